@@ -1,0 +1,1 @@
+//! The reference's gin files.

@@ -1,0 +1,118 @@
+//! The one error type of the crate: every variant says what was expected, what was found and, where it
+//! is not obvious, how to mend it.
+
+use std::path::{Path, PathBuf};
+
+/// Result of every fallible function of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong between a checkpoint file and a list of hits.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be opened, read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, `create`, ...
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A checkpoint file is damaged, of an unsupported kind, or holds something that is refused.
+    #[error("checkpoint {}: {what}; {fix}", path.display())]
+    Checkpoint {
+        /// The checkpoint file.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+        /// What to do about it.
+        fix: String,
+    },
+    /// A tensor of the checkpoint is missing, has the wrong shape, or holds values that cannot be used.
+    #[error("checkpoint {}: tensor `{name}`: expected {expected}, found {found}", path.display())]
+    Tensor {
+        /// The checkpoint file.
+        path: PathBuf,
+        /// Full name of the tensor.
+        name: String,
+        /// What the configuration asks for.
+        expected: String,
+        /// What the file holds.
+        found: String,
+    },
+    /// A configuration file has a wrong line.
+    #[error("config {}:{line}: `{key}`: expected {expected}, found {found}", path.display())]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// 1-based line; 0 where a key is missing from the whole file.
+        line: usize,
+        /// The hyper-parameter.
+        key: String,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A data file has a line that cannot be understood.
+    #[error("{}:{line}: {what}", path.display())]
+    Dataset {
+        /// The data file.
+        path: PathBuf,
+        /// 1-based line; 0 where the whole file is meant.
+        line: u64,
+        /// What is wrong, and what was expected.
+        what: String,
+    },
+    /// An argument is out of its range.
+    #[error("{name}: expected {expected}, found {found}")]
+    Argument {
+        /// Name of the argument or option.
+        name: &'static str,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// No device goes by this name, or none is usable.
+    #[error("no device `{wanted}`; available: {available}; `rails-bench devices` lists them with their limits")]
+    NoDevice {
+        /// What was asked for.
+        wanted: String,
+        /// Names of what there is.
+        available: String,
+    },
+    /// The work does not fit the device's limits.
+    #[error("{what}: needs {need}, the device has {have}")]
+    Limit {
+        /// Which resource.
+        what: &'static str,
+        /// How much the work needs.
+        need: u64,
+        /// How much the device offers.
+        have: u64,
+    },
+    /// The device failed: lost, out of memory, or it refused a command.
+    #[error("device `{device}`: {what}")]
+    Device {
+        /// Name of the device.
+        device: String,
+        /// What it reported.
+        what: String,
+    },
+}
+
+impl Error {
+    /// For `map_err`: an [`Error::Io`] that remembers the file.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        let path = path.to_path_buf();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// An [`Error::Argument`].
+    pub fn argument(name: &'static str, expected: impl Into<String>, found: impl ToString) -> Error {
+        Error::Argument { name, expected: expected.into(), found: found.to_string() }
+    }
+}
