@@ -3,8 +3,6 @@
 //! Read from the reference's `.gin` files ([`ModelConfig::from_gin`]) or from the JSON metadata that
 //! `rails-bench convert` stores inside a `.safetensors` file.
 
-mod gin;
-
 use serde::{Deserialize, Serialize};
 
 /// Everything that is needed, beside the weights, to run a model.

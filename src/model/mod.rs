@@ -1,0 +1,90 @@
+//! Typed weights: every tensor of a checkpoint at its place, with its shape asserted, and the forward passes
+//! over any backend's [`Ops`](crate::ops::Ops).
+
+mod encoder;
+mod hstu;
+mod mol;
+mod sasrec;
+
+pub use encoder::{Encoder, EncoderLayers, Tap};
+pub use hstu::{Hstu, HstuLayer};
+pub use mol::{CrossGate, GatePart, Mol, Projection};
+pub use sasrec::{Sasrec, SasrecLayer};
+
+use crate::checkpoint::{Checkpoint, Weights};
+use crate::config::{ModelConfig, SimilarityConfig};
+use crate::ops::Linear;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// A trained model on the host.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its hyper-parameters.
+    pub config: ModelConfig,
+    /// The sequence encoder, item table included.
+    pub encoder: Encoder<Tensor>,
+    /// The Mixture-of-Logits similarity; `None` for a dot product.
+    pub mol: Option<Mol<Tensor>>,
+}
+
+impl Model {
+    /// Takes every tensor that `config` asks for out of `checkpoint`.
+    ///
+    /// # Errors
+    /// If a tensor is missing, has another shape, holds NaN or infinity, or is not asked for.
+    pub fn load(checkpoint: &Checkpoint, config: ModelConfig) -> Result<Model> {
+        let mut weights = Weights::new(checkpoint);
+        let encoder = Encoder::load(&mut weights, &config)?;
+        let mol = match &config.similarity {
+            SimilarityConfig::DotProduct => None,
+            SimilarityConfig::Mol(mol) => Some(Mol::load(&mut weights, mol, config.item_embedding_dim)?),
+        };
+        weights.finish()?;
+        Ok(Model { config, encoder, mol })
+    }
+
+    /// Rows of the item table; ids run from 1 to one less than this.
+    pub fn n_item_rows(&self) -> usize {
+        self.encoder.items.rows()
+    }
+
+    /// (n, D): the raw embeddings of the items `ids`.
+    ///
+    /// # Errors
+    /// If an id is 0 or beyond the table.
+    pub fn item_embeddings(&self, ids: &[u32]) -> Result<Tensor> {
+        let (rows, width) = (self.n_item_rows(), self.config.item_embedding_dim);
+        let mut data = Vec::with_capacity(ids.len() * width);
+        for &id in ids {
+            if id == 0 || id as usize >= rows {
+                let expected = format!("ids in 1..={} (rows of the item table)", rows.saturating_sub(1));
+                return Err(Error::argument("item ids", expected, id));
+            }
+            data.extend_from_slice(self.encoder.items.row(id as usize));
+        }
+        Ok(Tensor::new(vec![ids.len(), width], data))
+    }
+}
+
+/// Reads a PyTorch `Linear`: weight (n_out, n_in) and, if asked for, bias (n_out).
+fn torch_linear(weights: &mut Weights, name: &str, n_in: usize, n_out: usize, bias: bool) -> Result<Linear<Tensor>> {
+    let weight = transposed(&weights.take(&format!("{name}.weight"), &[n_out, n_in])?);
+    let bias = if bias { Some(weights.take(&format!("{name}.bias"), &[n_out])?) } else { None };
+    Ok(Linear { weight, bias, n_in, n_out })
+}
+
+/// (columns, rows) of a (rows, columns) matrix.
+fn transposed(matrix: &Tensor) -> Tensor {
+    let (rows, columns) = (matrix.rows(), matrix.width());
+    let data = (0..rows * columns).map(|i| matrix.data()[i % rows * columns + i / rows]).collect();
+    Tensor::new(vec![columns, rows], data)
+}
+
+/// Rows `from..to` of a matrix or vector.
+fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {
+    let mut shape = tensor.shape().to_vec();
+    shape[0] = to - from;
+    let width = tensor.width();
+    Tensor::new(shape, tensor.data()[from * width..to * width].to_vec())
+}

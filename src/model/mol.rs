@@ -1,0 +1,224 @@
+//! Weights of Mixture-of-Logits (Retrieval with Learned Similarities, arXiv 2407.15462, section 2; Revisiting Neural
+//! Retrieval on Accelerators, arXiv 2306.04039) and its two one-sided parts: what depends on the query only is
+//! computed once per query, what depends on the item only once per index.
+
+use crate::Result;
+use crate::checkpoint::Weights;
+use crate::config::{GluConfig, GluNonlinearity, MolConfig};
+use crate::model::torch_linear;
+use crate::ops::{Activation, Linear, Ops};
+use crate::tensor::Tensor;
+
+/// Weights of a Mixture-of-Logits similarity, wherever `T` keeps them.
+#[derive(Clone, Debug)]
+pub struct Mol<T> {
+    /// Its hyper-parameters.
+    pub config: MolConfig,
+    /// D -> (P_Q - uid tables) * D_P.
+    pub query: Projection<T>,
+    /// (hash size + 1, D_P): one table per uid hash.
+    pub uid_tables: Vec<T>,
+    /// D -> P_X * D_P.
+    pub item: Projection<T>,
+    /// D -> L: query-only gate part.
+    pub gate_query: Option<GatePart<T>>,
+    /// D -> L: item-only gate part.
+    pub gate_item: Option<GatePart<T>>,
+    /// L -> L: cross gate part, on the scaled logits.
+    pub gate_cross: CrossGate<T>,
+}
+
+/// Projection of an embedding into component embeddings.
+#[derive(Clone, Debug)]
+pub struct Projection<T> {
+    /// The gated hidden layer, if any: a linear layer twice as wide as its result, and its activation.
+    pub glu: Option<(Linear<T>, Activation)>,
+    /// The output layer.
+    pub output: Linear<T>,
+}
+
+/// A one-sided gate part: linear, SiLU, linear without bias.
+#[derive(Clone, Debug)]
+pub struct GatePart<T> {
+    /// D -> hidden.
+    pub hidden: Linear<T>,
+    /// Hidden -> L.
+    pub output: Linear<T>,
+}
+
+/// The cross gate part QI: a linear layer, or linear, SiLU, linear.
+#[derive(Clone, Debug)]
+pub struct CrossGate<T> {
+    /// L -> H, followed by SiLU.
+    pub hidden: Option<Linear<T>>,
+    /// H (or L) -> L.
+    pub output: Linear<T>,
+}
+
+const QUERY: &str = "_ndp_module._query_embeddings_fn";
+const ITEM: &str = "_ndp_module._item_embeddings_fn";
+const GATE: &str = "_ndp_module._gating_fn";
+
+impl Mol<Tensor> {
+    pub(super) fn load(weights: &mut Weights, config: &MolConfig, dim: usize) -> Result<Mol<Tensor>> {
+        let (d_p, n_logits) = (config.dot_product_dimension, config.n_logits());
+        let query_width = (config.query_dot_product_groups - config.uid_embedding_hash_sizes.len()) * d_p;
+        let item_width = config.item_dot_product_groups * d_p;
+        let query = Projection::load(
+            weights,
+            &format!("{QUERY}._query_emb_proj_module"),
+            config.query_hidden.as_ref(),
+            dim,
+            query_width,
+        )?;
+        let item = Projection::load(
+            weights,
+            &format!("{ITEM}._item_emb_proj_module"),
+            config.item_hidden.as_ref(),
+            dim,
+            item_width,
+        )?;
+        let uid_tables = config.uid_embedding_hash_sizes.iter().enumerate();
+        let uid_tables = uid_tables
+            .map(|(i, &size)| weights.take(&format!("{QUERY}._uid_embeddings_{i}.weight"), &[size + 1, d_p]))
+            .collect::<Result<_>>()?;
+        let mut gate_part = |name: &str, first: usize, hidden: Option<usize>| {
+            let load = |hidden| {
+                Ok(GatePart {
+                    hidden: torch_linear(weights, &format!("{GATE}.{name}.{first}"), dim, hidden, true)?,
+                    output: torch_linear(weights, &format!("{GATE}.{name}.{}", first + 2), hidden, n_logits, false)?,
+                })
+            };
+            hidden.map(load).transpose()
+        };
+        let gate_query = gate_part("_query_only_partial_module", 0, config.gating_query_hidden_dim)?;
+        let gate_item = gate_part("_item_only_partial_module", 1, config.gating_item_hidden_dim)?;
+        let cross = format!("{GATE}._qi_partial_module");
+        let gate_cross = match config.gating_qi_hidden_dim {
+            Some(hidden) => CrossGate {
+                hidden: Some(torch_linear(weights, &format!("{cross}.1"), n_logits, hidden, true)?),
+                output: torch_linear(weights, &format!("{cross}.3"), hidden, n_logits, true)?,
+            },
+            None => CrossGate {
+                hidden: None,
+                output: torch_linear(weights, &format!("{cross}.1"), n_logits, n_logits, true)?,
+            },
+        };
+        Ok(Mol { config: config.clone(), query, uid_tables, item, gate_query, gate_item, gate_cross })
+    }
+}
+
+impl<T> Mol<T> {
+    /// The same weights with their arrays elsewhere.
+    pub fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Mol<U> {
+        Mol {
+            config: self.config.clone(),
+            query: self.query.map(f),
+            uid_tables: self.uid_tables.iter().map(&mut *f).collect(),
+            item: self.item.map(f),
+            gate_query: self.gate_query.as_ref().map(|part| part.map(f)),
+            gate_item: self.gate_item.as_ref().map(|part| part.map(f)),
+            gate_cross: CrossGate {
+                hidden: self.gate_cross.hidden.as_ref().map(|layer| layer.map(f)),
+                output: self.gate_cross.output.map(f),
+            },
+        }
+    }
+
+    /// The query side: component embeddings f_n(q) (B, P_Q * D_P) and, if there is one, the query-only gate part
+    /// (B, L), of raw query embeddings (B, D).
+    pub fn query_side<O: Ops<Floats = T>>(&self, ops: &mut O, queries: &T, user_ids: &[i64]) -> (T, Option<T>) {
+        let (batch, d_p) = (user_ids.len(), self.config.dot_product_dimension);
+        let projected = self.query.forward(ops, queries, batch);
+        let uid_embeddings: Vec<T> = self
+            .uid_tables
+            .iter()
+            .zip(&self.config.uid_embedding_hash_sizes)
+            .map(|(table, &size)| {
+                let rows: Vec<u32> = user_ids.iter().map(|id| id.rem_euclid(size as i64) as u32 + 1).collect();
+                let rows = ops.ints(&rows);
+                ops.gather(table, d_p, &rows, batch)
+            })
+            .collect();
+        let mut parts = vec![(&projected, self.query.output.n_out)];
+        parts.extend(uid_embeddings.iter().map(|embedding| (embedding, d_p)));
+        let joined = if parts.len() == 1 { projected } else { ops.concat(&parts, batch) };
+        let components = self.normalised(ops, joined, batch * self.config.query_dot_product_groups);
+        (components, self.gate_query.as_ref().map(|part| part.forward(ops, queries, batch)))
+    }
+
+    /// The item side: component embeddings g_m(x) (n, P_X * D_P) and, if there is one, the item-only gate part (n, L),
+    /// of raw item embeddings (n, D).
+    pub fn item_side<O: Ops<Floats = T>>(&self, ops: &mut O, items: &T, n: usize) -> (T, Option<T>) {
+        let projected = self.item.forward(ops, items, n);
+        let components = self.normalised(ops, projected, n * self.config.item_dot_product_groups);
+        (components, self.gate_item.as_ref().map(|part| part.forward(ops, items, n)))
+    }
+
+    fn normalised<O: Ops<Floats = T>>(&self, ops: &mut O, components: T, rows: usize) -> T {
+        match self.config.dot_product_l2_norm {
+            true => ops.l2_norm(&components, rows, self.config.dot_product_dimension, self.config.eps),
+            false => components,
+        }
+    }
+}
+
+impl Projection<Tensor> {
+    fn load(
+        weights: &mut Weights,
+        name: &str,
+        hidden: Option<&GluConfig>,
+        dim: usize,
+        n_out: usize,
+    ) -> Result<Projection<Tensor>> {
+        let Some(config) = hidden else {
+            return Ok(Projection {
+                glu: None,
+                output: torch_linear(weights, &format!("{name}.1"), dim, n_out, true)?,
+            });
+        };
+        let doubled = 2 * config.hidden_dim;
+        let bias = weights.take(&format!("{name}.1._b"), &[1, doubled])?;
+        let glu = Linear {
+            weight: weights.take(&format!("{name}.1._w"), &[dim, doubled])?,
+            bias: Some(Tensor::new(vec![doubled], bias.data().to_vec())),
+            n_in: dim,
+            n_out: doubled,
+        };
+        let activation = match config.nonlinearity {
+            GluNonlinearity::Geglu => Activation::Gelu,
+            GluNonlinearity::Swiglu => Activation::Silu,
+        };
+        let output = torch_linear(weights, &format!("{name}.2"), config.hidden_dim, n_out, true)?;
+        Ok(Projection { glu: Some((glu, activation)), output })
+    }
+}
+
+impl<T> Projection<T> {
+    fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Projection<U> {
+        Projection {
+            glu: self.glu.as_ref().map(|(layer, activation)| (layer.map(f), *activation)),
+            output: self.output.map(f),
+        }
+    }
+
+    fn forward<O: Ops<Floats = T>>(&self, ops: &mut O, x: &T, rows: usize) -> T {
+        let Some((glu, activation)) = &self.glu else {
+            return ops.linear(x, rows, &self.output, Activation::Identity, None);
+        };
+        let doubled = ops.linear(x, rows, glu, Activation::Identity, None);
+        let hidden = ops.glu(&doubled, rows, glu.n_out / 2, *activation);
+        ops.linear(&hidden, rows, &self.output, Activation::Identity, None)
+    }
+}
+
+impl<T> GatePart<T> {
+    fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> GatePart<U> {
+        GatePart { hidden: self.hidden.map(f), output: self.output.map(f) }
+    }
+
+    fn forward<O: Ops<Floats = T>>(&self, ops: &mut O, x: &T, rows: usize) -> T {
+        let hidden = ops.linear(x, rows, &self.hidden, Activation::Silu, None);
+        ops.linear(&hidden, rows, &self.output, Activation::Identity, None)
+    }
+}

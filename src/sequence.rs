@@ -1,0 +1,123 @@
+//! Histories on their way into an encoder: checked, truncated and packed row after row.
+
+use crate::config::ModelConfig;
+use crate::{Error, Result};
+
+/// What one user has done so far, in chronological order.
+#[derive(Clone, Copy, Debug)]
+pub struct History<'a> {
+    /// The user; only models with uid embeddings look at it.
+    pub user_id: i64,
+    /// Ids (rows of the item table) of the events, oldest first.
+    pub item_ids: &'a [u32],
+    /// Unix times of the events, in seconds.
+    pub timestamps: &'a [i64],
+    /// The time of the request: in evaluation, that of the target.
+    pub now: i64,
+}
+
+/// Histories packed for an encoder: R rows of B sequences, one sequence after the other, no padding.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SequenceBatch {
+    /// (B): user of each sequence.
+    pub user_ids: Vec<i64>,
+    /// (B + 1): first row of each sequence, and R at the end.
+    pub offsets: Vec<u32>,
+    /// (R): item of each row.
+    pub item_ids: Vec<u32>,
+    /// (R): time of each row's event.
+    pub timestamps: Vec<i64>,
+    /// (R): time of the event after each row's; the time of the request for the last.
+    pub next_timestamps: Vec<i64>,
+}
+
+impl SequenceBatch {
+    /// Packs `histories`, each truncated to its last `config.max_sequence_length` events.
+    ///
+    /// # Errors
+    /// If a history is empty, its lists differ in length, or an id is not a row 1..`n_item_rows` of the table.
+    pub fn new(histories: &[History], config: &ModelConfig, n_item_rows: usize) -> Result<SequenceBatch> {
+        let mut batch = SequenceBatch { offsets: vec![0], ..SequenceBatch::default() };
+        for history in histories {
+            let user = history.user_id;
+            if history.item_ids.is_empty() {
+                let expected = "at least one event before the target";
+                return Err(Error::argument("history", expected, format!("none for user {user}")));
+            }
+            if history.item_ids.len() != history.timestamps.len() {
+                let found = format!("{} timestamps for user {user}", history.timestamps.len());
+                return Err(Error::argument("history", format!("{} timestamps", history.item_ids.len()), found));
+            }
+            let first = history.item_ids.len().saturating_sub(config.max_sequence_length);
+            for &id in &history.item_ids[first..] {
+                if id == 0 || id as usize >= n_item_rows {
+                    let expected =
+                        format!("item ids in 1..={} (rows of the item table)", n_item_rows.saturating_sub(1));
+                    return Err(Error::argument("history", expected, format!("item id {id} of user {user}")));
+                }
+            }
+            batch.user_ids.push(user);
+            batch.item_ids.extend_from_slice(&history.item_ids[first..]);
+            batch.timestamps.extend_from_slice(&history.timestamps[first..]);
+            batch.next_timestamps.extend_from_slice(&history.timestamps[first + 1..]);
+            batch.next_timestamps.push(history.now);
+            batch.offsets.push(batch.item_ids.len() as u32);
+        }
+        Ok(batch)
+    }
+
+    /// B: number of sequences.
+    pub fn len(&self) -> usize {
+        self.user_ids.len()
+    }
+
+    /// Whether there is no sequence at all.
+    pub fn is_empty(&self) -> bool {
+        self.user_ids.is_empty()
+    }
+
+    /// R: rows of all sequences together.
+    pub fn n_rows(&self) -> usize {
+        self.item_ids.len()
+    }
+
+    /// Rows of the longest sequence.
+    pub fn max_length(&self) -> usize {
+        self.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize).max().unwrap_or(0)
+    }
+
+    /// (R): first row of each row's sequence.
+    pub fn row_starts(&self) -> Vec<u32> {
+        self.offsets.windows(2).flat_map(|pair| std::iter::repeat_n(pair[0], (pair[1] - pair[0]) as usize)).collect()
+    }
+
+    /// (B): last row of each sequence, whose encoding stands for the user.
+    pub fn last_rows(&self) -> Vec<u32> {
+        self.offsets[1..].iter().map(|&end| end - 1).collect()
+    }
+}
+
+/// Largest relative time bucket; HSTU's time table has one entry more.
+pub const MAX_TIME_BUCKET: u32 = 128;
+
+/// HSTU's bucket of a time difference in seconds: `min(trunc(ln(max(|x|, 1)) / 0.301), 128)`, evaluated in f32
+/// as the reference does.
+pub fn time_bucket(difference: u64) -> u32 {
+    let ln = (difference.max(1) as f32 as f64).ln() as f32;
+    ((ln / 0.301) as u32).min(MAX_TIME_BUCKET)
+}
+
+/// The smallest difference of each bucket 1..=128: `time_bucket(x)` is the number of bounds that are <= x.
+/// Comparing integers keeps devices without exact logarithms, or without 64-bit integers, exact.
+pub fn time_bucket_bounds() -> Vec<u64> {
+    (1..=MAX_TIME_BUCKET)
+        .map(|bucket| {
+            let (mut below, mut reached) = (0u64, 1 << 62);
+            while reached - below > 1 {
+                let middle = below + (reached - below) / 2;
+                if time_bucket(middle) >= bucket { reached = middle } else { below = middle }
+            }
+            reached
+        })
+        .collect()
+}
