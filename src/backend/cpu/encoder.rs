@@ -1,0 +1,27 @@
+//! A sequence encoder on the CPU.
+
+use super::{CpuOps, Shared};
+use crate::Result;
+use crate::backend::QueryEncoder;
+use crate::model::Encoder;
+use crate::ops::Ops;
+use crate::sequence::SequenceBatch;
+use crate::tensor::Tensor;
+
+/// Weights shared with the model; nothing is copied.
+pub struct CpuEncoder {
+    encoder: Encoder<Shared>,
+}
+
+impl CpuEncoder {
+    pub fn new(encoder: &Encoder<Tensor>) -> CpuEncoder {
+        CpuEncoder { encoder: encoder.map(&mut |tensor| CpuOps.floats(tensor)) }
+    }
+}
+
+impl QueryEncoder for CpuEncoder {
+    fn encode(&self, batch: &SequenceBatch) -> Result<Tensor> {
+        let queries = self.encoder.forward(&mut CpuOps, batch, &mut |_, _, _| {});
+        Ok(Tensor::new(vec![batch.len(), self.encoder.dim], CpuOps.read(&queries)?))
+    }
+}

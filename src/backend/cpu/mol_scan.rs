@@ -1,0 +1,235 @@
+//! Mixture-of-Logits for all queries and all items, fused: component logits, gate, softmax and mixture of a tile of
+//! items stay in the first-level cache (arXiv 2407.15462, equations 2 to 5).
+//!
+//! Twin of `shaders/mol_scan.wgsl`.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::simd::{exp, sigmoid, silu};
+use super::table::Table;
+use super::tile::{RowBlocks, TILE, store};
+use super::workers::{Found, TileScan};
+use crate::config::{GatingCombination, MolConfig};
+use crate::model::Mol;
+use crate::tensor::Tensor;
+
+/// The cross gate part, packed, and the shape of the mixture.
+pub struct MolKernel {
+    config: MolConfig,
+    hidden: Option<(RowBlocks, Vec<f32>)>,
+    output: RowBlocks,
+    output_bias: Vec<f32>,
+    n_hidden: usize,
+}
+
+impl MolKernel {
+    /// Packs the weights that every (query, item) pair needs.
+    pub fn new(mol: &Mol<Tensor>) -> MolKernel {
+        let bias = |bias: &Option<Tensor>, n: usize| bias.as_ref().map_or(vec![0.0; n], |b| b.data().to_vec());
+        let output = &mol.gate_cross.output;
+        let hidden = mol.gate_cross.hidden.as_ref().map(|layer| {
+            let weights = RowBlocks::from_columns(layer.weight.data(), layer.n_out, layer.n_in);
+            (weights, bias(&layer.bias, layer.n_out))
+        });
+        MolKernel {
+            config: mol.config.clone(),
+            hidden,
+            output: RowBlocks::from_columns(output.weight.data(), output.n_out, output.n_in),
+            output_bias: bias(&output.bias, output.n_out),
+            n_hidden: mol.gate_cross.hidden.as_ref().map_or(0, |layer| layer.n_out),
+        }
+    }
+}
+
+/// A query as the scan needs it.
+pub struct Query {
+    /// (P_Q, D_P), packed.
+    pub components: RowBlocks,
+    /// (L): query-only gate part, if there is one.
+    pub gate: Option<Vec<f32>>,
+}
+
+/// A scan of the item components.
+pub struct MolScan<'a> {
+    /// Weights and shape.
+    pub kernel: &'a MolKernel,
+    /// (B)
+    pub queries: Vec<Query>,
+    /// Item components, width P_X * D_P.
+    pub components: &'a Table,
+    /// Item-only gate part, width L, if there is one.
+    pub gate: Option<&'a Table>,
+}
+
+/// Scratch memory of one thread.
+#[derive(Default)]
+pub struct Scratch {
+    components: Vec<f32>,
+    gate: Vec<f32>,
+    logits: Vec<f32>,
+    hidden: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+impl TileScan for MolScan<'_> {
+    type Scratch = Scratch;
+
+    fn scan(&self, tiles: std::ops::Range<usize>, scratch: &mut Scratch, found: &mut Found) {
+        let n_logits = self.kernel.config.n_logits();
+        scratch.logits.resize(n_logits * TILE, 0.0);
+        scratch.weights.resize(n_logits * TILE, 0.0);
+        scratch.hidden.resize(self.kernel.n_hidden * TILE, 0.0);
+        let arch = Arch::new();
+        for tile in tiles {
+            let components = self.components.tile(tile, &mut scratch.components);
+            let gate = self.gate.map(|table| table.tile(tile, &mut scratch.gate));
+            for (index, query) in self.queries.iter().enumerate() {
+                let mut scores = [0.0; TILE];
+                arch.dispatch(Scores {
+                    kernel: self.kernel,
+                    query,
+                    components,
+                    gate,
+                    logits: &mut scratch.logits,
+                    hidden: &mut scratch.hidden,
+                    weights: &mut scratch.weights,
+                    scores: &mut scores,
+                });
+                found.offer(index, tile, &scores);
+            }
+        }
+    }
+}
+
+struct Scores<'a> {
+    kernel: &'a MolKernel,
+    query: &'a Query,
+    components: &'a [f32],
+    gate: Option<&'a [f32]>,
+    logits: &'a mut [f32],
+    hidden: &'a mut [f32],
+    weights: &'a mut [f32],
+    scores: &'a mut [f32; TILE],
+}
+
+impl WithSimd for Scores<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Scores { kernel, query, components, gate, logits, hidden, weights, scores } = self;
+        let MolConfig { item_dot_product_groups: p_x, dot_product_dimension: d_p, .. } = kernel.config;
+        let inverse_temperature = simd.splat_f32s(1.0 / kernel.config.temperature);
+        for (m, component) in components.chunks_exact(d_p * TILE).enumerate() {
+            query.components.multiply(simd, component, |n, first, sums| {
+                let scaled = sums.map(|sum| simd.mul_f32s(sum, inverse_temperature));
+                store::<S>(logits, n * p_x + m, first, scaled);
+            });
+        }
+        let cross_input: &[f32] = match &kernel.hidden {
+            Some((layer, bias)) => {
+                layer.multiply(simd, logits, |h, first, sums| {
+                    let bias = simd.splat_f32s(bias[h]);
+                    store::<S>(hidden, h, first, sums.map(|sum| silu(simd, simd.add_f32s(sum, bias))));
+                });
+                hidden
+            }
+            None => logits,
+        };
+        kernel.output.multiply(simd, cross_input, |l, first, sums| {
+            let bias = simd.splat_f32s(kernel.output_bias[l]);
+            let cross = sums.map(|sum| simd.add_f32s(sum, bias));
+            let gate = gate.map(|gate| row::<S>(gate, l, first));
+            let query_gate = query.gate.as_ref().map(|gate| simd.splat_f32s(gate[l]));
+            store::<S>(weights, l, first, combine(simd, kernel.config.gating_combination, query_gate, gate, cross));
+        });
+        for register in 0..TILE / S::F32_LANES {
+            if kernel.config.gating_combination == GatingCombination::GluSiluLn {
+                normalised_silu(simd, weights, register);
+            }
+            let score = mix(simd, weights, logits, register);
+            S::as_mut_simd_f32s(scores).0[register] = score;
+        }
+    }
+}
+
+/// Two lane registers of row `row` of a (rows, TILE) array.
+#[inline(always)]
+fn row<S: Simd>(values: &[f32], row: usize, first: usize) -> [S::f32s; 2] {
+    let (registers, _) = S::as_simd_f32s(&values[row * TILE..][..TILE]);
+    [registers[first], registers[first + 1]]
+}
+
+/// The gate before its normalisation: `g = q * i + qi`, already multiplied by its sigmoid for `glu_silu`; the sum of
+/// the parts that exist for `none`.
+#[inline(always)]
+fn combine<S: Simd>(
+    simd: S,
+    combination: GatingCombination,
+    query: Option<S::f32s>,
+    item: Option<[S::f32s; 2]>,
+    cross: [S::f32s; 2],
+) -> [S::f32s; 2] {
+    let mut gate = cross;
+    match combination {
+        GatingCombination::None => {
+            if let Some(query) = query {
+                gate = gate.map(|g| simd.add_f32s(g, query));
+            }
+            if let Some(item) = item {
+                gate = [simd.add_f32s(gate[0], item[0]), simd.add_f32s(gate[1], item[1])];
+            }
+        }
+        GatingCombination::GluSilu | GatingCombination::GluSiluLn => {
+            if let (Some(query), Some(item)) = (query, item) {
+                gate = [simd.mul_add_e_f32s(query, item[0], gate[0]), simd.mul_add_e_f32s(query, item[1], gate[1])];
+            }
+            if combination == GatingCombination::GluSilu {
+                gate = gate.map(|g| silu(simd, g));
+            }
+        }
+    }
+    gate
+}
+
+/// `glu_silu_ln`: g * sigmoid((g - mean) / sqrt(variance + 1e-5)) over the logits, in one register of lanes.
+#[inline(always)]
+fn normalised_silu<S: Simd>(simd: S, gates: &mut [f32], register: usize) {
+    let (gates, _) = S::as_mut_simd_f32s(gates);
+    let registers = TILE / S::F32_LANES;
+    let inverse = simd.splat_f32s(1.0 / (gates.len() / registers) as f32);
+    let mut mean = simd.splat_f32s(0.0);
+    for row in gates.chunks_exact(registers) {
+        mean = simd.add_f32s(mean, row[register]);
+    }
+    mean = simd.mul_f32s(mean, inverse);
+    let mut variance = simd.splat_f32s(0.0);
+    for row in gates.chunks_exact(registers) {
+        let centred = simd.sub_f32s(row[register], mean);
+        variance = simd.mul_add_e_f32s(centred, centred, variance);
+    }
+    let deviation = simd.sqrt_f32s(simd.mul_add_e_f32s(variance, inverse, simd.splat_f32s(1e-5)));
+    for row in gates.chunks_exact_mut(registers) {
+        let normed = simd.div_f32s(simd.sub_f32s(row[register], mean), deviation);
+        row[register] = simd.mul_f32s(row[register], sigmoid(simd, normed));
+    }
+}
+
+/// sum_l softmax(weights)_l * logits_l in one register of lanes.
+#[inline(always)]
+fn mix<S: Simd>(simd: S, weights: &[f32], logits: &[f32], register: usize) -> S::f32s {
+    let registers = TILE / S::F32_LANES;
+    let (weights, _) = S::as_simd_f32s(weights);
+    let (logits, _) = S::as_simd_f32s(logits);
+    let mut max = simd.splat_f32s(f32::NEG_INFINITY);
+    for row in weights.chunks_exact(registers) {
+        max = simd.max_f32s(max, row[register]);
+    }
+    let (mut sum, mut mixed) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
+    for (weight, logit) in weights.chunks_exact(registers).zip(logits.chunks_exact(registers)) {
+        let share = exp(simd, simd.sub_f32s(weight[register], max));
+        sum = simd.add_f32s(sum, share);
+        mixed = simd.mul_add_e_f32s(share, logit[register], mixed);
+    }
+    simd.div_f32s(mixed, sum)
+}

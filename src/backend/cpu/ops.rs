@@ -1,0 +1,266 @@
+//! [`Ops`] on host slices.
+
+use std::sync::Arc;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::Shared;
+use super::attention::{CausalAttention, HstuAttention};
+use super::simd::{map_in_place, relu, silu};
+use super::tile::{RowBlocks, TILE, pack_columns, store};
+use crate::Result;
+use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
+use crate::sequence::{SequenceBatch, time_bucket_bounds};
+use crate::tensor::Tensor;
+
+/// The operations of the CPU backend. They run at once; there is no state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuOps;
+
+/// Rows that one thread works on at a time: keeps a tile of weights in the first-level cache.
+const ROW_CHUNK: usize = 64;
+
+impl Ops for CpuOps {
+    type Floats = Shared;
+    type Ints = Arc<Vec<u32>>;
+
+    fn floats(&mut self, tensor: &Tensor) -> Shared {
+        tensor.clone().into_shared()
+    }
+
+    fn ints(&mut self, values: &[u32]) -> Arc<Vec<u32>> {
+        Arc::new(values.to_vec())
+    }
+
+    fn read(&mut self, array: &Shared) -> Result<Vec<f32>> {
+        Ok(array.to_vec())
+    }
+
+    fn gather(&mut self, table: &Shared, width: usize, indices: &Arc<Vec<u32>>, rows: usize) -> Shared {
+        let mut out = Vec::with_capacity(rows * width);
+        for &index in &indices[..rows] {
+            out.extend_from_slice(&table[index as usize * width..][..width]);
+        }
+        Arc::new(out)
+    }
+
+    fn embed(
+        &mut self,
+        items: &Shared,
+        positions: &Shared,
+        width: usize,
+        scale: f32,
+        ids: &Arc<Vec<u32>>,
+        rows: &Rows<Arc<Vec<u32>>>,
+    ) -> Shared {
+        let mut out = Vec::with_capacity(rows.n_rows * width);
+        for (row, (&id, &start)) in ids.iter().zip(rows.start.iter()).enumerate() {
+            let item = &items[id as usize * width..][..width];
+            let position = &positions[(row - start as usize) * width..][..width];
+            out.extend(item.iter().zip(position).map(|(item, position)| item * scale + position));
+        }
+        Arc::new(out)
+    }
+
+    fn linear(
+        &mut self,
+        x: &Shared,
+        rows: usize,
+        layer: &Linear<Shared>,
+        activation: Activation,
+        residual: Option<&Shared>,
+    ) -> Shared {
+        let mut out = vec![0.0; rows * layer.n_out];
+        let tiles = pack_columns(&layer.weight, layer.n_in, layer.n_out);
+        out.par_chunks_mut((ROW_CHUNK * layer.n_out).max(1)).enumerate().for_each(|(chunk, out)| {
+            let first = chunk * ROW_CHUNK;
+            let rows = out.len() / layer.n_out;
+            let x = RowBlocks::from_rows(&x[first * layer.n_in..], rows, layer.n_in);
+            let bias = layer.bias.as_ref().map(|bias| bias.as_slice());
+            let residual = residual.map(|residual| &residual[first * layer.n_out..][..out.len()]);
+            Arch::new().dispatch(LinearChunk { x, rows, tiles: &tiles, layer, bias, activation, residual, out });
+        });
+        Arc::new(out)
+    }
+
+    fn layer_norm(&mut self, x: &Shared, rows: usize, width: usize, eps: f32) -> Shared {
+        map_rows(x, rows, width, |row, out| layer_norm_row(row, eps, out))
+    }
+
+    fn l2_norm(&mut self, x: &Shared, rows: usize, width: usize, eps: f32) -> Shared {
+        map_rows(x, rows, width, |row, out| {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(eps);
+            out.iter_mut().zip(row).for_each(|(out, x)| *out = x / norm);
+        })
+    }
+
+    fn glu(&mut self, x: &Shared, rows: usize, hidden: usize, activation: Activation) -> Shared {
+        let mut out = vec![0.0; rows * hidden];
+        let rows_of_x = x.chunks_exact((2 * hidden).max(1));
+        for (out, x) in out.chunks_exact_mut(hidden.max(1)).zip(rows_of_x) {
+            out.copy_from_slice(&x[..hidden]);
+        }
+        Arch::new().dispatch(Activate { values: &mut out, activation });
+        for (out, x) in out.chunks_exact_mut(hidden.max(1)).zip(x.chunks_exact((2 * hidden).max(1))) {
+            out.iter_mut().zip(&x[hidden..]).for_each(|(out, gate)| *out *= gate);
+        }
+        Arc::new(out)
+    }
+
+    fn concat(&mut self, parts: &[(&Shared, usize)], rows: usize) -> Shared {
+        let width: usize = parts.iter().map(|(_, width)| width).sum();
+        let mut out = Vec::with_capacity(rows * width);
+        for row in 0..rows {
+            for (part, width) in parts {
+                out.extend_from_slice(&part[row * width..][..*width]);
+            }
+        }
+        Arc::new(out)
+    }
+
+    fn time_buckets(&mut self, batch: &SequenceBatch, rows: &Rows<Arc<Vec<u32>>>) -> Arc<Vec<u32>> {
+        let bounds = time_bucket_bounds();
+        let mut buckets = vec![0; rows.n_rows * rows.max_length];
+        buckets.par_chunks_mut(rows.max_length.max(1)).enumerate().for_each(|(row, buckets)| {
+            let start = rows.start[row] as usize;
+            for (bucket, &time) in buckets.iter_mut().zip(&batch.timestamps[start..=row]) {
+                let difference = batch.next_timestamps[row].abs_diff(time);
+                *bucket = bounds.partition_point(|&bound| bound <= difference) as u32;
+            }
+        });
+        Arc::new(buckets)
+    }
+
+    fn hstu_attention(
+        &mut self,
+        uvqk: &Shared,
+        shape: HstuShape,
+        rows: &Rows<Arc<Vec<u32>>>,
+        buckets: &Arc<Vec<u32>>,
+        pos_w: &Shared,
+        ts_w: &Shared,
+    ) -> Shared {
+        let (start, max_length) = (&rows.start, rows.max_length);
+        Arc::new(HstuAttention { uvqk, shape, start, max_length, buckets, pos_w, ts_w }.run())
+    }
+
+    fn hstu_gate(
+        &mut self,
+        uvqk: &Shared,
+        attended: &Shared,
+        shape: HstuShape,
+        n_rows: usize,
+        eps: f32,
+        concat_ua: bool,
+    ) -> Shared {
+        let width = shape.attended();
+        let out_width = if concat_ua { 3 * width } else { width };
+        let mut out = vec![0.0; n_rows * out_width];
+        out.par_chunks_mut(out_width).enumerate().for_each(|(row, out)| {
+            let u = &uvqk[row * shape.uvqk()..][..width];
+            let attended = &attended[row * width..][..width];
+            let product = if concat_ua {
+                out[..width].copy_from_slice(u);
+                layer_norm_row(attended, eps, &mut out[width..2 * width]);
+                let (ua, product) = out.split_at_mut(2 * width);
+                product.copy_from_slice(&ua[width..]);
+                product
+            } else {
+                layer_norm_row(attended, eps, out);
+                out
+            };
+            product.iter_mut().zip(u).for_each(|(a, u)| *a *= u);
+        });
+        Arc::new(out)
+    }
+
+    fn causal_attention(
+        &mut self,
+        q: &Shared,
+        kv: &Shared,
+        width: usize,
+        heads: usize,
+        rows: &Rows<Arc<Vec<u32>>>,
+    ) -> Shared {
+        Arc::new(CausalAttention { q, kv, width, heads, start: &rows.start }.run())
+    }
+}
+
+/// (rows, width): `f(row of x, row of the result)` for every row, in parallel.
+fn map_rows(x: &[f32], rows: usize, width: usize, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Shared {
+    let mut out = vec![0.0; rows * width];
+    let width = width.max(1);
+    out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(ROW_CHUNK).for_each(|(out, row)| f(row, out));
+    Arc::new(out)
+}
+
+fn layer_norm_row(row: &[f32], eps: f32, out: &mut [f32]) {
+    let inverse = 1.0 / row.len() as f32;
+    let mean = row.iter().sum::<f32>() * inverse;
+    let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() * inverse;
+    let scale = 1.0 / (variance + eps).sqrt();
+    out.iter_mut().zip(row).for_each(|(out, x)| *out = (x - mean) * scale);
+}
+
+/// Up to [`ROW_CHUNK`] rows of a linear layer.
+struct LinearChunk<'a> {
+    x: RowBlocks,
+    rows: usize,
+    tiles: &'a [f32],
+    layer: &'a Linear<Shared>,
+    bias: Option<&'a [f32]>,
+    activation: Activation,
+    residual: Option<&'a [f32]>,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for LinearChunk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (n_in, n_out) = (self.layer.n_in, self.layer.n_out);
+        let mut sums = vec![0.0; self.rows * TILE];
+        for (t, tile) in self.tiles.chunks_exact(n_in * TILE).enumerate() {
+            self.x.multiply(simd, tile, |row, first, values| store::<S>(&mut sums, row, first, values));
+            let columns = t * TILE..n_out.min((t + 1) * TILE);
+            for (row, sums) in sums.chunks_exact(TILE).enumerate() {
+                let out = &mut self.out[row * n_out..][columns.clone()];
+                out.copy_from_slice(&sums[..columns.len()]);
+                if let Some(bias) = self.bias {
+                    out.iter_mut().zip(&bias[columns.clone()]).for_each(|(out, bias)| *out += bias);
+                }
+            }
+        }
+        Activate { values: self.out, activation: self.activation }.with_simd(simd);
+        if let Some(residual) = self.residual {
+            self.out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
+        }
+    }
+}
+
+/// Applies an activation to every value.
+struct Activate<'a> {
+    values: &'a mut [f32],
+    activation: Activation,
+}
+
+impl WithSimd for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.activation {
+            Activation::Identity => {}
+            Activation::Silu => map_in_place(simd, self.values, silu),
+            Activation::Relu => map_in_place(simd, self.values, relu),
+            Activation::Gelu => self.values.iter_mut().for_each(|x| *x = gelu(*x)),
+        }
+    }
+}
+
+/// x * Phi(x) with the exact Gaussian distribution function.
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
+}

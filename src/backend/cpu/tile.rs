@@ -1,0 +1,86 @@
+//! The micro-kernel: a block of rows times a tile of columns that lie in SIMD lanes.
+
+use pulp::Simd;
+
+/// Columns (items, or outputs of a layer) in one tile.
+pub const TILE: usize = 32;
+
+/// Rows that are multiplied at a time: with two registers of lanes, eight independent sums hide the latency of FMA.
+const ROWS: usize = 4;
+
+/// A matrix (rows, depth) packed for the micro-kernel: `[row / 4][depth][row % 4]`, padded with zero rows.
+pub struct RowBlocks {
+    data: Vec<f32>,
+    rows: usize,
+    depth: usize,
+}
+
+impl RowBlocks {
+    /// Packs `rows` rows of `depth` values, last axis contiguous.
+    pub fn from_rows(values: &[f32], rows: usize, depth: usize) -> RowBlocks {
+        RowBlocks::pack(rows, depth, |row, j| values[row * depth + j])
+    }
+
+    /// Packs the transpose of `values` (depth, rows): the weight of a [`Linear`](crate::ops::Linear) as rows of
+    /// outputs.
+    pub fn from_columns(values: &[f32], rows: usize, depth: usize) -> RowBlocks {
+        RowBlocks::pack(rows, depth, |row, j| values[j * rows + row])
+    }
+
+    fn pack(rows: usize, depth: usize, value: impl Fn(usize, usize) -> f32) -> RowBlocks {
+        let mut data = vec![0.0; rows.div_ceil(ROWS) * ROWS * depth];
+        for row in 0..rows {
+            let block = &mut data[row / ROWS * ROWS * depth..][..ROWS * depth];
+            for j in 0..depth {
+                block[j * ROWS + row % ROWS] = value(row, j);
+            }
+        }
+        RowBlocks { data, rows, depth }
+    }
+
+    /// For each row r and each pair of lane registers of the tile `x` (depth, TILE): the sums over the depth,
+    /// `emit(r, first register, sums)`. Each sum is one chain of fused multiply-adds in order of depth.
+    #[inline(always)]
+    pub fn multiply<S: Simd>(&self, simd: S, x: &[f32], mut emit: impl FnMut(usize, usize, [S::f32s; 2])) {
+        let registers = TILE / S::F32_LANES;
+        let (x, _) = S::as_simd_f32s(&x[..self.depth * TILE]);
+        for (block, weights) in self.data.chunks_exact((ROWS * self.depth).max(1)).enumerate() {
+            for first in (0..registers).step_by(2) {
+                let mut sums = [[simd.splat_f32s(0.0); 2]; ROWS];
+                for (lanes, row_weights) in x.chunks_exact(registers).zip(weights.chunks_exact(ROWS)) {
+                    let (a, b) = (lanes[first], lanes[first + 1]);
+                    for r in 0..ROWS {
+                        let weight = simd.splat_f32s(row_weights[r]);
+                        sums[r][0] = simd.mul_add_e_f32s(weight, a, sums[r][0]);
+                        sums[r][1] = simd.mul_add_e_f32s(weight, b, sums[r][1]);
+                    }
+                }
+                for (r, sums) in sums.into_iter().enumerate() {
+                    if block * ROWS + r < self.rows {
+                        emit(block * ROWS + r, first, sums);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Packs a row-major matrix (depth, columns) into tiles `[column / TILE][depth][column % TILE]`, padded with zeros.
+pub fn pack_columns(values: &[f32], depth: usize, columns: usize) -> Vec<f32> {
+    let mut tiles = vec![0.0; columns.div_ceil(TILE) * depth * TILE];
+    for (t, tile) in tiles.chunks_exact_mut((depth * TILE).max(1)).enumerate() {
+        let width = TILE.min(columns - t * TILE);
+        for (j, lanes) in tile.chunks_exact_mut(TILE).enumerate() {
+            lanes[..width].copy_from_slice(&values[j * columns + t * TILE..][..width]);
+        }
+    }
+    tiles
+}
+
+/// Stores two lane registers into row `row` of a tile-shaped scratch array (rows, TILE).
+#[inline(always)]
+pub fn store<S: Simd>(out: &mut [f32], row: usize, first: usize, values: [S::f32s; 2]) {
+    let (registers, _) = S::as_mut_simd_f32s(&mut out[row * TILE..][..TILE]);
+    registers[first] = values[0];
+    registers[first + 1] = values[1];
+}

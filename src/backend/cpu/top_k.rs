@@ -1,0 +1,108 @@
+//! Running top-k of one query: a buffer of twice the size that is cut back when full.
+
+use crate::backend::ScoredPosition;
+
+/// Keeps the best k of all pairs pushed, by score descending, then position ascending: a total order, so the result
+/// does not depend on the order of pushes.
+pub struct TopK {
+    k: usize,
+    keys: Vec<u64>,
+    threshold: u64,
+}
+
+impl TopK {
+    /// For 1 <= `k`.
+    pub fn new(k: usize) -> TopK {
+        TopK { k, keys: Vec::new(), threshold: 0 }
+    }
+
+    /// A score below this cannot enter any more.
+    #[inline]
+    pub fn floor(&self) -> f32 {
+        if self.threshold == 0 { f32::NEG_INFINITY } else { score_of(self.threshold) }
+    }
+
+    /// Offers one pair.
+    #[inline]
+    pub fn push(&mut self, position: u32, score: f32) {
+        let key = key_of(position, score);
+        if key > self.threshold {
+            self.keys.push(key);
+            if self.keys.len() >= 2 * self.k.max(512) {
+                self.cut();
+            }
+        }
+    }
+
+    /// Takes over everything that `other` has kept.
+    pub fn merge(&mut self, other: TopK) {
+        self.keys.extend(other.keys);
+        self.cut();
+    }
+
+    /// The best k (or all, if fewer were pushed), best first.
+    pub fn into_sorted(mut self) -> Vec<ScoredPosition> {
+        self.cut();
+        self.keys.sort_unstable_by(|a, b| b.cmp(a));
+        let hit = |key: u64| ScoredPosition { position: !(key as u32), score: score_of(key) };
+        self.keys.into_iter().map(hit).collect()
+    }
+
+    fn cut(&mut self) {
+        if self.keys.len() > self.k {
+            let (_, kth, _) = self.keys.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
+            self.threshold = *kth;
+            self.keys.truncate(self.k);
+        }
+    }
+}
+
+/// Greater keys are better: the score in an order-preserving integer form, then the complement of the position.
+fn key_of(position: u32, score: f32) -> u64 {
+    let bits = score.to_bits();
+    let ordered = if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits };
+    u64::from(ordered) << 32 | u64::from(!position)
+}
+
+fn score_of(key: u64) -> f32 {
+    let ordered = (key >> 32) as u32;
+    f32::from_bits(if ordered >> 31 == 1 { ordered & 0x7fff_ffff } else { !ordered })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn top(k: usize, scores: &[f32]) -> Vec<(u32, f32)> {
+        let mut top = TopK::new(k);
+        scores.iter().enumerate().for_each(|(i, &s)| top.push(i as u32, s));
+        top.into_sorted().iter().map(|hit| (hit.position, hit.score)).collect()
+    }
+
+    #[test]
+    fn order_is_score_descending_then_position_ascending() {
+        assert_eq!(top(4, &[0.5, -1.0, 0.5, 2.0, -0.0]), [(3, 2.0), (0, 0.5), (2, 0.5), (4, -0.0)]);
+        assert_eq!(top(9, &[-3.0, -2.0]), [(1, -2.0), (0, -3.0)]);
+    }
+
+    #[test]
+    fn agrees_with_a_full_sort_when_the_buffer_is_cut_many_times() {
+        let scores: Vec<f32> = (0..20_000u32).map(|i| (i.wrapping_mul(2_654_435_761) % 977) as f32 - 500.0).collect();
+        for k in [1, 2, 511, 512, 513, 5000, 20_000] {
+            let mut all: Vec<(u32, f32)> = scores.iter().enumerate().map(|(i, &s)| (i as u32, s)).collect();
+            all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            all.truncate(k);
+            assert_eq!(top(k, &scores), all, "k = {k}");
+        }
+    }
+
+    #[test]
+    fn merging_parts_equals_pushing_everything() {
+        let (mut left, mut right) = (TopK::new(3), TopK::new(3));
+        [(0, 1.0), (1, 5.0), (2, 1.0)].iter().for_each(|&(p, s)| left.push(p, s));
+        [(3, 5.0), (4, 0.0), (5, 9.0)].iter().for_each(|&(p, s)| right.push(p, s));
+        left.merge(right);
+        let hits: Vec<u32> = left.into_sorted().iter().map(|hit| hit.position).collect();
+        assert_eq!(hits, [5, 1, 3]);
+    }
+}
