@@ -5,8 +5,13 @@ pub mod checkpoint;
 pub mod config;
 pub mod dataset;
 pub mod error;
+pub mod eval;
+pub mod index;
+pub mod metrics;
 pub mod model;
 pub mod ops;
+pub mod report;
+pub mod search;
 pub mod sequence;
 pub mod tensor;
 

@@ -8,6 +8,7 @@
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod select;
 
 use crate::model::{Encoder, Mol};
 use crate::sequence::SequenceBatch;

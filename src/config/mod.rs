@@ -33,6 +33,24 @@ impl ModelConfig {
     pub fn padded_length(&self) -> usize {
         self.max_sequence_length + self.gr_output_length + 1
     }
+
+    /// One line for people: encoder, similarity and their sizes.
+    pub fn summary(&self) -> String {
+        let encoder = match &self.encoder {
+            EncoderConfig::Hstu(hstu) => format!("HSTU, {} blocks, {} heads", hstu.num_blocks, hstu.num_heads),
+            EncoderConfig::Sasrec(sasrec) => {
+                format!("SASRec, {} blocks, {} heads", sasrec.num_blocks, sasrec.num_heads)
+            }
+        };
+        let similarity = match &self.similarity {
+            SimilarityConfig::DotProduct => "dot product".to_string(),
+            SimilarityConfig::Mol(mol) => format!(
+                "MoL {}x{}x{}",
+                mol.query_dot_product_groups, mol.item_dot_product_groups, mol.dot_product_dimension
+            ),
+        };
+        format!("{encoder}, D = {}, {similarity}", self.item_embedding_dim)
+    }
 }
 
 /// Post-processing of the encoder's output.

@@ -109,6 +109,11 @@ impl Mol<Tensor> {
 }
 
 impl<T> Mol<T> {
+    /// D: width of the raw item embeddings.
+    pub fn item_dim(&self) -> usize {
+        self.item.glu.as_ref().map_or(self.item.output.n_in, |(layer, _)| layer.n_in)
+    }
+
     /// The same weights with their arrays elsewhere.
     pub fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Mol<U> {
         Mol {

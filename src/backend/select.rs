@@ -1,0 +1,142 @@
+//! Which device to use.
+
+use std::sync::Arc;
+
+use super::cpu::Cpu;
+use super::{Backend, DeviceInfo, DeviceKind};
+use crate::{Error, Result};
+
+/// A device that can be opened.
+pub struct Device {
+    info: DeviceInfo,
+    #[cfg(feature = "gpu")]
+    adapter: Option<super::gpu::Adapter>,
+}
+
+impl Device {
+    /// All devices of this machine, the CPU backend first.
+    pub fn all() -> Vec<Device> {
+        let cpu = Device {
+            info: Cpu::default().info().clone(),
+            #[cfg(feature = "gpu")]
+            adapter: None,
+        };
+        #[cfg_attr(not(feature = "gpu"), allow(unused_mut, reason = "only GPUs are added"))]
+        let mut devices = vec![cpu];
+        #[cfg(feature = "gpu")]
+        devices.extend(
+            super::gpu::adapters()
+                .into_iter()
+                .map(|adapter| Device { info: adapter.info().clone(), adapter: Some(adapter) }),
+        );
+        devices
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// If the driver refuses.
+    pub fn open(&self) -> Result<Arc<dyn Backend>> {
+        #[cfg(feature = "gpu")]
+        if let Some(adapter) = &self.adapter {
+            return Ok(Arc::new(super::gpu::GpuBackend::open(adapter)?));
+        }
+        Ok(Arc::new(Cpu::default()))
+    }
+}
+
+/// Opens the device called `wanted`: see [`choose`].
+///
+/// # Errors
+/// If there is none, or the driver refuses.
+pub fn open(wanted: &str) -> Result<Arc<dyn Backend>> {
+    let devices = Device::all();
+    let infos: Vec<&DeviceInfo> = devices.iter().map(Device::info).collect();
+    devices[choose(&infos, wanted)?].open()
+}
+
+/// The device that `wanted` means: `auto` (a discrete GPU, else an integrated one, else the CPU backend), `cpu`, `gpu`
+/// (the best GPU, which must exist), or a part of a device's name or driver, whatever the case. Software rasterisers
+/// are taken only by name: the CPU backend does the same work many times faster.
+///
+/// # Errors
+/// If there is no such device.
+pub fn choose(devices: &[&DeviceInfo], wanted: &str) -> Result<usize> {
+    let best_gpu = || {
+        let preferred = [DeviceKind::DiscreteGpu, DeviceKind::IntegratedGpu, DeviceKind::VirtualGpu];
+        preferred.iter().find_map(|&kind| devices.iter().position(|device| device.kind == kind))
+    };
+    let cpu = || devices.iter().position(|device| device.kind == DeviceKind::Cpu);
+    let named = || {
+        let wanted = wanted.to_lowercase();
+        let matches =
+            |device: &&DeviceInfo| format!("{} {}", device.name, device.driver).to_lowercase().contains(&wanted);
+        devices.iter().position(matches).filter(|_| !wanted.is_empty())
+    };
+    let chosen = match wanted {
+        "auto" => best_gpu().or_else(cpu),
+        "gpu" => best_gpu(),
+        "cpu" => cpu(),
+        _ => named(),
+    };
+    chosen.ok_or_else(|| {
+        let names: Vec<String> = devices.iter().map(|device| format!("`{}`", device.name)).collect();
+        Error::NoDevice { wanted: wanted.to_string(), available: format!("`auto`, {}", names.join(", ")) }
+    })
+}
+
+/// Why `auto` takes the device it takes.
+pub fn reason(chosen: &DeviceInfo) -> &'static str {
+    match chosen.kind {
+        DeviceKind::DiscreteGpu => "a discrete GPU is preferred",
+        DeviceKind::IntegratedGpu => "there is no discrete GPU, an integrated one comes next",
+        DeviceKind::VirtualGpu => "there is no discrete or integrated GPU",
+        _ => "there is no hardware GPU; software rasterisers are used only when asked for by name",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str, kind: DeviceKind) -> DeviceInfo {
+        let driver = if kind == DeviceKind::SoftwareGpu { "Mesa 25" } else { "d" };
+        DeviceInfo {
+            name: name.to_string(),
+            kind,
+            backend: "vulkan".to_string(),
+            driver: driver.to_string(),
+            features: Vec::new(),
+            limits: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn auto_prefers_discrete_then_integrated_then_cpu_and_never_software() {
+        let cpu = device("cpu", DeviceKind::Cpu);
+        let soft = device("llvmpipe (LLVM 15)", DeviceKind::SoftwareGpu);
+        let integrated = device("Iris", DeviceKind::IntegratedGpu);
+        let discrete = device("Radeon", DeviceKind::DiscreteGpu);
+        assert_eq!(choose(&[&cpu, &soft, &integrated, &discrete], "auto").unwrap(), 3);
+        assert_eq!(choose(&[&cpu, &soft, &integrated], "auto").unwrap(), 2);
+        assert_eq!(choose(&[&cpu, &soft], "auto").unwrap(), 0);
+        assert_eq!(choose(&[&cpu, &soft, &integrated], "gpu").unwrap(), 2);
+        assert!(choose(&[&cpu, &soft], "gpu").is_err());
+    }
+
+    #[test]
+    fn names_match_in_part_and_an_unknown_name_lists_what_there_is() {
+        let cpu = device("cpu", DeviceKind::Cpu);
+        let soft = device("llvmpipe (LLVM 15)", DeviceKind::SoftwareGpu);
+        assert_eq!(choose(&[&cpu, &soft], "LLVMpipe").unwrap(), 1);
+        assert_eq!(choose(&[&cpu, &soft], "mesa").unwrap(), 1);
+        let error = choose(&[&cpu, &soft], "geforce").unwrap_err().to_string();
+        assert!(error.contains("`geforce`") && error.contains("`llvmpipe (LLVM 15)`"), "{error}");
+        assert!(choose(&[&cpu, &soft], "").is_err());
+    }
+}

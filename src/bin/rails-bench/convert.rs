@@ -1,0 +1,40 @@
+//! `rails-bench convert`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rails_wgpu::Result;
+use rails_wgpu::checkpoint::{Checkpoint, save_safetensors};
+use rails_wgpu::config::CONFIG_METADATA_KEY;
+use rails_wgpu::model::Model;
+
+use crate::model_files::load_config;
+
+#[derive(Args)]
+pub struct ConvertArgs {
+    /// Trained weights: .pt, .pth or .safetensors
+    checkpoint: PathBuf,
+    /// Hyper-parameters (.gin); default as for `eval`
+    #[arg(long, env = "RAILS_CONFIG")]
+    config: Option<PathBuf>,
+    /// The file to write
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+pub fn run(args: &ConvertArgs) -> Result<()> {
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let config = load_config(&checkpoint, &args.checkpoint, args.config.as_deref())?;
+    let model = Model::load(&checkpoint, config)?;
+    let tensors = checkpoint
+        .names()
+        .filter(|name| *name != "_attn_mask")
+        .map(|name| Ok((name.to_string(), checkpoint.tensor(name)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = [(CONFIG_METADATA_KEY.to_string(), model.config.to_json())].into();
+    save_safetensors(&args.output, &tensors, &metadata)?;
+    let n_values: usize = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
+    println!("{}: {}", args.output.display(), model.config.summary());
+    println!("{} tensors, {n_values} values, hyper-parameters included", tensors.len());
+    Ok(())
+}

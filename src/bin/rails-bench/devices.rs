@@ -1,0 +1,40 @@
+//! `rails-bench devices`.
+
+use rails_wgpu::Result;
+use rails_wgpu::backend::select::{Device, choose, reason};
+use rails_wgpu::backend::{DeviceInfo, DeviceKind};
+use rails_wgpu::report::Table;
+
+pub fn run() -> Result<()> {
+    let devices = Device::all();
+    let infos: Vec<&DeviceInfo> = devices.iter().map(Device::info).collect();
+    let auto = choose(&infos, "auto")?;
+    let mut table = Table::new(["device", "type", "backend", "driver"]);
+    for info in &infos {
+        table.row([info.name.as_str(), kind(info.kind), &info.backend, &info.driver]);
+    }
+    print!("{table}");
+    for info in &infos {
+        println!("\n{}", info.name);
+        println!(
+            "  features: {}",
+            if info.features.is_empty() { "none".to_string() } else { info.features.join(", ") }
+        );
+        for (name, value) in &info.limits {
+            println!("  {name}: {value}");
+        }
+    }
+    println!("\nauto: {} ({})", infos[auto].name, reason(infos[auto]));
+    Ok(())
+}
+
+fn kind(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Cpu => "native CPU",
+        DeviceKind::DiscreteGpu => "discrete GPU",
+        DeviceKind::IntegratedGpu => "integrated GPU",
+        DeviceKind::VirtualGpu => "virtual GPU",
+        DeviceKind::SoftwareGpu => "software GPU",
+        DeviceKind::Other => "unknown",
+    }
+}

@@ -1,0 +1,59 @@
+//! From the paths a user gives to a model and its data.
+
+use std::path::{Path, PathBuf};
+
+use rails_wgpu::checkpoint::Checkpoint;
+use rails_wgpu::config::{CONFIG_METADATA_KEY, ModelConfig};
+use rails_wgpu::dataset::{Dataset, ReadOptions, read_item_ids};
+use rails_wgpu::model::Model;
+use rails_wgpu::{Error, Result};
+
+use crate::options::{DataArgs, ModelArgs};
+
+/// Loads the checkpoint with the configuration that was given or that lies with it.
+pub fn load_model(args: &ModelArgs) -> Result<Model> {
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let config = load_config(&checkpoint, &args.checkpoint, args.config.as_deref())?;
+    Model::load(&checkpoint, config)
+}
+
+/// The configuration given, or that of the metadata, or that of a .gin file beside the checkpoint.
+pub fn load_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -> Result<ModelConfig> {
+    if let Some(given) = given {
+        return ModelConfig::from_gin(given);
+    }
+    if let Some(json) = checkpoint.metadata().and_then(|metadata| metadata.get(CONFIG_METADATA_KEY)) {
+        return ModelConfig::from_json(json, path);
+    }
+    let beside: [PathBuf; 2] = [path.with_extension("gin"), path.with_file_name("config.gin")];
+    match beside.iter().find(|candidate| candidate.is_file()) {
+        Some(config) => {
+            log::info!("hyper-parameters from {}", config.display());
+            ModelConfig::from_gin(config)
+        }
+        None => Err(Error::Checkpoint {
+            path: path.to_path_buf(),
+            what: "holds no hyper-parameters".to_string(),
+            fix: "name the model's .gin file with --config, or convert the checkpoint with `rails-bench convert`"
+                .to_string(),
+        }),
+    }
+}
+
+/// Reads the sequences and says what was passed over.
+pub fn load_dataset(args: &DataArgs, limit: Option<usize>) -> Result<Dataset> {
+    let options = ReadOptions { limit, skip_bad_lines: args.skip_bad_lines, shift_id_by: args.shift_id_by };
+    let (dataset, report) = Dataset::read(&args.dataset, options)?;
+    if report.bad_lines > 0 {
+        eprintln!("{}: {} malformed lines passed over", args.dataset.display(), report.bad_lines);
+    }
+    Ok(dataset)
+}
+
+/// The items to search: those of the file, or every row of the item table from 1 on.
+pub fn load_item_ids(path: Option<&Path>, model: &Model) -> Result<Vec<u32>> {
+    match path {
+        Some(path) => read_item_ids(path),
+        None => Ok((1..model.n_item_rows() as u32).collect()),
+    }
+}

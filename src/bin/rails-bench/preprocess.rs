@@ -1,0 +1,36 @@
+//! `rails-bench preprocess`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rails_wgpu::Result;
+use rails_wgpu::dataset::{PreprocessOptions, RawFormat, preprocess, write_item_ids};
+
+#[derive(Args)]
+pub struct PreprocessArgs {
+    /// ml-1m, ml-20m, amzn-books, recbole or txt
+    format: RawFormat,
+    /// The raw data: a zip, a folder, or the ratings file
+    input: PathBuf,
+    /// The sequence CSV to write
+    #[arg(short, long)]
+    output: PathBuf,
+    /// The item list to write [default: the output's name with .items.txt]
+    #[arg(long)]
+    items_output: Option<PathBuf>,
+    /// Pass over malformed lines, and say how many
+    #[arg(long)]
+    skip_bad_lines: bool,
+}
+
+pub fn run(args: &PreprocessArgs) -> Result<()> {
+    let options = PreprocessOptions { skip_bad_lines: args.skip_bad_lines, ..Default::default() };
+    let preprocessed = preprocess(args.format, &args.input, &options)?;
+    let items = args.items_output.clone().unwrap_or_else(|| args.output.with_extension("items.txt"));
+    preprocessed.dataset.write(&args.output)?;
+    write_item_ids(&items, &preprocessed.item_ids)?;
+    println!("{}", preprocessed.report);
+    println!("sequences: {}", args.output.display());
+    println!("items:     {}", items.display());
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! `rails-bench search`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use rails_wgpu::backend::{QueryBatch, select};
+use rails_wgpu::dataset::{Sequence, read_titles};
+use rails_wgpu::index::ItemIndex;
+use rails_wgpu::report::Table;
+use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::sequence::{History, SequenceBatch};
+use rails_wgpu::{Error, Result};
+
+use crate::model_files::{load_dataset, load_item_ids, load_model};
+use crate::options::{DataArgs, DeviceArgs, ModelArgs};
+
+#[derive(Args)]
+pub struct SearchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// The user_id to recommend to
+    #[arg(long, allow_hyphen_values = true)]
+    user: i64,
+    /// Number of recommendations
+    #[arg(long, default_value_t = 20)]
+    k: usize,
+    /// exact or mips
+    #[arg(long, default_value = "exact")]
+    algorithm: Algorithm,
+    /// Titles: movies.dat, movies.csv or a .item file
+    #[arg(long)]
+    movies: Option<PathBuf>,
+    /// Unix time of the request [default: that of the user's last event]
+    #[arg(long)]
+    now: Option<i64>,
+    /// Also recommend what the user has seen
+    #[arg(long)]
+    include_seen: bool,
+}
+
+pub fn run(args: &SearchArgs) -> Result<()> {
+    let model = load_model(&args.model)?;
+    let dataset = load_dataset(&args.data, None)?;
+    let item_ids = load_item_ids(args.data.item_ids.as_deref(), &model)?;
+    let titles = args.movies.as_deref().map(read_titles).transpose()?.unwrap_or_default();
+    let user = dataset.sequences.iter().find(|sequence| sequence.user_id == args.user).ok_or_else(|| {
+        let found = format!("{}, which is not in {}", args.user, args.data.dataset.display());
+        Error::argument("user", format!("one of the {} user ids of the data set", dataset.sequences.len()), found)
+    })?;
+    let now = args.now.unwrap_or_else(|| user.timestamps.last().copied().unwrap_or(0));
+    let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
+    let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
+    let backend = select::open(&args.device.device)?;
+    let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
+    let index = ItemIndex::from_model(backend.as_ref(), &model, &item_ids, args.device.dtype.dtype())?;
+    let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
+    let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
+    let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };
+    let hits = Searcher::new(index).search(args.algorithm, &queries, args.k, excluded)?;
+    print_history(user, &titles);
+    let mut table = Table::new(["rank", "item", "score", "title"]);
+    for (rank, hit) in hits[0].iter().enumerate() {
+        table.row([(rank + 1).to_string(), hit.id.to_string(), format!("{:.4}", hit.score), title(&titles, hit.id)]);
+    }
+    print!("{table}");
+    Ok(())
+}
+
+fn print_history(user: &Sequence, titles: &BTreeMap<u32, String>) {
+    const SHOWN: usize = 5;
+    let first = user.item_ids.len().saturating_sub(SHOWN);
+    let last: Vec<String> = user.item_ids[first..]
+        .iter()
+        .map(|&id| format!("{id} {}", title(titles, id.into())).trim().to_string())
+        .collect();
+    println!("user {}: {} events, the last ones: {}\n", user.user_id, user.item_ids.len(), last.join(", "));
+}
+
+fn title(titles: &BTreeMap<u32, String>, id: u64) -> String {
+    u32::try_from(id).ok().and_then(|id| titles.get(&id)).cloned().unwrap_or_default()
+}

@@ -1,0 +1,42 @@
+//! A small trained model with its data, inside the library: see `assets/README.md`.
+
+use std::path::Path;
+
+use crate::Result;
+use crate::checkpoint::Checkpoint;
+use crate::config::{CONFIG_METADATA_KEY, ModelConfig};
+use crate::dataset::{Dataset, ReadOptions, parse_item_ids};
+use crate::model::Model;
+
+const CHECKPOINT: &[u8] = include_bytes!("../assets/demo.safetensors");
+const DATASET: &[u8] = include_bytes!("../assets/demo.csv");
+const ITEM_IDS: &[u8] = include_bytes!("../assets/demo.items.txt");
+
+/// An HSTU encoder with a Mixture-of-Logits similarity, trained on synthetic sequences of 96 users.
+pub struct Demo {
+    /// The trained model.
+    pub model: Model,
+    /// The items to search.
+    pub item_ids: Vec<u32>,
+    /// The sequences it was trained on.
+    pub dataset: Dataset,
+}
+
+impl Demo {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// Only if the library was built from damaged assets.
+    pub fn load() -> Result<Demo> {
+        let path = Path::new("assets/demo.safetensors");
+        let checkpoint = Checkpoint::from_bytes(CHECKPOINT, path)?;
+        let json = checkpoint.metadata().and_then(|metadata| metadata.get(CONFIG_METADATA_KEY));
+        let config = ModelConfig::from_json(json.map_or("", String::as_str), path)?;
+        let (dataset, _) = Dataset::parse(DATASET, Path::new("assets/demo.csv"), ReadOptions::default())?;
+        Ok(Demo {
+            model: Model::load(&checkpoint, config)?,
+            item_ids: parse_item_ids(ITEM_IDS, Path::new("assets/demo.items.txt"))?,
+            dataset,
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! Leave-one-out evaluation: encode each user's history, search, and find the rank of the last event.
+
+mod protocol;
+
+pub use protocol::Protocol;
+
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::backend::{QueryBatch, QueryEncoder};
+use crate::config::ModelConfig;
+use crate::dataset::Sequence;
+use crate::metrics::Quality;
+use crate::search::{Algorithm, Searcher};
+use crate::sequence::{History, SequenceBatch};
+
+/// What an evaluation found out about one algorithm.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Ranks of all targets.
+    pub quality: Quality,
+    /// Time spent encoding histories; shared by all algorithms of a run.
+    pub encode_time: Duration,
+    /// Time spent searching.
+    pub search_time: Duration,
+}
+
+impl Evaluation {
+    /// Queries encoded per second.
+    pub fn encode_qps(&self) -> f64 {
+        self.quality.len() as f64 / self.encode_time.as_secs_f64()
+    }
+
+    /// Queries searched per second.
+    pub fn search_qps(&self) -> f64 {
+        self.quality.len() as f64 / self.search_time.as_secs_f64()
+    }
+}
+
+/// What to evaluate, and how.
+pub struct Evaluator<'a> {
+    /// Hyper-parameters of the model.
+    pub config: &'a ModelConfig,
+    /// Rows of the model's item table.
+    pub n_item_rows: usize,
+    /// The model's encoder.
+    pub encoder: &'a dyn QueryEncoder,
+    /// The items to be found.
+    pub searcher: &'a Searcher,
+    /// How seen items and misses are treated.
+    pub protocol: Protocol,
+    /// Items per result; see [`Protocol::depth`].
+    pub k: usize,
+    /// Users per batch.
+    pub batch_size: usize,
+}
+
+impl Evaluator<'_> {
+    /// Evaluates `algorithms` on `sequences`, each of at least two events: the last one is the target, those before
+    /// it are the history. `progress` is called with the number of users done.
+    ///
+    /// # Errors
+    /// If a sequence has no history, an id is beyond the item table, or the device fails.
+    pub fn run(
+        &self,
+        algorithms: &[Algorithm],
+        sequences: &[Sequence],
+        mut progress: impl FnMut(usize),
+    ) -> Result<Vec<Evaluation>> {
+        let quality = Quality::new(self.protocol.miss_rank());
+        let empty = |&algorithm| Evaluation {
+            algorithm,
+            quality: quality.clone(),
+            encode_time: Duration::ZERO,
+            search_time: Duration::ZERO,
+        };
+        let mut evaluations: Vec<Evaluation> = algorithms.iter().map(empty).collect();
+        let mut done = 0;
+        for users in sequences.chunks(self.batch_size.max(1)) {
+            let histories: Vec<History> = users.iter().map(history_of).collect();
+            let started = Instant::now();
+            let batch = SequenceBatch::new(&histories, self.config, self.n_item_rows)?;
+            let embeddings = self.encoder.encode(&batch)?;
+            let encode_time = started.elapsed();
+            let queries = QueryBatch { embeddings, user_ids: batch.user_ids.clone() };
+            let seen: Vec<Vec<u64>> =
+                histories.iter().map(|history| self.protocol.seen(history, self.config)).collect();
+            for evaluation in &mut evaluations {
+                let started = Instant::now();
+                let hits =
+                    self.protocol.search(self.searcher, evaluation.algorithm, &queries, self.k, self.config, &seen)?;
+                evaluation.search_time += started.elapsed();
+                evaluation.encode_time += encode_time;
+                for (user, hits) in users.iter().zip(&hits) {
+                    let target = user.item_ids.last().map(|&id| u64::from(id));
+                    evaluation.quality.add(hits.iter().position(|hit| Some(hit.id) == target).map(|index| index + 1));
+                }
+            }
+            done += users.len();
+            progress(done);
+        }
+        Ok(evaluations)
+    }
+}
+
+/// Everything before the last event; the time of the request is that of the last event, as in the reference.
+pub fn history_of(sequence: &Sequence) -> History<'_> {
+    let n = sequence.item_ids.len().saturating_sub(1);
+    History {
+        user_id: sequence.user_id,
+        item_ids: &sequence.item_ids[..n],
+        timestamps: &sequence.timestamps[..n],
+        now: sequence.timestamps.last().copied().unwrap_or(0),
+    }
+}

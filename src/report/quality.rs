@@ -1,0 +1,86 @@
+//! The quality table of an evaluation.
+
+use serde_json::{Map, Value, json};
+
+use crate::eval::Evaluation;
+use crate::metrics::{HIT_RATE_AT, NDCG_AT};
+use crate::report::Table;
+
+/// The conditions of a run, the same for all its rows.
+#[derive(Clone, Debug)]
+pub struct RunInfo {
+    /// Name of the device.
+    pub device: String,
+    /// Number format of the index.
+    pub dtype: String,
+    /// Evaluation protocol.
+    pub protocol: String,
+    /// Users evaluated.
+    pub users: usize,
+    /// Users left out because they have fewer than two events.
+    pub skipped_users: usize,
+    /// Items in the index.
+    pub items: usize,
+    /// Cut-offs beyond this many items are not reported.
+    pub k: usize,
+}
+
+/// Results of all algorithms of a run.
+#[derive(Clone, Debug)]
+pub struct QualityReport {
+    /// Conditions.
+    pub run: RunInfo,
+    /// One row per algorithm.
+    pub evaluations: Vec<Evaluation>,
+}
+
+impl QualityReport {
+    /// One row per algorithm: HR, NDCG, MRR and throughput. Cut-offs beyond k show `-`.
+    pub fn table(&self) -> Table {
+        let k = self.run.k;
+        let mut header = vec!["algorithm".to_string()];
+        header.extend(HIT_RATE_AT.iter().map(|n| format!("HR@{n}")));
+        header.extend(NDCG_AT.iter().map(|n| format!("NDCG@{n}")));
+        header.extend(["MRR", "encode q/s", "search q/s"].map(str::to_string));
+        let mut table = Table::new(header);
+        let cell = |n: usize, value: f64| if n <= k { format!("{value:.4}") } else { "-".to_string() };
+        for evaluation in &self.evaluations {
+            let quality = &evaluation.quality;
+            let mut row = vec![evaluation.algorithm.to_string()];
+            row.extend(HIT_RATE_AT.iter().map(|&n| cell(n, quality.hit_rate(n))));
+            row.extend(NDCG_AT.iter().map(|&n| cell(n, quality.ndcg(n))));
+            row.push(format!("{:.4}", quality.mrr()));
+            row.push(format!("{:.0}", evaluation.encode_qps()));
+            row.push(format!("{:.0}", evaluation.search_qps()));
+            table.row(row);
+        }
+        table
+    }
+
+    /// The same as one JSON object; cut-offs beyond k are null.
+    pub fn json(&self) -> Value {
+        let k = self.run.k;
+        let number = |n: usize, value: f64| if n <= k { json!(value) } else { Value::Null };
+        let result = |evaluation: &Evaluation| {
+            let quality = &evaluation.quality;
+            let mut row = Map::new();
+            row.insert("algorithm".to_string(), json!(evaluation.algorithm.to_string()));
+            row.extend(HIT_RATE_AT.iter().map(|&n| (format!("hr@{n}"), number(n, quality.hit_rate(n)))));
+            row.extend(NDCG_AT.iter().map(|&n| (format!("ndcg@{n}"), number(n, quality.ndcg(n)))));
+            row.insert("mrr".to_string(), json!(quality.mrr()));
+            row.insert("encode_qps".to_string(), json!(evaluation.encode_qps()));
+            row.insert("search_qps".to_string(), json!(evaluation.search_qps()));
+            Value::Object(row)
+        };
+        json!({
+            "device": self.run.device,
+            "dtype": self.run.dtype,
+            "protocol": self.run.protocol,
+            "k": k,
+            "users": self.run.users,
+            "skipped_users": self.run.skipped_users,
+            "items": self.run.items,
+            "results": self.evaluations.iter().map(result).collect::<Vec<_>>(),
+        })
+    }
+}
