@@ -1,8 +1,23 @@
-//! Data sets.
-#![allow(missing_docs, reason = "placeholder")]
-pub struct Sequence {
-    pub user_id: i64,
-    pub item_ids: Vec<u32>,
-    pub ratings: Vec<f32>,
-    pub timestamps: Vec<i64>,
-}
+//! Data sets: interaction histories on disk.
+//!
+//! ```text
+//! raw MovieLens / Amazon / recbole / SASRec files --preprocess--> Dataset + item ids --write--> sasrec_format.csv
+//! ```
+//!
+//! Everywhere in this crate item ids start at 1 and 0 is padding. The files written here need no shift. The
+//! reference writes `amzn-books` with ids from 0 and adds 1 while loading; to read such a file, set
+//! [`ReadOptions::shift_id_by`] to 1.
+
+mod atomic;
+mod catalog;
+mod items;
+mod lines;
+mod number;
+pub mod preprocess;
+mod sequences;
+mod titles;
+
+pub use items::{read_item_ids, write_item_ids};
+pub use preprocess::{PreprocessOptions, PreprocessReport, Preprocessed, RawFormat, preprocess};
+pub use sequences::{Dataset, ReadOptions, ReadReport, Sequence};
+pub use titles::read_titles;

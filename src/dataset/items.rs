@@ -1,0 +1,25 @@
+//! The list of items that can be retrieved.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::{atomic, catalog};
+use crate::Result;
+
+/// Reads item ids in file order from a text file with one id per line, a CSV file with a column `item_id`, `movie_id`,
+/// `itemId` or `movieId` (recbole's `item_id:token` too), or MovieLens' `movies.dat`.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) if the file cannot be read; [`Error::Dataset`](crate::Error::Dataset) with the line if the column is missing, an id is not a
+/// whole number from 1 up, or an id occurs twice.
+pub fn read_item_ids(path: &Path) -> Result<Vec<u32>> {
+    catalog::unique_ids(&catalog::open(path)?, path)
+}
+
+/// Writes one id per line, through a temporary file beside `path`.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) if the file cannot be written.
+pub fn write_item_ids(path: &Path, ids: &[u32]) -> Result<()> {
+    atomic::write(path, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")))
+}

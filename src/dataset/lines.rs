@@ -1,0 +1,121 @@
+//! Lines of a data file, numbered, with the policy for malformed ones.
+//!
+//! CSV lines are taken apart one by one, so that a lost quote spoils its own line and no other, and so that line numbers
+//! hold with blank lines and any line ends. No file read here has line ends inside of quotes.
+
+use std::io::{BufRead, Read};
+use std::path::Path;
+use std::result::Result as Outcome;
+
+use csv::StringRecord;
+
+use crate::{Error, Result};
+
+/// Room for a user with 800,000 events; a file without line ends must not fill the memory.
+const LONGEST_LINE: u64 = 16 << 20;
+
+/// A file being read.
+pub(super) struct Lines<'a> {
+    reader: &'a mut dyn BufRead,
+    path: &'a Path,
+    number: u64,
+    buffer: Vec<u8>,
+}
+
+/// How many rows were understood and how many were not.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub good: u64,
+    pub bad: u64,
+    /// Why the first bad one was, with file and line.
+    pub first_bad: Option<String>,
+}
+
+impl<'a> Lines<'a> {
+    pub fn new(reader: &'a mut dyn BufRead, path: &'a Path) -> Lines<'a> {
+        Lines { reader, path, number: 0, buffer: Vec::new() }
+    }
+
+    /// Number of the current line, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// An error at the current line.
+    pub fn error(&self, what: impl Into<String>) -> Error {
+        Error::Dataset { path: self.path.to_path_buf(), line: self.number, what: what.into() }
+    }
+
+    /// The first line that is not blank, as UTF-8 text; `expected` says what an empty file lacks.
+    pub fn header(&mut self, expected: &str) -> Result<String> {
+        if !self.advance()? {
+            return Err(self.error(format!("empty file: expected {expected}")));
+        }
+        self.text().map(str::to_owned).map_err(|what| self.error(format!("{what}: expected {expected}")))
+    }
+
+    /// Gives the next line that is not blank to `row`; false at the end of the file. What `row` complains of becomes an
+    /// error at this line, or is counted if `skip_bad`.
+    pub fn row(
+        &mut self,
+        skip_bad: bool,
+        tally: &mut Tally,
+        mut row: impl FnMut(&str) -> Outcome<(), String>,
+    ) -> Result<bool> {
+        if !self.advance()? {
+            return Ok(false);
+        }
+        match self.text().and_then(&mut row) {
+            Ok(()) => tally.good += 1,
+            Err(what) if skip_bad => {
+                tally.bad += 1;
+                tally.first_bad.get_or_insert_with(|| self.error(what).to_string());
+            }
+            Err(what) => return Err(self.error(what)),
+        }
+        Ok(true)
+    }
+
+    /// Goes to the next line that is not blank; false at the end of the file.
+    pub fn advance(&mut self) -> Result<bool> {
+        loop {
+            self.buffer.clear();
+            let mut limited = (&mut *self.reader).take(LONGEST_LINE);
+            let read = limited.read_until(b'\n', &mut self.buffer).map_err(Error::io("read", self.path))?;
+            if read == 0 {
+                return Ok(false);
+            }
+            self.number += 1;
+            if read as u64 == LONGEST_LINE {
+                return Err(self.error("a line of more than 16 MiB: expected a text file"));
+            }
+            if self.number == 1 && self.buffer.starts_with(b"\xef\xbb\xbf") {
+                self.buffer.drain(..3);
+            }
+            if !self.bytes().trim_ascii().is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The current line without its end.
+    pub fn bytes(&self) -> &[u8] {
+        let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+
+    fn text(&self) -> Outcome<&str, String> {
+        std::str::from_utf8(self.bytes()).map_err(|_| "not UTF-8 text".to_owned())
+    }
+}
+
+/// The fields of one line of a CSV file.
+pub(super) fn csv_fields(line: &str) -> Outcome<StringRecord, String> {
+    if line.bytes().filter(|&byte| byte == b'"').count() % 2 == 1 {
+        return Err("a quote is missing: expected them in pairs".into());
+    }
+    let mut record = StringRecord::new();
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).buffer_capacity(1 << 12).from_reader(line.as_bytes());
+    reader.read_record(&mut record).map_err(|error| error.to_string())?;
+    Ok(record)
+}

@@ -1,0 +1,91 @@
+//! Numbers as data files write them, with errors that quote what was found.
+
+use std::result::Result;
+
+/// `text` between backticks, cut to a length that fits in a message.
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("`{}...`", &text[..end]),
+        None => format!("`{text}`"),
+    }
+}
+
+/// An item id plus `shift`; the sum must be at least 1.
+pub(super) fn item_id(text: &str, shift: u32) -> Result<u32, String> {
+    let id = text.parse::<u32>().ok().and_then(|id| id.checked_add(shift)).filter(|&id| id > 0);
+    id.ok_or_else(|| {
+        let hint =
+            if text == "0" { " (0 is padding; files that count from 0 are read with shift_id_by 1)" } else { "" };
+        format!("expected an item id, a whole number from {} up, found {}{hint}", u32::from(shift == 0), quoted(text))
+    })
+}
+
+/// A user id, at least 0: `amzn-books` numbers its users from 0.
+pub(super) fn user_id(text: &str) -> Result<i64, String> {
+    let id = text.parse::<i64>().ok().filter(|&id| id >= 0);
+    id.ok_or_else(|| format!("expected a user id, a whole number from 0 up, found {}", quoted(text)))
+}
+
+/// A finite rating, whole or not.
+pub(super) fn rating(text: &str) -> Result<f32, String> {
+    let value = text.parse::<f32>().ok().filter(|value| value.is_finite());
+    value.ok_or_else(|| format!("expected a rating, a finite number, found {}", quoted(text)))
+}
+
+/// Seconds; a fraction (recbole types timestamps as floats) is cut off, as the reference's cast to int64 does.
+pub(super) fn timestamp(text: &str) -> Result<i64, String> {
+    let float = || text.parse::<f64>().ok().filter(|time| time.abs() < i64::MAX as f64).map(|time| time as i64);
+    let time = text.parse::<i64>().ok().or_else(float);
+    time.ok_or_else(|| format!("expected a timestamp in seconds, found {}", quoted(text)))
+}
+
+/// UTF-8, or else ISO-8859-1, in which MovieLens wrote its titles.
+pub(super) fn decode(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
+    }
+}
+
+/// The name of a column without byte order mark, quotes and recbole's `:type`.
+pub(super) fn column_name(header: &str) -> &str {
+    let name = header.trim_start_matches('\u{feff}').trim().trim_matches('"');
+    name.split(':').next().unwrap_or(name).trim()
+}
+
+/// What a column of item ids may be called.
+pub(super) const ITEM_COLUMNS: [&str; 4] = ["item_id", "movie_id", "movieId", "itemId"];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_every_kind() {
+        assert_eq!(item_id("7", 0), Ok(7));
+        assert_eq!(item_id("0", 1), Ok(1));
+        for bad in ["0", "-1", "", "1.5", "4294967296"] {
+            assert!(item_id(bad, 0).unwrap_err().contains(&format!("found `{bad}`")), "{bad}");
+        }
+        assert!(item_id("4294967295", 1).is_err(), "the shift must not wrap around");
+        assert_eq!(user_id("0"), Ok(0));
+        assert!(user_id("-1").is_err());
+        assert_eq!((rating("4"), rating("4.0"), rating("3.5")), (Ok(4.0), Ok(4.0), Ok(3.5)));
+        assert!(rating("nan").is_err() && rating("inf").is_err() && rating("1e39").is_err());
+        assert_eq!(
+            (timestamp("978300760"), timestamp("978300760.9"), timestamp("-1")),
+            (Ok(978300760), Ok(978300760), Ok(-1))
+        );
+        assert!(timestamp("1e30").is_err() && timestamp("nan").is_err());
+    }
+
+    #[test]
+    fn text_helpers() {
+        assert_eq!(quoted(&"é".repeat(80)), format!("`{}...`", "é".repeat(60)));
+        assert_eq!(decode(b"Mis\xe9rables"), "Mis\u{e9}rables");
+        assert_eq!(decode("Misérables".as_bytes()), "Misérables");
+        assert_eq!(column_name("\u{feff}item_id:token"), "item_id");
+        assert_eq!(column_name(" \"movieId\" "), "movieId");
+    }
+}
