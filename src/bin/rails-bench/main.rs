@@ -1,1 +1,60 @@
-fn main() {}
+//! `rails-bench`: retrieval quality and speed of learned similarities, from the command line.
+
+mod convert;
+mod demo;
+mod devices;
+mod eval;
+mod model_files;
+mod options;
+mod preprocess;
+mod progress;
+mod search;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Retrieval with learned similarities (Mixture-of-Logits) on any GPU and on plain CPUs.
+#[derive(Parser)]
+#[command(version, about, long_about = None, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Evaluate the built-in small model on its built-in data: no download, no GPU needed
+    Demo(demo::DemoArgs),
+    /// List every device with its driver, features and limits, and say which one `auto` takes
+    Devices,
+    /// Turn raw public data files into the sequence CSV that `eval` reads, and the item list
+    Preprocess(preprocess::PreprocessArgs),
+    /// Turn a checkpoint and its config into one self-contained .safetensors file
+    Convert(convert::ConvertArgs),
+    /// Print the retrieval quality of a checkpoint on a data set: HR, NDCG, MRR, queries per second
+    Eval(eval::EvalArgs),
+    /// Print the recommendations for one user
+    Search(search::SearchArgs),
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,wgpu_hal=error,wgpu_core=error"))
+        .format_timestamp(None)
+        .init();
+    let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Devices => devices::run(),
+        Command::Preprocess(args) => preprocess::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Search(args) => search::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
