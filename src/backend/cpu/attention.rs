@@ -157,7 +157,8 @@ impl WithSimd for CausalSequence<'_> {
                 weights.fill(0.0);
                 add_products(weights, &q[row * width + head * d..][..d], &keys, length, scale);
                 let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                map_in_place(simd, weights, |simd, x| exp(simd, simd.sub_f32s(x, simd.splat_f32s(max))));
+                weights.iter_mut().for_each(|weight| *weight -= max);
+                map_in_place(simd, weights, exp);
                 let sum: f32 = weights.iter().sum();
                 weights.iter_mut().for_each(|weight| *weight /= sum);
                 let out = &mut self.out[i * width + head * d..][..d];

@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::table::Table;
-use super::tile::{RowBlocks, TILE, store};
+use super::tile::{RowBlocks, Store, TILE};
 use super::workers::{Found, TileScan};
 
 /// A scan of the raw item embeddings.
@@ -49,6 +49,6 @@ impl WithSimd for Scores<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.queries.multiply(simd, self.items, |query, first, sums| store::<S>(self.scores, query, first, sums));
+        self.queries.multiply(simd, self.items, &mut Store(self.scores));
     }
 }

@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::simd::{exp, sigmoid, silu};
 use super::table::Table;
-use super::tile::{RowBlocks, TILE, store};
+use super::tile::{RowBlocks, Sink, TILE, store};
 use super::workers::{Found, TileScan};
 use crate::config::{GatingCombination, MolConfig};
 use crate::model::Mol;
@@ -119,30 +119,19 @@ impl WithSimd for Scores<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Scores { kernel, query, components, gate, logits, hidden, weights, scores } = self;
         let MolConfig { item_dot_product_groups: p_x, dot_product_dimension: d_p, .. } = kernel.config;
-        let inverse_temperature = simd.splat_f32s(1.0 / kernel.config.temperature);
+        let inverse_temperature = 1.0 / kernel.config.temperature;
         for (m, component) in components.chunks_exact(d_p * TILE).enumerate() {
-            query.components.multiply(simd, component, |n, first, sums| {
-                let scaled = sums.map(|sum| simd.mul_f32s(sum, inverse_temperature));
-                store::<S>(logits, n * p_x + m, first, scaled);
-            });
+            query.components.multiply(simd, component, &mut Logits { logits, m, p_x, inverse_temperature });
         }
         let cross_input: &[f32] = match &kernel.hidden {
             Some((layer, bias)) => {
-                layer.multiply(simd, logits, |h, first, sums| {
-                    let bias = simd.splat_f32s(bias[h]);
-                    store::<S>(hidden, h, first, sums.map(|sum| silu(simd, simd.add_f32s(sum, bias))));
-                });
+                layer.multiply(simd, logits, &mut Hidden { hidden, bias });
                 hidden
             }
             None => logits,
         };
-        kernel.output.multiply(simd, cross_input, |l, first, sums| {
-            let bias = simd.splat_f32s(kernel.output_bias[l]);
-            let cross = sums.map(|sum| simd.add_f32s(sum, bias));
-            let gate = gate.map(|gate| row::<S>(gate, l, first));
-            let query_gate = query.gate.as_ref().map(|gate| simd.splat_f32s(gate[l]));
-            store::<S>(weights, l, first, combine(simd, kernel.config.gating_combination, query_gate, gate, cross));
-        });
+        let query_gate = query.gate.as_deref();
+        kernel.output.multiply(simd, cross_input, &mut Gates { weights, kernel, query_gate, item_gate: gate });
         for register in 0..TILE / S::F32_LANES {
             if kernel.config.gating_combination == GatingCombination::GluSiluLn {
                 normalised_silu(simd, weights, register);
@@ -153,6 +142,62 @@ impl WithSimd for Scores<'_> {
     }
 }
 
+/// Component logits of item group m: z = <f_n, g_m> / temperature.
+struct Logits<'a> {
+    logits: &'a mut [f32],
+    m: usize,
+    p_x: usize,
+    inverse_temperature: f32,
+}
+
+impl<S: Simd> Sink<S> for Logits<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, n: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let factor = simd.splat_f32s(self.inverse_temperature);
+        let scaled = [simd.mul_f32s(a, factor), simd.mul_f32s(b, factor)];
+        store::<S>(self.logits, n * self.p_x + self.m, first, scaled);
+    }
+}
+
+/// Hidden units of the cross gate part.
+struct Hidden<'a> {
+    hidden: &'a mut [f32],
+    bias: &'a [f32],
+}
+
+impl<S: Simd> Sink<S> for Hidden<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, h: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let bias = simd.splat_f32s(self.bias[h]);
+        let units = [silu(simd, simd.add_f32s(a, bias)), silu(simd, simd.add_f32s(b, bias))];
+        store::<S>(self.hidden, h, first, units);
+    }
+}
+
+/// Gates: the cross part joined with the two one-sided parts.
+struct Gates<'a> {
+    weights: &'a mut [f32],
+    kernel: &'a MolKernel,
+    query_gate: Option<&'a [f32]>,
+    item_gate: Option<&'a [f32]>,
+}
+
+impl<S: Simd> Sink<S> for Gates<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, l: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let bias = simd.splat_f32s(self.kernel.output_bias[l]);
+        let [item_a, item_b] = match self.item_gate {
+            Some(gate) => row::<S>(gate, l, first),
+            None => [simd.splat_f32s(0.0); 2],
+        };
+        let query = simd.splat_f32s(self.query_gate.map_or(0.0, |gate| gate[l]));
+        let combination = self.kernel.config.gating_combination;
+        let (a, b) = (simd.add_f32s(a, bias), simd.add_f32s(b, bias));
+        let gates = [combine(simd, combination, query, item_a, a), combine(simd, combination, query, item_b, b)];
+        store::<S>(self.weights, l, first, gates);
+    }
+}
+
 /// Two lane registers of row `row` of a (rows, TILE) array.
 #[inline(always)]
 fn row<S: Simd>(values: &[f32], row: usize, first: usize) -> [S::f32s; 2] {
@@ -160,36 +205,15 @@ fn row<S: Simd>(values: &[f32], row: usize, first: usize) -> [S::f32s; 2] {
     [registers[first], registers[first + 1]]
 }
 
-/// The gate before its normalisation: `g = q * i + qi`, already multiplied by its sigmoid for `glu_silu`; the sum of
-/// the parts that exist for `none`.
+/// The gate of one register of lanes: `g = q * i + qi`, times its sigmoid for `glu_silu`; for `none` the sum of the parts,
+/// of which those that do not exist are zero.
 #[inline(always)]
-fn combine<S: Simd>(
-    simd: S,
-    combination: GatingCombination,
-    query: Option<S::f32s>,
-    item: Option<[S::f32s; 2]>,
-    cross: [S::f32s; 2],
-) -> [S::f32s; 2] {
-    let mut gate = cross;
+fn combine<S: Simd>(simd: S, combination: GatingCombination, query: S::f32s, item: S::f32s, cross: S::f32s) -> S::f32s {
     match combination {
-        GatingCombination::None => {
-            if let Some(query) = query {
-                gate = gate.map(|g| simd.add_f32s(g, query));
-            }
-            if let Some(item) = item {
-                gate = [simd.add_f32s(gate[0], item[0]), simd.add_f32s(gate[1], item[1])];
-            }
-        }
-        GatingCombination::GluSilu | GatingCombination::GluSiluLn => {
-            if let (Some(query), Some(item)) = (query, item) {
-                gate = [simd.mul_add_e_f32s(query, item[0], gate[0]), simd.mul_add_e_f32s(query, item[1], gate[1])];
-            }
-            if combination == GatingCombination::GluSilu {
-                gate = gate.map(|g| silu(simd, g));
-            }
-        }
+        GatingCombination::None => simd.add_f32s(simd.add_f32s(query, item), cross),
+        GatingCombination::GluSiluLn => simd.mul_add_e_f32s(query, item, cross),
+        GatingCombination::GluSilu => silu(simd, simd.mul_add_e_f32s(query, item, cross)),
     }
-    gate
 }
 
 /// `glu_silu_ln`: g * sigmoid((g - mean) / sqrt(variance + 1e-5)) over the logits, in one register of lanes.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::Shared;
 use super::attention::{CausalAttention, HstuAttention};
 use super::simd::{map_in_place, relu, silu};
-use super::tile::{RowBlocks, TILE, pack_columns, store};
+use super::tile::{RowBlocks, Store, TILE, pack_columns};
 use crate::Result;
 use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
@@ -223,7 +223,7 @@ impl WithSimd for LinearChunk<'_> {
         let (n_in, n_out) = (self.layer.n_in, self.layer.n_out);
         let mut sums = vec![0.0; self.rows * TILE];
         for (t, tile) in self.tiles.chunks_exact(n_in * TILE).enumerate() {
-            self.x.multiply(simd, tile, |row, first, values| store::<S>(&mut sums, row, first, values));
+            self.x.multiply(simd, tile, &mut Store(&mut sums));
             let columns = t * TILE..n_out.min((t + 1) * TILE);
             for (row, sums) in sums.chunks_exact(TILE).enumerate() {
                 let out = &mut self.out[row * n_out..][columns.clone()];

@@ -8,6 +8,13 @@ pub const TILE: usize = 32;
 /// Rows that are multiplied at a time: with two registers of lanes, eight independent sums hide the latency of FMA.
 const ROWS: usize = 4;
 
+/// What becomes of the sums of [`RowBlocks::multiply`]. A trait and not a closure, because only a method can be marked
+/// to be inlined always, and code that is not inlined loses the instruction set it was meant for.
+pub trait Sink<S: Simd> {
+    /// Takes the sums of row `row` for the lane registers `first` and `first + 1` of the tile.
+    fn take(&mut self, simd: S, row: usize, first: usize, sums: [S::f32s; 2]);
+}
+
 /// A matrix (rows, depth) packed for the micro-kernel: `[row / 4][depth][row % 4]`, padded with zero rows.
 pub struct RowBlocks {
     data: Vec<f32>,
@@ -38,10 +45,10 @@ impl RowBlocks {
         RowBlocks { data, rows, depth }
     }
 
-    /// For each row r and each pair of lane registers of the tile `x` (depth, TILE): the sums over the depth,
-    /// `emit(r, first register, sums)`. Each sum is one chain of fused multiply-adds in order of depth.
+    /// For each row and each pair of lane registers of the tile `x` (depth, TILE): the sums over the depth. Each sum is
+    /// one chain of fused multiply-adds in order of depth.
     #[inline(always)]
-    pub fn multiply<S: Simd>(&self, simd: S, x: &[f32], mut emit: impl FnMut(usize, usize, [S::f32s; 2])) {
+    pub fn multiply<S: Simd>(&self, simd: S, x: &[f32], sink: &mut impl Sink<S>) {
         let registers = TILE / S::F32_LANES;
         let (x, _) = S::as_simd_f32s(&x[..self.depth * TILE]);
         for (block, weights) in self.data.chunks_exact((ROWS * self.depth).max(1)).enumerate() {
@@ -55,9 +62,9 @@ impl RowBlocks {
                         sums[r][1] = simd.mul_add_e_f32s(weight, b, sums[r][1]);
                     }
                 }
-                for (r, sums) in sums.into_iter().enumerate() {
+                for r in 0..ROWS {
                     if block * ROWS + r < self.rows {
-                        emit(block * ROWS + r, first, sums);
+                        sink.take(simd, block * ROWS + r, first, sums[r]);
                     }
                 }
             }
@@ -83,4 +90,14 @@ pub fn store<S: Simd>(out: &mut [f32], row: usize, first: usize, values: [S::f32
     let (registers, _) = S::as_mut_simd_f32s(&mut out[row * TILE..][..TILE]);
     registers[first] = values[0];
     registers[first + 1] = values[1];
+}
+
+/// Stores sums as they are, in a tile-shaped array (rows, TILE).
+pub struct Store<'a>(pub &'a mut [f32]);
+
+impl<S: Simd> Sink<S> for Store<'_> {
+    #[inline(always)]
+    fn take(&mut self, _: S, row: usize, first: usize, sums: [S::f32s; 2]) {
+        store::<S>(self.0, row, first, sums);
+    }
 }
