@@ -1,6 +1,7 @@
 //! Lists of items with their titles, in any of the forms they come in: an id per line, MovieLens' `movies.dat`
 //! (`id::title::genres`), a CSV file with a header, or a recbole `.item` file.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -83,7 +84,8 @@ impl Table {
 
     fn row(&self, line: &str) -> Outcome<(String, Option<String>), String> {
         // Only CSV has quotes: in a recbole title a quote is a quote.
-        let fields = if self.separator == "," { csv_fields(line)? } else { line.split(self.separator).collect() };
+        let fields =
+            if self.separator == "," { csv_fields(line)? } else { line.split(self.separator).map(Cow::from).collect() };
         if fields.len() != self.width {
             return Err(format!("expected {} fields as in the first line, found {}", self.width, fields.len()));
         }
