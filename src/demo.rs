@@ -32,10 +32,10 @@ impl Demo {
         let checkpoint = Checkpoint::from_bytes(CHECKPOINT, path)?;
         let json = checkpoint.metadata().and_then(|metadata| metadata.get(CONFIG_METADATA_KEY));
         let config = ModelConfig::from_json(json.map_or("", String::as_str), path)?;
-        let (dataset, _) = Dataset::parse(DATASET, Path::new("assets/demo.csv"), ReadOptions::default())?;
+        let (dataset, _) = Dataset::parse(&mut &*DATASET, Path::new("assets/demo.csv"), ReadOptions::default())?;
         Ok(Demo {
             model: Model::load(&checkpoint, config)?,
-            item_ids: parse_item_ids(ITEM_IDS, Path::new("assets/demo.items.txt"))?,
+            item_ids: parse_item_ids(&mut &*ITEM_IDS, Path::new("assets/demo.items.txt"))?,
             dataset,
         })
     }

@@ -1,6 +1,6 @@
 //! The list of items that can be retrieved.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::Path;
 
 use super::{atomic, catalog};
@@ -14,6 +14,14 @@ use crate::Result;
 /// whole number from 1 up, or an id occurs twice.
 pub fn read_item_ids(path: &Path) -> Result<Vec<u32>> {
     catalog::unique_ids(&catalog::open(path)?, path)
+}
+
+/// Reads the same from memory or a stream; `path` is only named in errors.
+///
+/// # Errors
+/// As [`read_item_ids`].
+pub fn parse_item_ids(reader: &mut dyn BufRead, path: &Path) -> Result<Vec<u32>> {
+    catalog::unique_ids(&catalog::read(reader, path)?, path)
 }
 
 /// Writes one id per line, through a temporary file beside `path`.

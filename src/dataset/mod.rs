@@ -17,7 +17,7 @@ pub mod preprocess;
 mod sequences;
 mod titles;
 
-pub use items::{read_item_ids, write_item_ids};
+pub use items::{parse_item_ids, read_item_ids, write_item_ids};
 pub use preprocess::{PreprocessOptions, PreprocessReport, Preprocessed, RawFormat, preprocess};
 pub use sequences::{Dataset, ReadOptions, ReadReport, Sequence};
 pub use titles::read_titles;

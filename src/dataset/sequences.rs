@@ -6,7 +6,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use super::atomic;
@@ -78,11 +78,19 @@ impl Dataset {
     /// no users, or a line is malformed: a number that cannot be parsed, an item id below 1, a negative user id, no
     /// events, lists of different lengths, a missing quote, text that is not UTF-8.
     pub fn read(path: &Path, options: ReadOptions) -> Result<(Dataset, ReadReport)> {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        Dataset::parse(&mut BufReader::new(file), path, options)
+    }
+
+    /// Reads the same from memory or a stream; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn parse(reader: &mut dyn BufRead, path: &Path, options: ReadOptions) -> Result<(Dataset, ReadReport)> {
         if options.limit == Some(0) {
             return Err(Error::argument("limit", "at least 1 user", 0));
         }
-        let mut reader = BufReader::new(File::open(path).map_err(Error::io("read", path))?);
-        let mut lines = Lines::new(&mut reader, path);
+        let mut lines = Lines::new(reader, path);
         let header = lines.header(&format!("a header with the columns {}", COLUMNS.join(", ")))?;
         let columns = Columns::find(&header).map_err(|what| lines.error(what))?;
 

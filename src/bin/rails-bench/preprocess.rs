@@ -25,7 +25,7 @@ pub struct PreprocessArgs {
 
 pub fn run(args: &PreprocessArgs) -> Result<()> {
     let options = PreprocessOptions { skip_bad_lines: args.skip_bad_lines, ..Default::default() };
-    let preprocessed = preprocess(args.format, &args.input, &options)?;
+    let preprocessed = preprocess(args.format, &args.input, options)?;
     let items = args.items_output.clone().unwrap_or_else(|| args.output.with_extension("items.txt"));
     preprocessed.dataset.write(&args.output)?;
     write_item_ids(&items, &preprocessed.item_ids)?;

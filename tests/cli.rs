@@ -1,0 +1,251 @@
+//! `rails-bench` as a user runs it: success, help, and every kind of bad input.
+
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const MOL: &str = "tests/oracle/tiny_hstu_mol";
+
+fn rails_bench(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rails-bench"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("RAILS_DEVICE")
+        .env_remove("RAILS_CHECKPOINT")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn succeeds(args: &[&str]) -> String {
+    let output = rails_bench(args);
+    assert!(output.status.success(), "{args:?} failed:\n{}", stderr(&output));
+    stdout(&output)
+}
+
+/// Asserts that the command fails without a panic, with all of `words` in its message.
+fn refuses(args: &[&str], words: &[&str]) {
+    let output = rails_bench(args);
+    let message = stderr(&output);
+    assert!(!output.status.success(), "{args:?} should have failed:\n{}", stdout(&output));
+    assert!(!message.contains("panicked"), "{args:?} panicked:\n{message}");
+    for word in words {
+        assert!(message.contains(word), "{args:?}: `{word}` is not in\n{message}");
+    }
+}
+
+fn eval<'a>(checkpoint: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["eval", "--device", "cpu", "--checkpoint", checkpoint, "--dataset", "tests/oracle/tiny.csv"];
+    args.extend(["--item-ids", "assets/demo.items.txt"]);
+    args.extend(more);
+    args
+}
+
+fn eval_json(checkpoint: &str, more: &[&str]) -> serde_json::Value {
+    let mut args = eval(checkpoint, more);
+    args.extend(["--json", "-"]);
+    serde_json::from_str(&succeeds(&args)).unwrap()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn changed_config(folder: &Path, from: &str, to: &str) -> PathBuf {
+    let text = std::fs::read_to_string(format!("{MOL}/config.gin")).unwrap();
+    assert!(text.contains(from), "`{from}` is not in the config");
+    let changed = folder.join("changed.gin");
+    std::fs::write(&changed, text.replace(from, to)).unwrap();
+    changed
+}
+
+#[test]
+fn help_names_every_command() {
+    let help = succeeds(&["--help"]);
+    for command in ["demo", "devices", "preprocess", "convert", "eval", "search"] {
+        assert!(help.contains(command), "{command} is not in\n{help}");
+        assert!(succeeds(&[command, "--help"]).contains("Usage: rails-bench"));
+    }
+}
+
+#[test]
+fn demo_prints_the_quality_table() {
+    let table = succeeds(&["demo", "--device", "cpu"]);
+    for word in ["HR@10", "NDCG@10", "MRR", "exact", "96 users, 200 items", "MoL 4x2x16"] {
+        assert!(table.contains(word), "`{word}` is not in\n{table}");
+    }
+}
+
+#[test]
+fn devices_lists_the_cpu_and_what_auto_takes() {
+    let list = succeeds(&["devices"]);
+    assert!(list.contains("native CPU") && list.contains("\nauto: "), "{list}");
+}
+
+#[test]
+fn pt_safetensors_and_converted_file_give_identical_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let converted = folder.path().join("model.safetensors");
+    let pt = format!("{MOL}/model.pt");
+    succeeds(&["convert", &pt, "-o", path(&converted)]);
+    let results = |checkpoint: &str| {
+        let mut json = eval_json(checkpoint, &["--algorithm", "exact,mips"]);
+        for row in json["results"].as_array_mut().unwrap() {
+            row.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_qps"));
+        }
+        json
+    };
+    let from_pt = results(&pt);
+    assert_eq!(from_pt["users"], 96);
+    assert_eq!(from_pt["results"].as_array().unwrap().len(), 2);
+    assert_eq!(from_pt, results(&format!("{MOL}/model.safetensors")));
+    assert_eq!(from_pt, results(path(&converted)));
+    assert_ne!(from_pt["results"], results("tests/oracle/tiny_hstu_mol_geglu/model.pt")["results"], "nothing was compared");
+}
+
+#[test]
+fn limit_and_k_are_honoured() {
+    let json = eval_json(&format!("{MOL}/model.pt"), &["--limit", "10", "--k", "50", "--batch-size", "3"]);
+    let row = &json["results"][0];
+    assert_eq!((&json["users"], &json["items"], &json["device"]), (&10.into(), &200.into(), &"cpu".into()));
+    assert!(row["hr@50"].is_number() && row["hr@100"].is_null(), "{row}");
+    let one_batch = eval_json(&format!("{MOL}/model.pt"), &["--limit", "10", "--k", "50"]);
+    assert_eq!(row["mrr"], one_batch["results"][0]["mrr"], "the batch size must not matter");
+}
+
+#[test]
+fn json_is_written_to_a_file_beside_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.json");
+    let table = succeeds(&eval(&format!("{MOL}/model.pt"), &["--json", path(&file)]));
+    assert!(table.contains("HR@10"));
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(json["results"][0]["algorithm"], "exact");
+}
+
+#[test]
+fn search_recommends_unseen_items_with_titles() {
+    let folder = tempfile::tempdir().unwrap();
+    let movies = folder.path().join("movies.csv");
+    let titles: String = (1..221).map(|id| format!("{id},Film {id} (1999),Drama\n")).collect();
+    std::fs::write(&movies, format!("movieId,title,genres\n{titles}")).unwrap();
+    let checkpoint = format!("{MOL}/model.pt");
+    let common = ["--checkpoint", &checkpoint, "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
+    let mut args = vec!["search", "--user", "111", "--k", "7", "--movies", path(&movies)];
+    args.extend(common);
+    let list = succeeds(&args);
+    assert!(list.contains("user 111: 3 events") && list.contains("Film 167 (1999)"), "{list}");
+    let hits: Vec<&str> = list.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+    assert_eq!(hits.len(), 7, "{list}");
+    for seen in ["163", "164", "167"] {
+        assert!(hits.iter().all(|hit| hit.split_whitespace().nth(1) != Some(seen)), "{seen} was seen\n{list}");
+    }
+}
+
+#[test]
+fn preprocess_then_eval() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, csv) = (folder.path().join("events.txt"), folder.path().join("sequences.csv"));
+    let events: String = (1..=9).flat_map(|user| (1..=6).map(move |i| format!("{user} {}\n", user * 7 + i))).collect();
+    std::fs::write(&raw, events).unwrap();
+    let report = succeeds(&["preprocess", "txt", path(&raw), "-o", path(&csv)]);
+    assert!(report.contains("sequences.csv") && report.contains("sequences.items.txt"), "{report}");
+    let checkpoint = format!("{MOL}/model.pt");
+    succeeds(&["eval", "--device", "cpu", "--checkpoint", &checkpoint, "--dataset", path(&csv)]);
+}
+
+#[test]
+fn bad_arguments_are_explained() {
+    let checkpoint = format!("{MOL}/model.pt");
+    refuses(&eval(&checkpoint, &["--k", "0"]), &["k: expected 1..=200", "found 0"]);
+    refuses(&eval(&checkpoint, &["--k", "201"]), &["k: expected 1..=200", "found 201"]);
+    refuses(&eval(&checkpoint, &["--algorithm", "bogus"]), &["bogus", "exact"]);
+    refuses(&eval(&checkpoint, &["--protocol", "bogus"]), &["bogus", "strict"]);
+    refuses(&eval(&checkpoint, &["--batch-size", "0"]), &["--batch-size"]);
+    let dataset = ["--dataset", "tests/oracle/tiny.csv"];
+    refuses(
+        &[&["eval", "--device", "geforce 9000", "--checkpoint", &checkpoint][..], &dataset].concat(),
+        &["no device `geforce 9000`", "available", "`cpu`"],
+    );
+    refuses(
+        &[&["search", "--user", "5", "--device", "cpu", "--checkpoint", &checkpoint][..], &dataset].concat(),
+        &["user", "5", "tests/oracle/tiny.csv"],
+    );
+}
+
+#[test]
+fn bad_files_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let checkpoint = format!("{MOL}/model.pt");
+
+    refuses(&eval("no/such/model.pt", &[]), &["no/such/model.pt"]);
+    refuses(&["eval", "--checkpoint", &checkpoint, "--dataset", "no/such.csv"], &["no/such.csv"]);
+    refuses(&eval(&checkpoint, &["--config", "no/such.gin"]), &["no/such.gin"]);
+
+    let bytes = std::fs::read(&checkpoint).unwrap();
+    std::fs::write(at("truncated.pt"), &bytes[..bytes.len() / 2]).unwrap();
+    refuses(&eval(path(&at("truncated.pt")), &["--config", &format!("{MOL}/config.gin")]), &["truncated.pt"]);
+
+    std::fs::write(at("alone.pt"), &bytes).unwrap();
+    refuses(&eval(path(&at("alone.pt")), &[]), &["holds no hyper-parameters", "--config"]);
+
+    let wrong = changed_config(folder.path(), "item_embedding_dim = 16", "item_embedding_dim = 32");
+    refuses(&eval(&checkpoint, &["--config", path(&wrong)]), &["_item_emb.weight", "expected", "32", "found", "16"]);
+
+    std::fs::write(at("ids.txt"), "1\n2\n9999\n").unwrap();
+    let mut args = eval(&checkpoint, &["--k", "1"]);
+    let list = args.iter().position(|arg| *arg == "assets/demo.items.txt").unwrap();
+    let ids = at("ids.txt");
+    args[list] = path(&ids);
+    refuses(&args, &["item ids", "1..=220", "9999"]);
+
+    let header = "index,user_id,sequence_item_ids,sequence_ratings,sequence_timestamps\n";
+    std::fs::write(at("beyond.csv"), format!("{header}0,8,\"1,500,3\",\"4,4,4\",\"1,2,3\"\n")).unwrap();
+    std::fs::write(at("single.csv"), format!("{header}0,8,\"1\",\"4\",\"1\"\n")).unwrap();
+    std::fs::write(at("broken.csv"), format!("{header}0,8,\"1,2\",\"4,4\",\"1,2\"\n1,9,\"1,x\",\"4,4\",\"1,2\"\n")).unwrap();
+    let with = |name: &str| {
+        let csv = at(name);
+        rails_bench(&["eval", "--device", "cpu", "--checkpoint", &checkpoint, "--dataset", path(&csv)])
+    };
+    for (name, words) in [
+        ("beyond.csv", ["500", "user 8"]),
+        ("single.csv", ["at least two events", "1 users"]),
+        ("broken.csv", ["broken.csv:3", "x"]),
+    ] {
+        let output = with(name);
+        let message = stderr(&output);
+        assert!(!output.status.success() && !message.contains("panicked"), "{name}: {message}");
+        assert!(words.iter().all(|word| message.contains(word)), "{name}: {words:?} not all in\n{message}");
+    }
+}
+
+#[test]
+fn unwritable_outputs_are_explained_before_the_work() {
+    let checkpoint = format!("{MOL}/model.pt");
+    refuses(&eval(&checkpoint, &["--json", "no/such/folder/out.json"]), &["no/such/folder/out.json"]);
+    refuses(&["convert", &checkpoint, "-o", "no/such/folder/model.safetensors"], &["no/such/folder"]);
+    refuses(&["preprocess", "txt", "no/such.txt", "-o", "x.csv"], &["no/such.txt"]);
+}
+
+#[test]
+fn an_empty_history_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("empty.csv");
+    let header = "index,user_id,sequence_item_ids,sequence_ratings,sequence_timestamps\n";
+    std::fs::write(&csv, format!("{header}0,8,\"\",\"\",\"\"\n")).unwrap();
+    let checkpoint = format!("{MOL}/model.pt");
+    refuses(
+        &["search", "--user", "8", "--device", "cpu", "--checkpoint", &checkpoint, "--dataset", path(&csv)],
+        &["empty.csv:2"],
+    );
+}
