@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::config::{CONFIG_METADATA_KEY, ModelConfig};
+use crate::config::{CONFIG_KEY, ModelConfig};
 use crate::dataset::{Dataset, ReadOptions, parse_item_ids};
 use crate::model::Model;
 
@@ -29,8 +29,8 @@ impl Demo {
     /// Only if the library was built from damaged assets.
     pub fn load() -> Result<Demo> {
         let path = Path::new("assets/demo.safetensors");
-        let checkpoint = Checkpoint::from_bytes(CHECKPOINT, path)?;
-        let json = checkpoint.metadata().and_then(|metadata| metadata.get(CONFIG_METADATA_KEY));
+        let checkpoint = Checkpoint::embedded(CHECKPOINT, path)?;
+        let json = checkpoint.metadata().and_then(|metadata| metadata.get(CONFIG_KEY));
         let config = ModelConfig::from_json(json.map_or("", String::as_str), path)?;
         let (dataset, _) = Dataset::parse(&mut &*DATASET, Path::new("assets/demo.csv"), ReadOptions::default())?;
         Ok(Demo {

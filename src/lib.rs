@@ -4,6 +4,7 @@ pub mod backend;
 pub mod checkpoint;
 pub mod config;
 pub mod dataset;
+pub mod demo;
 pub mod error;
 pub mod eval;
 pub mod index;

@@ -109,7 +109,11 @@ fn pt_safetensors_and_converted_file_give_identical_results() {
     assert_eq!(from_pt["results"].as_array().unwrap().len(), 2);
     assert_eq!(from_pt, results(&format!("{MOL}/model.safetensors")));
     assert_eq!(from_pt, results(path(&converted)));
-    assert_ne!(from_pt["results"], results("tests/oracle/tiny_hstu_mol_geglu/model.pt")["results"], "nothing was compared");
+    assert_ne!(
+        from_pt["results"],
+        results("tests/oracle/tiny_hstu_mol_geglu/model.pt")["results"],
+        "nothing was compared"
+    );
 }
 
 #[test]
@@ -212,7 +216,8 @@ fn bad_files_are_explained() {
     let header = "index,user_id,sequence_item_ids,sequence_ratings,sequence_timestamps\n";
     std::fs::write(at("beyond.csv"), format!("{header}0,8,\"1,500,3\",\"4,4,4\",\"1,2,3\"\n")).unwrap();
     std::fs::write(at("single.csv"), format!("{header}0,8,\"1\",\"4\",\"1\"\n")).unwrap();
-    std::fs::write(at("broken.csv"), format!("{header}0,8,\"1,2\",\"4,4\",\"1,2\"\n1,9,\"1,x\",\"4,4\",\"1,2\"\n")).unwrap();
+    std::fs::write(at("broken.csv"), format!("{header}0,8,\"1,2\",\"4,4\",\"1,2\"\n1,9,\"1,x\",\"4,4\",\"1,2\"\n"))
+        .unwrap();
     let with = |name: &str| {
         let csv = at(name);
         rails_bench(&["eval", "--device", "cpu", "--checkpoint", &checkpoint, "--dataset", path(&csv)])

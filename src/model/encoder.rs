@@ -11,6 +11,9 @@ use crate::tensor::Tensor;
 /// Called with the name, the array and the row width of intermediate results; tests compare them with the reference.
 pub type Tap<'a, O> = &'a mut dyn FnMut(&str, &<O as Ops>::Floats, usize);
 
+/// Eps of the output normalisation, in both of its forms; the reference fixes it.
+const OUTPUT_EPS: f32 = 1e-6;
+
 /// Weights of an encoder, wherever `T` keeps them.
 #[derive(Clone, Debug)]
 pub struct Encoder<T> {
@@ -24,8 +27,6 @@ pub struct Encoder<T> {
     pub dim: usize,
     /// Output normalisation.
     pub norm: EmbeddingNorm,
-    /// Smallest norm of an l2 output normalisation.
-    pub l2_norm_eps: f32,
 }
 
 /// Layers of one of the supported encoders.
@@ -57,7 +58,6 @@ impl Encoder<Tensor> {
             },
             dim,
             norm: config.user_embedding_norm,
-            l2_norm_eps: config.l2_norm_eps,
         })
     }
 }
@@ -74,7 +74,6 @@ impl<T> Encoder<T> {
             },
             dim: self.dim,
             norm: self.norm,
-            l2_norm_eps: self.l2_norm_eps,
         }
     }
 
@@ -92,8 +91,8 @@ impl<T> Encoder<T> {
         let last_rows = ops.ints(&batch.last_rows());
         let last = ops.gather(&x, self.dim, &last_rows, batch.len());
         match self.norm {
-            EmbeddingNorm::LayerNorm => ops.layer_norm(&last, batch.len(), self.dim, 1e-6),
-            EmbeddingNorm::L2Norm => ops.l2_norm(&last, batch.len(), self.dim, self.l2_norm_eps),
+            EmbeddingNorm::LayerNorm => ops.layer_norm(&last, batch.len(), self.dim, OUTPUT_EPS),
+            EmbeddingNorm::L2Norm => ops.l2_norm(&last, batch.len(), self.dim, OUTPUT_EPS),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rails_wgpu::Result;
 use rails_wgpu::checkpoint::{Checkpoint, save_safetensors};
-use rails_wgpu::config::CONFIG_METADATA_KEY;
+use rails_wgpu::config::CONFIG_KEY;
 use rails_wgpu::model::Model;
 
 use crate::model_files::load_config;
@@ -31,7 +31,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         .filter(|name| *name != "_attn_mask")
         .map(|name| Ok((name.to_string(), checkpoint.tensor(name)?)))
         .collect::<Result<Vec<_>>>()?;
-    let metadata = [(CONFIG_METADATA_KEY.to_string(), model.config.to_json())].into();
+    let metadata = [(CONFIG_KEY.to_string(), model.config.to_json())].into();
     save_safetensors(&args.output, &tensors, &metadata)?;
     let n_values: usize = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
     println!("{}: {}", args.output.display(), model.config.summary());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::{CONFIG_METADATA_KEY, ModelConfig};
+use rails_wgpu::config::{CONFIG_KEY, ModelConfig};
 use rails_wgpu::dataset::{Dataset, ReadOptions, read_item_ids};
 use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
@@ -22,7 +22,7 @@ pub fn load_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -
     if let Some(given) = given {
         return ModelConfig::from_gin(given);
     }
-    if let Some(json) = checkpoint.metadata().and_then(|metadata| metadata.get(CONFIG_METADATA_KEY)) {
+    if let Some(json) = checkpoint.metadata().and_then(|metadata| metadata.get(CONFIG_KEY)) {
         return ModelConfig::from_json(json, path);
     }
     let beside: [PathBuf; 2] = [path.with_extension("gin"), path.with_file_name("config.gin")];
