@@ -3,6 +3,11 @@
 //! Read from the reference's `.gin` files ([`ModelConfig::from_gin`]) or from the JSON metadata that
 //! `rails-bench convert` stores inside a `.safetensors` file.
 
+mod gin;
+mod json;
+mod validate;
+
+pub use json::CONFIG_KEY;
 use serde::{Deserialize, Serialize};
 
 /// Everything that is needed, beside the weights, to run a model.
@@ -19,7 +24,7 @@ pub struct ModelConfig {
     pub user_embedding_norm: EmbeddingNorm,
     /// Whether item embeddings are l2-normalised before a dot product.
     pub item_l2_norm: bool,
-    /// Smallest norm that an l2 normalisation divides by.
+    /// Smallest norm that the l2 normalisation of items divides by.
     pub l2_norm_eps: f32,
     /// The sequence encoder.
     pub encoder: EncoderConfig,
@@ -59,7 +64,7 @@ impl ModelConfig {
 pub enum EmbeddingNorm {
     /// Layer norm, eps 1e-6, without affine weights.
     LayerNorm,
-    /// Division by the l2 norm, clamped from below at `l2_norm_eps`.
+    /// Division by the l2 norm, clamped from below at 1e-6 (the reference fixes it; `l2_norm_eps` is the items').
     L2Norm,
 }
 
@@ -75,6 +80,7 @@ pub enum EncoderConfig {
 
 /// Hyper-parameters of HSTU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HstuConfig {
     /// Number of layers.
     pub num_blocks: usize,
@@ -102,6 +108,7 @@ pub enum LinearActivation {
 
 /// Hyper-parameters of SASRec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SasrecConfig {
     /// Number of layers.
     pub num_blocks: usize,
@@ -135,6 +142,7 @@ pub enum SimilarityConfig {
 
 /// Hyper-parameters of Mixture-of-Logits (arXiv 2407.15462, section 2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MolConfig {
     /// P_Q: query component embeddings, those of the uid tables included.
     pub query_dot_product_groups: usize,
@@ -173,6 +181,7 @@ impl MolConfig {
 
 /// A gated linear unit: `act(x W_1 + b_1) * (x W_2 + b_2)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GluConfig {
     /// Width of the result.
     pub hidden_dim: usize,

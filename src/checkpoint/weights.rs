@@ -1,0 +1,90 @@
+//! Checked reading of a checkpoint by a model.
+
+use std::collections::BTreeSet;
+
+use super::Checkpoint;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// The causal mask, a buffer of the reference's models that every encoder computes itself.
+const IGNORED: &str = "_attn_mask";
+
+/// Hands out the tensors of a checkpoint by name and shape, and knows at the end which ones nobody asked for.
+pub struct Weights<'a> {
+    checkpoint: &'a Checkpoint,
+    taken: BTreeSet<String>,
+}
+
+impl<'a> Weights<'a> {
+    /// A reader of all tensors of `checkpoint`.
+    pub fn new(checkpoint: &'a Checkpoint) -> Weights<'a> {
+        Weights { checkpoint, taken: BTreeSet::new() }
+    }
+
+    /// The tensor `name`, which must have exactly this `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if it is missing, of another shape, or cannot be read ([`Checkpoint::tensor`]).
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let expected = format!("shape {shape:?}");
+        match self.checkpoint.shape(name) {
+            None => Err(self.checkpoint.tensor_error(name, &expected, self.checkpoint.near_names(name))),
+            Some(found) if found != shape => {
+                Err(self.checkpoint.tensor_error(name, &expected, format!("shape {found:?}")))
+            }
+            Some(_) => {
+                self.taken.insert(name.to_string());
+                self.checkpoint.tensor(name)
+            }
+        }
+    }
+
+    /// The tensor `name` if there is one; it must then have this `shape`.
+    ///
+    /// # Errors
+    /// As [`Weights::take`], except for a missing tensor.
+    pub fn take_optional(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+        if self.has(name) { self.take(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// Whether there is a tensor `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.shape(name).is_some()
+    }
+
+    /// Shape of the tensor `name`, without reading it.
+    pub fn shape(&self, name: &str) -> Option<&'a [usize]> {
+        self.checkpoint.shape(name)
+    }
+
+    /// Extent of the first axis of the tensor `name`: what a table's size is, where only the file knows it.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if it is missing or a scalar.
+    pub fn rows(&self, name: &str) -> Result<usize> {
+        let error = |found| self.checkpoint.tensor_error(name, "a tensor with rows", found);
+        match self.shape(name) {
+            None => Err(error(self.checkpoint.near_names(name))),
+            Some([]) => Err(error("a scalar".to_string())),
+            Some(shape) => Ok(shape[0]),
+        }
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming every tensor that was not taken, except the buffer `_attn_mask`: the configuration
+    /// describes another model than the file holds.
+    pub fn finish(self) -> Result<()> {
+        let unread = self.checkpoint.names().filter(|name| !self.taken.contains(*name) && *name != IGNORED);
+        let unread: Vec<String> = unread.map(|name| format!("`{name}`")).collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Checkpoint {
+            path: self.checkpoint.path().to_path_buf(),
+            what: format!("{} tensors have no place in the configured model: {}", unread.len(), unread.join(", ")),
+            fix: "use the configuration that the model was trained with".to_string(),
+        })
+    }
+}

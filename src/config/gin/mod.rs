@@ -1,0 +1,154 @@
+//! The reference's gin files.
+//!
+//! [`parse`] reads the language, [`Bindings`] looks parameters up with the errors a user can act on, and this file
+//! knows which parameters make up a model and what the reference uses where a file is silent: the defaults of
+//! `train_fn` (train.py), `hstu_encoder`, `sasrec_encoder` (modeling/sequential/encoder_utils.py) and
+//! `create_mol_interaction_module` (modeling/similarity_utils.py).
+
+mod bindings;
+mod parse;
+
+use std::path::Path;
+
+use super::{
+    EmbeddingNorm, EncoderConfig, FfnActivation, GatingCombination, GluConfig, GluNonlinearity, HstuConfig,
+    LinearActivation, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig,
+};
+use crate::{Error, Result};
+use bindings::Bindings;
+
+/// Parameters that shape training, logging or evaluation, not the model: function, then its parameters.
+const NOT_OF_THE_MODEL: [(&str, &str); 7] = [
+    (
+        "train_fn",
+        "rank world_size master_port restore_from_ckpt inference_from_ckpt dataset_name positional_sampling_ratio \
+         custom_date_str local_batch_size eval_batch_size eval_user_max_batch_size limit_eval_to_first_n \
+         main_module_bf16 eval_bf16 mol_bf16_training dropout_rate sampling_strategy loss_module loss_weights \
+         loss_activation_checkpoint num_negatives temperature num_epochs learning_rate num_warmup_steps weight_decay \
+         opt_enable_apex top_k_method eval_interval full_eval_every_n save_ckpt_every_n partial_eval_num_iters \
+         enable_tf32 random_seed",
+    ),
+    ("create_data_loader", "num_workers prefetch_factor drop_last"),
+    ("get_sequential_encoder", "activation_checkpoint"),
+    ("get_similarity_function", "activation_checkpoint bf16_training"),
+    ("hstu_encoder", "linear_dropout_rate attn_dropout_rate activation_checkpoint"),
+    ("sasrec_encoder", "ffn_dropout_rate activation_checkpoint"),
+    (
+        "create_mol_interaction_module",
+        "query_dropout_rate item_dropout_rate gating_item_dropout_rate gating_qi_dropout_rate softmax_dropout_rate \
+         uid_dropout_rate uid_embedding_level_dropout uid_embedding_l2_weight_decay bf16_training",
+    ),
+];
+
+impl ModelConfig {
+    /// Reads the hyper-parameters of a model from a `.gin` file of the reference. Parameters that concern only
+    /// training are passed over; one that the reference does not know is reported by `log::warn!`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read; [`Error::Config`] with its line if it is not gin, a value has the
+    /// wrong type, is out of range or asks for something unsupported, or if a required parameter is missing.
+    pub fn from_gin(path: impl AsRef<Path>) -> Result<ModelConfig> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let mut gin = Bindings::new(path, &parse::parse(path, &text)?)?;
+        let config = model(&mut gin)?;
+        config.check().map_err(|wrong| gin.error(wrong.key, &wrong.expected, wrong.found))?;
+        gin.warn_of_unknown(&NOT_OF_THE_MODEL);
+        Ok(config)
+    }
+}
+
+fn model(gin: &mut Bindings) -> Result<ModelConfig> {
+    gin.only("train_fn.embedding_module_type", "local")?;
+    let is_hstu = gin.choice("train_fn.main_module", "SASRec", &[("HSTU", true), ("SASRec", false)])?;
+    let is_mol = gin.choice("train_fn.interaction_module_type", "", &[("MoL", true), ("DotProduct", false)])?;
+    let norms = [("l2_norm", EmbeddingNorm::L2Norm), ("layer_norm", EmbeddingNorm::LayerNorm)];
+    Ok(ModelConfig {
+        item_embedding_dim: gin.size("train_fn.item_embedding_dim", Some(240))?,
+        max_sequence_length: gin.size("train_fn.max_sequence_length", Some(200))?,
+        gr_output_length: gin.size("train_fn.gr_output_length", Some(10))?,
+        user_embedding_norm: gin.choice("train_fn.user_embedding_norm", "l2_norm", &norms)?,
+        item_l2_norm: gin.flag("train_fn.item_l2_norm", false)?,
+        l2_norm_eps: gin.number("train_fn.l2_norm_eps", Some(1e-6))?,
+        encoder: if is_hstu { hstu(gin)? } else { sasrec(gin)? },
+        similarity: if is_mol { mol(gin)? } else { dot_product(gin) },
+    })
+}
+
+fn hstu(gin: &mut Bindings) -> Result<EncoderConfig> {
+    gin.skip_function("sasrec_encoder");
+    gin.only("hstu_encoder.linear_config", "uvqk")?;
+    gin.only("hstu_encoder.normalization", "rel_bias")?;
+    // Without it the reference itself fails.
+    gin.only_flag("hstu_encoder.enable_relative_attention_bias", true)?;
+    let activations = [("silu", LinearActivation::Silu), ("none", LinearActivation::None)];
+    Ok(EncoderConfig::Hstu(HstuConfig {
+        num_blocks: gin.size("hstu_encoder.num_blocks", Some(2))?,
+        num_heads: gin.size("hstu_encoder.num_heads", Some(1))?,
+        dqk: gin.size("hstu_encoder.dqk", Some(64))?,
+        dv: gin.size("hstu_encoder.dv", Some(64))?,
+        linear_activation: gin.choice("hstu_encoder.linear_activation", "silu", &activations)?,
+        concat_ua: gin.flag("hstu_encoder.concat_ua", false)?,
+    }))
+}
+
+fn sasrec(gin: &mut Bindings) -> Result<EncoderConfig> {
+    gin.skip_function("hstu_encoder");
+    let activations = [("relu", FfnActivation::Relu), ("gelu", FfnActivation::Gelu)];
+    Ok(EncoderConfig::Sasrec(SasrecConfig {
+        num_blocks: gin.size("sasrec_encoder.num_blocks", Some(2))?,
+        num_heads: gin.size("sasrec_encoder.num_heads", Some(1))?,
+        ffn_hidden_dim: gin.size("sasrec_encoder.ffn_hidden_dim", Some(64))?,
+        ffn_activation: gin.choice("sasrec_encoder.ffn_activation_fn", "relu", &activations)?,
+    }))
+}
+
+fn dot_product(gin: &mut Bindings) -> SimilarityConfig {
+    gin.skip_function("create_mol_interaction_module");
+    SimilarityConfig::DotProduct
+}
+
+fn mol(gin: &mut Bindings) -> Result<SimilarityConfig> {
+    macro_rules! key {
+        ($name:literal) => {
+            concat!("create_mol_interaction_module.", $name)
+        };
+    }
+    // Earlier versions could take the embedding itself as its only component.
+    gin.only_flag(key!("query_use_identity_fn"), false)?;
+    gin.only_flag(key!("item_use_identity_fn"), false)?;
+    let combinations = [
+        ("glu_silu", GatingCombination::GluSilu),
+        ("glu_silu_ln", GatingCombination::GluSiluLn),
+        ("none", GatingCombination::None),
+    ];
+    Ok(SimilarityConfig::Mol(MolConfig {
+        query_dot_product_groups: gin.size(key!("query_dot_product_groups"), None)?,
+        item_dot_product_groups: gin.size(key!("item_dot_product_groups"), None)?,
+        dot_product_dimension: gin.size(key!("dot_product_dimension"), None)?,
+        temperature: gin.number(key!("temperature"), None)?,
+        dot_product_l2_norm: gin.flag(key!("dot_product_l2_norm"), true)?,
+        eps: gin.number(key!("eps"), Some(1e-6))?,
+        query_hidden: glu(gin, key!("query_hidden_dim"), key!("query_nonlinearity"))?,
+        item_hidden: glu(gin, key!("item_hidden_dim"), key!("item_nonlinearity"))?,
+        uid_embedding_hash_sizes: gin.sizes(key!("uid_embedding_hash_sizes"))?,
+        gating_combination: gin.choice(key!("gating_combination_type"), "glu_silu", &combinations)?,
+        gating_query_hidden_dim: gate_part(gin, key!("gating_query_fn"), key!("gating_query_hidden_dim"))?,
+        gating_item_hidden_dim: gate_part(gin, key!("gating_item_fn"), key!("gating_item_hidden_dim"))?,
+        gating_qi_hidden_dim: gin.hidden(key!("gating_qi_hidden_dim"))?,
+    }))
+}
+
+fn glu(gin: &mut Bindings, hidden_dim: &'static str, nonlinearity: &'static str) -> Result<Option<GluConfig>> {
+    let nonlinearities = [("geglu", GluNonlinearity::Geglu), ("swiglu", GluNonlinearity::Swiglu)];
+    let nonlinearity = gin.choice(nonlinearity, "geglu", &nonlinearities)?;
+    Ok(gin.hidden(hidden_dim)?.map(|hidden_dim| GluConfig { hidden_dim, nonlinearity }))
+}
+
+fn gate_part(gin: &mut Bindings, exists: &'static str, hidden_dim: &'static str) -> Result<Option<usize>> {
+    if gin.flag(exists, true)? {
+        return gin.size(hidden_dim, None).map(Some);
+    }
+    gin.skip_parameter(hidden_dim);
+    Ok(None)
+}

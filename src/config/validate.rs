@@ -1,0 +1,106 @@
+//! What must hold between hyper-parameters.
+
+use super::{EncoderConfig, GatingCombination, HstuConfig, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig};
+use crate::{Error, Result};
+
+/// Largest size accepted: products of two of them cannot overflow 64 bits.
+const MAX_SIZE: usize = i32::MAX as usize;
+
+/// A hyper-parameter, by its gin name, that breaks a rule.
+pub(super) struct Wrong {
+    pub key: &'static str,
+    pub expected: String,
+    pub found: String,
+}
+
+type Check = Result<(), Wrong>;
+
+impl ModelConfig {
+    /// Checks that a model of this configuration can be built.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the first hyper-parameter, in gin's words, that is out of its range.
+    pub fn validate(&self) -> Result<()> {
+        self.check().map_err(|wrong| Error::argument(wrong.key, wrong.expected, wrong.found))
+    }
+
+    pub(super) fn check(&self) -> Check {
+        at_least(1, "train_fn.item_embedding_dim", self.item_embedding_dim)?;
+        at_least(1, "train_fn.max_sequence_length", self.max_sequence_length)?;
+        at_least(0, "train_fn.gr_output_length", self.gr_output_length)?;
+        positive("train_fn.l2_norm_eps", self.l2_norm_eps)?;
+        match &self.encoder {
+            EncoderConfig::Hstu(hstu) => hstu.check()?,
+            EncoderConfig::Sasrec(sasrec) => sasrec.check(self.item_embedding_dim)?,
+        }
+        match &self.similarity {
+            SimilarityConfig::DotProduct => Ok(()),
+            SimilarityConfig::Mol(mol) => mol.check(),
+        }
+    }
+}
+
+impl HstuConfig {
+    fn check(&self) -> Check {
+        at_least(1, "hstu_encoder.num_blocks", self.num_blocks)?;
+        at_least(1, "hstu_encoder.num_heads", self.num_heads)?;
+        at_least(1, "hstu_encoder.dqk", self.dqk)?;
+        at_least(1, "hstu_encoder.dv", self.dv)
+    }
+}
+
+impl SasrecConfig {
+    fn check(&self, item_embedding_dim: usize) -> Check {
+        at_least(1, "sasrec_encoder.num_blocks", self.num_blocks)?;
+        at_least(1, "sasrec_encoder.num_heads", self.num_heads)?;
+        at_least(1, "sasrec_encoder.ffn_hidden_dim", self.ffn_hidden_dim)?;
+        rule("sasrec_encoder.num_heads", item_embedding_dim.is_multiple_of(self.num_heads), self.num_heads, || {
+            format!("a divisor of item_embedding_dim = {item_embedding_dim}")
+        })
+    }
+}
+
+impl MolConfig {
+    fn check(&self) -> Check {
+        at_least(1, "create_mol_interaction_module.item_dot_product_groups", self.item_dot_product_groups)?;
+        at_least(1, "create_mol_interaction_module.dot_product_dimension", self.dot_product_dimension)?;
+        positive("create_mol_interaction_module.temperature", self.temperature)?;
+        positive("create_mol_interaction_module.eps", self.eps)?;
+        let (groups, tables) = (self.query_dot_product_groups, self.uid_embedding_hash_sizes.len());
+        // Each table takes one group away from the projection of the query, which must keep at least one.
+        at_least(tables + 1, "create_mol_interaction_module.query_dot_product_groups", groups)?;
+        for &size in &self.uid_embedding_hash_sizes {
+            at_least(1, "create_mol_interaction_module.uid_embedding_hash_sizes", size)?;
+        }
+        let widths = [
+            ("create_mol_interaction_module.query_hidden_dim", self.query_hidden.as_ref().map(|glu| glu.hidden_dim)),
+            ("create_mol_interaction_module.item_hidden_dim", self.item_hidden.as_ref().map(|glu| glu.hidden_dim)),
+            ("create_mol_interaction_module.gating_query_hidden_dim", self.gating_query_hidden_dim),
+            ("create_mol_interaction_module.gating_item_hidden_dim", self.gating_item_hidden_dim),
+            ("create_mol_interaction_module.gating_qi_hidden_dim", self.gating_qi_hidden_dim),
+        ];
+        for (key, width) in widths {
+            at_least(1, key, width.unwrap_or(1))?;
+        }
+        let has_both = self.gating_query_hidden_dim.is_some() && self.gating_item_hidden_dim.is_some();
+        let sums = self.gating_combination == GatingCombination::None;
+        rule(
+            "create_mol_interaction_module.gating_combination_type",
+            sums || has_both,
+            "'glu_silu' or 'glu_silu_ln'",
+            || "'none', unless gating_query_fn and gating_item_fn are both True".to_string(),
+        )
+    }
+}
+
+fn rule(key: &'static str, holds: bool, found: impl ToString, expected: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(Wrong { key, expected: expected(), found: found.to_string() }) }
+}
+
+fn at_least(least: usize, key: &'static str, size: usize) -> Check {
+    rule(key, (least..=MAX_SIZE).contains(&size), size, || format!("an integer from {least} to {MAX_SIZE}"))
+}
+
+fn positive(key: &'static str, value: f32) -> Check {
+    rule(key, value.is_finite() && value > 0.0, value, || "a finite number above 0".to_string())
+}
