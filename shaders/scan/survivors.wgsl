@@ -37,13 +37,13 @@ fn order_key(score: f32) -> u32 {
 }
 
 fn is_excluded(query: u32, position: u32) -> bool {
-    var from = excluded[query];
-    var to = excluded[query + 1u];
-    while from < to {
-        let middle = (from + to) / 2u;
+    var low = excluded[query];
+    var high = excluded[query + 1u];
+    while low < high {
+        let middle = (low + high) / 2u;
         let found = excluded[middle];
         if found == position { return true; }
-        if found < position { from = middle + 1u; } else { to = middle; }
+        if found < position { low = middle + 1u; } else { high = middle; }
     }
     return false;
 }

@@ -5,10 +5,17 @@
 
 mod buffer;
 mod device;
+mod index;
 mod kernel;
+mod pack;
+mod plan;
 mod recorder;
+mod scan;
+mod top_k;
 
 pub use buffer::Buffer;
 pub use device::{Adapter, Gpu, enumerate};
+pub use index::GpuIndex;
 pub use kernel::{Bind, Kernel, KernelSpec, grid_1d};
+pub use plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE, shards};
 pub use recorder::Recorder;

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::Gpu;
 use crate::{Error, Result};
 
 /// Items side by side in the interleaved tables, and threads of a workgroup of the scan.
@@ -45,13 +46,24 @@ impl Default for ScanLimits {
     }
 }
 
-/// Positions of each shard of an index of `n_items`, whose largest table takes `item_bytes` per item. All shards but the
+impl ScanLimits {
+    /// These limits, lowered to those of a device.
+    pub fn on(self, gpu: &Gpu) -> ScanLimits {
+        let device = gpu.limits();
+        ScanLimits {
+            binding_bytes: self.binding_bytes.min(device.max_storage_buffer_binding_size).min(device.max_buffer_size),
+            workgroups: self.workgroups.min(device.max_compute_workgroups_per_dimension as usize),
+            ..self
+        }
+    }
+}
+
+/// Positions of each shard of an index of `n_items`, whose largest table takes `tile_bytes` per tile. All shards but the
 /// last are whole tiles.
 ///
 /// # Errors
 /// If a single tile exceeds the limit.
-pub fn shards(n_items: usize, item_bytes: u64, limits: &ScanLimits) -> Result<Vec<Range<usize>>> {
-    let tile_bytes = item_bytes * TILE as u64;
+pub fn shards(n_items: usize, tile_bytes: u64, limits: &ScanLimits) -> Result<Vec<Range<usize>>> {
     let shard_items = (limits.binding_bytes / tile_bytes) as usize * TILE;
     if shard_items == 0 {
         return Err(Error::Limit { what: "bytes of a tile of 64 items", need: tile_bytes, have: limits.binding_bytes });
@@ -114,9 +126,9 @@ impl ScanPlan {
 
         let item_flops = slice as u64 * shape.pair_flops;
         let longest = ((budget / HIT_BYTES) as usize / slice - k)
-            .min(limits.workgroups * TILE)
             .min((limits.dispatch_flops / item_flops) as usize)
             .max(least_chunk)
+            .min(limits.workgroups * TILE)
             .min(n_items.next_multiple_of(TILE));
         let longest_tiles = longest / TILE;
 

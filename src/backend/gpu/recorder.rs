@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::buffer::{Buffer, Lease, Pool};
 use super::device::Gpu;
@@ -10,6 +11,9 @@ use crate::{Error, Result};
 
 /// Offsets of uniform bindings are multiples of this on every device.
 const UNIFORM_ALIGNMENT: usize = 256;
+
+/// Longest delay between the end of a submission and the news of it.
+const DELIVERY: Duration = Duration::from_secs(10);
 
 /// Commands on their way to a device.
 ///
@@ -237,7 +241,8 @@ impl Recorder {
         });
         let read = read.and_then(|()| self.gpu.wait(submission)).and_then(|()| {
             let lost = || self.gpu.error("results cannot be read: the device is lost".into());
-            receiver.try_recv().ok().and_then(Result::ok).ok_or_else(lost)?;
+            // Another thread's poll may be about to deliver what this thread has waited for.
+            receiver.recv_timeout(DELIVERY).ok().and_then(Result::ok).ok_or_else(lost)?;
             slice.get_mapped_range().map(|view| view.to_vec()).map_err(|error| self.gpu.error(error.to_string()))
         });
         // A buffer whose mapping is still pending must not be mapped again by its next user.

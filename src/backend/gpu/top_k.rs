@@ -34,6 +34,11 @@ impl TopK {
         TopK { n_queries, k, capacity, state, survivors }
     }
 
+    /// Hits that each list has room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Cuts every list to its best k and raises its threshold.
     pub fn select(&self, recorder: &mut Recorder) {
         let params = SelectParams { k: self.k as u32, capacity: self.capacity as u32 };
