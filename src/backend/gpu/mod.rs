@@ -5,10 +5,16 @@
 
 mod buffer;
 mod device;
+mod encoder;
 mod kernel;
+mod kernels;
+mod ops;
 mod recorder;
 
 pub use buffer::Buffer;
 pub use device::{Adapter, Gpu, enumerate};
-pub use kernel::{Bind, Kernel, KernelSpec, grid_1d};
+pub use encoder::GpuEncoder;
+pub use kernel::{Bind, Kernel, KernelSpec, ParamsLayout, grid_1d};
+#[doc(hidden)]
+pub use kernels::kernel_specs;
 pub use recorder::Recorder;
