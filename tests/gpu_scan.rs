@@ -2,20 +2,21 @@
 #![cfg(feature = "gpu")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "common/bounded.rs"]
-mod bounded;
 #[path = "common/compare.rs"]
 mod compare;
 #[path = "common/gpu.rs"]
 mod gpu;
 #[path = "common/models.rs"]
 mod models;
+#[path = "common/mol.rs"]
+mod mol;
+#[allow(dead_code, reason = "each test program uses a part")]
 #[path = "common/naive.rs"]
 mod naive;
 
-use bounded::{Bounded, exact};
 use compare::compare;
 use models::{Random, Shape};
+use naive::{Num, dot, exact};
 use rails_wgpu::backend::gpu::{Gpu, GpuIndex, ScanLimits};
 use rails_wgpu::backend::{DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
 use rails_wgpu::config::GatingCombination::{self, GluSilu, GluSiluLn};
@@ -35,37 +36,19 @@ fn random_batch(random: &mut Random, n_queries: usize) -> QueryBatch {
     QueryBatch { embeddings: random.tensor(&[n_queries, DIM], 1.0), user_ids }
 }
 
-/// Scores of every (query, item) pair by definition; `stored` is what the index does to the item side.
-fn mol_scores(
-    mol: &Mol<Tensor>,
-    items: &Tensor,
-    batch: &QueryBatch,
-    stored: impl Fn(Bounded) -> Bounded,
-) -> Vec<Vec<Bounded>> {
-    let stored = |(components, gate): naive::Side| {
-        let all = |values: Vec<Bounded>| values.into_iter().map(&stored).collect::<Vec<_>>();
-        (components.into_iter().map(all).collect(), gate.map(all))
-    };
-    let items: Vec<naive::Side> = (0..items.rows()).map(|i| stored(naive::item_side(mol, items.row(i)))).collect();
-    let query = |q: usize| naive::query_side(mol, batch.embeddings.row(q), batch.user_ids[q]);
-    let scores = |query: naive::Side| items.iter().map(|item| naive::score(mol, &query, item)).collect();
-    (0..batch.embeddings.rows()).map(|q| scores(query(q))).collect()
-}
-
-fn dot_scores(items: &Tensor, batch: &QueryBatch, stored: impl Fn(Bounded) -> Bounded) -> Vec<Vec<Bounded>> {
+fn dot_scores(items: &Tensor, batch: &QueryBatch, stored: fn(Num) -> Num) -> Vec<Vec<Num>> {
     let row = |tensor: &Tensor, i: usize| tensor.row(i).iter().map(|&x| exact(x)).collect::<Vec<_>>();
-    let items: Vec<Vec<Bounded>> =
-        (0..items.rows()).map(|i| row(items, i).into_iter().map(&stored).collect()).collect();
-    let query = |q: usize| row(&batch.embeddings, q);
-    (0..batch.embeddings.rows()).map(|q| items.iter().map(|item| Bounded::dot(&query(q), item)).collect()).collect()
+    let score = |query: &[Num], i: usize| dot(query, row(items, i).into_iter().map(stored));
+    let scores = |query: Vec<Num>| (0..items.rows()).map(|i| score(&query, i)).collect();
+    (0..batch.embeddings.rows()).map(|b| scores(row(&batch.embeddings, b))).collect()
 }
 
 /// Rounding to f16 of a number that is known up to an error only.
-fn halved(x: Bounded) -> Bounded {
+fn halved(x: Num) -> Num {
     let round = |value: f64| f64::from(half::f16::from_f64(value));
     let value = round(x.value);
     let error = (round(x.value + x.error) - value).max(value - round(x.value - x.error));
-    Bounded { value, error }
+    Num { value, error }
 }
 
 /// Scans twice, for the same bits, and compares each list.
@@ -75,7 +58,7 @@ fn check(
     batch: &QueryBatch,
     k: usize,
     excluded: &Exclusions,
-    scores: &[Vec<Bounded>],
+    scores: &[Vec<Num>],
 ) -> Vec<Vec<ScoredPosition>> {
     let hits = index.scan(scorer, batch, k, excluded).unwrap();
     assert_eq!(hits, index.scan(scorer, batch, k, excluded).unwrap(), "two runs differ");
@@ -120,16 +103,20 @@ fn check_gating(gating: GatingCombination) {
         let mut random = Random::new(seed as u64);
         let (mol, items) = (shape.mol(&mut random, DIM), random.tensor(&[130, DIM], 1.0));
         let batch = random_batch(&mut random, 3);
-        let scores = mol_scores(&mol, &items, &batch, |x| x);
+        let scores = mol::scores(&mol, &items, &batch, |x| x);
         let index = index(&gpu, &items, &mol, Dtype::F32, small_chunks());
         for k in [1, 10, 130] {
             check(&index, Scorer::Mol, &batch, k, &Exclusions::default(), &scores);
         }
-        // The bounds are small beside the differences that they have to tell apart (layer norm of one logit amplifies).
+        // The bounds are small beside the differences that they have to tell apart, save where a layer norm of one logit
+        // divides rounding errors by sqrt(eps).
         let widest = scores.iter().flatten().map(|score| score.error).fold(0.0, f64::max);
         let values = || scores.iter().flatten().map(|score| score.value);
         let spread = values().fold(f64::MIN, f64::max) - values().fold(f64::MAX, f64::min);
-        assert!(widest < 5e-3 * spread, "model {seed}: bound {widest:e} for a spread of {spread}");
+        assert!(
+            widest < 1e-3 * spread || mol.config.n_logits() == 1,
+            "model {seed}: bound {widest:e} for a spread of {spread}"
+        );
     }
 }
 
@@ -158,7 +145,7 @@ fn all_sizes_around_tiles_and_chunks_work() {
         let index = index(&gpu, &items, &mol, Dtype::F32, small_chunks());
         for n_queries in [0, 1, 3] {
             let batch = random_batch(&mut random, n_queries);
-            let mol_scores = mol_scores(&mol, &items, &batch, |x| x);
+            let mol_scores = mol::scores(&mol, &items, &batch, |x| x);
             let dot_scores = dot_scores(&items, &batch, |x| x);
             for k in [1, 10, n].into_iter().filter(|k| *k <= n) {
                 check(&index, Scorer::Mol, &batch, k, &Exclusions::default(), &mol_scores);
@@ -248,7 +235,7 @@ fn excluded_items_never_appear() {
     let mut random = Random::new(4);
     let (mol, items) = (Shape::default().mol(&mut random, DIM), random.tensor(&[200, DIM], 1.0));
     let batch = random_batch(&mut random, 4);
-    let scores = mol_scores(&mol, &items, &batch, |x| x);
+    let scores = mol::scores(&mol, &items, &batch, |x| x);
     let index = index(&gpu, &items, &mol, Dtype::F32, small_chunks());
     // All but item 77; all; none; every second one.
     let lists: [Vec<u32>; 4] =
@@ -273,7 +260,7 @@ fn half_precision_tables_hold_rounded_values() {
         let (mol, items) = (shape.mol(&mut random, DIM), random.tensor(&[130, DIM], 1.0));
         let batch = random_batch(&mut random, 3);
         let index = index(&gpu, &items, &mol, Dtype::F16, small_chunks());
-        check(&index, Scorer::Mol, &batch, 130, &Exclusions::default(), &mol_scores(&mol, &items, &batch, halved));
+        check(&index, Scorer::Mol, &batch, 130, &Exclusions::default(), &mol::scores(&mol, &items, &batch, halved));
         check(&index, Scorer::Dot, &batch, 130, &Exclusions::default(), &dot_scores(&items, &batch, halved));
     }
 }
@@ -338,8 +325,7 @@ fn wrong_arguments_are_told() {
 
 #[test]
 fn the_comparator_rejects_wrong_answers() {
-    let scores: Vec<Bounded> =
-        [3.0, 5.0, 1.0, 5.0, 4.0].into_iter().map(|value| Bounded { value, error: 1e-6 }).collect();
+    let scores: Vec<Num> = [3.0, 5.0, 1.0, 5.0, 4.0].into_iter().map(|value| Num { value, error: 1e-6 }).collect();
     let hits = |list: &[(u32, f32)]| -> Vec<ScoredPosition> {
         list.iter().map(|&(position, score)| ScoredPosition { position, score }).collect()
     };

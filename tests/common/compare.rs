@@ -2,14 +2,14 @@
 
 use rails_wgpu::backend::ScoredPosition;
 
-use super::bounded::Bounded;
+use super::naive::Num;
 
 /// Checks the best `k` of one query against the scores of all items.
 ///
 /// The list must be as long as it can be, hold no excluded position, be ordered by score descending, then position
 /// ascending, have every score within its error bound, and at each rank an item that no item further down, and no item
 /// left out, certainly beats: where gaps exceed the bounds, ids are those of the exact order.
-pub fn compare(scores: &[Bounded], excluded: &[u32], k: usize, hits: &[ScoredPosition]) -> Result<(), String> {
+pub fn compare(scores: &[Num], excluded: &[u32], k: usize, hits: &[ScoredPosition]) -> Result<(), String> {
     let expected = k.min(scores.len() - excluded.len());
     if hits.len() != expected {
         return Err(format!("expected {expected} hits, found {}", hits.len()));
@@ -24,7 +24,7 @@ pub fn compare(scores: &[Bounded], excluded: &[u32], k: usize, hits: &[ScoredPos
         if position >= scores.len() || excluded.contains(&hit.position) || listed[position] {
             return Err(format!("rank {rank}: {hit:?} is excluded, unknown or listed already"));
         }
-        let Bounded { value, error } = scores[position];
+        let Num { value, error } = scores[position];
         if (f64::from(hit.score) - value).abs() > error || hit.score.is_nan() {
             return Err(format!("rank {rank}: {hit:?} should have score {value} +- {error:e}"));
         }

@@ -75,7 +75,7 @@ impl GpuIndex {
         let limits = limits.on(gpu);
         let software = gpu.info().kind == DeviceKind::SoftwareGpu;
         let dot = Program::dot(dim, dtype);
-        let mol = mol.map(|mol| (Program::mol(mol, dtype, software), mol));
+        let mol = mol.map(|mol| (Program::mol(&mol.config, dtype, software), mol));
         let tile_bytes = |program: &Program| program.item_layout().bytes(&program.items, TILE);
         let widest = mol.as_ref().map_or(0, |(program, _)| tile_bytes(program)).max(tile_bytes(&dot));
         let shards = shards(n_items, widest, &limits)?;

@@ -55,6 +55,34 @@ impl Hash for KernelSpec {
     }
 }
 
+/// Size and field offsets, in bytes, of a struct of uniform parameters on the host's side.
+#[derive(Clone, Copy, Debug)]
+pub struct ParamsLayout {
+    /// Bytes of the struct.
+    pub size: usize,
+    /// Name and offset of each field.
+    pub fields: &'static [(&'static str, usize)],
+}
+
+/// `params!(Name { field: u32, ... })`: the host's side of a kernel's `Params`, and its layout.
+macro_rules! params {
+    ($name:ident { $($field:ident: $type:ty),+ }) => {
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        pub(super) struct $name {
+            $(pub(super) $field: $type),+
+        }
+
+        impl $name {
+            pub(super) const LAYOUT: ParamsLayout = ParamsLayout {
+                size: size_of::<$name>(),
+                fields: &[$((stringify!($field), std::mem::offset_of!($name, $field))),+],
+            };
+        }
+    };
+}
+pub(super) use params;
+
 /// A compiled kernel.
 #[derive(Debug)]
 pub struct Kernel {

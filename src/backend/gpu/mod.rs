@@ -5,8 +5,11 @@
 
 mod buffer;
 mod device;
+mod encoder;
 mod index;
 mod kernel;
+mod kernels;
+mod ops;
 mod pack;
 mod plan;
 mod recorder;
@@ -15,7 +18,10 @@ mod top_k;
 
 pub use buffer::Buffer;
 pub use device::{Adapter, Gpu, enumerate};
+pub use encoder::GpuEncoder;
 pub use index::GpuIndex;
-pub use kernel::{Bind, Kernel, KernelSpec, grid_1d};
+pub use kernel::{Bind, Kernel, KernelSpec, ParamsLayout, grid_1d};
+#[doc(hidden)]
+pub use kernels::kernel_specs;
 pub use plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE, shards};
 pub use recorder::Recorder;

@@ -1,6 +1,7 @@
 //! Interleaved tables: what the scan reads of a query or an item, laid out so that neighbouring threads read
 //! neighbouring words.
 
+use super::kernel::{ParamsLayout, params};
 use super::{Bind, Buffer, KernelSpec, Recorder, grid_1d};
 use crate::backend::Dtype;
 
@@ -50,7 +51,7 @@ impl Layout {
 
     /// The kernel that writes such tables.
     pub fn kernel(self) -> KernelSpec {
-        let source = include_str!("../../../shaders/scan/pack.wgsl");
+        let source = include_str!("../../../shaders/pack.wgsl");
         let flag = |on| if on { 1.0 } else { 0.0 };
         KernelSpec {
             constants: vec![
@@ -92,15 +93,18 @@ impl Layout {
     }
 }
 
-/// Uniform of `pack.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::NoUninit)]
-pub(super) struct PackParams {
+params!(PackParams {
     n_rows: u32,
     groups: u32,
     width: u32,
     n_tiles: u32,
     first_tile: u32,
     record_quads: u32,
-    first_quad: u32,
+    first_quad: u32
+});
+
+/// The kernel of every layout, for tests of `shaders/`.
+pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
+    let layouts = [Layout::Items(Dtype::F32), Layout::Items(Dtype::F16), Layout::Queries(1), Layout::Queries(4)];
+    layouts.map(|layout| (layout.kernel(), PackParams::LAYOUT)).to_vec()
 }

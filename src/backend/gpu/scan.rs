@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::ops::Range;
 
+use super::kernel::{ParamsLayout, params};
 use super::pack::{Layout, Record};
 use super::plan::{Chunk, TILE};
 use super::top_k::TopK;
 use super::{Bind, Buffer, KernelSpec, Recorder};
 use crate::backend::Dtype;
-use crate::config::GatingCombination;
-use crate::model::{CrossGate, Mol};
+use crate::config::{GatingCombination, MolConfig};
+use crate::model::CrossGate;
 use crate::tensor::Tensor;
 
 /// Values in registers that a thread of the scan may hold as logits, and again as many as gate values.
@@ -40,7 +41,7 @@ impl Program {
         let record = Record { parts: vec![(1, dim)] };
         Program {
             label: "dot_scan",
-            source: include_str!("../../../shaders/scan/dot_scan.wgsl"),
+            source: include_str!("../../../shaders/dot_scan.wgsl"),
             prelude: prelude(&[("D4", dim.div_ceil(4))], &[]),
             dtype,
             inverse_temperature: 1.0,
@@ -52,11 +53,10 @@ impl Program {
     }
 
     /// Mixture-of-Logits. A software driver gains from four queries a thread however many registers they take.
-    pub fn mol<T>(mol: &Mol<T>, dtype: Dtype, software: bool) -> Program {
-        let config = &mol.config;
+    pub fn mol(config: &MolConfig, dtype: Dtype, software: bool) -> Program {
         let (p_q, p_x) = (config.query_dot_product_groups, config.item_dot_product_groups);
         let (d_p, n_logits) = (config.dot_product_dimension, config.n_logits());
-        let hidden = mol.gate_cross.hidden.as_ref().map(|layer| layer.n_out);
+        let hidden = config.gating_qi_hidden_dim;
         let gating = match config.gating_combination {
             GatingCombination::GluSilu => 0,
             GatingCombination::GluSiluLn => 1,
@@ -73,8 +73,8 @@ impl Program {
         ];
         let flags = [
             ("CROSS_HIDDEN", hidden.is_some()),
-            ("QUERY_GATE", mol.gate_query.is_some()),
-            ("ITEM_GATE", mol.gate_item.is_some()),
+            ("QUERY_GATE", config.gating_query_hidden_dim.is_some()),
+            ("ITEM_GATE", config.gating_item_hidden_dim.is_some()),
         ];
         let record = |groups, gate: bool| {
             let gate = gate.then_some((1, n_logits));
@@ -82,13 +82,13 @@ impl Program {
         };
         Program {
             label: "mol_scan",
-            source: include_str!("../../../shaders/scan/mol_scan.wgsl"),
+            source: include_str!("../../../shaders/mol_scan.wgsl"),
             prelude: prelude(&counts, &flags),
             dtype,
             inverse_temperature: 1.0 / config.temperature,
-            most_lanes: if software { 1 } else { REGISTER_LOGITS / n_logits },
-            queries: record(p_q, mol.gate_query.is_some()),
-            items: record(p_x, mol.gate_item.is_some()),
+            most_lanes: if software { 4 } else { REGISTER_LOGITS / n_logits },
+            queries: record(p_q, config.gating_query_hidden_dim.is_some()),
+            items: record(p_x, config.gating_item_hidden_dim.is_some()),
             pair_flops: (2 * n_logits * d_p + hidden.map_or(2 * n_logits, |hidden| 4 * hidden) * n_logits) as u64,
         }
     }
@@ -106,15 +106,15 @@ impl Program {
     /// The kernel for `lanes` queries per thread.
     pub fn kernel(&self, lanes: usize) -> KernelSpec {
         let table = match self.dtype {
-            Dtype::F32 => include_str!("../../../shaders/scan/table_f32.wgsl"),
-            Dtype::F16 => include_str!("../../../shaders/scan/table_f16.wgsl"),
+            Dtype::F32 => include_str!("../../../shaders/lib/table_f32.wgsl"),
+            Dtype::F16 => include_str!("../../../shaders/lib/table_f16.wgsl"),
         };
         let lanes = match lanes {
-            1 => include_str!("../../../shaders/scan/lanes_1.wgsl"),
-            2 => include_str!("../../../shaders/scan/lanes_2.wgsl"),
-            _ => include_str!("../../../shaders/scan/lanes_4.wgsl"),
+            1 => include_str!("../../../shaders/lib/lanes_1.wgsl"),
+            2 => include_str!("../../../shaders/lib/lanes_2.wgsl"),
+            _ => include_str!("../../../shaders/lib/lanes_4.wgsl"),
         };
-        let survivors = include_str!("../../../shaders/scan/survivors.wgsl");
+        let survivors = include_str!("../../../shaders/lib/survivors.wgsl");
         let shared = [table, lanes, survivors, self.source].map(Cow::Borrowed);
         const BINDINGS: &[Bind] =
             &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write, Bind::Write];
@@ -195,14 +195,39 @@ fn prelude(counts: &[(&str, usize)], flags: &[(&str, bool)]) -> String {
     text
 }
 
-/// Uniform of `survivors.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::NoUninit)]
-pub(super) struct ScanParams {
+params!(ScanParams {
     first_tile: u32,
     n_items: u32,
     first_position: u32,
     n_queries: u32,
     capacity: u32,
-    inverse_temperature: f32,
+    inverse_temperature: f32
+});
+
+/// The kernels of similarities with and without each part, for tests of `shaders/`.
+pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
+    let mut programs = vec![Program::dot(6, Dtype::F32), Program::dot(8, Dtype::F16)];
+    for gating_combination in [GatingCombination::GluSilu, GatingCombination::GluSiluLn, GatingCombination::None] {
+        for parts in 0..8 {
+            let part = |bit: usize| (parts >> bit & 1 == 1).then_some(4);
+            let config = MolConfig {
+                query_dot_product_groups: 3,
+                item_dot_product_groups: 2,
+                dot_product_dimension: 5,
+                temperature: 0.05,
+                dot_product_l2_norm: true,
+                eps: 1e-6,
+                query_hidden: None,
+                item_hidden: None,
+                uid_embedding_hash_sizes: Vec::new(),
+                gating_combination,
+                gating_query_hidden_dim: part(0),
+                gating_item_hidden_dim: part(1),
+                gating_qi_hidden_dim: part(2),
+            };
+            programs.extend([Dtype::F32, Dtype::F16].map(|dtype| Program::mol(&config, dtype, true)));
+        }
+    }
+    let kernels = programs.iter().flat_map(|program| [1, 2, 4].map(|lanes| program.kernel(lanes)));
+    kernels.map(|kernel| (kernel, ScanParams::LAYOUT)).collect()
 }

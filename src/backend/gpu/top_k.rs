@@ -1,5 +1,6 @@
 //! The running top-k of a scan: survivor lists, their thresholds, and the order in the end.
 
+use super::kernel::{ParamsLayout, params};
 use super::{Bind, Buffer, KernelSpec, Recorder};
 use crate::Result;
 use crate::backend::ScoredPosition;
@@ -77,23 +78,23 @@ impl TopK {
 }
 
 /// Keeps the best k hits of every list.
-pub(super) fn select_kernel() -> KernelSpec {
-    let source = include_str!("../../../shaders/top_k/select.wgsl");
+fn select_kernel() -> KernelSpec {
+    let source = include_str!("../../../shaders/select.wgsl");
     KernelSpec::new("select", source, &[Bind::Params, Bind::Write, Bind::Write])
 }
 
 /// `sort_blocks`, `merge_far`, `merge_near`.
-pub(super) fn sort_kernels() -> [KernelSpec; 3] {
-    const SHARED: &str = include_str!("../../../shaders/top_k/sort.wgsl");
-    const TILE: &str = include_str!("../../../shaders/top_k/sort_tile.wgsl");
+fn sort_kernels() -> [KernelSpec; 3] {
+    const SHARED: &str = include_str!("../../../shaders/lib/sort.wgsl");
+    const TILE: &str = include_str!("../../../shaders/lib/sort_tile.wgsl");
     let kernel = |label, sources: &[&'static str]| KernelSpec {
         sources: sources.iter().map(|&source| source.into()).collect(),
         ..KernelSpec::new(label, "", &[Bind::Params, Bind::Read, Bind::Read, Bind::Write])
     };
     [
-        kernel("sort_blocks", &[SHARED, TILE, include_str!("../../../shaders/top_k/sort_blocks.wgsl")]),
-        kernel("merge_far", &[SHARED, include_str!("../../../shaders/top_k/merge_far.wgsl")]),
-        kernel("merge_near", &[SHARED, TILE, include_str!("../../../shaders/top_k/merge_near.wgsl")]),
+        kernel("sort_blocks", &[SHARED, TILE, include_str!("../../../shaders/sort_blocks.wgsl")]),
+        kernel("merge_far", &[SHARED, include_str!("../../../shaders/merge_far.wgsl")]),
+        kernel("merge_near", &[SHARED, TILE, include_str!("../../../shaders/merge_near.wgsl")]),
     ]
 }
 
@@ -110,22 +111,14 @@ fn score_of(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 1 { key & 0x7fff_ffff } else { !key })
 }
 
-/// Uniform of `select.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::NoUninit)]
-pub(super) struct SelectParams {
-    k: u32,
-    capacity: u32,
-}
+params!(SelectParams { k: u32, capacity: u32 });
 
-/// Uniform of `sort.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::NoUninit)]
-pub(super) struct SortParams {
-    k: u32,
-    capacity: u32,
-    run: u32,
-    stride: u32,
+params!(SortParams { k: u32, capacity: u32, run: u32, stride: u32 });
+
+/// All kernels of the top-k, for tests of `shaders/`.
+pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
+    let sort = sort_kernels().map(|kernel| (kernel, SortParams::LAYOUT));
+    [(select_kernel(), SelectParams::LAYOUT)].into_iter().chain(sort).collect()
 }
 
 #[cfg(test)]

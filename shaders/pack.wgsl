@@ -5,7 +5,8 @@
 // A quad is four values of one row, padded with zeros; HALVES packs it into two words, 16 bits a value, clamped to the
 // range of 16-bit floats. With SPLIT_QUADS the values of a quad are interleaved too: (tile, record, 4, INTERLEAVE).
 // One thread writes one word.
-// in  0 params  1 rows    out 2 table    grid (words / 256, folded over x and y)
+// in  0 params  1 rows    out 2 table
+// grid folded words / 256   twin the tables that the scans of tests/gpu_scan.rs are compared through
 override INTERLEAVE: u32 = 64u;
 override SPLIT_QUADS: bool = false;
 override HALVES: bool = false;

@@ -1,6 +1,7 @@
 // dot_scan: inner products of raw query and item embeddings, filtered at once.
 // query quads = item quads = D4 (D / 4 rounded up, padded with zeros).
-// grid (query blocks, tiles of the chunk)   prelude TILE, D4; table_*; lanes_*; survivors
+// grid (query blocks, tiles of the chunk)   twin dot_scores in tests/gpu_scan.rs
+// needs constants TILE, D4; lib/table_*.wgsl; lib/lanes_*.wgsl; lib/survivors.wgsl
 @compute @workgroup_size(TILE)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let query_base = group.x * D4 * 4u;

@@ -5,7 +5,8 @@
 // are distinct, so the result does not depend on the order in which they were appended. The kept hits then move to the
 // front of the list in place: a round reads 256 hits before it writes any, and never writes beyond what it has read.
 // One workgroup per query; lists of fewer than k hits are left alone.
-// in  0 params    in/out 1 state (B)  2 survivors (B, capacity)    grid (B)
+// in  0 params    in/out 1 state (B)  2 survivors (B, capacity)
+// grid (B)   twin the order of tests/common/compare.rs
 struct Params {
     k: u32,
     capacity: u32,

@@ -9,8 +9,9 @@
 // items:   P_X * D4 quads of components, then, if ITEM_GATE, L4 quads of the item-only gate part
 // weights: b2 (L4 quads), then for every hidden unit, if CROSS_HIDDEN, b1 (1 quad, of which x counts) and its column of
 //          W1 (L4 quads), and its row of W2 (L4 quads)
-// grid (query blocks, tiles of the chunk)
-// prelude TILE, P_Q, P_X, D4, L, L4, HIDDEN, CROSS_HIDDEN, QUERY_GATE, ITEM_GATE, GATING; table_*; lanes_*; survivors
+// grid (query blocks, tiles of the chunk)   twin tests/common/mol.rs
+// needs constants TILE, P_Q, P_X, D4, L, L4, HIDDEN, CROSS_HIDDEN, QUERY_GATE, ITEM_GATE, GATING; lib/table_*.wgsl;
+// lib/lanes_*.wgsl; lib/survivors.wgsl
 const GLU_SILU: u32 = 0u;
 const GLU_SILU_LN: u32 = 1u;
 const SUM: u32 = 2u;

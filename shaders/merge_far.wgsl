@@ -1,5 +1,5 @@
 // merge_far: one comparator pass of a stride of at least BLOCK, in storage memory.
-// grid (comparators / WIDTH, B)   after sort
+// grid (comparators / WIDTH, B)   needs lib/sort.wgsl   twin the order of tests/common/compare.rs
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let places = comparator(group.x * WIDTH + thread, params.run, params.stride);
