@@ -25,9 +25,9 @@ impl Device {
         let mut devices = vec![cpu];
         #[cfg(feature = "gpu")]
         devices.extend(
-            super::gpu::adapters()
+            super::gpu::enumerate()
                 .into_iter()
-                .map(|adapter| Device { info: adapter.info().clone(), adapter: Some(adapter) }),
+                .map(|adapter| Device { info: adapter.info.clone(), adapter: Some(adapter) }),
         );
         devices
     }

@@ -59,7 +59,8 @@ impl TopK {
 
 /// Greater keys are better: the score in an order-preserving integer form, then the complement of the position.
 fn key_of(position: u32, score: f32) -> u64 {
-    let bits = score.to_bits();
+    // Makes -0 the same score as 0.
+    let bits = (score + 0.0).to_bits();
     let ordered = if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits };
     u64::from(ordered) << 32 | u64::from(!position)
 }
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn order_is_score_descending_then_position_ascending() {
-        assert_eq!(top(4, &[0.5, -1.0, 0.5, 2.0, -0.0]), [(3, 2.0), (0, 0.5), (2, 0.5), (4, -0.0)]);
+        assert_eq!(top(5, &[0.5, -0.0, 0.5, 2.0, 0.0, -1.0]), [(3, 2.0), (0, 0.5), (2, 0.5), (1, 0.0), (4, 0.0)]);
         assert_eq!(top(9, &[-3.0, -2.0]), [(1, -2.0), (0, -3.0)]);
     }
 

@@ -1,33 +1,29 @@
-//! The wgpu backend.
-#![allow(missing_docs, reason = "placeholder")]
-use crate::{Result, backend::*, model::*, tensor::Tensor};
-pub struct Adapter {
-    info: DeviceInfo,
-}
-impl Adapter {
-    pub fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-}
-pub fn adapters() -> Vec<Adapter> {
-    Vec::new()
-}
-pub struct GpuBackend {
-    info: DeviceInfo,
-}
-impl GpuBackend {
-    pub fn open(a: &Adapter) -> Result<GpuBackend> {
-        Ok(GpuBackend { info: a.info.clone() })
-    }
-}
-impl Backend for GpuBackend {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-    fn encoder(&self, _: &Encoder<Tensor>) -> Result<Box<dyn QueryEncoder>> {
-        Err(Error::argument("x", "y", "z"))
-    }
-    fn index(&self, _: &Tensor, _: Option<&Mol<Tensor>>, _: Dtype) -> Result<Box<dyn DeviceIndex>> {
-        Err(Error::argument("x", "y", "z"))
-    }
-}
+//! The wgpu backend: Vulkan, Metal and DX12 devices.
+//!
+//! [`enumerate`] lists the adapters, [`Gpu::open`] makes one ready, a [`Recorder`] collects the dispatches of one
+//! submission. Kernels are the files of `shaders/`, described by a [`KernelSpec`] and compiled once per device.
+
+mod backend;
+mod buffer;
+mod device;
+mod encoder;
+mod index;
+mod kernel;
+mod kernels;
+mod ops;
+mod pack;
+mod plan;
+mod recorder;
+mod scan;
+mod top_k;
+
+pub use backend::GpuBackend;
+pub use buffer::Buffer;
+pub use device::{Adapter, Gpu, enumerate};
+pub use encoder::GpuEncoder;
+pub use index::GpuIndex;
+pub use kernel::{Bind, Kernel, KernelSpec, ParamsLayout, grid_1d};
+#[doc(hidden)]
+pub use kernels::kernel_specs;
+pub use plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE, shards};
+pub use recorder::Recorder;

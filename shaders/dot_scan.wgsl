@@ -1,0 +1,17 @@
+// dot_scan: inner products of raw query and item embeddings, filtered at once.
+// query quads = item quads = D4 (D / 4 rounded up, padded with zeros).
+// grid (query blocks, tiles of the chunk)   twin dot_scores in tests/gpu_scan.rs
+// needs constants TILE, D4; lib/table_*.wgsl; lib/lanes_*.wgsl; lib/survivors.wgsl
+@compute @workgroup_size(TILE)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+    let query_base = group.x * D4 * 4u;
+    let tile = params.first_tile + group.y;
+    let item_base = tile * D4 * TILE + thread;
+    var sums: array<Lanes, 4>;
+    for (var d = 0u; d < D4; d++) {
+        let x = unpacked(items[item_base + d * TILE]);
+        let q = query_base + d * 4u;
+        for (var c = 0u; c < 4u; c++) { sums[c] = fma(queries[q + c], Lanes(x[c]), sums[c]); }
+    }
+    offer_all(group.x, tile * TILE + thread, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+}

@@ -1,0 +1,4 @@
+// One query per thread.
+const LANES: u32 = 1u;
+alias Lanes = f32;
+fn lane_of(values: Lanes, lane: u32) -> f32 { return values; }

@@ -1,0 +1,295 @@
+//! Adapters and devices, and the way of every device error into [`Error`].
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use super::buffer::{Buffer, Pool, lock};
+use super::kernel::{Kernel, KernelSpec};
+use crate::backend::{DeviceInfo, DeviceKind};
+use crate::{Error, Result};
+
+/// Optional features that kernels or benchmarks make use of.
+const USEFUL: [(wgpu::Features, &str); 3] = [
+    (wgpu::Features::SHADER_F16, "shader-f16"),
+    (wgpu::Features::SUBGROUP, "subgroup"),
+    (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
+];
+
+/// Longest wait for one submission. Far above any sane batch: a software driver may be compiling kernels.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Most bytes of one host-to-device write before it is handed to the device: bounds the staging memory.
+const WRITE_BYTES: usize = 64 << 20;
+
+const STORAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
+/// An adapter that can be opened.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    /// What it is.
+    pub info: DeviceInfo,
+    handle: wgpu::Adapter,
+}
+
+/// All adapters of the Vulkan, Metal and DX12 drivers of this machine, software drivers included.
+pub fn enumerate() -> Vec<Adapter> {
+    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        flags: wgpu::InstanceFlags::empty().with_env(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    let describe = |handle: wgpu::Adapter| Adapter {
+        info: describe(&handle.get_info(), handle.features(), &handle.limits()),
+        handle,
+    };
+    adapters.into_iter().map(describe).collect()
+}
+
+/// An open device: queue, compiled kernels and free buffers.
+#[derive(Debug)]
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: DeviceInfo,
+    limits: wgpu::Limits,
+    lost: Arc<Mutex<Option<String>>>,
+    kernels: Mutex<HashMap<KernelSpec, Arc<Kernel>>>,
+    pool: Arc<Pool>,
+    nothing: Buffer,
+}
+
+impl Gpu {
+    /// Opens a device with all limits of its adapter and the optional features that kernels make use of.
+    ///
+    /// # Errors
+    /// If the driver refuses.
+    pub fn open(adapter: &Adapter) -> Result<Arc<Gpu>> {
+        let useful = USEFUL.iter().fold(wgpu::Features::empty(), |all, (feature, _)| all | *feature);
+        let mut limits = adapter.handle.limits();
+        // Metal miscomputes addresses beyond 4 GiB inside one binding.
+        limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min((4 << 30) - 4);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("rails-wgpu"),
+            required_features: adapter.handle.features() & useful,
+            required_limits: limits,
+            ..Default::default()
+        };
+        let opened = pollster::block_on(adapter.handle.request_device(&descriptor));
+        let (device, queue) = opened.map_err(|error| Error::Device {
+            device: adapter.info.name.clone(),
+            what: format!("not opened: {error}"),
+        })?;
+        let gpu = Gpu::from_device(device, queue);
+        let lost = gpu.lost.clone();
+        gpu.device.set_device_lost_callback(move |reason, message| {
+            *lock(&lost) = Some(format!("{reason:?}: {message}"));
+        });
+        let name = gpu.info.name.clone();
+        gpu.device.on_uncaptured_error(Arc::new(move |error| log::error!("device `{name}`: {error}")));
+        Ok(gpu)
+    }
+
+    /// Works on the device of a host application, with the features and limits that it was opened with. Its callbacks
+    /// for errors and loss are left alone: unless the host passes a loss on to [`Gpu::mark_lost`], it shows as a failure
+    /// of the next submission or read.
+    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Arc<Gpu> {
+        let limits = device.limits();
+        let nothing = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("nothing"),
+            size: 16,
+            usage: STORAGE,
+            mapped_at_creation: false,
+        });
+        Arc::new(Gpu {
+            info: describe(&device.adapter_info(), device.features(), &limits),
+            limits,
+            lost: Arc::default(),
+            kernels: Mutex::default(),
+            pool: Arc::default(),
+            nothing: Buffer::new(nothing, 16, Weak::new()),
+            device,
+            queue,
+        })
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// Limits that the device was opened with.
+    pub fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
+    /// The wgpu device itself.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// The wgpu queue itself.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// A small buffer for bindings that a kernel does not look at.
+    pub fn nothing(&self) -> &Buffer {
+        &self.nothing
+    }
+
+    /// Whether the device still works.
+    ///
+    /// # Errors
+    /// If it was lost.
+    pub fn check(&self) -> Result<()> {
+        self.poll(wgpu::PollType::Poll)?;
+        match &*lock(&self.lost) {
+            None => Ok(()),
+            Some(reason) => Err(self.error(format!("lost ({reason}); build the index again on a new device"))),
+        }
+    }
+
+    /// Says that the device was lost, and why; later work fails with this reason.
+    pub fn mark_lost(&self, reason: &str) {
+        lock(&self.lost).get_or_insert_with(|| reason.into());
+    }
+
+    /// The compiled kernel, from the cache if it was compiled before.
+    ///
+    /// # Errors
+    /// If the kernel is wrong, or the device cannot run it.
+    pub fn kernel(&self, spec: &KernelSpec) -> Result<Arc<Kernel>> {
+        let mut kernels = lock(&self.kernels);
+        if let Some(kernel) = kernels.get(spec) {
+            return Ok(kernel.clone());
+        }
+        let kernel = self.guarded(spec.label, || Kernel::compile(&self.device, spec))?;
+        Ok(kernels.entry(spec.clone()).or_insert(Arc::new(kernel)).clone())
+    }
+
+    /// A buffer of `bytes` bytes (a multiple of 4) for as long as it is referred to, filled with zeros.
+    ///
+    /// # Errors
+    /// If the device has no such limits, or no memory.
+    pub fn buffer(&self, bytes: u64) -> Result<Buffer> {
+        Ok(Buffer::new(self.create(bytes.max(16), bytes, STORAGE)?, bytes, Weak::new()))
+    }
+
+    /// A buffer as of [`Gpu::buffer`] that holds `data`.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn upload<T: bytemuck::NoUninit>(&self, data: &[T]) -> Result<Buffer> {
+        let data: &[u8] = bytemuck::cast_slice(data);
+        let buffer = self.buffer(data.len() as u64)?;
+        self.write(&buffer, data)?;
+        Ok(buffer)
+    }
+
+    /// A buffer from the pool. Its contents are left over from its last use.
+    pub(super) fn temporary(&self, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
+        let size = Pool::size_class(bytes).min(self.limits.max_buffer_size & !3).max(bytes);
+        let buffer = match self.pool.take(usage, size) {
+            Some(buffer) => buffer,
+            None => self.create(size, bytes, usage)?,
+        };
+        Ok(Buffer::new(buffer, bytes, Arc::downgrade(&self.pool)))
+    }
+
+    pub(super) fn temporary_storage(&self, bytes: u64) -> Result<Buffer> {
+        self.temporary(bytes, STORAGE)
+    }
+
+    pub(super) fn write(&self, buffer: &Buffer, data: &[u8]) -> Result<()> {
+        self.guarded("write", || {
+            for (i, chunk) in data.chunks(WRITE_BYTES).enumerate() {
+                if i > 0 {
+                    self.queue.submit([]);
+                }
+                self.queue.write_buffer(buffer.handle(), buffer.offset() + (i * WRITE_BYTES) as u64, chunk);
+            }
+        })
+    }
+
+    fn create(&self, size: u64, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        if size > self.limits.max_buffer_size {
+            return Err(Error::Limit { what: "a device buffer", need: bytes, have: self.limits.max_buffer_size });
+        }
+        let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        self.guarded(&format!("a buffer of {size} bytes"), || self.device.create_buffer(&descriptor))
+    }
+
+    /// Runs `work` with every error that it causes on this thread caught and returned.
+    pub(super) fn guarded<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
+        self.check()?;
+        let filters = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal];
+        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
+        let value = work();
+        let errors: Vec<_> = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).collect();
+        match errors.first() {
+            None => Ok(value),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                Err(self.error(format!("{what}: out of device memory; use a smaller batch, index or number format")))
+            }
+            Some(error) => Err(self.error(format!("{what}: {error}"))),
+        }
+    }
+
+    /// Waits until `submission` is done.
+    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) })?;
+        self.check()
+    }
+
+    fn poll(&self, kind: wgpu::PollType) -> Result<()> {
+        // wgpu panics where the driver reports a loss while it is asked for progress; all its locks are free by then.
+        match catch_unwind(AssertUnwindSafe(|| self.device.poll(kind))) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(wgpu::PollError::Timeout)) => {
+                Err(self.error(format!("no answer within {} s; use a smaller batch", TIMEOUT.as_secs())))
+            }
+            // The submission was refused: the reason is the loss, or in the error scopes.
+            Ok(Err(wgpu::PollError::WrongSubmissionIndex(..))) => Ok(()),
+            Err(_) => {
+                self.mark_lost("driver failure");
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn error(&self, what: String) -> Error {
+        Error::Device { device: self.info.name.clone(), what }
+    }
+}
+
+fn describe(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> DeviceInfo {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => DeviceKind::DiscreteGpu,
+        wgpu::DeviceType::IntegratedGpu => DeviceKind::IntegratedGpu,
+        wgpu::DeviceType::VirtualGpu => DeviceKind::VirtualGpu,
+        wgpu::DeviceType::Cpu => DeviceKind::SoftwareGpu,
+        wgpu::DeviceType::Other => DeviceKind::Other,
+    };
+    let useful = USEFUL.iter().filter(|(feature, _)| features.contains(*feature));
+    DeviceInfo {
+        name: info.name.clone(),
+        kind,
+        backend: info.backend.to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        features: useful.map(|(_, name)| name.to_string()).collect(),
+        limits: vec![
+            ("max_buffer_size", limits.max_buffer_size),
+            ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into()),
+            ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into()),
+            ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into()),
+            ("min_subgroup_size", info.subgroup_min_size.into()),
+            ("max_subgroup_size", info.subgroup_max_size.into()),
+        ],
+    }
+}

@@ -1,0 +1,272 @@
+//! An item index on the device: its tables, built there in chunks of items, and the order of a scan.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::pack::Layout;
+use super::plan::{ScanLimits, ScanPlan, ScanShape, TILE, shards};
+use super::scan::{Program, QueryTable, cross_weights};
+use super::top_k::{MOST_HITS, TopK};
+use super::{Buffer, Gpu, Recorder};
+use crate::backend::{DeviceIndex, DeviceKind, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
+use crate::model::Mol;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// Bytes of the widest intermediate array while the item side of one chunk is computed.
+const BUILD_BYTES: usize = 64 << 20;
+
+/// An item index on a device.
+#[derive(Debug)]
+pub struct GpuIndex {
+    gpu: Arc<Gpu>,
+    limits: ScanLimits,
+    dim: usize,
+    /// Positions of the items of each shard.
+    shards: Vec<Range<usize>>,
+    dot: Table,
+    mol: Option<Table>,
+}
+
+/// A similarity: its program, and its item table in every shard.
+#[derive(Debug)]
+struct Table {
+    program: Program,
+    shards: Vec<Buffer>,
+    /// Mixture-of-Logits weights; `None` for inner products.
+    mol: Option<Mol<Buffer>>,
+    /// What the scan kernel reads of them.
+    weights: Buffer,
+}
+
+impl Table {
+    fn new(gpu: &Gpu, program: Program, shards: &[Range<usize>], mol: Option<&Mol<Tensor>>) -> Result<Table> {
+        let bytes = |shard: &Range<usize>| program.item_layout().bytes(&program.items, shard.len());
+        let shards = shards.iter().map(|shard| gpu.buffer(bytes(shard))).collect::<Result<_>>()?;
+        let weights = match mol {
+            Some(mol) => gpu.upload(&cross_weights(&mol.gate_cross))?,
+            None => gpu.nothing().clone(),
+        };
+        let mol = mol.map(|mol| uploaded(gpu, mol)).transpose()?;
+        Ok(Table { program, shards, mol, weights })
+    }
+}
+
+impl GpuIndex {
+    /// Computes the item side of `embeddings` (N, D) on the device; see [`crate::backend::Backend::index`]. `limits` are
+    /// lowered to those of the device.
+    ///
+    /// # Errors
+    /// If there are no items, an embedding is not finite or not as wide as `mol` expects, the tables do not fit, or the
+    /// device fails.
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        embeddings: &Tensor,
+        mol: Option<&Mol<Tensor>>,
+        dtype: Dtype,
+        limits: ScanLimits,
+    ) -> Result<GpuIndex> {
+        let (n_items, dim) = (embeddings.rows(), embeddings.width());
+        check_embeddings("item embeddings", embeddings, mol.map_or(dim, input_width))?;
+        if n_items == 0 || n_items > u32::MAX as usize || dim == 0 {
+            let found = format!("{:?}", embeddings.shape());
+            return Err(Error::argument("item embeddings", "(N, D) with 1 <= N < 2^32 and D >= 1", found));
+        }
+        let limits = limits.on(gpu);
+        let software = gpu.info().kind == DeviceKind::SoftwareGpu;
+        let dot = Program::dot(dim, dtype);
+        let mol = mol.map(|mol| (Program::mol(&mol.config, dtype, software), mol));
+        let tile_bytes = |program: &Program| program.item_layout().bytes(&program.items, TILE);
+        let widest = mol.as_ref().map_or(0, |(program, _)| tile_bytes(program)).max(tile_bytes(&dot));
+        let shards = shards(n_items, widest, &limits)?;
+        let dot = Table::new(gpu, dot, &shards, None)?;
+        let mol = mol.map(|(program, mol)| Table::new(gpu, program, &shards, Some(mol))).transpose()?;
+        let index = GpuIndex { gpu: gpu.clone(), limits, dim, shards, dot, mol };
+        index.build(embeddings)?;
+        Ok(index)
+    }
+
+    fn build(&self, embeddings: &Tensor) -> Result<()> {
+        let mol = self.mol.as_ref().and_then(|table| Some((table, table.mol.as_ref()?)));
+        let widest = mol.map_or(self.dim, |(_, mol)| widest_item_array(mol).max(self.dim));
+        let bytes = BUILD_BYTES.min(self.limits.binding_bytes as usize);
+        let chunk = (bytes / (4 * widest) / TILE).max(1) * TILE;
+        let mut recorder = Recorder::new(&self.gpu);
+        for (shard, positions) in self.shards.iter().enumerate() {
+            for from in positions.clone().step_by(chunk) {
+                let n = chunk.min(positions.end - from);
+                let first_tile = (from - positions.start) / TILE;
+                let raw = recorder.upload(&embeddings.data()[from * self.dim..(from + n) * self.dim]);
+                let pack = |table: &Table, recorder: &mut Recorder, parts: &[&Buffer]| {
+                    let (layout, record) = (table.program.item_layout(), &table.program.items);
+                    layout.pack(recorder, record, parts, n, &table.shards[shard], first_tile);
+                };
+                pack(&self.dot, &mut recorder, &[&raw]);
+                if let Some((table, mol)) = mol {
+                    let (components, gate) = mol.item_side(&mut recorder, &raw, n);
+                    let parts: Vec<_> = std::iter::once(&components).chain(&gate).collect();
+                    pack(table, &mut recorder, &parts);
+                }
+                // Waiting for each chunk bounds the memory of uploads that are under way.
+                recorder.read_bytes(&self.dot.shards[shard].slice(0..4))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans one slice of the batch.
+    fn scan_slice(
+        &self,
+        table: &Table,
+        plan: &ScanPlan,
+        queries: &QueryBatch,
+        slice: Range<usize>,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Vec<Vec<ScoredPosition>>> {
+        let mut recorder = Recorder::new(&self.gpu);
+        let (program, n_queries) = (&table.program, slice.len());
+        let raw = recorder.upload(&queries.embeddings.data()[slice.start * self.dim..slice.end * self.dim]);
+        let (components, gate) = match &table.mol {
+            Some(mol) => mol.query_side(&mut recorder, &raw, &queries.user_ids[slice.clone()]),
+            None => (raw, None),
+        };
+        let parts: Vec<_> = std::iter::once(&components).chain(&gate).collect();
+        let lanes = program.lanes(n_queries);
+        let layout = Layout::Queries(lanes);
+        let packed = recorder.temporary(layout.bytes(&program.queries, n_queries));
+        layout.pack(&mut recorder, &program.queries, &parts, n_queries, &packed, 0);
+        let excluded = recorder.upload(&exclusion_lists(excluded, slice));
+        let side = QueryTable { n_queries, lanes, table: packed, weights: table.weights.clone(), excluded };
+
+        let top_k = TopK::new(&mut recorder, n_queries, k, plan.capacity);
+        for (i, submission) in plan.submissions.iter().enumerate() {
+            if i > 0 {
+                recorder.submit()?;
+            }
+            for chunk in submission {
+                let items = &table.shards[chunk.shard];
+                program.dispatch(&mut recorder, chunk, &self.shards[chunk.shard], items, &side, &top_k);
+                top_k.select(&mut recorder);
+            }
+        }
+        top_k.finish(&mut recorder)
+    }
+
+    fn n_items(&self) -> usize {
+        self.shards.last().map_or(0, |shard| shard.end)
+    }
+
+    fn check(&self, queries: &QueryBatch, scorer: Scorer, k: usize, excluded: &Exclusions) -> Result<()> {
+        check_embeddings("query embeddings", &queries.embeddings, self.dim)?;
+        let (n_queries, n_items) = (queries.embeddings.rows(), self.n_items());
+        if scorer == Scorer::Mol && queries.user_ids.len() != n_queries {
+            let expected = format!("{n_queries}, one per query");
+            return Err(Error::argument("number of user ids", expected, queries.user_ids.len()));
+        }
+        if k == 0 || k > n_items.min(MOST_HITS) {
+            return Err(Error::argument("k", format!("1..={}", n_items.min(MOST_HITS)), k));
+        }
+        let offsets = &excluded.offsets;
+        let ends_meet = offsets.last().is_none_or(|&end| end as usize <= excluded.positions.len());
+        if !offsets.is_empty() && offsets.len() != n_queries + 1 || !offsets.is_sorted() || !ends_meet {
+            let expected = format!("none, or {} ascending offsets into the positions", n_queries + 1);
+            return Err(Error::argument("exclusions", expected, format!("{} offsets", offsets.len())));
+        }
+        let ascends = |query| excluded.of(query).is_sorted_by(|a, b| a < b);
+        match (0..n_queries).find(|&query| !ascends(query)) {
+            None => Ok(()),
+            Some(query) => {
+                Err(Error::argument("exclusions", "ascending positions per query", format!("others for query {query}")))
+            }
+        }
+    }
+}
+
+impl DeviceIndex for GpuIndex {
+    fn scan(
+        &self,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Vec<Vec<ScoredPosition>>> {
+        let table = match (scorer, &self.mol) {
+            (Scorer::Dot, _) => &self.dot,
+            (Scorer::Mol, Some(table)) => table,
+            (Scorer::Mol, None) => {
+                return Err(Error::argument("scorer", "an index built with Mixture-of-Logits weights", "none"));
+            }
+        };
+        self.check(queries, scorer, k, excluded)?;
+        let n_queries = queries.embeddings.rows();
+        if n_queries == 0 {
+            return Ok(Vec::new());
+        }
+        let shape = ScanShape {
+            n_queries,
+            k,
+            query_bytes: Layout::Queries(1).bytes(&table.program.queries, 1),
+            pair_flops: table.program.pair_flops,
+        };
+        let plan = ScanPlan::new(&shape, &self.shards, &self.limits)?;
+        let mut hits = Vec::with_capacity(n_queries);
+        for from in (0..n_queries).step_by(plan.slice) {
+            let slice = from..n_queries.min(from + plan.slice);
+            hits.extend(self.scan_slice(table, &plan, queries, slice, k, excluded)?);
+        }
+        Ok(hits)
+    }
+
+    fn bytes(&self) -> u64 {
+        let tables = std::iter::once(&self.dot).chain(&self.mol);
+        tables.flat_map(|table| &table.shards).map(Buffer::bytes).sum()
+    }
+}
+
+/// The lists of the queries `slice` as the scan reads them: offsets from the start of the array, then positions.
+fn exclusion_lists(excluded: &Exclusions, slice: Range<usize>) -> Vec<u32> {
+    let mut lists = vec![0; slice.len() + 1];
+    lists[0] = lists.len() as u32;
+    for (i, query) in slice.enumerate() {
+        lists.extend(excluded.of(query));
+        lists[i + 1] = lists.len() as u32;
+    }
+    lists
+}
+
+fn check_embeddings(name: &'static str, embeddings: &Tensor, dim: usize) -> Result<()> {
+    if embeddings.shape().len() != 2 || embeddings.width() != dim {
+        return Err(Error::argument(name, format!("shape (n, {dim})"), format!("{:?}", embeddings.shape())));
+    }
+    match embeddings.data().iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => {
+            let found = format!("{} in row {}", embeddings.data()[at], at / dim);
+            Err(Error::argument(name, "finite numbers", found))
+        }
+    }
+}
+
+/// D of the item embeddings that `mol` takes.
+fn input_width<T>(mol: &Mol<T>) -> usize {
+    mol.item.glu.as_ref().map_or(mol.item.output.n_in, |(layer, _)| layer.n_in)
+}
+
+/// Width of the widest array of [`Mol::item_side`].
+fn widest_item_array<T>(mol: &Mol<T>) -> usize {
+    let glu = mol.item.glu.iter().map(|(layer, _)| layer.n_out);
+    let gate = mol.gate_item.iter().flat_map(|part| [part.hidden.n_out, part.output.n_out]);
+    glu.chain(gate).fold(mol.item.output.n_out, usize::max)
+}
+
+fn uploaded(gpu: &Gpu, mol: &Mol<Tensor>) -> Result<Mol<Buffer>> {
+    let mut failed = None;
+    let mol = mol.map(&mut |tensor| {
+        gpu.upload(tensor.data()).unwrap_or_else(|error| {
+            failed.get_or_insert(error);
+            gpu.nothing().clone()
+        })
+    });
+    failed.map_or(Ok(mol), Err)
+}

@@ -1,0 +1,61 @@
+//! The definition of Mixture-of-Logits (arXiv 2407.15462, section 2), one pair at a time.
+
+use std::rc::Rc;
+
+use rails_wgpu::backend::QueryBatch;
+use rails_wgpu::config::GatingCombination;
+use rails_wgpu::model::Mol;
+use rails_wgpu::ops::{Activation, Ops};
+use rails_wgpu::tensor::Tensor;
+
+use super::naive::{Naive, Num, dot, exact, sum};
+
+type Weights = Mol<Rc<Vec<Num>>>;
+
+/// Component embeddings (P, D_P) of one query or item, and its gate part (L), if there is one.
+type Side<'a> = (&'a [Num], Option<&'a [Num]>);
+
+/// Scores (B, N) by definition; `stored` is what the index does to each number of the item side.
+pub fn scores(mol: &Mol<Tensor>, items: &Tensor, batch: &QueryBatch, stored: fn(Num) -> Num) -> Vec<Vec<Num>> {
+    let (n_queries, n_items) = (batch.embeddings.rows(), items.rows());
+    let weights = mol.map(&mut |tensor| Naive.floats(tensor));
+    let (f, q) = weights.query_side(&mut Naive, &Naive.floats(&batch.embeddings), &batch.user_ids);
+    let (g, x) = weights.item_side(&mut Naive, &Naive.floats(items), n_items);
+    let store = |values: Rc<Vec<Num>>| values.iter().map(|&value| stored(value)).collect::<Vec<_>>();
+    let (g, x) = (store(g), x.map(store));
+    let query = |i| (row(&f, n_queries, i), q.as_ref().map(|q| row(q, n_queries, i)));
+    let item = |i| (row(&g, n_items, i), x.as_ref().map(|x| row(x, n_items, i)));
+    (0..n_queries).map(|b| (0..n_items).map(|i| score(&weights, query(b), item(i))).collect()).collect()
+}
+
+fn row(values: &[Num], rows: usize, i: usize) -> &[Num] {
+    let width = values.len() / rows;
+    &values[i * width..][..width]
+}
+
+fn score(mol: &Weights, (f, q): Side, (g, x): Side) -> Num {
+    let d_p = mol.config.dot_product_dimension;
+    let pairs = f.chunks(d_p).flat_map(|f| g.chunks(d_p).map(move |g| dot(f, g.iter().copied())));
+    let z: Vec<Num> = pairs.map(|dot| dot / exact(mol.config.temperature)).collect();
+    let z = Rc::new(z);
+    let hidden = mol.gate_cross.hidden.as_ref().map(|layer| Naive.linear(&z, 1, layer, Activation::Silu, None));
+    let cross = Naive.linear(hidden.as_ref().unwrap_or(&z), 1, &mol.gate_cross.output, Activation::Identity, None);
+    let gate = |(l, &cross): (usize, &Num)| match (q, x, mol.config.gating_combination) {
+        (Some(q), Some(x), GatingCombination::None) => q[l] + x[l] + cross,
+        (Some(q), Some(x), _) => q[l] * x[l] + cross,
+        (Some(part), None, _) | (None, Some(part), _) => part[l] + cross,
+        (None, None, _) => cross,
+    };
+    let gates: Rc<Vec<Num>> = Rc::new(cross.iter().enumerate().map(gate).collect());
+    let w: Vec<Num> = match mol.config.gating_combination {
+        GatingCombination::GluSilu => gates.iter().map(|gate| gate.silu()).collect(),
+        GatingCombination::GluSiluLn => {
+            let normed = Naive.layer_norm(&gates, 1, gates.len(), 1e-5);
+            gates.iter().zip(normed.iter()).map(|(&gate, &n)| gate / (exact(1.0) + (-n).exp())).collect()
+        }
+        GatingCombination::None => gates.to_vec(),
+    };
+    let greatest = w.iter().copied().fold(w[0], Num::max);
+    let e: Vec<Num> = w.iter().map(|&w| (w - greatest).exp()).collect();
+    dot(&e, z.iter().copied()) / sum(e.iter().copied())
+}
