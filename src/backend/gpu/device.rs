@@ -18,7 +18,7 @@ const USEFUL: [(wgpu::Features, &str); 3] = [
 ];
 
 /// Longest wait for one submission. Far above any sane batch: a software driver may be compiling kernels.
-const TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Most bytes of one host-to-device write before it is handed to the device: bounds the staging memory.
 const WRITE_BYTES: usize = 64 << 20;

@@ -2,18 +2,16 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use super::buffer::{Buffer, Lease, Pool};
-use super::device::Gpu;
+use super::device::{Gpu, TIMEOUT};
 use super::kernel::{Bind, Kernel, KernelSpec};
 use crate::{Error, Result};
 
 /// Offsets of uniform bindings are multiples of this on every device.
 const UNIFORM_ALIGNMENT: usize = 256;
-
-/// Longest delay between the end of a submission and the news of it.
-const DELIVERY: Duration = Duration::from_secs(10);
 
 /// Commands on their way to a device.
 ///
@@ -231,7 +229,7 @@ impl Recorder {
     }
 
     fn mapped(&self, landing: &Buffer, submission: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sender, receiver) = channel();
         let slice = landing.handle().slice(..landing.bytes());
         let read = self.gpu.guarded("read", || {
             slice.map_async(wgpu::MapMode::Read, move |result| {
@@ -239,15 +237,25 @@ impl Recorder {
                 let _ = sender.send(result);
             });
         });
-        let read = read.and_then(|()| self.gpu.wait(submission)).and_then(|()| {
-            let lost = || self.gpu.error("results cannot be read: the device is lost".into());
-            // Another thread's poll may be about to deliver what this thread has waited for.
-            receiver.recv_timeout(DELIVERY).ok().and_then(Result::ok).ok_or_else(lost)?;
+        let read = read.and_then(|()| self.gpu.wait(submission)).and_then(|()| self.answer(&receiver)).and_then(|()| {
             slice.get_mapped_range().map(|view| view.to_vec()).map_err(|error| self.gpu.error(error.to_string()))
         });
         // A buffer whose mapping is still pending must not be mapped again by its next user.
         landing.handle().unmap();
         read
+    }
+
+    /// Waits for the answer of a mapping whose submission is done. Another thread that polls the device may have taken
+    /// it, and be about to pass it on.
+    fn answer(&self, receiver: &Receiver<Result<(), wgpu::BufferAsyncError>>) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            match receiver.recv_timeout(Duration::from_millis(20)) {
+                Ok(Ok(())) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) if start.elapsed() < TIMEOUT => self.gpu.check()?,
+                _ => return Err(self.gpu.error("results cannot be read: the device is lost".into())),
+            }
+        }
     }
 
     fn submit_all(&mut self) -> Result<wgpu::SubmissionIndex> {
