@@ -32,15 +32,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 
     var z: array<Lanes, L4 * 4u>;
     for (var d = 0u; d < D4; d++) {
-        for (var m = 0u; m < P_X; m++) {
-            let x = unpacked(items[item_base + (m * D4 + d) * TILE]);
-            for (var n = 0u; n < P_Q; n++) {
-                let q = query_base + (n * D4 + d) * 4u;
+        var x: array<vec4f, P_X>;
+        for (var m = 0u; m < P_X; m++) { x[m] = unpacked(items[item_base + (m * D4 + d) * TILE]); }
+        for (var n = 0u; n < P_Q; n++) {
+            let q = query_base + (n * D4 + d) * 4u;
+            let f = array<Lanes, 4>(queries[q], queries[q + 1u], queries[q + 2u], queries[q + 3u]);
+            for (var m = 0u; m < P_X; m++) {
                 let l = n * P_X + m;
-                z[l] = fma(queries[q], Lanes(x.x), z[l]);
-                z[l] = fma(queries[q + 1u], Lanes(x.y), z[l]);
-                z[l] = fma(queries[q + 2u], Lanes(x.z), z[l]);
-                z[l] = fma(queries[q + 3u], Lanes(x.w), z[l]);
+                let sum = fma(f[1], Lanes(x[m].y), fma(f[0], Lanes(x[m].x), z[l]));
+                z[l] = fma(f[3], Lanes(x[m].w), fma(f[2], Lanes(x[m].z), sum));
             }
         }
     }
@@ -79,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         }
     }
 
-    // The one-sided parts: their product joins g, or, for SUM, each of them does. A part that does not exist is left out.
+    // The one-sided parts: their product joins g, or, for SUM, each of them does. A missing part is left out.
     for (var i = 0u; i < L4; i++) {
         var x = vec4f(1.0);
         if ITEM_GATE { x = unpacked(items[item_base + (P_X * D4 + i) * TILE]); }

@@ -1,6 +1,6 @@
 // pack: rows of some groups of values -> quads interleaved over the items of a tile, as the scan reads them.
 //
-//     rows (n_rows, groups, width)  ->  table (tile, record, INTERLEAVE) of quads, at quads first_quad .. of each record
+//     rows (n_rows, groups, width)  ->  table (tile, record, INTERLEAVE) of quads, from first_quad on in each record
 //
 // A quad is four values of one row, padded with zeros; HALVES packs it into two words, 16 bits a value, clamped to the
 // range of 16-bit floats. With SPLIT_QUADS the values of a quad are interleaved too: (tile, record, 4, INTERLEAVE).

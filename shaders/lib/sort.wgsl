@@ -1,7 +1,7 @@
 // sort: what the three sort kernels share - bindings, and comparators that put the better hit first.
 //
-// Bitonic sort in the form whose comparators all point the same way: each merge of two sorted runs starts with a mirrored
-// pass ("flip") instead of a reversed run. So hits beyond the end of a list, taken as worse than any, never move, and
+// Bitonic sort in the form whose comparators all point the same way: each merge of two sorted runs starts with a
+// mirrored pass ("flip") instead of a reversed run. So hits beyond the end of a list, taken as worse than any, never move, and
 // lists need no padding to a power of two. `sort_blocks` moves the survivors to the hits and sorts blocks of BLOCK in
 // workgroup memory; in longer lists each doubling of the sorted runs is a series of `merge_far` (one comparator pass in
 // storage memory, the first one a flip) down to strides of BLOCK, which `merge_near` finishes.

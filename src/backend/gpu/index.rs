@@ -206,7 +206,7 @@ impl DeviceIndex for GpuIndex {
         let shape = ScanShape {
             n_queries,
             k,
-            query_bytes: Layout::Queries(1).bytes(&table.program.queries, 1),
+            four_query_bytes: Layout::Queries(4).bytes(&table.program.queries, 1),
             pair_flops: table.program.pair_flops,
         };
         let plan = ScanPlan::new(&shape, &self.shards, &self.limits)?;
