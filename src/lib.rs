@@ -1,4 +1,52 @@
 //! Retrieval with learned similarities on any GPU and on plain CPUs.
+//!
+//! A *learned similarity* scores a query and an item by more than one inner product. Mixture-of-Logits (MoL, arXiv
+//! 2407.15462) mixes many of them with a gate that depends on both sides:
+//!
+//! ```text
+//! z[n,m] = <f_n(q), g_m(x)> / temperature      component logits, L = P_Q * P_X of them
+//! g      = Q(q) * X(x) + QI(z)                 gate: query part, item part, cross part
+//! score  = sum_l softmax(g * sigmoid(g))_l z_l
+//! ```
+//!
+//! This crate loads trained PyTorch models with such a similarity (or a plain inner product), encodes histories, and
+//! finds the best items, exactly, on Vulkan, Metal and DX12 devices through [wgpu](https://wgpu.rs) or on the CPU.
+//! Published models and data sets are evaluated by its program, `rails-bench`.
+//!
+//! # Shapes
+//! B queries, N items, K results; D width of raw embeddings; P_Q, P_X component embeddings of a query, an item; D_P
+//! their width; L = P_Q * P_X logits of a pair; H hidden width of the cross gate part; R rows of packed histories. Arrays
+//! are row-major, the last axis contiguous.
+//!
+//! # Example
+//! ```
+//! use rails_wgpu::backend::{Dtype, QueryBatch, select};
+//! use rails_wgpu::demo::Demo;
+//! use rails_wgpu::index::ItemIndex;
+//! use rails_wgpu::search::{Algorithm, Searcher};
+//! use rails_wgpu::sequence::{History, SequenceBatch};
+//!
+//! # fn main() -> rails_wgpu::Result<()> {
+//! let Demo { model, item_ids, .. } = Demo::load()?;
+//! let backend = select::open("auto")?;
+//! let index = ItemIndex::from_model(backend.as_ref(), &model, &item_ids, Dtype::F32)?;
+//! let searcher = Searcher::new(index);
+//!
+//! let history = History { user_id: 7, item_ids: &[12, 31, 5], timestamps: &[100, 160, 300], now: 400 };
+//! let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
+//! let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
+//! let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
+//! let seen: &[u64] = &[12, 31, 5];
+//! let hits = searcher.search(Algorithm::Exact, &queries, 10, &[seen])?;
+//! assert_eq!(hits[0].len(), 10);
+//! assert!(hits[0][0].score >= hits[0][9].score);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//! `gpu` (default): the wgpu backend. `cli` (default): the program `rails-bench`. Without both, the library runs on the
+//! CPU only and depends on neither wgpu nor clap.
 
 pub mod backend;
 pub mod checkpoint;

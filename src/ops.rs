@@ -102,7 +102,7 @@ pub trait Ops {
     /// (rows, width) = rows `indices` of `table` (any, width).
     fn gather(&mut self, table: &Self::Floats, width: usize, indices: &Self::Ints, rows: usize) -> Self::Floats;
 
-    /// (rows, width) = scale * items[ids] + positions[row - start[row]].
+    /// (rows, width) = `scale * items[ids] + positions[row - start[row]]`.
     fn embed(
         &mut self,
         items: &Self::Floats,

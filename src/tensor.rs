@@ -1,4 +1,4 @@
-//! A named-nothing, dense, row-major f32 tensor on the host: what a checkpoint yields and a backend uploads.
+//! A dense, row-major f32 tensor on the host: what a checkpoint yields and a backend uploads.
 
 use std::sync::Arc;
 

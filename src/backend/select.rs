@@ -102,6 +102,8 @@ pub fn reason(chosen: &DeviceInfo) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     fn device(name: &str, kind: DeviceKind) -> DeviceInfo {

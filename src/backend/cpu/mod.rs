@@ -1,6 +1,6 @@
 //! The native CPU backend: what everybody without a GPU runs, and the twin that the GPU kernels are compared with.
 //!
-//! One micro-kernel ([`tile`]) serves every product of the crate: items (or output columns) lie in SIMD lanes, four
+//! One micro-kernel (`tile.rs`) serves every product of the crate: items (or output columns) lie in SIMD lanes, four
 //! rows at a time are multiplied by broadcasts, and each sum runs over the inner axis in order. So results do not
 //! depend on batch size, tiling or the number of threads.
 

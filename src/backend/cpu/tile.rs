@@ -62,9 +62,9 @@ impl RowBlocks {
                         sums[r][1] = simd.mul_add_e_f32s(weight, b, sums[r][1]);
                     }
                 }
-                for r in 0..ROWS {
+                for (r, sums) in sums.into_iter().enumerate() {
                     if block * ROWS + r < self.rows {
-                        sink.take(simd, block * ROWS + r, first, sums[r]);
+                        sink.take(simd, block * ROWS + r, first, sums);
                     }
                 }
             }
