@@ -157,6 +157,7 @@ impl ScanPlan {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE, shards};
 
