@@ -157,6 +157,7 @@ impl ScanPlan {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::single_range_in_vec_init, reason = "tests; an index may be one shard")]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init, reason = "tests; shards are lists of ranges")]
 
