@@ -5,15 +5,16 @@
 //! of its own can search with its embeddings. What is large (item tables, component logits, scores) stays on the
 //! device.
 
+mod check;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod select;
 
+use crate::Result;
 use crate::model::{Encoder, Mol};
 use crate::sequence::SequenceBatch;
 use crate::tensor::Tensor;
-use crate::{Error, Result};
 
 /// What kind of hardware a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,33 +151,4 @@ pub trait DeviceIndex: Send + Sync {
 
     /// Bytes that the tables take on the device.
     fn bytes(&self) -> u64;
-}
-
-/// What every [`DeviceIndex::scan`] checks before it starts.
-pub(crate) fn check_scan(
-    queries: &QueryBatch,
-    k: usize,
-    excluded: &Exclusions,
-    n_items: usize,
-    dim: usize,
-) -> Result<()> {
-    let (rows, width) = (queries.embeddings.rows(), queries.embeddings.width());
-    if rows != queries.user_ids.len() {
-        return Err(Error::argument("user ids", format!("{rows}, one per query"), queries.user_ids.len()));
-    }
-    if width != dim {
-        return Err(Error::argument(
-            "query embeddings",
-            format!("width {dim}, as the items"),
-            format!("width {width}"),
-        ));
-    }
-    if k == 0 || k > n_items {
-        return Err(Error::argument("k", format!("1..={n_items} (the number of items)"), k));
-    }
-    if !excluded.offsets.is_empty() && excluded.offsets.len() != rows + 1 {
-        let found = excluded.offsets.len().saturating_sub(1);
-        return Err(Error::argument("exclusion lists", format!("{rows}, one per query"), found));
-    }
-    Ok(())
 }

@@ -6,11 +6,12 @@ use super::table::Table;
 use super::tile::{RowBlocks, TILE};
 use super::workers::scan_all;
 use super::{CpuOps, Shared};
+use crate::Result;
+use crate::backend::check;
 use crate::backend::{DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
 use crate::model::Mol;
 use crate::ops::Ops;
 use crate::tensor::Tensor;
-use crate::{Error, Result};
 
 /// Packed tables and, for Mixture-of-Logits, the weights of the query side and of the gate.
 pub struct CpuIndex {
@@ -29,7 +30,11 @@ struct MolTables {
 
 impl CpuIndex {
     /// Computes the item side in chunks and packs it.
-    pub fn build(embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype) -> CpuIndex {
+    ///
+    /// # Errors
+    /// If there is no item, a value is not finite, or `mol` expects another width.
+    pub fn build(embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype) -> Result<CpuIndex> {
+        check::items(embeddings, mol)?;
         // Bounds the memory of row-major intermediates; a multiple of the tile, so that tiles are filled.
         const CHUNK: usize = 128 * TILE;
         let (n_items, dim) = (embeddings.rows(), embeddings.width());
@@ -56,7 +61,7 @@ impl CpuIndex {
                 }
             }
         }
-        CpuIndex { n_items, dim, embeddings: raw, mol }
+        Ok(CpuIndex { n_items, dim, embeddings: raw, mol })
     }
 }
 
@@ -68,16 +73,15 @@ impl DeviceIndex for CpuIndex {
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Vec<Vec<ScoredPosition>>> {
-        super::super::check_scan(queries, k, excluded, self.n_items, self.dim)?;
-        let n_queries = queries.user_ids.len();
-        match scorer {
-            Scorer::Dot => {
+        check::scan((self.n_items, self.dim, self.mol.is_some()), scorer, queries, k, excluded)?;
+        let n_queries = queries.embeddings.rows();
+        match (scorer, &self.mol) {
+            (Scorer::Dot, _) | (_, None) => {
                 let rows = RowBlocks::from_rows(queries.embeddings.data(), n_queries, self.dim);
                 let scan = DotScan { queries: rows, n_queries, items: &self.embeddings };
                 Ok(scan_all(&scan, self.n_items, n_queries, k, excluded))
             }
-            Scorer::Mol => {
-                let tables = self.mol.as_ref().ok_or_else(no_mol)?;
+            (Scorer::Mol, Some(tables)) => {
                 let embeddings = CpuOps.floats(&queries.embeddings);
                 let (components, gates) = tables.weights.query_side(&mut CpuOps, &embeddings, &queries.user_ids);
                 let config = &tables.weights.config;
@@ -102,8 +106,4 @@ impl DeviceIndex for CpuIndex {
         let mol = mol.map_or(0, |mol| mol.components.bytes() + mol.gate.as_ref().map_or(0, Table::bytes));
         self.embeddings.bytes() + mol
     }
-}
-
-fn no_mol() -> Error {
-    Error::argument("scorer", "`dot`, or an index with Mixture-of-Logits tables", "`mol` on an index without them")
 }

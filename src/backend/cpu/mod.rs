@@ -57,7 +57,7 @@ impl Backend for Cpu {
     }
 
     fn index(&self, embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype) -> Result<Box<dyn DeviceIndex>> {
-        Ok(Box::new(index::CpuIndex::build(embeddings, mol, dtype)))
+        Ok(Box::new(index::CpuIndex::build(embeddings, mol, dtype)?))
     }
 }
 

@@ -186,12 +186,15 @@ impl<S: Simd> Sink<S> for Gates<'_> {
     #[inline(always)]
     fn take(&mut self, simd: S, l: usize, first: usize, [a, b]: [S::f32s; 2]) {
         let bias = simd.splat_f32s(self.kernel.output_bias[l]);
+        let combination = self.kernel.config.gating_combination;
+        // Leaves the other part as it is: in a product, or in a sum.
+        let neutral = if combination == GatingCombination::None { 0.0 } else { 1.0 };
+        let neither = self.query_gate.is_none() && self.item_gate.is_none();
         let [item_a, item_b] = match self.item_gate {
             Some(gate) => row::<S>(gate, l, first),
-            None => [simd.splat_f32s(0.0); 2],
+            None => [simd.splat_f32s(if neither { 0.0 } else { neutral }); 2],
         };
-        let query = simd.splat_f32s(self.query_gate.map_or(0.0, |gate| gate[l]));
-        let combination = self.kernel.config.gating_combination;
+        let query = simd.splat_f32s(self.query_gate.map_or(neutral, |gate| gate[l]));
         let (a, b) = (simd.add_f32s(a, bias), simd.add_f32s(b, bias));
         let gates = [combine(simd, combination, query, item_a, a), combine(simd, combination, query, item_b, b)];
         store::<S>(self.weights, l, first, gates);
@@ -205,8 +208,7 @@ fn row<S: Simd>(values: &[f32], row: usize, first: usize) -> [S::f32s; 2] {
     [registers[first], registers[first + 1]]
 }
 
-/// The gate of one register of lanes: `g = q * i + qi`, times its sigmoid for `glu_silu`; for `none` the sum of the parts,
-/// of which those that do not exist are zero.
+/// The gate of one register of lanes: `g = q * i + qi`, times its sigmoid for `glu_silu`; for `none` the sum of the parts.
 #[inline(always)]
 fn combine<S: Simd>(simd: S, combination: GatingCombination, query: S::f32s, item: S::f32s, cross: S::f32s) -> S::f32s {
     match combination {

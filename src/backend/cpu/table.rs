@@ -41,6 +41,9 @@ impl Table {
             match &mut self.values {
                 Values::F32(values) => values.extend_from_slice(&tile),
                 Values::F16(values) => {
+                    // An infinity would turn into NaN in the next product.
+                    let (low, high) = (f16::MIN.to_f32(), f16::MAX.to_f32());
+                    tile.iter_mut().for_each(|value| *value = value.clamp(low, high));
                     let old = values.len();
                     values.resize(old + tile_size, f16::ZERO);
                     values[old..].convert_from_f32_slice(&tile);

@@ -8,6 +8,7 @@ use super::plan::{ScanLimits, ScanPlan, ScanShape, TILE, shards};
 use super::scan::{Program, QueryTable, cross_weights};
 use super::top_k::{MOST_HITS, TopK};
 use super::{Buffer, Gpu, Recorder};
+use crate::backend::check;
 use crate::backend::{DeviceIndex, DeviceKind, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
 use crate::model::Mol;
 use crate::tensor::Tensor;
@@ -67,11 +68,7 @@ impl GpuIndex {
         limits: ScanLimits,
     ) -> Result<GpuIndex> {
         let (n_items, dim) = (embeddings.rows(), embeddings.width());
-        check_embeddings("item embeddings", embeddings, mol.map_or(dim, input_width))?;
-        if n_items == 0 || n_items > u32::MAX as usize || dim == 0 {
-            let found = format!("{:?}", embeddings.shape());
-            return Err(Error::argument("item embeddings", "(N, D) with 1 <= N < 2^32 and D >= 1", found));
-        }
+        check::items(embeddings, mol)?;
         let limits = limits.on(gpu);
         let software = gpu.info().kind == DeviceKind::SoftwareGpu;
         let dot = Program::dot(dim, dtype);
@@ -156,31 +153,6 @@ impl GpuIndex {
     fn n_items(&self) -> usize {
         self.shards.last().map_or(0, |shard| shard.end)
     }
-
-    fn check(&self, queries: &QueryBatch, scorer: Scorer, k: usize, excluded: &Exclusions) -> Result<()> {
-        check_embeddings("query embeddings", &queries.embeddings, self.dim)?;
-        let (n_queries, n_items) = (queries.embeddings.rows(), self.n_items());
-        if scorer == Scorer::Mol && queries.user_ids.len() != n_queries {
-            let expected = format!("{n_queries}, one per query");
-            return Err(Error::argument("number of user ids", expected, queries.user_ids.len()));
-        }
-        if k == 0 || k > n_items.min(MOST_HITS) {
-            return Err(Error::argument("k", format!("1..={}", n_items.min(MOST_HITS)), k));
-        }
-        let offsets = &excluded.offsets;
-        let ends_meet = offsets.last().is_none_or(|&end| end as usize <= excluded.positions.len());
-        if !offsets.is_empty() && offsets.len() != n_queries + 1 || !offsets.is_sorted() || !ends_meet {
-            let expected = format!("none, or {} ascending offsets into the positions", n_queries + 1);
-            return Err(Error::argument("exclusions", expected, format!("{} offsets", offsets.len())));
-        }
-        let ascends = |query| excluded.of(query).is_sorted_by(|a, b| a < b);
-        match (0..n_queries).find(|&query| !ascends(query)) {
-            None => Ok(()),
-            Some(query) => {
-                Err(Error::argument("exclusions", "ascending positions per query", format!("others for query {query}")))
-            }
-        }
-    }
 }
 
 impl DeviceIndex for GpuIndex {
@@ -191,14 +163,14 @@ impl DeviceIndex for GpuIndex {
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Vec<Vec<ScoredPosition>>> {
+        check::scan((self.n_items(), self.dim, self.mol.is_some()), scorer, queries, k, excluded)?;
+        if k > MOST_HITS {
+            return Err(Error::Limit { what: "k on a GPU", need: k as u64, have: MOST_HITS as u64 });
+        }
         let table = match (scorer, &self.mol) {
-            (Scorer::Dot, _) => &self.dot,
             (Scorer::Mol, Some(table)) => table,
-            (Scorer::Mol, None) => {
-                return Err(Error::argument("scorer", "an index built with Mixture-of-Logits weights", "none"));
-            }
+            _ => &self.dot,
         };
-        self.check(queries, scorer, k, excluded)?;
         let n_queries = queries.embeddings.rows();
         if n_queries == 0 {
             return Ok(Vec::new());
@@ -233,24 +205,6 @@ fn exclusion_lists(excluded: &Exclusions, slice: Range<usize>) -> Vec<u32> {
         lists[i + 1] = lists.len() as u32;
     }
     lists
-}
-
-fn check_embeddings(name: &'static str, embeddings: &Tensor, dim: usize) -> Result<()> {
-    if embeddings.shape().len() != 2 || embeddings.width() != dim {
-        return Err(Error::argument(name, format!("shape (n, {dim})"), format!("{:?}", embeddings.shape())));
-    }
-    match embeddings.data().iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => {
-            let found = format!("{} in row {}", embeddings.data()[at], at / dim);
-            Err(Error::argument(name, "finite numbers", found))
-        }
-    }
-}
-
-/// D of the item embeddings that `mol` takes.
-fn input_width<T>(mol: &Mol<T>) -> usize {
-    mol.item.glu.as_ref().map_or(mol.item.output.n_in, |(layer, _)| layer.n_in)
 }
 
 /// Width of the widest array of [`Mol::item_side`].

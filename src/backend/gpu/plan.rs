@@ -159,8 +159,6 @@ impl ScanPlan {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::single_range_in_vec_init, reason = "tests; an index may be one shard")]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init, reason = "tests; shards are lists of ranges")]
-
     use super::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE, shards};
 
     const SHAPE: ScanShape = ScanShape { n_queries: 32, k: 100, four_query_bytes: 8192, pair_flops: 20_480 };
