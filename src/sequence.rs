@@ -121,3 +121,71 @@ pub fn time_bucket_bounds() -> Vec<u64> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EmbeddingNorm, EncoderConfig, SasrecConfig, SimilarityConfig};
+
+    fn config(max_sequence_length: usize) -> ModelConfig {
+        let sasrec = SasrecConfig {
+            num_blocks: 1,
+            num_heads: 1,
+            ffn_hidden_dim: 4,
+            ffn_activation: crate::config::FfnActivation::Relu,
+        };
+        ModelConfig {
+            item_embedding_dim: 4,
+            max_sequence_length,
+            gr_output_length: 10,
+            user_embedding_norm: EmbeddingNorm::L2Norm,
+            item_l2_norm: true,
+            l2_norm_eps: 1e-6,
+            encoder: EncoderConfig::Sasrec(sasrec),
+            similarity: SimilarityConfig::DotProduct,
+        }
+    }
+
+    fn history<'a>(item_ids: &'a [u32], timestamps: &'a [i64]) -> History<'a> {
+        History { user_id: 8, item_ids, timestamps, now: 99 }
+    }
+
+    #[test]
+    fn histories_are_truncated_to_their_last_events_and_packed() {
+        let histories = [history(&[4, 5, 6], &[10, 20, 30]), history(&[7], &[40])];
+        let batch = SequenceBatch::new(&histories, &config(2), 10).unwrap_or_default();
+        assert_eq!(batch.item_ids, [5, 6, 7]);
+        assert_eq!(batch.timestamps, [20, 30, 40]);
+        assert_eq!(batch.next_timestamps, [30, 99, 99]);
+        assert_eq!((batch.offsets.as_slice(), batch.max_length()), (&[0, 2, 3][..], 2));
+        assert_eq!((batch.row_starts(), batch.last_rows()), (vec![0, 0, 2], vec![1, 2]));
+    }
+
+    #[test]
+    fn bad_histories_are_named() {
+        let error = |history: History| SequenceBatch::new(&[history], &config(5), 10).err().map(|e| e.to_string());
+        let contains = |found: Option<String>, words: &str| found.is_some_and(|message| message.contains(words));
+        assert!(contains(error(history(&[], &[])), "none for user 8"));
+        assert!(contains(
+            error(history(&[1, 10], &[1, 2])),
+            "1..=9 (rows of the item table), found item id 10 of user 8"
+        ));
+        assert!(contains(error(history(&[0], &[1])), "item id 0"));
+        assert!(contains(error(history(&[1, 2], &[1])), "1 timestamps for user 8"));
+        assert!(error(history(&[1, 9], &[1, 2])).is_none());
+    }
+
+    #[test]
+    fn bucket_bounds_are_the_exact_steps_of_the_formula() {
+        let bounds = time_bucket_bounds();
+        assert_eq!(bounds.len(), 128);
+        assert!(bounds.is_sorted());
+        let by_bounds = |x: u64| bounds.iter().filter(|&&bound| bound <= x).count() as u32;
+        let around = bounds.iter().flat_map(|&bound| [bound.saturating_sub(1), bound, bound + 1]);
+        for x in (0..5000).chain(around).chain([u32::MAX.into(), 1 << 40, 1 << 61]) {
+            assert_eq!(by_bounds(x), time_bucket(x), "difference {x}");
+        }
+        // ln(1) = 0; ln(2) / 0.301 = 2.30; ln(60) / 0.301 = 13.6; ln(86400) / 0.301 = 37.8.
+        assert_eq!([0, 1, 2, 60, 86_400].map(time_bucket), [0, 0, 2, 13, 37]);
+    }
+}

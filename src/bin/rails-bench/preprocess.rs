@@ -6,6 +6,8 @@ use clap::Args;
 use rails_wgpu::Result;
 use rails_wgpu::dataset::{PreprocessOptions, RawFormat, preprocess, write_item_ids};
 
+use crate::progress;
+
 #[derive(Args)]
 pub struct PreprocessArgs {
     /// ml-1m, ml-20m, amzn-books, recbole or txt
@@ -24,8 +26,12 @@ pub struct PreprocessArgs {
 }
 
 pub fn run(args: &PreprocessArgs) -> Result<()> {
-    let options = PreprocessOptions { skip_bad_lines: args.skip_bad_lines, ..Default::default() };
-    let preprocessed = preprocess(args.format, &args.input, options)?;
+    let counter = progress::counter("lines");
+    let count = |lines| counter.set_position(lines);
+    let options = PreprocessOptions { skip_bad_lines: args.skip_bad_lines, progress: Some(&count) };
+    let preprocessed = preprocess(args.format, &args.input, options);
+    counter.finish_and_clear();
+    let preprocessed = preprocessed?;
     let items = args.items_output.clone().unwrap_or_else(|| args.output.with_extension("items.txt"));
     preprocessed.dataset.write(&args.output)?;
     write_item_ids(&items, &preprocessed.item_ids)?;

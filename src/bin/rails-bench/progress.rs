@@ -14,3 +14,12 @@ pub fn bar(total: u64, what: &str) -> ProgressBar {
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
 }
+
+/// A count of `what` where the total is not known.
+pub fn counter(what: &str) -> ProgressBar {
+    let counter = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
+    if let Ok(style) = ProgressStyle::with_template(&format!("{{human_pos}} {what}  {{per_sec}}")) {
+        counter.set_style(style);
+    }
+    counter
+}
