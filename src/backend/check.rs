@@ -25,15 +25,58 @@ pub(super) fn scan(
     k: usize,
     excluded: &Exclusions,
 ) -> Result<()> {
-    if scorer == Scorer::Mol && !has_mol {
+    match scorer {
+        Scorer::Mol => mol_queries(dim, has_mol, queries)?,
+        Scorer::Dot => matrix("query embeddings", &queries.embeddings, dim)?,
+    }
+    top_k(n_items, queries.embeddings.rows(), k, excluded)
+}
+
+/// Queries for an index with Mixture-of-Logits tables (`has_mol`) and raw embeddings of width `dim`.
+pub(super) fn mol_queries(dim: usize, has_mol: bool, queries: &QueryBatch) -> Result<()> {
+    if !has_mol {
         return Err(Error::argument("scorer", "an index built with Mixture-of-Logits weights", "one without"));
     }
     matrix("query embeddings", &queries.embeddings, dim)?;
     let n_queries = queries.embeddings.rows();
-    if scorer == Scorer::Mol && queries.user_ids.len() != n_queries {
+    if queries.user_ids.len() != n_queries {
         let expected = format!("{n_queries}, one per query");
         return Err(Error::argument("number of user ids", expected, queries.user_ids.len()));
     }
+    Ok(())
+}
+
+/// Arguments of a scan of the components of `n_items` items; `shape` is (P_X, D_P), if there are components.
+pub(super) fn components(
+    n_items: usize,
+    shape: Option<(usize, usize)>,
+    vectors: &Tensor,
+    group: Option<usize>,
+    k: usize,
+    excluded: &Exclusions,
+) -> Result<()> {
+    let Some((p_x, d_p)) = shape else {
+        return Err(Error::argument("scorer", "an index built with Mixture-of-Logits weights", "one without"));
+    };
+    if let Some(group) = group.filter(|&group| group >= p_x) {
+        return Err(Error::argument("component group", format!("0..{p_x}"), group));
+    }
+    matrix("component vectors", vectors, if group.is_some() { d_p } else { p_x * d_p })?;
+    top_k(n_items, vectors.rows(), k, excluded)
+}
+
+/// One list of positions below `n_items` per query.
+pub(super) fn candidates(n_items: usize, n_queries: usize, candidates: &[Vec<u32>]) -> Result<()> {
+    if candidates.len() != n_queries {
+        return Err(Error::argument("candidates", format!("{n_queries} lists, one per query"), candidates.len()));
+    }
+    match candidates.iter().flatten().find(|&&position| position as usize >= n_items) {
+        None => Ok(()),
+        Some(position) => Err(Error::argument("candidates", format!("positions below {n_items}"), position)),
+    }
+}
+
+fn top_k(n_items: usize, n_queries: usize, k: usize, excluded: &Exclusions) -> Result<()> {
     if k == 0 || k > n_items {
         return Err(Error::argument("k", format!("1..={n_items} (the number of items)"), k));
     }

@@ -149,6 +149,26 @@ pub trait DeviceIndex: Send + Sync {
         excluded: &Exclusions,
     ) -> Result<Vec<Vec<ScoredPosition>>>;
 
+    /// For each of the `vectors` (V, W) the best `k` items by inner product with their component embeddings, ordered as
+    /// by [`DeviceIndex::scan`]: with component `group` m (W = D_P), or with all of them side by side
+    /// (W = P_X * D_P). `excluded` has one list per vector.
+    ///
+    /// # Errors
+    /// As [`DeviceIndex::scan`].
+    fn scan_components(
+        &self,
+        vectors: &Tensor,
+        group: Option<usize>,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Vec<Vec<ScoredPosition>>>;
+
+    /// The Mixture-of-Logits scores of some items for each query: one list of positions, and of scores, per query.
+    ///
+    /// # Errors
+    /// As [`DeviceIndex::scan`], or if a position is not in the index.
+    fn rescore(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
+
     /// Bytes that the tables take on the device.
     fn bytes(&self) -> u64;
 }

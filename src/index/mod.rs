@@ -1,6 +1,10 @@
 //! The item index: which items can be found, and their tables on a device.
 
-use crate::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
+mod sample;
+
+pub use sample::Sample;
+
+use crate::backend::{Backend, DeviceIndex, Dtype, Exclusions};
 use crate::model::{Model, Mol};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -9,7 +13,8 @@ use crate::{Error, Result};
 pub struct ItemIndex {
     ids: Vec<u64>,
     dtype: Dtype,
-    has_mol: bool,
+    mol: Option<Mol<Tensor>>,
+    sample: Option<Sample>,
     device: Box<dyn DeviceIndex>,
 }
 
@@ -51,7 +56,8 @@ impl ItemIndex {
         let sorted: Vec<f32> = order.iter().flat_map(|&i| embeddings.row(i)).copied().collect();
         let sorted = Tensor::new(vec![n_items, width], sorted);
         let device = backend.index(&sorted, mol, dtype)?;
-        Ok(ItemIndex { ids: order.iter().map(|&i| ids[i]).collect(), dtype, has_mol: mol.is_some(), device })
+        let sample = mol.map(|mol| Sample::draw(&sorted, mol)).transpose()?;
+        Ok(ItemIndex { ids: order.iter().map(|&i| ids[i]).collect(), dtype, mol: mol.cloned(), sample, device })
     }
 
     /// N: number of items.
@@ -74,9 +80,19 @@ impl ItemIndex {
         self.dtype
     }
 
-    /// Whether the index can be scanned with Mixture-of-Logits.
-    pub fn has_mol(&self) -> bool {
-        self.has_mol
+    /// The Mixture-of-Logits similarity that the index was built with, if any.
+    pub fn mol(&self) -> Option<&Mol<Tensor>> {
+        self.mol.as_ref()
+    }
+
+    /// Some of the items on the host, if there is a Mixture-of-Logits similarity.
+    pub fn sample(&self) -> Option<&Sample> {
+        self.sample.as_ref()
+    }
+
+    /// The tables on the device.
+    pub fn device(&self) -> &dyn DeviceIndex {
+        self.device.as_ref()
     }
 
     /// Bytes that the tables take on the device.
@@ -101,20 +117,6 @@ impl ItemIndex {
             exclusions.offsets.push(exclusions.positions.len() as u32);
         }
         exclusions
-    }
-
-    /// See [`DeviceIndex::scan`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn scan(
-        &self,
-        scorer: Scorer,
-        queries: &QueryBatch,
-        k: usize,
-        excluded: &Exclusions,
-    ) -> Result<Vec<Vec<ScoredPosition>>> {
-        self.device.scan(scorer, queries, k, excluded)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Inner products of all queries with all items.
+//! Inner products of all queries with all items: with whole rows of a table, or with some of its columns.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -6,14 +6,16 @@ use super::table::Table;
 use super::tile::{RowBlocks, Store, TILE};
 use super::workers::{Found, TileScan};
 
-/// A scan of the raw item embeddings.
+/// A scan of one table.
 pub struct DotScan<'a> {
-    /// Query embeddings as rows.
+    /// Query vectors as rows.
     pub queries: RowBlocks,
-    /// B: number of queries.
+    /// Number of query vectors.
     pub n_queries: usize,
-    /// Raw item embeddings, width D.
+    /// Item vectors.
     pub items: &'a Table,
+    /// The first of the columns that the query vectors are multiplied with.
+    pub first_column: usize,
 }
 
 /// Scratch memory of one thread.
@@ -29,7 +31,7 @@ impl TileScan for DotScan<'_> {
     fn scan(&self, tiles: std::ops::Range<usize>, scratch: &mut Scratch, found: &mut Found) {
         scratch.scores.resize(self.n_queries * TILE, 0.0);
         for tile in tiles {
-            let items = self.items.tile(tile, &mut scratch.converted);
+            let items = &self.items.tile(tile, &mut scratch.converted)[self.first_column * TILE..];
             Arch::new().dispatch(Scores { queries: &self.queries, items, scores: &mut scratch.scores });
             for (query, scores) in scratch.scores.chunks_exact(TILE).enumerate() {
                 found.offer(query, tile, scores);

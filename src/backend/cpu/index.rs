@@ -1,5 +1,7 @@
 //! An item index on the CPU.
 
+use rayon::prelude::*;
+
 use super::dot_scan::DotScan;
 use super::mol_scan::{MolKernel, MolScan, Query};
 use super::table::Table;
@@ -26,6 +28,29 @@ struct MolTables {
     kernel: MolKernel,
     components: Table,
     gate: Option<Table>,
+}
+
+impl MolTables {
+    fn query_side(&self, queries: &QueryBatch) -> (Shared, Option<Shared>) {
+        self.weights.query_side(&mut CpuOps, &CpuOps.floats(&queries.embeddings), &queries.user_ids)
+    }
+
+    /// A scan of these tables for `queries`.
+    fn scan(&self, queries: &QueryBatch) -> MolScan<'_> {
+        let (components, gates) = self.query_side(queries);
+        let config = &self.weights.config;
+        let (p_q, d_p) = (config.query_dot_product_groups, config.dot_product_dimension);
+        let query = |(i, components): (usize, &[f32])| Query {
+            components: RowBlocks::from_rows(components, p_q, d_p),
+            gate: gates.as_ref().map(|gates| gates[i * config.n_logits()..][..config.n_logits()].to_vec()),
+        };
+        MolScan {
+            kernel: &self.kernel,
+            queries: components.chunks_exact(p_q * d_p).enumerate().map(query).collect(),
+            components: &self.components,
+            gate: self.gate.as_ref(),
+        }
+    }
 }
 
 impl CpuIndex {
@@ -78,27 +103,45 @@ impl DeviceIndex for CpuIndex {
         match (scorer, &self.mol) {
             (Scorer::Dot, _) | (_, None) => {
                 let rows = RowBlocks::from_rows(queries.embeddings.data(), n_queries, self.dim);
-                let scan = DotScan { queries: rows, n_queries, items: &self.embeddings };
+                let scan = DotScan { queries: rows, n_queries, items: &self.embeddings, first_column: 0 };
                 Ok(scan_all(&scan, self.n_items, n_queries, k, excluded))
             }
             (Scorer::Mol, Some(tables)) => {
-                let embeddings = CpuOps.floats(&queries.embeddings);
-                let (components, gates) = tables.weights.query_side(&mut CpuOps, &embeddings, &queries.user_ids);
-                let config = &tables.weights.config;
-                let (p_q, d_p) = (config.query_dot_product_groups, config.dot_product_dimension);
-                let query = |(i, components): (usize, &[f32])| Query {
-                    components: RowBlocks::from_rows(components, p_q, d_p),
-                    gate: gates.as_ref().map(|gates| gates[i * config.n_logits()..][..config.n_logits()].to_vec()),
-                };
-                let scan = MolScan {
-                    kernel: &tables.kernel,
-                    queries: components.chunks_exact(p_q * d_p).enumerate().map(query).collect(),
-                    components: &tables.components,
-                    gate: tables.gate.as_ref(),
-                };
+                let scan = tables.scan(queries);
                 Ok(scan_all(&scan, self.n_items, n_queries, k, excluded))
             }
         }
+    }
+
+    fn scan_components(
+        &self,
+        vectors: &Tensor,
+        group: Option<usize>,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Vec<Vec<ScoredPosition>>> {
+        let shape = self
+            .mol
+            .as_ref()
+            .map(|tables| (tables.weights.config.item_dot_product_groups, tables.weights.config.dot_product_dimension));
+        check::components(self.n_items, shape, vectors, group, k, excluded)?;
+        let (n_queries, width) = (vectors.rows(), vectors.width());
+        let Some(tables) = &self.mol else { return Ok(Vec::new()) };
+        let scan = DotScan {
+            queries: RowBlocks::from_rows(vectors.data(), n_queries, width),
+            n_queries,
+            items: &tables.components,
+            first_column: group.map_or(0, |group| group * width),
+        };
+        Ok(scan_all(&scan, self.n_items, n_queries, k, excluded))
+    }
+
+    fn rescore(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        check::mol_queries(self.dim, self.mol.is_some(), queries)?;
+        check::candidates(self.n_items, queries.embeddings.rows(), candidates)?;
+        let Some(tables) = &self.mol else { return Ok(Vec::new()) };
+        let scan = tables.scan(queries);
+        Ok(candidates.par_iter().enumerate().map(|(query, positions)| scan.rescore(query, positions)).collect())
     }
 
     fn bytes(&self) -> u64 {

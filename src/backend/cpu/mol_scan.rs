@@ -66,36 +66,64 @@ pub struct MolScan<'a> {
 pub struct Scratch {
     components: Vec<f32>,
     gate: Vec<f32>,
+    work: Work,
+}
+
+/// Intermediate values of one tile and one query.
+#[derive(Default)]
+struct Work {
     logits: Vec<f32>,
     hidden: Vec<f32>,
     weights: Vec<f32>,
+}
+
+impl MolScan<'_> {
+    /// Scores of one tile of item components (P_X * D_P, TILE) and gate parts (L, TILE) for one query.
+    fn scores(&self, query: &Query, components: &[f32], gate: Option<&[f32]>, work: &mut Work) -> [f32; TILE] {
+        let n_logits = self.kernel.config.n_logits();
+        work.logits.resize(n_logits * TILE, 0.0);
+        work.weights.resize(n_logits * TILE, 0.0);
+        work.hidden.resize(self.kernel.n_hidden * TILE, 0.0);
+        let mut scores = [0.0; TILE];
+        Arch::new().dispatch(Scores {
+            kernel: self.kernel,
+            query,
+            components,
+            gate,
+            logits: &mut work.logits,
+            hidden: &mut work.hidden,
+            weights: &mut work.weights,
+            scores: &mut scores,
+        });
+        scores
+    }
+
+    /// Scores of the items at `positions` for the query `index`: the same bits as in a scan of everything.
+    pub fn rescore(&self, index: usize, positions: &[u32]) -> Vec<f32> {
+        let mut scratch = Scratch::default();
+        let mut scores = Vec::with_capacity(positions.len());
+        for positions in positions.chunks(TILE) {
+            self.components.gather(positions, &mut scratch.components);
+            let gate = self.gate.map(|table| {
+                table.gather(positions, &mut scratch.gate);
+                scratch.gate.as_slice()
+            });
+            let tile = self.scores(&self.queries[index], &scratch.components, gate, &mut scratch.work);
+            scores.extend_from_slice(&tile[..positions.len()]);
+        }
+        scores
+    }
 }
 
 impl TileScan for MolScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: std::ops::Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let n_logits = self.kernel.config.n_logits();
-        scratch.logits.resize(n_logits * TILE, 0.0);
-        scratch.weights.resize(n_logits * TILE, 0.0);
-        scratch.hidden.resize(self.kernel.n_hidden * TILE, 0.0);
-        let arch = Arch::new();
         for tile in tiles {
             let components = self.components.tile(tile, &mut scratch.components);
             let gate = self.gate.map(|table| table.tile(tile, &mut scratch.gate));
             for (index, query) in self.queries.iter().enumerate() {
-                let mut scores = [0.0; TILE];
-                arch.dispatch(Scores {
-                    kernel: self.kernel,
-                    query,
-                    components,
-                    gate,
-                    logits: &mut scratch.logits,
-                    hidden: &mut scratch.hidden,
-                    weights: &mut scratch.weights,
-                    scores: &mut scores,
-                });
-                found.offer(index, tile, &scores);
+                found.offer(index, tile, &self.scores(query, components, gate, &mut scratch.work));
             }
         }
     }

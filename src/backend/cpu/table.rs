@@ -66,6 +66,24 @@ impl Table {
         }
     }
 
+    /// Collects up to a tile of items from anywhere: (width, TILE), the lanes beyond `positions` unchanged.
+    pub fn gather(&self, positions: &[u32], out: &mut Vec<f32>) {
+        let size = self.width * TILE;
+        out.resize(size, 0.0);
+        for (lane, &position) in positions.iter().enumerate() {
+            let first = position as usize / TILE * size + position as usize % TILE;
+            let lanes = out.iter_mut().skip(lane).step_by(TILE);
+            match &self.values {
+                Values::F32(values) => {
+                    lanes.zip(values[first..].iter().step_by(TILE)).for_each(|(to, &from)| *to = from)
+                }
+                Values::F16(values) => {
+                    lanes.zip(values[first..].iter().step_by(TILE)).for_each(|(to, from)| *to = from.to_f32());
+                }
+            }
+        }
+    }
+
     /// Bytes that the values take.
     pub fn bytes(&self) -> u64 {
         match &self.values {

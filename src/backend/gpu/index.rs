@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::pack::Layout;
 use super::plan::{ScanLimits, ScanPlan, ScanShape, TILE, shards};
-use super::scan::{Program, QueryTable, cross_weights};
+use super::scan::{Program, QueryTable, Rescore, cross_weights};
 use super::top_k::{MOST_HITS, TopK};
 use super::{Buffer, Gpu, Recorder};
 use crate::backend::check;
@@ -17,11 +17,15 @@ use crate::{Error, Result};
 /// Bytes of the widest intermediate array while the item side of one chunk is computed.
 const BUILD_BYTES: usize = 64 << 20;
 
+/// Most queries of one rescore: they are counted along one axis of the grid.
+const MOST_LISTS: usize = 65_535;
+
 /// An item index on a device.
 #[derive(Debug)]
 pub struct GpuIndex {
     gpu: Arc<Gpu>,
     limits: ScanLimits,
+    dtype: Dtype,
     dim: usize,
     /// Positions of the items of each shard.
     shards: Vec<Range<usize>>,
@@ -78,7 +82,7 @@ impl GpuIndex {
         let shards = shards(n_items, widest, &limits)?;
         let dot = Table::new(gpu, dot, &shards, None)?;
         let mol = mol.map(|(program, mol)| Table::new(gpu, program, &shards, Some(mol))).transpose()?;
-        let index = GpuIndex { gpu: gpu.clone(), limits, dim, shards, dot, mol };
+        let index = GpuIndex { gpu: gpu.clone(), limits, dtype, dim, shards, dot, mol };
         index.build(embeddings)?;
         Ok(index)
     }
@@ -111,43 +115,96 @@ impl GpuIndex {
         Ok(())
     }
 
-    /// Scans one slice of the batch.
-    fn scan_slice(
+    /// Scans everything: `program` reads the `tables` of the shards, and `query_parts` yields the arrays of its query
+    /// record for some of the queries.
+    fn scan_all(
         &self,
-        table: &Table,
-        plan: &ScanPlan,
-        queries: &QueryBatch,
-        slice: Range<usize>,
+        (program, tables, weights): (&Program, &[Buffer], &Buffer),
+        n_queries: usize,
         k: usize,
         excluded: &Exclusions,
+        query_parts: impl Fn(&mut Recorder, Range<usize>) -> Vec<Buffer>,
     ) -> Result<Vec<Vec<ScoredPosition>>> {
-        let mut recorder = Recorder::new(&self.gpu);
-        let (program, n_queries) = (&table.program, slice.len());
-        let raw = recorder.upload(&queries.embeddings.data()[slice.start * self.dim..slice.end * self.dim]);
-        let (components, gate) = match &table.mol {
-            Some(mol) => mol.query_side(&mut recorder, &raw, &queries.user_ids[slice.clone()]),
-            None => (raw, None),
-        };
-        let parts: Vec<_> = std::iter::once(&components).chain(&gate).collect();
-        let lanes = program.lanes(n_queries);
-        let layout = Layout::Queries(lanes);
-        let packed = recorder.temporary(layout.bytes(&program.queries, n_queries));
-        layout.pack(&mut recorder, &program.queries, &parts, n_queries, &packed, 0);
-        let excluded = recorder.upload(&exclusion_lists(excluded, slice));
-        let side = QueryTable { n_queries, lanes, table: packed, weights: table.weights.clone(), excluded };
-
-        let top_k = TopK::new(&mut recorder, n_queries, k, plan.capacity);
-        for (i, submission) in plan.submissions.iter().enumerate() {
-            if i > 0 {
-                recorder.submit()?;
-            }
-            for chunk in submission {
-                let items = &table.shards[chunk.shard];
-                program.dispatch(&mut recorder, chunk, &self.shards[chunk.shard], items, &side, &top_k);
-                top_k.select(&mut recorder);
-            }
+        if k > MOST_HITS {
+            return Err(Error::Limit { what: "k on a GPU", need: k as u64, have: MOST_HITS as u64 });
         }
-        top_k.finish(&mut recorder)
+        if n_queries == 0 {
+            return Ok(Vec::new());
+        }
+        let shape = ScanShape {
+            n_queries,
+            k,
+            four_query_bytes: Layout::Queries(4).bytes(&program.queries, 1),
+            pair_flops: program.pair_flops,
+        };
+        let plan = ScanPlan::new(&shape, &self.shards, &self.limits)?;
+        let mut hits = Vec::with_capacity(n_queries);
+        for from in (0..n_queries).step_by(plan.slice) {
+            let slice = from..n_queries.min(from + plan.slice);
+            let mut recorder = Recorder::new(&self.gpu);
+            let lanes = program.lanes(slice.len());
+            let parts = query_parts(&mut recorder, slice.clone());
+            let table = packed_queries(&mut recorder, program, lanes, &parts, slice.len());
+            let lists = slice.clone().map(|query| excluded.of(query));
+            let excluded = recorder.upload(&position_lists(lists));
+            let side = QueryTable { n_queries: slice.len(), lanes, table, weights: weights.clone(), excluded };
+            let top_k = TopK::new(&mut recorder, slice.len(), k, plan.capacity);
+            for (i, submission) in plan.submissions.iter().enumerate() {
+                if i > 0 {
+                    recorder.submit()?;
+                }
+                for chunk in submission {
+                    let items = &tables[chunk.shard];
+                    program.dispatch(&mut recorder, chunk, &self.shards[chunk.shard], items, &side, &top_k);
+                    top_k.select(&mut recorder);
+                }
+            }
+            hits.extend(top_k.finish(&mut recorder)?);
+        }
+        Ok(hits)
+    }
+
+    /// Scores the candidates of the queries `slice` in one submission.
+    fn rescore_slice(
+        &self,
+        table: &Table,
+        queries: &QueryBatch,
+        slice: Range<usize>,
+        candidates: &[Vec<u32>],
+    ) -> Result<Vec<f32>> {
+        let mut recorder = Recorder::new(&self.gpu);
+        let lists = || candidates[slice.clone()].iter().map(Vec::as_slice);
+        let parts = self.query_parts(table, queries, &mut recorder, slice.clone());
+        let rescore = Rescore {
+            n_queries: slice.len(),
+            longest: lists().map(<[u32]>::len).max().unwrap_or(0),
+            queries: packed_queries(&mut recorder, &table.program, 1, &parts, slice.len()),
+            weights: table.weights.clone(),
+            candidates: recorder.upload(&position_lists(lists())),
+            scores: recorder.temporary(lists().map(|list| 4 * list.len() as u64).sum()),
+        };
+        for (items, positions) in table.shards.iter().zip(&self.shards) {
+            table.program.rescore(&mut recorder, positions, items, &rescore);
+        }
+        Ok(bytemuck::pod_collect_to_vec(&recorder.read_bytes(&rescore.scores)?))
+    }
+
+    /// The arrays of a query record: components and gate part, or raw embeddings.
+    fn query_parts(
+        &self,
+        table: &Table,
+        queries: &QueryBatch,
+        recorder: &mut Recorder,
+        slice: Range<usize>,
+    ) -> Vec<Buffer> {
+        let raw = recorder.upload(&queries.embeddings.data()[slice.start * self.dim..slice.end * self.dim]);
+        match &table.mol {
+            Some(mol) => {
+                let (components, gate) = mol.query_side(recorder, &raw, &queries.user_ids[slice]);
+                std::iter::once(components).chain(gate).collect()
+            }
+            None => vec![raw],
+        }
     }
 
     fn n_items(&self) -> usize {
@@ -164,30 +221,54 @@ impl DeviceIndex for GpuIndex {
         excluded: &Exclusions,
     ) -> Result<Vec<Vec<ScoredPosition>>> {
         check::scan((self.n_items(), self.dim, self.mol.is_some()), scorer, queries, k, excluded)?;
-        if k > MOST_HITS {
-            return Err(Error::Limit { what: "k on a GPU", need: k as u64, have: MOST_HITS as u64 });
-        }
         let table = match (scorer, &self.mol) {
             (Scorer::Mol, Some(table)) => table,
             _ => &self.dot,
         };
-        let n_queries = queries.embeddings.rows();
-        if n_queries == 0 {
-            return Ok(Vec::new());
+        let view = (&table.program, table.shards.as_slice(), &table.weights);
+        self.scan_all(view, queries.embeddings.rows(), k, excluded, |recorder, slice| {
+            self.query_parts(table, queries, recorder, slice)
+        })
+    }
+
+    fn scan_components(
+        &self,
+        vectors: &Tensor,
+        group: Option<usize>,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Vec<Vec<ScoredPosition>>> {
+        let mol = self.mol.as_ref().and_then(|table| Some((table, &table.mol.as_ref()?.config)));
+        let shape = mol.map(|(_, config)| (config.item_dot_product_groups, config.dot_product_dimension));
+        check::components(self.n_items(), shape, vectors, group, k, excluded)?;
+        let Some((table, config)) = mol else { return Ok(Vec::new()) };
+        let program = Program::components(config, self.dtype, group);
+        let width = vectors.width();
+        let view = (&program, table.shards.as_slice(), self.gpu.nothing());
+        self.scan_all(view, vectors.rows(), k, excluded, |recorder, slice| {
+            vec![recorder.upload(&vectors.data()[slice.start * width..slice.end * width])]
+        })
+    }
+
+    fn rescore(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        check::mol_queries(self.dim, self.mol.is_some(), queries)?;
+        check::candidates(self.n_items(), queries.embeddings.rows(), candidates)?;
+        let Some(table) = &self.mol else { return Ok(Vec::new()) };
+        let most = (self.limits.dispatch_flops / table.program.pair_flops) as usize;
+        let mut scores = Vec::with_capacity(candidates.len());
+        let mut from = 0;
+        while from < candidates.len() {
+            let mut pairs = candidates[from].len();
+            let mut to = from + 1;
+            while to < candidates.len() && to - from < MOST_LISTS && pairs + candidates[to].len() <= most {
+                pairs += candidates[to].len();
+                to += 1;
+            }
+            let mut rest = self.rescore_slice(table, queries, from..to, candidates)?.into_iter();
+            scores.extend(candidates[from..to].iter().map(|list| rest.by_ref().take(list.len()).collect::<Vec<f32>>()));
+            from = to;
         }
-        let shape = ScanShape {
-            n_queries,
-            k,
-            four_query_bytes: Layout::Queries(4).bytes(&table.program.queries, 1),
-            pair_flops: table.program.pair_flops,
-        };
-        let plan = ScanPlan::new(&shape, &self.shards, &self.limits)?;
-        let mut hits = Vec::with_capacity(n_queries);
-        for from in (0..n_queries).step_by(plan.slice) {
-            let slice = from..n_queries.min(from + plan.slice);
-            hits.extend(self.scan_slice(table, &plan, queries, slice, k, excluded)?);
-        }
-        Ok(hits)
+        Ok(scores)
     }
 
     fn bytes(&self) -> u64 {
@@ -196,15 +277,23 @@ impl DeviceIndex for GpuIndex {
     }
 }
 
-/// The lists of the queries `slice` as the scan reads them: offsets from the start of the array, then positions.
-fn exclusion_lists(excluded: &Exclusions, slice: Range<usize>) -> Vec<u32> {
-    let mut lists = vec![0; slice.len() + 1];
-    lists[0] = lists.len() as u32;
-    for (i, query) in slice.enumerate() {
-        lists.extend(excluded.of(query));
-        lists[i + 1] = lists.len() as u32;
+/// One list of positions per query as kernels read them: offsets from the start of the array, then positions.
+fn position_lists<'a>(lists: impl ExactSizeIterator<Item = &'a [u32]>) -> Vec<u32> {
+    let mut array = vec![0; lists.len() + 1];
+    array[0] = array.len() as u32;
+    for (i, list) in lists.enumerate() {
+        array.extend(list);
+        array[i + 1] = array.len() as u32;
     }
-    lists
+    array
+}
+
+/// Queries as a kernel of `program` reads them.
+fn packed_queries(recorder: &mut Recorder, program: &Program, lanes: usize, parts: &[Buffer], n: usize) -> Buffer {
+    let layout = Layout::Queries(lanes);
+    let packed = recorder.temporary(layout.bytes(&program.queries, n));
+    layout.pack(recorder, &program.queries, &parts.iter().collect::<Vec<_>>(), n, &packed, 0);
+    packed
 }
 
 /// Width of the widest array of [`Mol::item_side`].

@@ -17,11 +17,14 @@ use crate::tensor::Tensor;
 /// Values in registers that a thread of the scan may hold as logits, and again as many as gate values.
 const REGISTER_LOGITS: usize = 64;
 
+const MOL: &str = include_str!("../../../shaders/lib/mol.wgsl");
+
 /// A scan kernel without its buffers.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
     label: &'static str,
-    source: &'static str,
+    /// WGSL files after those that all scans share.
+    sources: Vec<&'static str>,
     /// Shapes, as WGSL constants: arrays in registers cannot be sized by overrides.
     prelude: String,
     dtype: Dtype,
@@ -39,16 +42,30 @@ impl Program {
     /// Inner products of raw embeddings of width `dim`.
     pub fn dot(dim: usize, dtype: Dtype) -> Program {
         let record = Record { parts: vec![(1, dim)] };
+        Program::inner_product(record.clone(), record, 0, dtype)
+    }
+
+    /// Inner products with component `group` of every item, or with all of them side by side, in the tables of
+    /// [`Program::mol`].
+    pub fn components(config: &MolConfig, dtype: Dtype, group: Option<usize>) -> Program {
+        let (p_x, d_p) = (config.item_dot_product_groups, config.dot_product_dimension);
+        let queries = Record { parts: vec![(group.map_or(p_x, |_| 1), d_p)] };
+        let first_quad = group.map_or(0, |group| group * d_p.div_ceil(4));
+        Program::inner_product(queries, item_record(config), first_quad, dtype)
+    }
+
+    fn inner_product(queries: Record, items: Record, first_quad: usize, dtype: Dtype) -> Program {
+        let counts = [("D4", queries.quads()), ("ITEM_QUADS", items.quads()), ("FIRST_QUAD", first_quad)];
         Program {
             label: "dot_scan",
-            source: include_str!("../../../shaders/dot_scan.wgsl"),
-            prelude: prelude(&[("D4", dim.div_ceil(4))], &[]),
+            sources: vec![include_str!("../../../shaders/dot_scan.wgsl")],
+            prelude: prelude(&counts, &[]),
             dtype,
             inverse_temperature: 1.0,
             most_lanes: 4,
-            queries: record.clone(),
-            items: record,
-            pair_flops: 2 * dim as u64,
+            pair_flops: 8 * queries.quads() as u64,
+            queries,
+            items,
         }
     }
 
@@ -76,19 +93,15 @@ impl Program {
             ("QUERY_GATE", config.gating_query_hidden_dim.is_some()),
             ("ITEM_GATE", config.gating_item_hidden_dim.is_some()),
         ];
-        let record = |groups, gate: bool| {
-            let gate = gate.then_some((1, n_logits));
-            Record { parts: std::iter::once((groups, d_p)).chain(gate).collect() }
-        };
         Program {
             label: "mol_scan",
-            source: include_str!("../../../shaders/mol_scan.wgsl"),
+            sources: vec![MOL, include_str!("../../../shaders/mol_scan.wgsl")],
             prelude: prelude(&counts, &flags),
             dtype,
             inverse_temperature: 1.0 / config.temperature,
             most_lanes: if software { 4 } else { REGISTER_LOGITS / n_logits },
-            queries: record(p_q, config.gating_query_hidden_dim.is_some()),
-            items: record(p_x, config.gating_item_hidden_dim.is_some()),
+            queries: side_record(config, p_q, config.gating_query_hidden_dim),
+            items: item_record(config),
             pair_flops: (2 * n_logits * d_p + hidden.map_or(2 * n_logits, |hidden| 4 * hidden) * n_logits) as u64,
         }
     }
@@ -103,8 +116,28 @@ impl Program {
         Layout::Items(self.dtype)
     }
 
-    /// The kernel for `lanes` queries per thread.
+    /// The scan kernel for `lanes` queries per thread.
     pub fn kernel(&self, lanes: usize) -> KernelSpec {
+        const BINDINGS: &[Bind] =
+            &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write, Bind::Write];
+        let survivors = include_str!("../../../shaders/lib/survivors.wgsl");
+        let own = std::iter::once(survivors).chain(self.sources.iter().copied());
+        self.spec(self.label, lanes, own, BINDINGS)
+    }
+
+    /// The kernel that scores single candidates of a [`Program::mol`].
+    pub fn rescore_kernel(&self) -> KernelSpec {
+        const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
+        self.spec("mol_rescore", 1, [MOL, include_str!("../../../shaders/mol_rescore.wgsl")], BINDINGS)
+    }
+
+    fn spec(
+        &self,
+        label: &'static str,
+        lanes: usize,
+        own: impl IntoIterator<Item = &'static str>,
+        bindings: &'static [Bind],
+    ) -> KernelSpec {
         let table = match self.dtype {
             Dtype::F32 => include_str!("../../../shaders/lib/table_f32.wgsl"),
             Dtype::F16 => include_str!("../../../shaders/lib/table_f16.wgsl"),
@@ -114,14 +147,21 @@ impl Program {
             2 => include_str!("../../../shaders/lib/lanes_2.wgsl"),
             _ => include_str!("../../../shaders/lib/lanes_4.wgsl"),
         };
-        let survivors = include_str!("../../../shaders/lib/survivors.wgsl");
-        let shared = [table, lanes, survivors, self.source].map(Cow::Borrowed);
-        const BINDINGS: &[Bind] =
-            &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write, Bind::Write];
-        KernelSpec {
-            sources: std::iter::once(Cow::Owned(self.prelude.clone())).chain(shared).collect(),
-            ..KernelSpec::new(self.label, "", BINDINGS)
-        }
+        let files = [table, lanes].into_iter().chain(own).map(Cow::Borrowed);
+        let sources = std::iter::once(Cow::Owned(self.prelude.clone())).chain(files).collect();
+        KernelSpec { sources, ..KernelSpec::new(label, "", bindings) }
+    }
+
+    /// Scores the candidates of this shard; see `mol_rescore.wgsl` for the layout of `candidates`.
+    pub fn rescore(&self, recorder: &mut Recorder, positions: &Range<usize>, items: &Buffer, rescore: &Rescore) {
+        let params = RescoreParams {
+            first_position: positions.start as u32,
+            n_items: positions.len() as u32,
+            inverse_temperature: self.inverse_temperature,
+        };
+        let buffers = [&rescore.queries, items, &rescore.weights, &rescore.candidates, &rescore.scores];
+        let grid = [rescore.longest.div_ceil(TILE) as u32, rescore.n_queries as u32, 1];
+        recorder.dispatch(&self.rescore_kernel(), &params, &buffers, grid);
     }
 
     /// Scans one chunk of the shard whose items have these `positions` and whose packed table is `items`.
@@ -146,6 +186,22 @@ impl Program {
         let grid = [queries.n_queries.div_ceil(queries.lanes) as u32, chunk.n_tiles as u32, 1];
         recorder.dispatch(&self.kernel(queries.lanes), &params, &buffers, grid);
     }
+}
+
+/// What a rescore reads and writes beside the items.
+#[derive(Debug)]
+pub(super) struct Rescore {
+    pub n_queries: usize,
+    /// Candidates of the longest list.
+    pub longest: usize,
+    /// Packed by [`Layout::Queries`] of one lane.
+    pub queries: Buffer,
+    /// From [`cross_weights`].
+    pub weights: Buffer,
+    /// Offsets (B + 1) from the start of this array, then positions.
+    pub candidates: Buffer,
+    /// One per candidate.
+    pub scores: Buffer,
 }
 
 /// What a scan reads beside the items.
@@ -184,6 +240,16 @@ pub(super) fn cross_weights(cross: &CrossGate<Tensor>) -> Vec<f32> {
     weights
 }
 
+/// Components of an item or a query, and its gate part, if it has one.
+fn side_record(config: &MolConfig, groups: usize, gate: Option<usize>) -> Record {
+    let gate = gate.map(|_| (1, config.n_logits()));
+    Record { parts: std::iter::once((groups, config.dot_product_dimension)).chain(gate).collect() }
+}
+
+fn item_record(config: &MolConfig) -> Record {
+    side_record(config, config.item_dot_product_groups, config.gating_item_hidden_dim)
+}
+
 fn prelude(counts: &[(&str, usize)], flags: &[(&str, bool)]) -> String {
     let mut text = format!("const TILE: u32 = {TILE}u;\n");
     for (name, value) in counts {
@@ -203,6 +269,8 @@ params!(ScanParams {
     capacity: u32,
     inverse_temperature: f32
 });
+
+params!(RescoreParams { first_position: u32, n_items: u32, inverse_temperature: f32 });
 
 /// The kernels of similarities with and without each part, for tests of `shaders/`.
 pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
@@ -225,9 +293,12 @@ pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
                 gating_item_hidden_dim: part(1),
                 gating_qi_hidden_dim: part(2),
             };
+            programs.push(Program::components(&config, Dtype::F32, Some(1)));
+            programs.push(Program::components(&config, Dtype::F16, None));
             programs.extend([Dtype::F32, Dtype::F16].map(|dtype| Program::mol(&config, dtype, true)));
         }
     }
-    let kernels = programs.iter().flat_map(|program| [1, 2, 4].map(|lanes| program.kernel(lanes)));
-    kernels.map(|kernel| (kernel, ScanParams::LAYOUT)).collect()
+    let scans = programs.iter().flat_map(|program| [1, 2, 4].map(|lanes| (program.kernel(lanes), ScanParams::LAYOUT)));
+    let rescores = programs.iter().filter(|program| program.label == "mol_scan");
+    scans.chain(rescores.map(|program| (program.rescore_kernel(), RescoreParams::LAYOUT))).collect()
 }
