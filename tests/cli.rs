@@ -71,7 +71,7 @@ fn changed_config(folder: &Path, from: &str, to: &str) -> PathBuf {
 #[test]
 fn help_names_every_command() {
     let help = succeeds(&["--help"]);
-    for command in ["demo", "devices", "preprocess", "convert", "eval", "search"] {
+    for command in ["demo", "devices", "preprocess", "convert", "eval", "bench", "search"] {
         assert!(help.contains(command), "{command} is not in\n{help}");
         assert!(succeeds(&[command, "--help"]).contains("Usage: rails-bench"));
     }
@@ -124,6 +124,21 @@ fn limit_and_k_are_honoured() {
     assert!(row["hr@50"].is_number() && row["hr@100"].is_null(), "{row}");
     let one_batch = eval_json(&format!("{MOL}/model.pt"), &["--limit", "10", "--k", "50"]);
     assert_eq!(row["mrr"], one_batch["results"][0]["mrr"], "the batch size must not matter");
+}
+
+#[test]
+fn bench_measures_recall_against_exact() {
+    let checkpoint = format!("{MOL}/model.pt");
+    let mut args = eval(&checkpoint, &["--algorithm", "exact,tangent:200,MoLAvgTopK20", "--k", "10", "--limit", "40"]);
+    args[0] = "bench";
+    assert!(succeeds(&args).contains("recall@10"));
+    args.extend(["--json", "-"]);
+    let json: serde_json::Value = serde_json::from_str(&succeeds(&args)).unwrap();
+    let rows = json["results"].as_array().unwrap();
+    assert_eq!((rows[0]["recall@10"].as_f64(), rows[1]["recall@10"].as_f64()), (Some(1.0), Some(1.0)));
+    let avg = rows[2]["recall@10"].as_f64().unwrap();
+    assert!(rows[2]["algorithm"] == "avg:20" && avg > 0.2 && avg < 1.0, "{}", rows[2]);
+    assert!(rows.iter().all(|row| row["ms_per_batch_p50"].as_f64().unwrap() > 0.0 && row["batch"] == 32));
 }
 
 #[test]

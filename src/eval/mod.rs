@@ -1,7 +1,9 @@
 //! Leave-one-out evaluation: encode each user's history, search, and find the rank of the last event.
 
+mod bench;
 mod protocol;
 
+pub use bench::{Bencher, Measurement};
 pub use protocol::Protocol;
 
 use std::time::{Duration, Instant};

@@ -1,8 +1,9 @@
 //! `rails-bench eval`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
+use rails_wgpu::Result;
 use rails_wgpu::backend::select;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{Evaluator, Protocol};
@@ -10,9 +11,9 @@ use rails_wgpu::index::ItemIndex;
 use rails_wgpu::model::Model;
 use rails_wgpu::report::{QualityReport, RunInfo};
 use rails_wgpu::search::{Algorithm, Searcher};
-use rails_wgpu::{Error, Result};
 
-use crate::model_files::{load_dataset, load_item_ids, load_model};
+use crate::json_output::JsonOutput;
+use crate::model_files::{load_dataset, load_item_ids, load_model, with_history_and_target};
 use crate::options::{DataArgs, DeviceArgs, ModelArgs};
 use crate::progress;
 
@@ -34,7 +35,7 @@ pub struct EvalArgs {
 /// How to evaluate.
 #[derive(Args)]
 pub struct RunArgs {
-    /// Algorithms, separated by commas: exact, mips
+    /// Algorithms, separated by commas: exact, mips, naive:K, avg:K, comb:K_K, tangent:K
     #[arg(long, default_value = "exact", value_delimiter = ',')]
     pub algorithm: Vec<Algorithm>,
     /// Items per result; metrics beyond this many are not reported [default: 200, or the number of items]
@@ -68,15 +69,7 @@ pub fn evaluate(
 ) -> Result<()> {
     // Fails before the work, not after it.
     let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
-    let usable: Vec<Sequence> = sequences.iter().filter(|sequence| sequence.item_ids.len() >= 2).cloned().collect();
-    let skipped_users = sequences.len() - usable.len();
-    if usable.is_empty() {
-        let found = format!("{} users, all with fewer", sequences.len());
-        return Err(Error::argument("dataset", "users with at least two events (a history and a target)", found));
-    }
-    if skipped_users > 0 {
-        eprintln!("{skipped_users} users with fewer than two events left out: they have no history or no target");
-    }
+    let (usable, skipped_users) = with_history_and_target(sequences)?;
     let k = args.k.unwrap_or(200.min(item_ids.len()));
     let depth = args.protocol.depth(k, item_ids.len())?;
     let backend = select::open(&device.device)?;
@@ -112,31 +105,4 @@ pub fn evaluate(
         print!("{}", report.table());
     }
     json.map_or(Ok(()), |output| output.write(&format!("{:#}\n", report.json())))
-}
-
-/// Where `--json` goes.
-enum JsonOutput {
-    Stdout,
-    File(PathBuf),
-}
-
-impl JsonOutput {
-    /// Checks that the file can be written, without touching what it holds.
-    fn open(path: &Path) -> Result<JsonOutput> {
-        if path == Path::new("-") {
-            return Ok(JsonOutput::Stdout);
-        }
-        std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(Error::io("write", path))?;
-        Ok(JsonOutput::File(path.to_path_buf()))
-    }
-
-    fn write(&self, text: &str) -> Result<()> {
-        match self {
-            JsonOutput::Stdout => {
-                print!("{text}");
-                Ok(())
-            }
-            JsonOutput::File(path) => std::fs::write(path, text).map_err(Error::io("write", path)),
-        }
-    }
 }

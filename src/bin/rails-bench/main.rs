@@ -1,9 +1,11 @@
 //! `rails-bench`: retrieval quality and speed of learned similarities, from the command line.
 
+mod bench;
 mod convert;
 mod demo;
 mod devices;
 mod eval;
+mod json_output;
 mod model_files;
 mod options;
 mod preprocess;
@@ -34,6 +36,8 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Print the retrieval quality of a checkpoint on a data set: HR, NDCG, MRR, queries per second
     Eval(eval::EvalArgs),
+    /// Measure recall against exact search and latency of retrieval algorithms, side by side
+    Bench(bench::BenchArgs),
     /// Print the recommendations for one user
     Search(search::SearchArgs),
 }
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Command::Preprocess(args) => preprocess::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Search(args) => search::run(&args),
     };
     match result {

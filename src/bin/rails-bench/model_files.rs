@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{CONFIG_KEY, ModelConfig};
-use rails_wgpu::dataset::{Dataset, ReadOptions, read_item_ids};
+use rails_wgpu::dataset::{Dataset, ReadOptions, Sequence, read_item_ids};
 use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
 
@@ -56,4 +56,18 @@ pub fn load_item_ids(path: Option<&Path>, model: &Model) -> Result<Vec<u32>> {
         Some(path) => read_item_ids(path),
         None => Ok((1..model.n_item_rows() as u32).collect()),
     }
+}
+
+/// The users that can be evaluated, and how many others there are, which is also said.
+pub fn with_history_and_target(sequences: &[Sequence]) -> Result<(Vec<Sequence>, usize)> {
+    let usable: Vec<Sequence> = sequences.iter().filter(|sequence| sequence.len() >= 2).cloned().collect();
+    let skipped = sequences.len() - usable.len();
+    if usable.is_empty() {
+        let found = format!("{} users, all with fewer", sequences.len());
+        return Err(Error::argument("dataset", "users with at least two events (a history and a target)", found));
+    }
+    if skipped > 0 {
+        eprintln!("{skipped} users with fewer than two events left out: they have no history or no target");
+    }
+    Ok((usable, skipped))
 }
