@@ -89,12 +89,15 @@ impl Bencher<'_> {
                     let target = user.item_ids.last().map(|&id| u64::from(id));
                     let rank = hits.iter().position(|hit| Some(hit.id) == target);
                     measurement.quality.add(rank.map(|index| index + 1));
-                    measurement.recall += recall(hits, exact) / sequences.len() as f64;
+                    measurement.recall += recall(hits, exact);
                 }
             }
             progress(index * self.batch_size + users.len());
         }
-        measurements.iter_mut().for_each(|measurement| measurement.times.sort_unstable());
+        for measurement in &mut measurements {
+            measurement.times.sort_unstable();
+            measurement.recall /= sequences.len().max(1) as f64;
+        }
         Ok(measurements)
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::simd::{exp, map_in_place, silu};
+use super::simd::{Exp, Silu, map_in_place};
 use crate::ops::HstuShape;
 
 /// Calls `f(rows of a sequence, its slice of out)` for every sequence, in parallel. `start` as in
@@ -106,7 +106,7 @@ impl WithSimd for HstuSequence<'_> {
                 let weights = &mut weights[..=i];
                 weights.copy_from_slice(&bias[..=i]);
                 add_products(weights, &uvqk[row * stride + q + head * dqk..][..dqk], keys, length, 1.0);
-                map_in_place(simd, weights, silu);
+                map_in_place(simd, Silu, weights);
                 weights.iter_mut().for_each(|weight| *weight /= padded_length as f32);
                 let out = &mut self.out[i * width + head * dv..][..dv];
                 add_values(out, weights, uvqk, stride, v + head * dv, self.rows.start);
@@ -158,7 +158,7 @@ impl WithSimd for CausalSequence<'_> {
                 add_products(weights, &q[row * width + head * d..][..d], &keys, length, scale);
                 let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 weights.iter_mut().for_each(|weight| *weight -= max);
-                map_in_place(simd, weights, exp);
+                map_in_place(simd, Exp, weights);
                 let sum: f32 = weights.iter().sum();
                 weights.iter_mut().for_each(|weight| *weight /= sum);
                 let out = &mut self.out[i * width + head * d..][..d];

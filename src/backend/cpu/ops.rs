@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::Shared;
 use super::attention::{CausalAttention, HstuAttention};
-use super::simd::{map_in_place, relu, silu};
+use super::simd::{Relu, Silu, map_in_place};
 use super::tile::{RowBlocks, Store, TILE, pack_columns};
 use crate::Result;
 use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
@@ -253,8 +253,8 @@ impl WithSimd for Activate<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         match self.activation {
             Activation::Identity => {}
-            Activation::Silu => map_in_place(simd, self.values, silu),
-            Activation::Relu => map_in_place(simd, self.values, relu),
+            Activation::Silu => map_in_place(simd, Silu, self.values),
+            Activation::Relu => map_in_place(simd, Relu, self.values),
             Activation::Gelu => self.values.iter_mut().for_each(|x| *x = gelu(*x)),
         }
     }

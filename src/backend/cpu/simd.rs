@@ -22,17 +22,16 @@ pub fn lanes() -> usize {
 pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // Adding 1.5 * 2^23 rounds to an integer, which then sits in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
-    let splat = |value: f32| simd.splat_f32s(value);
-    let x = simd.min_f32s(simd.max_f32s(x, splat(-87.3)), splat(88.0));
-    let shifted = simd.mul_add_e_f32s(x, splat(std::f32::consts::LOG2_E), splat(ROUND));
-    let n = simd.sub_f32s(shifted, splat(ROUND));
-    let r = simd.mul_add_e_f32s(n, splat(-0.693_359_4), x);
-    let r = simd.mul_add_e_f32s(n, splat(2.121_944_4e-4), r);
-    let mut p = splat(1.987_569_1e-4);
+    let x = simd.min_f32s(simd.max_f32s(x, simd.splat_f32s(-87.3)), simd.splat_f32s(88.0));
+    let shifted = simd.mul_add_e_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), simd.splat_f32s(ROUND));
+    let n = simd.sub_f32s(shifted, simd.splat_f32s(ROUND));
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-0.693_359_4), x);
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(2.121_944_4e-4), r);
+    let mut p = simd.splat_f32s(1.987_569_1e-4);
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = simd.mul_add_e_f32s(p, r, splat(coefficient));
+        p = simd.mul_add_e_f32s(p, r, simd.splat_f32s(coefficient));
     }
-    let p = simd.add_f32s(simd.mul_add_e_f32s(p, simd.mul_f32s(r, r), r), splat(1.0));
+    let p = simd.add_f32s(simd.mul_add_e_f32s(p, simd.mul_f32s(r, r), r), simd.splat_f32s(1.0));
     let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), exponent))
 }
@@ -58,15 +57,39 @@ pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.max_f32s(x, simd.splat_f32s(0.0))
 }
 
-/// Applies `f` to every element of `values`.
+/// A function of one value. A type and not a closure or function item, because only a method is certain to be inlined,
+/// and code that is not inlined loses the instruction set it was meant for.
+pub trait Unary {
+    /// f(x) in every lane.
+    fn apply<S: Simd>(simd: S, x: S::f32s) -> S::f32s;
+}
+
+macro_rules! unary {
+    ($(#[$doc:meta])* $name:ident, $function:ident) => {
+        $(#[$doc])*
+        pub struct $name;
+        impl Unary for $name {
+            #[inline(always)]
+            fn apply<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+                $function(simd, x)
+            }
+        }
+    };
+}
+
+unary!(/** [`exp`] */ Exp, exp);
+unary!(/** [`silu`] */ Silu, silu);
+unary!(/** [`relu`] */ Relu, relu);
+
+/// Applies `F` to every element of `values`.
 #[inline(always)]
-pub fn map_in_place<S: Simd>(simd: S, values: &mut [f32], f: impl Fn(S, S::f32s) -> S::f32s) {
+pub fn map_in_place<S: Simd, F: Unary>(simd: S, _: F, values: &mut [f32]) {
     let (vectors, tail) = S::as_mut_simd_f32s(values);
     for vector in vectors {
-        *vector = f(simd, *vector);
+        *vector = F::apply(simd, *vector);
     }
     if !tail.is_empty() {
-        let last = f(simd, simd.partial_load_f32s(tail));
+        let last = F::apply(simd, simd.partial_load_f32s(tail));
         simd.partial_store_f32s(tail, last);
     }
 }
@@ -75,21 +98,12 @@ pub fn map_in_place<S: Simd>(simd: S, values: &mut [f32], f: impl Fn(S, S::f32s)
 mod tests {
     use super::*;
 
-    struct Exp<'a>(&'a mut [f32]);
-    impl WithSimd for Exp<'_> {
+    struct Map<'a, F>(F, &'a mut [f32]);
+    impl<F: Unary> WithSimd for Map<'_, F> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            map_in_place(simd, self.0, exp);
-        }
-    }
-
-    struct Silu<'a>(&'a mut [f32]);
-    impl WithSimd for Silu<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            map_in_place(simd, self.0, silu);
+            map_in_place(simd, self.0, self.1);
         }
     }
 
@@ -105,7 +119,7 @@ mod tests {
         let mut worst = 0.0f64;
         for xs in arguments() {
             let mut ys = xs.clone();
-            Arch::new().dispatch(Exp(&mut ys));
+            Arch::new().dispatch(Map(Exp, &mut ys));
             for (x, y) in xs.iter().zip(&ys) {
                 let exact = f64::from(x.clamp(-87.3, 88.0)).exp();
                 worst = worst.max((f64::from(*y) / exact - 1.0).abs());
@@ -120,7 +134,7 @@ mod tests {
         let mut worst = 0.0f64;
         for xs in arguments() {
             let mut ys = xs.clone();
-            Arch::new().dispatch(Silu(&mut ys));
+            Arch::new().dispatch(Map(Silu, &mut ys));
             for (x, y) in xs.iter().zip(&ys).filter(|(x, _)| x.abs() < 80.0) {
                 let exact = f64::from(*x) / (1.0 + (-f64::from(*x)).exp());
                 if exact != 0.0 && f64::from(*x).abs() > 1e-37 {
