@@ -7,8 +7,9 @@ use crate::model::Mol;
 use crate::ops::Ops;
 use crate::tensor::Tensor;
 
-/// Items in a sample of a larger index.
-const SIZE: usize = 1024;
+/// Items in a sample of a larger index. On a trained model of 23,715 items, 8x4x64, recall@100 at 1,000 candidates was
+/// .9871 with 1024 items, .9897 with 2048 and .9900 with 4096, which took half as much time again.
+const SIZE: usize = 2048;
 
 /// Some items with the item side of their similarity.
 pub struct Sample {
@@ -75,6 +76,9 @@ mod tests {
             assert_eq!(rows, drawn(n));
         }
         let in_last_quarter = drawn(1_000_000).iter().filter(|&&row| row >= 750_000).count();
-        assert!((192..320).contains(&in_last_quarter), "{in_last_quarter} of 1024 in the last quarter");
+        assert!(
+            (SIZE / 5..SIZE * 3 / 10).contains(&in_last_quarter),
+            "{in_last_quarter} of {SIZE} in the last quarter"
+        );
     }
 }
