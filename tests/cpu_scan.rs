@@ -13,7 +13,8 @@ mod naive;
 
 use compare::compare;
 use models::{Random, Shape};
-use naive::{Num, dot, exact};
+use mol::{dot_scores, halved};
+use naive::Num;
 use proptest::prelude::*;
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
@@ -30,21 +31,6 @@ fn batch(random: &mut Random, n_queries: usize) -> QueryBatch {
 
 fn index(items: &Tensor, mol: &Mol<Tensor>, dtype: Dtype) -> Box<dyn DeviceIndex> {
     Cpu::default().index(items, Some(mol), dtype).unwrap()
-}
-
-fn dot_scores(items: &Tensor, batch: &QueryBatch, stored: fn(Num) -> Num) -> Vec<Vec<Num>> {
-    let row = |tensor: &Tensor, i: usize| tensor.row(i).iter().map(|&x| exact(x)).collect::<Vec<_>>();
-    let score = |query: &[Num], i: usize| dot(query, row(items, i).into_iter().map(stored));
-    let scores = |query: Vec<Num>| (0..items.rows()).map(|i| score(&query, i)).collect();
-    (0..batch.embeddings.rows()).map(|b| scores(row(&batch.embeddings, b))).collect()
-}
-
-/// Rounding to f16 of a number that is known up to an error only.
-fn halved(x: Num) -> Num {
-    let round = |value: f64| f64::from(half::f16::from_f64(value));
-    let value = round(x.value);
-    let error = (round(x.value + x.error) - value).max(value - round(x.value - x.error));
-    Num { value, error }
 }
 
 fn check(hits: &[Vec<ScoredPosition>], excluded: &Exclusions, k: usize, scores: &[Vec<Num>]) -> Result<(), String> {

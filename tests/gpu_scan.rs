@@ -16,7 +16,8 @@ mod naive;
 
 use compare::compare;
 use models::{Random, Shape};
-use naive::{Num, dot, exact};
+use mol::{dot_scores, halved};
+use naive::Num;
 use rails_wgpu::backend::gpu::{Gpu, GpuIndex, ScanLimits};
 use rails_wgpu::backend::{DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
 use rails_wgpu::config::GatingCombination::{self, GluSilu, GluSiluLn};
@@ -34,21 +35,6 @@ fn small_chunks() -> ScanLimits {
 fn random_batch(random: &mut Random, n_queries: usize) -> QueryBatch {
     let user_ids = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
     QueryBatch { embeddings: random.tensor(&[n_queries, DIM], 1.0), user_ids }
-}
-
-fn dot_scores(items: &Tensor, batch: &QueryBatch, stored: fn(Num) -> Num) -> Vec<Vec<Num>> {
-    let row = |tensor: &Tensor, i: usize| tensor.row(i).iter().map(|&x| exact(x)).collect::<Vec<_>>();
-    let score = |query: &[Num], i: usize| dot(query, row(items, i).into_iter().map(stored));
-    let scores = |query: Vec<Num>| (0..items.rows()).map(|i| score(&query, i)).collect();
-    (0..batch.embeddings.rows()).map(|b| scores(row(&batch.embeddings, b))).collect()
-}
-
-/// Rounding to f16 of a number that is known up to an error only.
-fn halved(x: Num) -> Num {
-    let round = |value: f64| f64::from(half::f16::from_f64(value));
-    let value = round(x.value);
-    let error = (round(x.value + x.error) - value).max(value - round(x.value - x.error));
-    Num { value, error }
 }
 
 /// Scans twice, for the same bits, and compares each list.

@@ -18,7 +18,7 @@ mod naive;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use naive::{Naive, Num, dot, exact};
+use naive::{Naive, Num};
 use rails_wgpu::backend::cpu::{Cpu, CpuOps};
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch};
 use rails_wgpu::checkpoint::Checkpoint;
@@ -162,9 +162,7 @@ fn definition(case: &Case, scorer: Algorithm) -> Vec<Vec<Num>> {
     if let (Algorithm::Exact, Some(mol)) = (scorer, &case.model.mol) {
         return mol::scores(mol, &items, &queries, |x| x);
     }
-    let row = |tensor: &Tensor, i: usize| tensor.row(i).iter().map(|&x| exact(x)).collect::<Vec<_>>();
-    let scores = |b| (0..items.rows()).map(|i| dot(&row(&queries.embeddings, b), row(&items, i).into_iter())).collect();
-    (0..queries.user_ids.len()).map(scores).collect()
+    mol::dot_scores(&items, &queries, |x| x)
 }
 
 /// The reference's name of the algorithm in this case.

@@ -268,3 +268,23 @@ fn algorithms_that_need_a_mixture_say_so() {
     let exact = searcher.search(Algorithm::Exact, &queries, 2, &[]).unwrap();
     assert_eq!(exact, searcher.search(Algorithm::Mips, &queries, 2, &[]).unwrap());
 }
+
+#[test]
+fn asynchronous_searches_answer_as_blocking_ones_do() {
+    let mut random = Random::new(21);
+    let (mol, items, batch) = random_search(&mut random, &Shape::default(), 200, 4);
+    let ids: Vec<u64> = (0..200).collect();
+    let index = ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
+    let searcher = Arc::new(Searcher::new(index));
+    let none: [&[u64]; 4] = [&[], &[1, 2], &[], &[9]];
+    let lists = || none.iter().map(|list| list.to_vec()).collect::<Vec<_>>();
+    let pending: Vec<_> =
+        (1..=20).map(|k| (k, searcher.search_async(Algorithm::Exact, batch.clone(), k, lists()))).collect();
+    drop(searcher.search_async(Algorithm::Exact, batch.clone(), 200, lists()));
+    for (k, pending) in pending {
+        let expected = searcher.search(Algorithm::Exact, &batch, k, &none).unwrap();
+        assert_eq!(futures::executor::block_on(pending).unwrap(), expected);
+    }
+    let error = futures::executor::block_on(searcher.search_async(Algorithm::Exact, batch, 0, vec![])).unwrap_err();
+    assert!(error.to_string().contains("1..=200"));
+}

@@ -7,6 +7,10 @@ mod tangent;
 pub use algorithm::Algorithm;
 pub use tangent::logit_gradient;
 
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+
 use crate::backend::{Exclusions, QueryBatch, ScoredPosition, Scorer};
 use crate::index::ItemIndex;
 use crate::model::Mol;
@@ -64,6 +68,31 @@ impl Searcher {
             found.into_iter().map(|hit| Hit { id: ids[hit.position as usize], score: hit.score }).collect()
         };
         Ok(found.into_iter().map(hits).collect())
+    }
+
+    /// [`Searcher::search`] on a worker thread, for asynchronous programs. It begins at once; dropping the future drops
+    /// the result.
+    ///
+    /// # Errors
+    /// As [`Searcher::search`].
+    pub fn search_async(
+        self: &Arc<Self>,
+        algorithm: Algorithm,
+        queries: QueryBatch,
+        k: usize,
+        excluded: Vec<Vec<u64>>,
+    ) -> impl Future<Output = Result<Vec<Vec<Hit>>>> + Send + 'static {
+        let (sender, receiver) = oneshot::channel();
+        let searcher = Arc::clone(self);
+        rayon::spawn(move || {
+            let lists: Vec<&[u64]> = excluded.iter().map(Vec::as_slice).collect();
+            // Nobody waits any more if the future was dropped.
+            let _ = sender.send(searcher.search(algorithm, &queries, k, &lists));
+        });
+        async move {
+            let ended = |_| Error::Device { device: "worker".to_string(), what: "ended without an answer".to_string() };
+            receiver.await.map_err(ended)?
+        }
     }
 
     /// The candidates that `algorithm` would rescore, per query: ids, ascending, each once.

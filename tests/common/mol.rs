@@ -28,6 +28,24 @@ pub fn scores(mol: &Mol<Tensor>, items: &Tensor, batch: &QueryBatch, stored: fn(
     (0..n_queries).map(|b| (0..n_items).map(|i| score(&weights, query(b), item(i))).collect()).collect()
 }
 
+/// Inner products (B, N) of raw embeddings by definition; `stored` as in [`scores`].
+#[allow(dead_code, reason = "not every test program scans raw embeddings")]
+pub fn dot_scores(items: &Tensor, batch: &QueryBatch, stored: fn(Num) -> Num) -> Vec<Vec<Num>> {
+    let row = |tensor: &Tensor, i: usize| tensor.row(i).iter().map(|&x| exact(x)).collect::<Vec<_>>();
+    let score = |query: &[Num], i: usize| dot(query, row(items, i).into_iter().map(stored));
+    let scores = |query: Vec<Num>| (0..items.rows()).map(|i| score(&query, i)).collect();
+    (0..batch.embeddings.rows()).map(|b| scores(row(&batch.embeddings, b))).collect()
+}
+
+/// Rounding to f16 of a number that is known up to an error only.
+#[allow(dead_code, reason = "not every test program stores halves")]
+pub fn halved(x: Num) -> Num {
+    let round = |value: f64| f64::from(half::f16::from_f64(value));
+    let value = round(x.value);
+    let error = (round(x.value + x.error) - value).max(value - round(x.value - x.error));
+    Num { value, error }
+}
+
 fn row(values: &[Num], rows: usize, i: usize) -> &[Num] {
     let width = values.len() / rows;
     &values[i * width..][..width]

@@ -45,7 +45,8 @@ pub fn load_dataset(args: &DataArgs, limit: Option<usize>) -> Result<Dataset> {
     let options = ReadOptions { limit, skip_bad_lines: args.skip_bad_lines, shift_id_by: args.shift_id_by };
     let (dataset, report) = Dataset::read(&args.dataset, options)?;
     if report.bad_lines > 0 {
-        eprintln!("{}: {} malformed lines passed over", args.dataset.display(), report.bad_lines);
+        let first = report.first_bad_line.unwrap_or_default();
+        eprintln!("{}: {} malformed lines passed over, the first: {first}", args.dataset.display(), report.bad_lines);
     }
     Ok(dataset)
 }

@@ -1,0 +1,35 @@
+//! Load a model, index its items, and recommend to one user. Run it with `cargo run --release --example 01_search`.
+
+use rails_wgpu::Result;
+use rails_wgpu::backend::{Dtype, QueryBatch, select};
+use rails_wgpu::demo::Demo;
+use rails_wgpu::index::ItemIndex;
+use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::sequence::{History, SequenceBatch};
+
+fn main() -> Result<()> {
+    // 1. A trained model. For your own: `Model::load(&Checkpoint::open(path)?, ModelConfig::from_gin(path)?)`.
+    let Demo { model, item_ids, dataset } = Demo::load()?;
+
+    // 2. A device, and the items on it.
+    let backend = select::open("auto")?;
+    let index = ItemIndex::from_model(backend.as_ref(), &model, &item_ids, Dtype::F32)?;
+    println!("{} items on `{}`, {} bytes", index.len(), backend.info().name, index.bytes());
+    let searcher = Searcher::new(index);
+
+    // 3. A user's history, encoded.
+    let user = &dataset.sequences[0];
+    let now = user.timestamps.last().copied().unwrap_or(0) + 3600;
+    let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
+    let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
+    let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
+    let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
+
+    // 4. The best items that the user has not seen: exactly, and by a cheap first stage.
+    let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
+    for algorithm in [Algorithm::Exact, Algorithm::Tangent { candidates: 20 }] {
+        let hits = searcher.search(algorithm, &queries, 5, &[&seen])?;
+        println!("{algorithm}: {:?}", hits[0].iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>());
+    }
+    Ok(())
+}
