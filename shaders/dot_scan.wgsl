@@ -1,6 +1,6 @@
 // dot_scan: inner products of query vectors and D4 quads of every item from FIRST_QUAD on, filtered at once. The item
 // table may be that of raw embeddings or that of components. Query vectors have D4 quads.
-// grid (query blocks, tiles of the chunk)   twin dot_scores in tests/gpu_scan.rs
+// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/dot_scan.rs
 // needs constants TILE, D4, ITEM_QUADS, FIRST_QUAD; lib/table_*.wgsl; lib/lanes_*.wgsl; lib/survivors.wgsl
 @compute @workgroup_size(TILE)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {

@@ -48,6 +48,7 @@
 //! `gpu` (default): the wgpu backend. `cli` (default): the program `rails-bench`. Without both, the library runs on the
 //! CPU only and depends on neither wgpu nor clap.
 
+pub mod atomic;
 pub mod backend;
 pub mod checkpoint;
 pub mod config;

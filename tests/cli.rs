@@ -254,7 +254,14 @@ fn unwritable_outputs_are_explained_before_the_work() {
     let checkpoint = format!("{MOL}/model.pt");
     refuses(&eval(&checkpoint, &["--json", "no/such/folder/out.json"]), &["no/such/folder/out.json"]);
     refuses(&["convert", &checkpoint, "-o", "no/such/folder/model.safetensors"], &["no/such/folder"]);
-    refuses(&["preprocess", "txt", "no/such.txt", "-o", "x.csv"], &["no/such.txt"]);
+    refuses(&["preprocess", "txt", "no/such.txt", "-o", "no/such/folder/x.csv"], &["no/such/folder/x.csv"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, csv) = (folder.path().join("kept.json"), folder.path().join("x.csv"));
+    refuses(&["preprocess", "txt", "no/such.txt", "-o", path(&csv)], &["no/such.txt"]);
+    std::fs::write(&kept, "earlier results").unwrap();
+    refuses(&eval(&checkpoint, &["--k", "0", "--json", path(&kept)]), &["found 0"]);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "earlier results");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a failed run leaves no file behind");
 }
 
 #[test]

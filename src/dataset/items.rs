@@ -3,8 +3,8 @@
 use std::io::{BufRead, Write};
 use std::path::Path;
 
-use super::{atomic, catalog};
-use crate::Result;
+use super::catalog;
+use crate::{Result, atomic};
 
 /// Reads item ids in file order from a text file with one id per line, a CSV file with a column `item_id`, `movie_id`,
 /// `itemId` or `movieId` (recbole's `item_id:token` too), or MovieLens' `movies.dat`.

@@ -8,7 +8,6 @@
 //! reference writes `amzn-books` with ids from 0 and adds 1 while loading; to read such a file, set
 //! [`ReadOptions::shift_id_by`] to 1.
 
-mod atomic;
 mod catalog;
 mod items;
 mod lines;

@@ -9,10 +9,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use super::atomic;
 use super::lines::{Lines, Tally, csv_fields};
 use super::number::{column_name, item_id, quoted, rating, timestamp, user_id};
-use crate::{Error, Result};
+use crate::{Error, Result, atomic};
 
 const COLUMNS: [&str; 4] = ["user_id", "sequence_item_ids", "sequence_ratings", "sequence_timestamps"];
 

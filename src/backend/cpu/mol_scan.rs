@@ -1,7 +1,7 @@
 //! Mixture-of-Logits for all queries and all items, fused: component logits, gate, softmax and mixture of a tile of
 //! items stay in the first-level cache (arXiv 2407.15462, equations 2 to 5).
 //!
-//! Twin of `shaders/mol_scan.wgsl`.
+//! Twin of `shaders/lib/mol.wgsl`, `mol_scan.wgsl` and `mol_rescore.wgsl`.
 
 use pulp::{Arch, Simd, WithSimd};
 

@@ -17,7 +17,7 @@ pub fn lanes() -> usize {
 /// e^x for -87.3 <= x <= 88; inputs outside are clamped to that range, where the result is a normal number.
 ///
 /// Cody-Waite reduction to |r| <= ln(2) / 2 and the degree-6 polynomial of Cephes' `expf`; relative error below
-/// 2.0e-7 over the whole range (see the test over every float).
+/// 2.0e-7 over the whole range (tested on every 64th float).
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // Adding 1.5 * 2^23 rounds to an integer, which then sits in the low bits of the sum.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rails_wgpu::Result;
 use rails_wgpu::checkpoint::{Checkpoint, save_safetensors};
 use rails_wgpu::config::CONFIG_KEY;
 use rails_wgpu::model::Model;
+use rails_wgpu::{Result, atomic};
 
 use crate::model_files::load_config;
 
@@ -23,6 +23,7 @@ pub struct ConvertArgs {
 }
 
 pub fn run(args: &ConvertArgs) -> Result<()> {
+    atomic::check(&args.output)?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let config = load_config(&checkpoint, &args.checkpoint, args.config.as_deref())?;
     let model = Model::load(&checkpoint, config)?;

@@ -1,8 +1,9 @@
 //! The `--json` option.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Result, atomic};
 
 /// Where `--json` goes.
 pub enum JsonOutput {
@@ -16,7 +17,7 @@ impl JsonOutput {
         if path == Path::new("-") {
             return Ok(JsonOutput::Stdout);
         }
-        std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(Error::io("write", path))?;
+        atomic::check(path)?;
         Ok(JsonOutput::File(path.to_path_buf()))
     }
 
@@ -26,7 +27,7 @@ impl JsonOutput {
                 print!("{text}");
                 Ok(())
             }
-            JsonOutput::File(path) => std::fs::write(path, text).map_err(Error::io("write", path)),
+            JsonOutput::File(path) => atomic::write(path, |file| file.write_all(text.as_bytes())),
         }
     }
 }

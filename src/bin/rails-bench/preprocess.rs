@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rails_wgpu::Result;
 use rails_wgpu::dataset::{PreprocessOptions, RawFormat, preprocess, write_item_ids};
+use rails_wgpu::{Result, atomic};
 
 use crate::progress;
 
@@ -26,13 +26,16 @@ pub struct PreprocessArgs {
 }
 
 pub fn run(args: &PreprocessArgs) -> Result<()> {
+    let items = args.items_output.clone().unwrap_or_else(|| args.output.with_extension("items.txt"));
+    // Fails before the work, not after it.
+    atomic::check(&args.output)?;
+    atomic::check(&items)?;
     let counter = progress::counter("lines");
     let count = |lines| counter.set_position(lines);
     let options = PreprocessOptions { skip_bad_lines: args.skip_bad_lines, progress: Some(&count) };
     let preprocessed = preprocess(args.format, &args.input, options);
     counter.finish_and_clear();
     let preprocessed = preprocessed?;
-    let items = args.items_output.clone().unwrap_or_else(|| args.output.with_extension("items.txt"));
     preprocessed.dataset.write(&args.output)?;
     write_item_ids(&items, &preprocessed.item_ids)?;
     println!("{}", preprocessed.report);
