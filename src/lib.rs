@@ -63,6 +63,7 @@ pub mod ops;
 pub mod report;
 pub mod search;
 pub mod sequence;
+pub mod tables;
 pub mod tensor;
 
 pub use error::{Error, Result};

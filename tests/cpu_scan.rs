@@ -62,7 +62,7 @@ proptest! {
         let mut random = Random::new(seed);
         let (mol, items) = (shape.mol(&mut random, DIM), random.tensor(&[n, DIM], 1.0));
         let (batch, k) = (batch(&mut random, n_queries), k.min(n));
-        let mut excluded = Exclusions { offsets: vec![0], positions: vec![] };
+        let mut excluded = Exclusions { offsets: vec![0], positions: vec![], denied: None };
         for query in 0..n_queries as u32 {
             excluded.positions.extend((0..n as u32).filter(|i| (i + query) % 4 < excluded_share));
             excluded.offsets.push(excluded.positions.len() as u32);
@@ -155,8 +155,8 @@ fn wrong_arguments_are_told() {
     let scan = |k: usize, excluded: Exclusions| index.scan(Scorer::Mol, &batch, k, &excluded).unwrap_err().to_string();
     assert!(scan(0, Exclusions::default()).contains("1..=10"));
     assert!(scan(11, Exclusions::default()).contains("1..=10"));
-    assert!(scan(1, Exclusions { offsets: vec![0, 1], positions: vec![0] }).contains("3 ascending"));
-    assert!(scan(1, Exclusions { offsets: vec![0, 0, 2], positions: vec![1, 1] }).contains("query 1"));
+    assert!(scan(1, Exclusions { offsets: vec![0, 1], positions: vec![0], denied: None }).contains("3 ascending"));
+    assert!(scan(1, Exclusions { offsets: vec![0, 0, 2], positions: vec![1, 1], denied: None }).contains("query 1"));
     let plain = Cpu::default().index(&items, None, Dtype::F32).unwrap();
     let error = plain.scan(Scorer::Mol, &batch, 1, &Exclusions::default()).unwrap_err();
     assert!(error.to_string().contains("Mixture-of-Logits"));

@@ -18,10 +18,12 @@ use compare::compare;
 use models::{Random, Shape};
 use mol::{dot_scores, halved};
 use naive::Num;
-use rails_wgpu::backend::gpu::{Gpu, GpuIndex, ScanLimits};
-use rails_wgpu::backend::{DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
+use rails_wgpu::Result;
+use rails_wgpu::backend::gpu::{Gpu, GpuBackend, GpuIndex, ScanLimits};
+use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
 use rails_wgpu::config::GatingCombination::{self, GluSilu, GluSiluLn};
 use rails_wgpu::model::Mol;
+use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
 use std::sync::Arc;
 
@@ -58,7 +60,19 @@ fn check(
 }
 
 fn index(gpu: &Arc<Gpu>, items: &Tensor, mol: &Mol<Tensor>, dtype: Dtype, limits: ScanLimits) -> GpuIndex {
-    GpuIndex::new(gpu, items, Some(mol), dtype, limits).unwrap()
+    try_index(gpu, items, Some(mol), dtype, limits).unwrap()
+}
+
+fn try_index(
+    gpu: &Arc<Gpu>,
+    items: &Tensor,
+    mol: Option<&Mol<Tensor>>,
+    dtype: Dtype,
+    limits: ScanLimits,
+) -> Result<GpuIndex> {
+    let tables = GpuBackend::new(gpu.clone()).tables(items, mol, dtype, Form::Components)?;
+    let similarity = mol.map(|mol| Similarity { mol: mol.clone(), distilled: None });
+    GpuIndex::new(gpu, &tables, similarity.as_ref(), limits)
 }
 
 /// Every shape: `gating` with all parts, and what else may be missing, odd or there.
@@ -160,6 +174,7 @@ fn borders_of_shards_slices_and_submissions_do_not_show() {
     let excluded = Exclusions {
         offsets: (0..29).map(|query| 2 * query).collect(),
         positions: (0..28).flat_map(|query| [query, 999 - query]).collect(),
+        denied: None,
     };
     for k in [1, 100, 1000] {
         for scorer in [Scorer::Mol, Scorer::Dot] {
@@ -204,7 +219,7 @@ fn ascending_scores_fill_every_survivor_list_and_lose_nothing() {
     let n = 3000;
     let items = Tensor::new(vec![n, 1], (0..n).map(|i| i as f32 - 1500.0).collect());
     let batch = QueryBatch { embeddings: Tensor::new(vec![2, 1], vec![1.0, -2.0]), user_ids: vec![] };
-    let index = GpuIndex::new(&gpu, &items, None, Dtype::F32, small_chunks()).unwrap();
+    let index = try_index(&gpu, &items, None, Dtype::F32, small_chunks()).unwrap();
     for k in [1, 1024, 1025, 2049, n] {
         let hits = index.scan(Scorer::Dot, &batch, k, &Exclusions::default()).unwrap();
         let up =
@@ -226,7 +241,7 @@ fn excluded_items_never_appear() {
     // All but item 77; all; none; every second one.
     let lists: [Vec<u32>; 4] =
         [(0..200).filter(|i| *i != 77).collect(), (0..200).collect(), vec![], (0..200).step_by(2).collect()];
-    let mut excluded = Exclusions { offsets: vec![0], positions: vec![] };
+    let mut excluded = Exclusions { offsets: vec![0], positions: vec![], denied: None };
     for list in lists {
         excluded.positions.extend(list);
         excluded.offsets.push(excluded.positions.len() as u32);
@@ -256,7 +271,7 @@ fn halves_beyond_the_range_of_f16_are_clamped() {
     let Some(gpu) = gpu::shared() else { return };
     let items = Tensor::new(vec![3, 1], vec![1e6, -1e6, 1.0]);
     let batch = QueryBatch { embeddings: Tensor::new(vec![1, 1], vec![1.0]), user_ids: vec![] };
-    let index = GpuIndex::new(&gpu, &items, None, Dtype::F16, ScanLimits::default()).unwrap();
+    let index = try_index(&gpu, &items, None, Dtype::F16, ScanLimits::default()).unwrap();
     let hits = index.scan(Scorer::Dot, &batch, 3, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.score).collect::<Vec<_>>(), [65504.0, 1.0, -65504.0]);
 }
@@ -266,7 +281,7 @@ fn negative_zero_ties_with_zero() {
     let Some(gpu) = gpu::shared() else { return };
     let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]);
     let batch = QueryBatch { embeddings: Tensor::new(vec![1, 1], vec![1.0]), user_ids: vec![] };
-    let index = GpuIndex::new(&gpu, &items, None, Dtype::F32, ScanLimits::default()).unwrap();
+    let index = try_index(&gpu, &items, None, Dtype::F32, ScanLimits::default()).unwrap();
     let hits = index.scan(Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.position).collect::<Vec<_>>(), [3, 0, 1, 2]);
 }
@@ -277,7 +292,7 @@ fn wrong_arguments_are_told() {
     let mut random = Random::new(5);
     let (mol, items) = (Shape::default().mol(&mut random, DIM), random.tensor(&[10, DIM], 1.0));
     let build = |items: &Tensor, mol: Option<&Mol<Tensor>>, limits: ScanLimits| {
-        GpuIndex::new(&gpu, items, mol, Dtype::F32, limits).map(|_| ()).unwrap_err().to_string()
+        try_index(&gpu, items, mol, Dtype::F32, limits).map(|_| ()).unwrap_err().to_string()
     };
     assert!(build(&random.tensor(&[10, 5], 1.0), Some(&mol), ScanLimits::default()).contains("shape (n, 6)"));
     assert!(build(&Tensor::new(vec![0, DIM], vec![]), Some(&mol), ScanLimits::default()).contains("1 <= N"));
@@ -299,13 +314,14 @@ fn wrong_arguments_are_told() {
     let nobody = QueryBatch { user_ids: vec![1], ..batch.clone() };
     assert!(scan(Scorer::Mol, &nobody, 1, none()).contains("one per query"));
     assert!(
-        scan(Scorer::Mol, &batch, 1, Exclusions { offsets: vec![0, 1], positions: vec![0] }).contains("3 ascending")
+        scan(Scorer::Mol, &batch, 1, Exclusions { offsets: vec![0, 1], positions: vec![0], denied: None })
+            .contains("3 ascending")
     );
-    let short = Exclusions { offsets: vec![0, 1, 3], positions: vec![0, 1] };
+    let short = Exclusions { offsets: vec![0, 1, 3], positions: vec![0, 1], denied: None };
     assert!(scan(Scorer::Mol, &batch, 1, short).contains("3 ascending"));
-    let unsorted = Exclusions { offsets: vec![0, 0, 2], positions: vec![1, 1] };
+    let unsorted = Exclusions { offsets: vec![0, 0, 2], positions: vec![1, 1], denied: None };
     assert!(scan(Scorer::Mol, &batch, 1, unsorted).contains("query 1"));
-    let plain = GpuIndex::new(&gpu, &items, None, Dtype::F32, ScanLimits::default()).unwrap();
+    let plain = try_index(&gpu, &items, None, Dtype::F32, ScanLimits::default()).unwrap();
     assert!(plain.scan(Scorer::Mol, &batch, 1, &none()).unwrap_err().to_string().contains("Mixture-of-Logits"));
 }
 

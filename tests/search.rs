@@ -22,13 +22,15 @@ use std::sync::Arc;
 
 use models::{Random, Shape};
 use proptest::prelude::*;
-use rails_wgpu::backend::cpu::Cpu;
-use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition};
+use rails_wgpu::backend::cpu::{Cpu, CpuIndex, CpuOps};
+use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition, Similarity};
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{GatingCombination, ModelConfig};
 use rails_wgpu::index::ItemIndex;
 use rails_wgpu::model::{Model, Mol};
-use rails_wgpu::search::{Algorithm, Searcher, logit_gradient};
+use rails_wgpu::ops::Ops;
+use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
 use safetensors::SafeTensors;
 
@@ -234,15 +236,29 @@ fn the_gradient_is_the_slope_of_the_definition() {
             let mut random = Random::new(seed as u64);
             let part = |bit: usize| (parts >> bit & 1 == 1).then_some(4);
             let shape = Shape { gating, hidden, query_gate: part(0), item_gate: part(1), ..Shape::default() };
-            let mol = shape.mol(&mut random, DIM);
+            let (mol, items, batch) = random_search(&mut random, &shape, 40, 1);
             let n_logits = mol.config.n_logits();
-            let numbers = |random: &mut Random| random.tensor(&[n_logits], 2.0);
-            let (z, q, x) = (numbers(&mut random), numbers(&mut random), numbers(&mut random));
-            let (q, x) = (part(0).map(|_| q.data()), part(1).map(|_| x.data()));
-            let gradient = logit_gradient(&mol, z.data(), q, x);
+            let similarity = Similarity { mol: mol.clone(), distilled: None };
+            let tables = Cpu::default().tables(&items, Some(&mol), Dtype::F32, Form::Components).unwrap();
+            let index = CpuIndex::new(Arc::new(tables), Some(&similarity));
+            let gradient = index.gradient(&batch, &[vec![37]]).unwrap();
+            let gradient = gradient.row(0);
+
+            let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
+            let (f, q) = weights.query_side(&mut CpuOps, &CpuOps.floats(&batch.embeddings), &batch.user_ids);
+            let item =
+                weights.item_side(&mut CpuOps, &CpuOps.floats(&Tensor::new(vec![1, DIM], items.row(37).to_vec())), 1);
+            let d_p = mol.config.dot_product_dimension;
+            let dot = |f: &[f32], g: &[f32]| f.iter().zip(g).map(|(f, g)| f64::from(*f) * f64::from(*g)).sum::<f64>();
+            let z: Vec<f64> = f
+                .chunks(d_p)
+                .flat_map(|f| item.components.chunks(d_p).map(move |g| dot(f, g)))
+                .map(|dot| dot / f64::from(mol.config.temperature))
+                .collect();
+            let (q, x) = (q.as_ref().map(|q| q.as_slice()), item.gate.as_ref().map(|x| x.as_slice()));
             for l in 0..n_logits {
                 let at = |step: f64| {
-                    let mut z: Vec<f64> = z.data().iter().map(|&z| f64::from(z)).collect();
+                    let mut z = z.clone();
                     z[l] += step;
                     score(&mol, &z, q, x)
                 };

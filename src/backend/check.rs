@@ -1,7 +1,8 @@
 //! What every backend checks before it builds an index or starts a scan.
 
-use super::{Exclusions, QueryBatch, Scorer};
+use super::{Columns, Exclusions, QueryBatch, Scorer};
 use crate::model::Mol;
+use crate::tables::{Lists, Tables};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -26,7 +27,7 @@ pub(super) fn scan(
     excluded: &Exclusions,
 ) -> Result<()> {
     match scorer {
-        Scorer::Mol => mol_queries(dim, has_mol, queries)?,
+        Scorer::Mol | Scorer::Distilled | Scorer::Bound => mol_queries(dim, has_mol, queries)?,
         Scorer::Dot => matrix("query embeddings", &queries.embeddings, dim)?,
     }
     top_k(n_items, queries.embeddings.rows(), k, excluded)
@@ -35,7 +36,7 @@ pub(super) fn scan(
 /// Queries for an index with Mixture-of-Logits tables (`has_mol`) and raw embeddings of width `dim`.
 pub(super) fn mol_queries(dim: usize, has_mol: bool, queries: &QueryBatch) -> Result<()> {
     if !has_mol {
-        return Err(Error::argument("scorer", "an index built with Mixture-of-Logits weights", "one without"));
+        return Err(no_mol());
     }
     matrix("query embeddings", &queries.embeddings, dim)?;
     let n_queries = queries.embeddings.rows();
@@ -46,23 +47,59 @@ pub(super) fn mol_queries(dim: usize, has_mol: bool, queries: &QueryBatch) -> Re
     Ok(())
 }
 
-/// Arguments of a scan of the components of `n_items` items; `shape` is (P_X, D_P), if there are components.
-pub(super) fn components(
-    n_items: usize,
-    shape: Option<(usize, usize)>,
-    vectors: &Tensor,
-    group: Option<usize>,
-    k: usize,
-    excluded: &Exclusions,
-) -> Result<()> {
-    let Some((p_x, d_p)) = shape else {
-        return Err(Error::argument("scorer", "an index built with Mixture-of-Logits weights", "one without"));
+/// Vectors of a first stage; `shape` is (P_X, D_P), if there are components.
+pub(super) fn components(shape: Option<(usize, usize)>, vectors: &Tensor, columns: Columns) -> Result<()> {
+    let (p_x, d_p) = shape.ok_or_else(no_mol)?;
+    let width = match columns {
+        Columns::Group(group) if group >= p_x => {
+            return Err(Error::argument("component group", format!("0..{p_x}"), group));
+        }
+        Columns::Group(_) | Columns::Mean => d_p,
+        Columns::All => p_x * d_p,
     };
-    if let Some(group) = group.filter(|&group| group >= p_x) {
-        return Err(Error::argument("component group", format!("0..{p_x}"), group));
+    matrix("component vectors", vectors, width)
+}
+
+/// Lists number `lists` of the tables, and as many choices of them as there are vectors.
+pub(super) fn lists<'a>(tables: &'a Tables, lists: usize, vectors: &Tensor, probes: &[Vec<u32>]) -> Result<&'a Lists> {
+    let n = tables.lists.len();
+    let Some(lists) = tables.lists.get(lists) else {
+        return Err(Error::argument("inverted lists", format!("one of {n} in the index"), format!("number {lists}")));
+    };
+    matrix("list vectors", vectors, lists.centroids.width())?;
+    let n_lists = lists.centroids.rows();
+    if probes.len() != vectors.rows() || probes.iter().flatten().any(|&list| list as usize >= n_lists) {
+        let expected = format!("{} choices of lists below {n_lists}", vectors.rows());
+        return Err(Error::argument("probed lists", expected, format!("{} choices", probes.len())));
     }
-    matrix("component vectors", vectors, if group.is_some() { d_p } else { p_x * d_p })?;
-    top_k(n_items, vectors.rows(), k, excluded)
+    Ok(lists)
+}
+
+/// One threshold per vector.
+pub(super) fn thresholds(n_vectors: usize, thresholds: &[f32]) -> Result<()> {
+    match thresholds.len() == n_vectors && !thresholds.iter().any(|threshold| threshold.is_nan()) {
+        true => Ok(()),
+        false => {
+            let expected = format!("{n_vectors} numbers, one per vector");
+            Err(Error::argument("thresholds", expected, format!("{thresholds:?}")))
+        }
+    }
+}
+
+/// A scorer that takes single candidates.
+pub(super) fn mol_scorer(scorer: Scorer) -> Result<()> {
+    match scorer {
+        Scorer::Dot => Err(Error::argument("scorer", "one of Mixture-of-Logits for candidates", "inner products")),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn no_mol() -> Error {
+    Error::argument("scorer", "an index built with Mixture-of-Logits weights", "one without")
+}
+
+pub(super) fn no_distilled() -> Error {
+    Error::argument("scorer", "an index with a distilled gate (built with one)", "one without")
 }
 
 /// One list of positions below `n_items` per query.
@@ -76,9 +113,21 @@ pub(super) fn candidates(n_items: usize, n_queries: usize, candidates: &[Vec<u32
     }
 }
 
-fn top_k(n_items: usize, n_queries: usize, k: usize, excluded: &Exclusions) -> Result<()> {
+/// `k` and what is excluded.
+pub(super) fn top_k(n_items: usize, n_queries: usize, k: usize, excluded: &Exclusions) -> Result<()> {
     if k == 0 || k > n_items {
         return Err(Error::argument("k", format!("1..={n_items} (the number of items)"), k));
+    }
+    exclusions(n_items, n_queries, excluded)
+}
+
+/// Lists in order, and as many bits as items.
+pub(super) fn exclusions(n_items: usize, n_queries: usize, excluded: &Exclusions) -> Result<()> {
+    if let Some(denied) = &excluded.denied
+        && denied.words().len() != n_items.div_ceil(32)
+    {
+        let found = format!("{} words", denied.words().len());
+        return Err(Error::argument("denied items", format!("bits of {n_items} items"), found));
     }
     let offsets = &excluded.offsets;
     let ends_meet = offsets.last().is_none_or(|&end| end as usize <= excluded.positions.len());

@@ -7,13 +7,21 @@
 
 mod check;
 pub mod cpu;
+mod exclusions;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod select;
 
+pub use exclusions::{Bits, Exclusions};
+
+use std::sync::Arc;
+
+pub use crate::tables::Dtype;
+
 use crate::Result;
-use crate::model::{Encoder, Mol};
+use crate::model::{CrossGate, Encoder, Mol};
 use crate::sequence::SequenceBatch;
+use crate::tables::{Form, ItemSide, Tables};
 use crate::tensor::Tensor;
 
 /// What kind of hardware a device is.
@@ -51,15 +59,6 @@ pub struct DeviceInfo {
     pub limits: Vec<(&'static str, u64)>,
 }
 
-/// Number format of the tables of an index. Accumulation is in f32 always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats: half the memory; values are rounded to 11 significant bits.
-    F16,
-}
-
 /// Which similarity a scan computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scorer {
@@ -67,6 +66,30 @@ pub enum Scorer {
     Mol,
     /// Inner product of raw query and item embeddings.
     Dot,
+    /// Mixture-of-Logits with the distilled cross gate, if the similarity has one.
+    Distilled,
+    /// The largest component logit of a pair, plus what rounding may add: no Mixture-of-Logits score is greater.
+    Bound,
+}
+
+/// What the vectors of a first stage are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// One component of every item: width D_P.
+    Group(usize),
+    /// All components side by side: width P_X * D_P.
+    All,
+    /// The mean of the components: width D_P.
+    Mean,
+}
+
+/// A Mixture-of-Logits similarity as an index uses it.
+#[derive(Clone, Debug)]
+pub struct Similarity {
+    /// The model's.
+    pub mol: Mol<Tensor>,
+    /// A cheaper stand-in for its cross gate, see [`crate::search::Algorithm::Distilled`].
+    pub distilled: Option<CrossGate<Tensor>>,
 }
 
 /// A batch of queries, as an encoder yields them.
@@ -76,25 +99,6 @@ pub struct QueryBatch {
     pub embeddings: Tensor,
     /// (B): users, for models with uid embeddings.
     pub user_ids: Vec<i64>,
-}
-
-/// Items that each query must not return: sorted, unique positions in the index, one list per query.
-#[derive(Clone, Debug, Default)]
-pub struct Exclusions {
-    /// (B + 1): where each query's list starts in `positions`; empty if nothing is excluded at all.
-    pub offsets: Vec<u32>,
-    /// All lists, one after the other.
-    pub positions: Vec<u32>,
-}
-
-impl Exclusions {
-    /// The excluded positions of one query.
-    pub fn of(&self, query: usize) -> &[u32] {
-        match self.offsets.get(query..query + 2) {
-            Some(range) => &self.positions[range[0] as usize..range[1] as usize],
-            None => &[],
-        }
-    }
 }
 
 /// One item found: its position in the index and its score.
@@ -111,18 +115,55 @@ pub trait Backend: Send + Sync {
     /// What it is.
     fn info(&self) -> &DeviceInfo;
 
+    /// Another handle of the same device.
+    fn share(&self) -> Arc<dyn Backend>;
+
     /// Moves an encoder onto the device.
     ///
     /// # Errors
     /// If it does not fit, or the device fails.
     fn encoder(&self, encoder: &Encoder<Tensor>) -> Result<Box<dyn QueryEncoder>>;
 
-    /// Computes the item side of `embeddings` (N, D) and keeps it on the device: the raw embeddings for
-    /// [`Scorer::Dot`] and, if `mol` is given, component embeddings and item gate part for [`Scorer::Mol`].
+    /// The item side of `items` (n, D), computed on the device, on the host.
     ///
     /// # Errors
-    /// If it does not fit, or the device fails.
-    fn index(&self, embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype) -> Result<Box<dyn DeviceIndex>>;
+    /// If the device fails.
+    fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide>;
+
+    /// Makes tables searchable on the device, for [`Scorer::Mol`] by `similarity` if they have been made for one.
+    ///
+    /// # Errors
+    /// If they do not fit, or the device fails.
+    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>>;
+
+    /// Computes the tables of `embeddings` (N, D) on the device.
+    ///
+    /// # Errors
+    /// If there is no item, a value is not finite, `mol` expects another width or does not suit `form`, or the device
+    /// fails.
+    fn tables(&self, embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype, form: Form) -> Result<Tables> {
+        check::items(embeddings, mol)?;
+        // Bounds the memory of intermediate arrays.
+        const CHUNK: usize = 4096;
+        let dim = embeddings.width();
+        let mut tables = Tables::new(dim, mol, dtype, form)?;
+        for rows in embeddings.data().chunks(CHUNK * dim) {
+            let items = Tensor::new(vec![rows.len() / dim, dim], rows.to_vec());
+            let side = mol.map(|mol| self.item_side(mol, &items)).transpose()?;
+            tables.append(rows, side.as_ref());
+        }
+        Ok(tables)
+    }
+
+    /// Computes the tables of `embeddings` (N, D) and loads them.
+    ///
+    /// # Errors
+    /// As [`Backend::tables`] and [`Backend::load`].
+    fn index(&self, embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype) -> Result<Box<dyn DeviceIndex>> {
+        let tables = self.tables(embeddings, mol, dtype, Form::Components)?;
+        let similarity = mol.map(|mol| Similarity { mol: mol.clone(), distilled: None });
+        self.load(Arc::new(tables), similarity.as_ref())
+    }
 }
 
 /// An encoder on a device.
@@ -140,35 +181,60 @@ pub trait DeviceIndex: Send + Sync {
     /// descending, then position ascending; fewer than `k` where fewer are left. 1 <= k <= N.
     ///
     /// # Errors
-    /// If the device fails, or has no [`Scorer::Mol`] tables.
-    fn scan(
-        &self,
-        scorer: Scorer,
-        queries: &QueryBatch,
-        k: usize,
-        excluded: &Exclusions,
-    ) -> Result<Vec<Vec<ScoredPosition>>>;
+    /// If the device fails, or has no tables or weights for the scorer.
+    fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<Hits>;
 
-    /// For each of the `vectors` (V, W) the best `k` items by inner product with their component embeddings, ordered as
-    /// by [`DeviceIndex::scan`]: with component `group` m (W = D_P), or with all of them side by side
-    /// (W = P_X * D_P). `excluded` has one list per vector.
+    /// [`DeviceIndex::scan`] for [`Scorer::Mol`] that leaves out the gate of pairs whose largest logit shows that they
+    /// cannot be among the best: the same hits, and the number of pairs left out.
     ///
     /// # Errors
     /// As [`DeviceIndex::scan`].
-    fn scan_components(
+    fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)>;
+
+    /// For each of the `vectors` (V, W) the best `k` items by inner product with these columns of their tables, ordered
+    /// as by [`DeviceIndex::scan`]. `excluded` has one list per vector.
+    ///
+    /// # Errors
+    /// As [`DeviceIndex::scan`].
+    fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits>;
+
+    /// [`DeviceIndex::scan_components`] within the inverted lists number `lists` of the tables only, and of those only the
+    /// lists that `probes` names for each vector.
+    ///
+    /// # Errors
+    /// As [`DeviceIndex::scan`], or if there are no such lists.
+    fn scan_lists(
         &self,
+        lists: usize,
         vectors: &Tensor,
-        group: Option<usize>,
+        probes: &[Vec<u32>],
         k: usize,
         excluded: &Exclusions,
-    ) -> Result<Vec<Vec<ScoredPosition>>>;
+    ) -> Result<Hits>;
 
-    /// The Mixture-of-Logits scores of some items for each query: one list of positions, and of scores, per query.
+    /// For each of the `vectors` (V, W) all positions, ascending, whose inner product with these columns is at least
+    /// the vector's threshold.
+    ///
+    /// # Errors
+    /// As [`DeviceIndex::scan`].
+    fn above(
+        &self,
+        vectors: &Tensor,
+        columns: Columns,
+        thresholds: &[f32],
+        excluded: &Exclusions,
+    ) -> Result<Vec<Vec<u32>>>;
+
+    /// The scores ([`Scorer::Mol`], [`Scorer::Distilled`] or [`Scorer::Bound`]) of some items for each query: one list of
+    /// positions, and of scores, per query.
     ///
     /// # Errors
     /// As [`DeviceIndex::scan`], or if a position is not in the index.
-    fn rescore(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
+    fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
 
     /// Bytes that the tables take on the device.
     fn bytes(&self) -> u64;
 }
+
+/// One list of items per query, best first.
+pub type Hits = Vec<Vec<ScoredPosition>>;

@@ -1,48 +1,67 @@
 //! A random sample of the items, kept on the host: what an algorithm learns about a query before it scans everything.
 
+use std::sync::Arc;
+
+use super::Segment;
 use crate::Result;
-use crate::backend::cpu::{Cpu, CpuOps};
-use crate::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
-use crate::model::Mol;
-use crate::ops::Ops;
-use crate::tensor::Tensor;
+use crate::backend::Similarity;
+use crate::backend::cpu::CpuIndex;
+use crate::tables::{Dtype, Tables};
 
-/// Items in a sample of a larger index. On a trained model of 23,715 items, 8x4x64, recall@100 at 1,000 candidates was
-/// .9871 with 1024 items, .9897 with 2048 and .9900 with 4096, which took half as much time again.
-const SIZE: usize = 2048;
+/// Most items of a sample.
+const SIZE: usize = 8192;
 
-/// Some items with the item side of their similarity.
+/// Some items with the item side of their similarity, f32.
 pub struct Sample {
-    index: Box<dyn DeviceIndex>,
-    /// (S, P_X * D_P): component embeddings.
-    pub components: Tensor,
-    /// (S, L): item-only gate part, if there is one.
-    pub gate: Option<Tensor>,
+    index: CpuIndex,
+    len: usize,
 }
 
 impl Sample {
-    /// Draws from `embeddings` (N, D); always the same items for the same N.
-    pub(super) fn draw(embeddings: &Tensor, mol: &Mol<Tensor>) -> Result<Sample> {
-        let rows = drawn(embeddings.rows());
-        let data = rows.iter().flat_map(|&row| embeddings.row(row)).copied().collect();
-        let raw = Tensor::new(vec![rows.len(), embeddings.width()], data);
-        let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
-        let (components, gate) = weights.item_side(&mut CpuOps, &CpuOps.floats(&raw), rows.len());
-        let matrix = |values: &[f32]| Tensor::new(vec![rows.len(), values.len() / rows.len()], values.to_vec());
-        Ok(Sample {
-            index: Cpu::default().index(&raw, Some(mol), Dtype::F32)?,
-            components: matrix(&components),
-            gate: gate.map(|gate| matrix(&gate)),
-        })
-    }
-
-    /// The best `n` of the sample for each query, by Mixture-of-Logits; positions are rows of the sample.
+    /// Draws from the items that can be found; always the same ones for the same segments. `None` if there is no item.
     ///
     /// # Errors
-    /// If shapes do not fit.
-    pub fn best(&self, queries: &QueryBatch, n: usize) -> Result<Vec<Vec<ScoredPosition>>> {
-        let n = n.min(self.components.rows());
-        self.index.scan(Scorer::Mol, queries, n, &Exclusions::default())
+    /// If the tables do not suit the similarity.
+    pub(super) fn draw(segments: &[Segment], similarity: &Arc<Similarity>) -> Result<Option<Sample>> {
+        let Some(first) = segments.first() else { return Ok(None) };
+        let n: usize = segments.iter().map(Segment::len).sum();
+        let dim = first.tables().raw.width();
+        let mut tables = Tables::new(dim, Some(&similarity.mol), Dtype::F32, first.tables().form())?;
+        let mut ends = segments.iter().scan(0, |end, segment| {
+            *end += segment.len();
+            Some((*end, segment))
+        });
+        let mut current = ends.next();
+        for row in drawn(n) {
+            while let Some((end, _)) = current
+                && row >= end
+            {
+                current = ends.next();
+            }
+            let Some((end, segment)) = current else { break };
+            let position = row + segment.len() - end;
+            if !segment.deleted().is_some_and(|deleted| deleted.contains(position as u32)) {
+                tables.append_row_of(segment.tables(), position);
+            }
+        }
+        let len = tables.len();
+        let index = CpuIndex::new(Arc::new(tables), Some(similarity));
+        Ok((len > 0).then_some(Sample { index, len }))
+    }
+
+    /// The items of the sample.
+    pub fn index(&self) -> &CpuIndex {
+        &self.index
+    }
+
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no item; never true.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }
 

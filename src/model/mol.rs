@@ -53,6 +53,30 @@ pub struct CrossGate<T> {
     pub hidden: Option<Linear<T>>,
     /// H (or L) -> L.
     pub output: Linear<T>,
+    /// (L, L): weights of a linear part beside the hidden layer; only distilled gates have one.
+    pub linear: Option<T>,
+}
+
+/// What [`Mol::item_side`] computes for n items.
+#[derive(Clone, Debug)]
+pub struct ItemParts<T> {
+    /// (n, P_X * D_P): component embeddings g_m(x).
+    pub components: T,
+    /// The same before they were l2-normalised, if they were.
+    pub projected: Option<T>,
+    /// (n, L): item-only gate part, if there is one.
+    pub gate: Option<T>,
+}
+
+impl<T> CrossGate<T> {
+    /// The same weights with their arrays elsewhere.
+    pub fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> CrossGate<U> {
+        CrossGate {
+            hidden: self.hidden.as_ref().map(|layer| layer.map(f)),
+            output: self.output.map(f),
+            linear: self.linear.as_ref().map(f),
+        }
+    }
 }
 
 const QUERY: &str = "_ndp_module._query_embeddings_fn";
@@ -98,10 +122,12 @@ impl Mol<Tensor> {
             Some(hidden) => CrossGate {
                 hidden: Some(torch_linear(weights, &format!("{cross}.1"), n_logits, hidden, true)?),
                 output: torch_linear(weights, &format!("{cross}.3"), hidden, n_logits, true)?,
+                linear: None,
             },
             None => CrossGate {
                 hidden: None,
                 output: torch_linear(weights, &format!("{cross}.1"), n_logits, n_logits, true)?,
+                linear: None,
             },
         };
         Ok(Mol { config: config.clone(), query, uid_tables, item, gate_query, gate_item, gate_cross })
@@ -123,10 +149,7 @@ impl<T> Mol<T> {
             item: self.item.map(f),
             gate_query: self.gate_query.as_ref().map(|part| part.map(f)),
             gate_item: self.gate_item.as_ref().map(|part| part.map(f)),
-            gate_cross: CrossGate {
-                hidden: self.gate_cross.hidden.as_ref().map(|layer| layer.map(f)),
-                output: self.gate_cross.output.map(f),
-            },
+            gate_cross: self.gate_cross.map(f),
         }
     }
 
@@ -148,23 +171,25 @@ impl<T> Mol<T> {
         let mut parts = vec![(&projected, self.query.output.n_out)];
         parts.extend(uid_embeddings.iter().map(|embedding| (embedding, d_p)));
         let joined = if parts.len() == 1 { projected } else { ops.concat(&parts, batch) };
-        let components = self.normalised(ops, joined, batch * self.config.query_dot_product_groups);
-        (components, self.gate_query.as_ref().map(|part| part.forward(ops, queries, batch)))
+        let components = self.normalised(ops, &joined, batch * self.config.query_dot_product_groups);
+        (components.unwrap_or(joined), self.gate_query.as_ref().map(|part| part.forward(ops, queries, batch)))
     }
 
-    /// The item side: component embeddings g_m(x) (n, P_X * D_P) and, if there is one, the item-only gate part (n, L),
-    /// of raw item embeddings (n, D).
-    pub fn item_side<O: Ops<Floats = T>>(&self, ops: &mut O, items: &T, n: usize) -> (T, Option<T>) {
+    /// The item side of raw item embeddings (n, D).
+    pub fn item_side<O: Ops<Floats = T>>(&self, ops: &mut O, items: &T, n: usize) -> ItemParts<T> {
         let projected = self.item.forward(ops, items, n);
-        let components = self.normalised(ops, projected, n * self.config.item_dot_product_groups);
-        (components, self.gate_item.as_ref().map(|part| part.forward(ops, items, n)))
+        let components = self.normalised(ops, &projected, n * self.config.item_dot_product_groups);
+        let gate = self.gate_item.as_ref().map(|part| part.forward(ops, items, n));
+        let (components, projected) = match components {
+            Some(components) => (components, Some(projected)),
+            None => (projected, None),
+        };
+        ItemParts { components, projected, gate }
     }
 
-    fn normalised<O: Ops<Floats = T>>(&self, ops: &mut O, components: T, rows: usize) -> T {
-        match self.config.dot_product_l2_norm {
-            true => ops.l2_norm(&components, rows, self.config.dot_product_dimension, self.config.eps),
-            false => components,
-        }
+    fn normalised<O: Ops<Floats = T>>(&self, ops: &mut O, components: &T, rows: usize) -> Option<T> {
+        let (width, eps) = (self.config.dot_product_dimension, self.config.eps);
+        self.config.dot_product_l2_norm.then(|| ops.l2_norm(components, rows, width, eps))
     }
 }
 

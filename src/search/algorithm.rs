@@ -9,38 +9,83 @@ use crate::{Error, Result};
 /// Mixture-of-Logits model: they collect candidates and rescore them with the full similarity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Scores every item with the model's own similarity (the reference's `MoLBruteForceTopK`).
+    /// `exact`: scores every item with the model's own similarity (the reference's `MoLBruteForceTopK`).
     Exact,
-    /// Scores every item with the inner product of raw embeddings (the reference's `MIPSBruteForceTopK`); the same as
-    /// [`Algorithm::Exact`] for a dot-product model.
+    /// `exact-pruned`: the same result; leaves out the gate of pairs whose largest logit rules them out.
+    ExactPruned,
+    /// `mips`: scores every item with the inner product of raw embeddings (the reference's `MIPSBruteForceTopK`); the same
+    /// as [`Algorithm::Exact`] for a dot-product model.
     Mips,
-    /// Candidates: the best items by each single component product (arXiv 2407.15462, algorithm 2; `MoLNaiveTopK`).
+    /// `naive:K`. Candidates: the best items by each single component product (arXiv 2407.15462, algorithm 2;
+    /// `MoLNaiveTopK`).
     Naive {
         /// K': items per component product.
         per_group: usize,
     },
-    /// Candidates: the best items by the product of mean components (`MoLAvgTopK`).
+    /// `naive-ivf:K@P`: the same within inverted lists of every item component (`MoLNaiveFaissTopK`). Segments without
+    /// lists are scanned as a whole.
+    NaiveIvf {
+        /// K': items per component product.
+        per_group: usize,
+        /// Lists that each component of a query looks into.
+        n_probe: usize,
+    },
+    /// `avg:K`. Candidates: the best items by the product of mean components (`MoLAvgTopK`).
     Avg {
         /// K': candidates.
         candidates: usize,
     },
-    /// Candidates: the union of [`Algorithm::Naive`] and [`Algorithm::Avg`] (`MoLCombTopK`).
+    /// `comb:K_K`. Candidates: the union of [`Algorithm::Naive`] and [`Algorithm::Avg`] (`MoLCombTopK`).
     Comb {
         /// K' of the naive part.
         per_group: usize,
         /// K' of the avg part.
         candidates: usize,
     },
-    /// Candidates: the best items by the similarity's own linearisation around the best items of a sample, which is an
-    /// inner product. See `docs/ARCHITECTURE.md`.
+    /// `h-indexer:K`. Candidates: all items whose product of mean components exceeds a threshold that a sample
+    /// suggests (arXiv 2306.04039, section 3.3): about K', without any selection, for K' of 10^5 and more.
+    HIndexer {
+        /// K': candidates aimed at.
+        candidates: usize,
+    },
+    /// `tangent:K`. Candidates: the best items by the similarity's own linearisation around the best items of a sample,
+    /// which is an inner product. See `docs/ARCHITECTURE.md`.
     Tangent {
         /// K': candidates.
         candidates: usize,
     },
+    /// `tangent-ivf:K@P`: the same within inverted lists of all components together.
+    TangentIvf {
+        /// K': candidates.
+        candidates: usize,
+        /// Lists that a query looks into.
+        n_probe: usize,
+    },
+    /// `distilled:K`. Candidates: the best items by the mixture with a small gate that was fitted to the model's when the
+    /// index was built.
+    Distilled {
+        /// K': candidates.
+        candidates: usize,
+    },
+    /// `cascade:K_K`: candidates of [`Algorithm::Tangent`], of which those best by the distilled gate are rescored.
+    Cascade {
+        /// K' of the tangent.
+        tangent: usize,
+        /// K'' of the distilled gate.
+        distilled: usize,
+    },
 }
 
-const EXPECTED: &str = "exact, mips, naive:K, avg:K, comb:K_K or tangent:K with K >= 1, \
-                        or the reference's name (MoLNaiveTopK50, ...)";
+const EXPECTED: &str = "exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K, comb:K_K, h-indexer:K, tangent:K, \
+                        tangent-ivf:K@P, distilled:K or cascade:K_K with K, P >= 1, or the reference's name \
+                        (MoLNaiveTopK50, ...)";
+
+impl Algorithm {
+    /// Whether it needs the distilled gate of an index.
+    pub fn needs_distilled(self) -> bool {
+        matches!(self, Algorithm::Distilled { .. } | Algorithm::Cascade { .. })
+    }
+}
 
 impl FromStr for Algorithm {
     type Err = Error;
@@ -51,36 +96,54 @@ impl FromStr for Algorithm {
 }
 
 fn parse(name: &str) -> Option<Algorithm> {
-    let number = |text: &str| text.parse().ok().filter(|&k: &usize| k >= 1);
     match name {
         "exact" | "MoLBruteForceTopK" => return Some(Algorithm::Exact),
+        "exact-pruned" => return Some(Algorithm::ExactPruned),
         "mips" | "MIPSBruteForceTopK" => return Some(Algorithm::Mips),
         _ => {}
     }
-    let after = |ours: &str, theirs: &str| name.strip_prefix(ours).or_else(|| name.strip_prefix(theirs));
-    if let Some(k) = after("naive:", "MoLNaiveTopK") {
-        return Some(Algorithm::Naive { per_group: number(k)? });
+    let number = |text: &str| text.parse().ok().filter(|&k: &usize| k >= 1);
+    let two = |text: &str, separator: char| {
+        let (a, b) = text.split_once(separator)?;
+        Some((number(a)?, number(b)?))
+    };
+    if let Some(k) = name.strip_prefix("MoLNaiveFaissTopK") {
+        // The reference leaves faiss' number of probes at its default.
+        return Some(Algorithm::NaiveIvf { per_group: number(k)?, n_probe: 1 });
     }
-    if let Some(k) = after("avg:", "MoLAvgTopK") {
-        return Some(Algorithm::Avg { candidates: number(k)? });
-    }
-    if let Some(ks) = after("comb:", "MoLCombTopK") {
-        let (per_group, candidates) = ks.split_once('_')?;
-        return Some(Algorithm::Comb { per_group: number(per_group)?, candidates: number(candidates)? });
-    }
-    let candidates = number(name.strip_prefix("tangent:")?)?;
-    Some(Algorithm::Tangent { candidates })
+    let (family, ks) = name.split_once(':').or_else(|| {
+        let theirs = [("MoLNaiveTopK", "naive"), ("MoLAvgTopK", "avg"), ("MoLCombTopK", "comb")];
+        theirs.into_iter().find_map(|(prefix, ours)| Some((ours, name.strip_prefix(prefix)?)))
+    })?;
+    Some(match family {
+        "naive" => Algorithm::Naive { per_group: number(ks)? },
+        "avg" => Algorithm::Avg { candidates: number(ks)? },
+        "h-indexer" => Algorithm::HIndexer { candidates: number(ks)? },
+        "tangent" => Algorithm::Tangent { candidates: number(ks)? },
+        "distilled" => Algorithm::Distilled { candidates: number(ks)? },
+        "comb" => two(ks, '_').map(|(per_group, candidates)| Algorithm::Comb { per_group, candidates })?,
+        "cascade" => two(ks, '_').map(|(tangent, distilled)| Algorithm::Cascade { tangent, distilled })?,
+        "naive-ivf" => two(ks, '@').map(|(per_group, n_probe)| Algorithm::NaiveIvf { per_group, n_probe })?,
+        "tangent-ivf" => two(ks, '@').map(|(candidates, n_probe)| Algorithm::TangentIvf { candidates, n_probe })?,
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Algorithm::Exact => f.write_str("exact"),
+            Algorithm::ExactPruned => f.write_str("exact-pruned"),
             Algorithm::Mips => f.write_str("mips"),
             Algorithm::Naive { per_group } => write!(f, "naive:{per_group}"),
+            Algorithm::NaiveIvf { per_group, n_probe } => write!(f, "naive-ivf:{per_group}@{n_probe}"),
             Algorithm::Avg { candidates } => write!(f, "avg:{candidates}"),
             Algorithm::Comb { per_group, candidates } => write!(f, "comb:{per_group}_{candidates}"),
+            Algorithm::HIndexer { candidates } => write!(f, "h-indexer:{candidates}"),
             Algorithm::Tangent { candidates } => write!(f, "tangent:{candidates}"),
+            Algorithm::TangentIvf { candidates, n_probe } => write!(f, "tangent-ivf:{candidates}@{n_probe}"),
+            Algorithm::Distilled { candidates } => write!(f, "distilled:{candidates}"),
+            Algorithm::Cascade { tangent, distilled } => write!(f, "cascade:{tangent}_{distilled}"),
         }
     }
 }
@@ -97,18 +160,47 @@ mod tests {
             ("naive:50", "MoLNaiveTopK50"),
             ("avg:500", "MoLAvgTopK500"),
             ("comb:50_500", "MoLCombTopK50_500"),
+            ("naive-ivf:5@1", "MoLNaiveFaissTopK5"),
         ] {
+            assert!(parse(ours).is_some());
             assert_eq!(parse(ours), parse(alias));
-            assert_eq!(parse(ours).map(|algorithm| algorithm.to_string()).as_deref(), Some(ours));
         }
-        assert_eq!(parse("tangent:1000"), Some(Algorithm::Tangent { candidates: 1000 }));
+        for name in [
+            "exact",
+            "exact-pruned",
+            "mips",
+            "naive:50",
+            "naive-ivf:50@8",
+            "avg:7",
+            "comb:50_500",
+            "h-indexer:100000",
+            "tangent:1000",
+            "tangent-ivf:1000@16",
+            "distilled:300",
+            "cascade:2000_300",
+        ] {
+            assert_eq!(parse(name).map(|algorithm| algorithm.to_string()).as_deref(), Some(name));
+        }
     }
 
     #[test]
     fn wrong_names_are_refused() {
-        for name in
-            ["", "Exact", "naive", "naive:", "naive:0", "naive:-1", "comb:5", "comb:5_0", "avg:1e3", "tangent:x"]
-        {
+        for name in [
+            "",
+            "Exact",
+            "naive",
+            "naive:",
+            "naive:0",
+            "naive:-1",
+            "comb:5",
+            "comb:5_0",
+            "avg:1e3",
+            "tangent:x",
+            "naive-ivf:5",
+            "tangent-ivf:5@",
+            "cascade:5",
+            "other:5",
+        ] {
             assert_eq!(parse(name), None, "{name}");
         }
     }

@@ -1,135 +1,180 @@
-//! First stages: a cheap scan of the component tables that leaves few candidates for the full similarity
-//! (arXiv 2407.15462, section 4).
+//! First stages: a cheap scan that leaves few candidates for the full similarity (arXiv 2407.15462, section 4).
 
+use super::{Algorithm, tangent};
 use crate::backend::cpu::CpuOps;
-use crate::backend::{Exclusions, QueryBatch};
-use crate::index::ItemIndex;
+use crate::backend::{Columns, DeviceIndex, Hits, QueryBatch, ScoredPosition, Scorer};
+use crate::index::{Excluded, Snapshot};
 use crate::model::Mol;
 use crate::ops::Ops;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
-use super::{Algorithm, tangent};
+/// Positions of the candidates of each query, ascending, each once.
+pub(super) type Candidates = Vec<Vec<u32>>;
 
-/// The query side of a batch, on the host.
-pub(super) struct QuerySide {
-    /// (B, P_Q * D_P): component embeddings.
+/// A batch and what its queries must not find.
+pub(super) struct FirstStage<'a> {
+    pub snapshot: &'a Snapshot,
+    pub mol: &'a Mol<Tensor>,
+    pub queries: &'a QueryBatch,
+    pub excluded: &'a Excluded,
+    /// (B, P_Q * D_P): component embeddings of the queries.
     pub components: Tensor,
-    /// (B, L): query-only gate part, if there is one.
-    pub gate: Option<Tensor>,
 }
 
-impl QuerySide {
-    fn new(mol: &Mol<Tensor>, queries: &QueryBatch) -> QuerySide {
+impl<'a> FirstStage<'a> {
+    /// Computes the query side on the host.
+    ///
+    /// # Errors
+    /// If shapes do not fit, or a number is not finite.
+    pub fn new(
+        snapshot: &'a Snapshot,
+        mol: &'a Mol<Tensor>,
+        queries: &'a QueryBatch,
+        excluded: &'a Excluded,
+    ) -> Result<FirstStage<'a>> {
+        let (n, width) = (queries.user_ids.len(), queries.embeddings.width());
+        if n != queries.embeddings.rows() || width != mol.item_dim() {
+            let expected = format!("shape (B, {}) with B user ids", mol.item_dim());
+            let found = format!("{:?} with {n} user ids", queries.embeddings.shape());
+            return Err(Error::argument("query embeddings", expected, found));
+        }
         let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
         let embeddings = CpuOps.floats(&queries.embeddings);
-        let (components, gate) = weights.query_side(&mut CpuOps, &embeddings, &queries.user_ids);
-        let n = queries.user_ids.len();
-        let matrix = |values: &[f32]| Tensor::new(vec![n, values.len() / n.max(1)], values.to_vec());
-        QuerySide { components: matrix(&components), gate: gate.map(|gate| matrix(&gate)) }
+        let (components, _) = weights.query_side(&mut CpuOps, &embeddings, &queries.user_ids);
+        let components = Tensor::new(vec![n, components.len() / n.max(1)], components.to_vec());
+        Ok(FirstStage { snapshot, mol, queries, excluded, components })
     }
-}
 
-/// Positions of the candidates of each query, ascending, each once. At least `k`, as far as so many items are left: where
-/// the algorithm's own number of candidates does not suffice, it is doubled until it does.
-pub(super) fn collect(
-    index: &ItemIndex,
-    mol: &Mol<Tensor>,
-    algorithm: Algorithm,
-    queries: &QueryBatch,
-    k: usize,
-    excluded: &Exclusions,
-) -> Result<Vec<Vec<u32>>> {
-    let width = queries.embeddings.width();
-    if queries.user_ids.len() != queries.embeddings.rows() || width != mol.item_dim() {
-        let expected = format!("shape (B, {}) with B user ids", mol.item_dim());
-        let found = format!("{:?} with {} user ids", queries.embeddings.shape(), queries.user_ids.len());
-        return Err(Error::argument("query embeddings", expected, found));
+    /// At least `k` candidates per query, as far as so many items are left: where the algorithm's own number does not
+    /// suffice, it is doubled until it does.
+    ///
+    /// # Errors
+    /// If the algorithm collects none, needs what the index does not have, or the device fails.
+    pub fn collect(&self, algorithm: Algorithm, k: usize) -> Result<Candidates> {
+        let mut scale: usize = 1;
+        loop {
+            let mut lists = self.candidates(algorithm, scale)?;
+            for list in &mut lists {
+                list.sort_unstable();
+                list.dedup();
+            }
+            let enough = |(query, list): (usize, &Vec<u32>)| {
+                list.len() >= k || list.len() >= self.snapshot.left(self.excluded, query)
+            };
+            if lists.iter().enumerate().all(enough) {
+                return Ok(lists);
+            }
+            scale = scale.saturating_mul(2);
+        }
     }
-    let side = QuerySide::new(mol, queries);
-    let n_items = index.len();
-    let stage = FirstStage { index, mol, side: &side, excluded };
-    let mut scale = 1;
-    loop {
+
+    /// The candidates of `algorithm` with `scale` times its own numbers.
+    fn candidates(&self, algorithm: Algorithm, scale: usize) -> Result<Candidates> {
+        let n_items = self.snapshot.len();
         let scaled = |n: usize| n.saturating_mul(scale).min(n_items);
-        let mut lists = vec![Vec::new(); queries.user_ids.len()];
-        match algorithm {
-            Algorithm::Naive { per_group } => stage.naive(scaled(per_group), &mut lists)?,
-            Algorithm::Avg { candidates } => stage.avg(scaled(candidates), &mut lists)?,
+        let probes = |n: usize| n.saturating_mul(scale);
+        Ok(match algorithm {
+            Algorithm::Naive { per_group } => self.naive(scaled(per_group), None)?,
+            Algorithm::NaiveIvf { per_group, n_probe } => self.naive(scaled(per_group), Some(probes(n_probe)))?,
+            Algorithm::Avg { candidates } => positions(self.avg(scaled(candidates))?, 1),
             Algorithm::Comb { per_group, candidates } => {
-                stage.naive(scaled(per_group), &mut lists)?;
-                stage.avg(scaled(candidates), &mut lists)?;
+                let mut lists = self.naive(scaled(per_group), None)?;
+                let avg = positions(self.avg(scaled(candidates))?, 1);
+                lists.iter_mut().zip(avg).for_each(|(list, avg)| list.extend(avg));
+                lists
             }
+            Algorithm::HIndexer { candidates } => self.h_indexer(scaled(candidates))?,
             Algorithm::Tangent { candidates } => {
-                let vectors = tangent::vectors(index, mol, &side, queries)?;
-                stage.best(&vectors, None, scaled(candidates), 1, &mut lists)?;
+                let vectors = tangent::vectors(self)?;
+                positions(self.best(&vectors, Columns::All, scaled(candidates), 1)?, 1)
             }
-            Algorithm::Exact | Algorithm::Mips => {
+            Algorithm::TangentIvf { candidates, n_probe } => {
+                let (vectors, k) = (tangent::vectors(self)?, (scaled(candidates), 1));
+                let (columns, n_probe) = (Columns::All, probes(n_probe));
+                positions(self.snapshot.scan_lists(&vectors, columns, n_probe, k, self.excluded)?, 1)
+            }
+            Algorithm::Distilled { candidates } => {
+                positions(self.snapshot.scan(Scorer::Distilled, self.queries, scaled(candidates), self.excluded)?, 1)
+            }
+            Algorithm::Cascade { tangent, distilled } => {
+                let vectors = tangent::vectors(self)?;
+                let mut first = positions(self.best(&vectors, Columns::All, scaled(tangent), 1)?, 1);
+                first.iter_mut().for_each(|list| list.sort_unstable());
+                let scores = self.snapshot.rescore(Scorer::Distilled, self.queries, &first)?;
+                let keep = |(list, scores): (Vec<u32>, Vec<f32>)| {
+                    let pairs = list.into_iter().zip(scores);
+                    let mut hits: Vec<_> = pairs.map(|(position, score)| ScoredPosition { position, score }).collect();
+                    self.snapshot.sort(&mut hits);
+                    hits.truncate(scaled(distilled));
+                    hits
+                };
+                positions(first.into_iter().zip(scores).map(keep).collect(), 1)
+            }
+            Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips => {
                 return Err(Error::argument("algorithm", "one that collects candidates", format!("`{algorithm}`")));
             }
-        }
-        for list in &mut lists {
-            list.sort_unstable();
-            list.dedup();
-        }
-        let enough = |(query, list): (usize, &Vec<u32>)| list.len() >= k.min(n_items - excluded.of(query).len());
-        if lists.iter().enumerate().all(enough) {
-            return Ok(lists);
-        }
-        scale *= 2;
+        })
     }
-}
 
-struct FirstStage<'a> {
-    index: &'a ItemIndex,
-    mol: &'a Mol<Tensor>,
-    side: &'a QuerySide,
-    excluded: &'a Exclusions,
-}
-
-impl FirstStage<'_> {
-    /// The best `n` by each pair of components.
-    fn naive(&self, n: usize, lists: &mut [Vec<u32>]) -> Result<()> {
+    /// The best `n` by <f_n, g_m>, for every n and m, of everything or of the lists probed.
+    fn naive(&self, n: usize, n_probe: Option<usize>) -> Result<Candidates> {
         let (p_q, d_p) = (self.mol.config.query_dot_product_groups, self.mol.config.dot_product_dimension);
-        let vectors = Tensor::new(vec![lists.len() * p_q, d_p], self.side.components.data().to_vec());
-        (0..self.mol.config.item_dot_product_groups).try_for_each(|m| self.best(&vectors, Some(m), n, p_q, lists))
+        let n_queries = self.queries.user_ids.len();
+        let vectors = Tensor::new(vec![n_queries * p_q, d_p], self.components.data().to_vec());
+        let mut lists = vec![Vec::new(); n_queries];
+        for m in 0..self.mol.config.item_dot_product_groups {
+            let columns = Columns::Group(m);
+            let hits = match n_probe {
+                None => self.best(&vectors, columns, n, p_q)?,
+                Some(probes) => self.snapshot.scan_lists(&vectors, columns, probes, (n, p_q), self.excluded)?,
+            };
+            lists.iter_mut().zip(positions(hits, p_q)).for_each(|(list, found)| list.extend(found));
+        }
+        Ok(lists)
     }
 
     /// The best `n` by (sum_n f_n) . (mean_m g_m).
-    fn avg(&self, n: usize, lists: &mut [Vec<u32>]) -> Result<()> {
-        let (p_x, d_p) = (self.mol.config.item_dot_product_groups, self.mol.config.dot_product_dimension);
-        let mut data = Vec::with_capacity(lists.len() * p_x * d_p);
-        for components in self.side.components.data().chunks_exact(self.side.components.width().max(1)) {
-            let mut sum = vec![0.0; d_p];
-            for component in components.chunks_exact(d_p) {
-                sum.iter_mut().zip(component).for_each(|(sum, value)| *sum += value / p_x as f32);
-            }
-            (0..p_x).for_each(|_| data.extend_from_slice(&sum));
-        }
-        self.best(&Tensor::new(vec![lists.len(), p_x * d_p], data), None, n, 1, lists)
+    fn avg(&self, n: usize) -> Result<Hits> {
+        self.best(&self.sums(), Columns::Mean, n, 1)
     }
 
-    /// Adds to each query's list the best `n` by each of its `per_query` vectors.
-    fn best(
-        &self,
-        vectors: &Tensor,
-        group: Option<usize>,
-        n: usize,
-        per_query: usize,
-        lists: &mut [Vec<u32>],
-    ) -> Result<()> {
-        let mut excluded = Exclusions::default();
-        if !self.excluded.offsets.is_empty() {
-            excluded.offsets.push(0);
-            for vector in 0..vectors.rows() {
-                excluded.positions.extend_from_slice(self.excluded.of(vector / per_query));
-                excluded.offsets.push(excluded.positions.len() as u32);
-            }
+    /// (B, D_P): the sum of the components of each query.
+    pub fn sums(&self) -> Tensor {
+        let d_p = self.mol.config.dot_product_dimension;
+        let mut sums = Vec::with_capacity(self.components.rows() * d_p);
+        for components in self.components.data().chunks_exact(self.components.width().max(1)) {
+            sums.extend((0..d_p).map(|j| components.iter().skip(j).step_by(d_p).sum::<f32>()));
         }
-        let found = self.index.device().scan_components(vectors, group, n, &excluded)?;
-        for (vector, hits) in found.into_iter().enumerate() {
-            lists[vector / per_query].extend(hits.iter().map(|hit| hit.position));
-        }
-        Ok(())
+        Tensor::new(vec![self.components.rows(), d_p], sums)
     }
+
+    /// All items above a threshold that about `n` of the index exceed, going by the sample.
+    fn h_indexer(&self, n: usize) -> Result<Candidates> {
+        let Some(sample) = self.snapshot.sample() else {
+            return Ok(vec![Vec::new(); self.queries.user_ids.len()]);
+        };
+        let vectors = self.sums();
+        let expected = n as f64 * sample.len() as f64 / self.snapshot.len().max(1) as f64;
+        // Three standard deviations of the number of sampled items above the threshold, on the side of too many candidates.
+        let share = expected / sample.len() as f64;
+        let rank = (expected + 3.0 * (expected * (1.0 - share).max(0.0)).sqrt()).ceil() as usize;
+        let thresholds: Vec<f32> = if rank >= sample.len() {
+            vec![f32::NEG_INFINITY; vectors.rows()]
+        } else {
+            let none = Default::default();
+            let best = sample.index().scan_components(&vectors, Columns::Mean, rank.max(1), &none)?;
+            best.iter().map(|hits| hits.last().map_or(f32::NEG_INFINITY, |hit| hit.score)).collect()
+        };
+        self.snapshot.above(&vectors, Columns::Mean, &thresholds, self.excluded)
+    }
+
+    fn best(&self, vectors: &Tensor, columns: Columns, n: usize, per_query: usize) -> Result<Hits> {
+        self.snapshot.scan_components(vectors, columns, (n, per_query), self.excluded)
+    }
+}
+
+/// The positions that `per_query` vectors of each query have found.
+fn positions(hits: Hits, per_query: usize) -> Candidates {
+    hits.chunks(per_query).map(|hits| hits.iter().flatten().map(|hit| hit.position).collect()).collect()
 }

@@ -2,20 +2,23 @@
 
 mod algorithm;
 mod candidates;
+mod certificate;
 mod tangent;
 
 pub use algorithm::Algorithm;
-pub use tangent::logit_gradient;
+pub use certificate::Certificate;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 
-use crate::backend::{Exclusions, QueryBatch, ScoredPosition, Scorer};
-use crate::index::ItemIndex;
+use crate::backend::{QueryBatch, ScoredPosition, Scorer};
+use crate::index::{Filter, ItemIndex, Snapshot};
 use crate::model::Mol;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use candidates::{Candidates, FirstStage};
 
 /// One item found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +27,54 @@ pub struct Hit {
     pub id: u64,
     /// Its similarity to the query.
     pub score: f32,
+}
+
+/// A search for a batch of queries.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// How.
+    pub algorithm: Algorithm,
+    /// Items per query.
+    pub k: usize,
+    /// Ids that must not be found: one list per query, or no list at all.
+    pub excluded: &'a [&'a [u64]],
+    /// Ids that any query may find; `None`: all.
+    pub filter: Option<&'a Filter>,
+    /// Whether to find out how far the result can be from the exact one, which takes another scan of the components.
+    pub certify: bool,
+}
+
+impl Request<'_> {
+    /// The `k` best items, whatever they are.
+    pub fn new(algorithm: Algorithm, k: usize) -> Request<'static> {
+        Request { algorithm, k, excluded: &[], filter: None, certify: false }
+    }
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The items of each query, by score descending, then id ascending.
+    pub hits: Vec<Vec<Hit>>,
+    /// One per query, if they were asked for.
+    pub certificates: Vec<Certificate>,
+    /// What it took.
+    pub stats: Stats,
+}
+
+/// What a search took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// (query, item) pairs scored with the full similarity.
+    pub pairs: u64,
+    /// Pairs that [`Algorithm::ExactPruned`] left out.
+    pub pruned: u64,
+    /// Time of the first stage.
+    pub first_stage: Duration,
+    /// Time of the scan with, or rescoring by, the full similarity.
+    pub scoring: Duration,
+    /// Time of the certificates.
+    pub certifying: Duration,
 }
 
 /// Answers queries from an index.
@@ -37,7 +88,7 @@ impl Searcher {
         Searcher { index }
     }
 
-    /// The index searched.
+    /// The index searched. It may change at any time; a search works on the version it began with.
     pub fn index(&self) -> &ItemIndex {
         &self.index
     }
@@ -56,18 +107,62 @@ impl Searcher {
         k: usize,
         excluded: &[&[u64]],
     ) -> Result<Vec<Vec<Hit>>> {
-        let excluded = self.exclusions(excluded);
-        let device = self.index.device();
-        let found = match algorithm {
-            Algorithm::Exact if self.index.mol().is_some() => device.scan(Scorer::Mol, queries, k, &excluded)?,
-            Algorithm::Exact | Algorithm::Mips => device.scan(Scorer::Dot, queries, k, &excluded)?,
-            _ => self.rescored(algorithm, queries, k, &excluded)?,
+        Ok(self.answer(queries, &Request { excluded, ..Request::new(algorithm, k) })?.hits)
+    }
+
+    /// Answers `request` for a batch of queries.
+    ///
+    /// # Errors
+    /// As [`Searcher::search`].
+    pub fn answer(&self, queries: &QueryBatch, request: &Request) -> Result<Answer> {
+        let Request { algorithm, k, excluded, filter, certify } = *request;
+        let snapshot = self.index.snapshot();
+        let (n_items, n_queries) = (snapshot.len(), queries.embeddings.rows());
+        if k == 0 || k > n_items {
+            return Err(Error::argument("k", format!("1..={n_items} (the number of items)"), k));
+        }
+        if !excluded.is_empty() && excluded.len() != n_queries {
+            return Err(Error::argument("exclusions", format!("none, or {n_queries} lists of ids"), excluded.len()));
+        }
+        let excluded = snapshot.exclude(excluded, filter);
+        let started = Instant::now();
+        let mut stats = Stats::default();
+        let everything = match (algorithm, snapshot.similarity()) {
+            (Algorithm::ExactPruned, Some(_)) => {
+                let (hits, pruned) = snapshot.scan_pruned(queries, k, &excluded)?;
+                stats.pruned = pruned;
+                Some(hits)
+            }
+            (Algorithm::Exact, Some(_)) => Some(snapshot.scan(Scorer::Mol, queries, k, &excluded)?),
+            (Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips, _) => {
+                Some(snapshot.scan(Scorer::Dot, queries, k, &excluded)?)
+            }
+            _ => None,
         };
-        let ids = self.index.ids();
-        let hits = |found: Vec<ScoredPosition>| {
-            found.into_iter().map(|hit| Hit { id: ids[hit.position as usize], score: hit.score }).collect()
+        if let Some(found) = everything {
+            stats.pairs = (n_items * n_queries) as u64 - stats.pruned;
+            stats.scoring = started.elapsed();
+            let hits: Vec<_> = found.into_iter().map(|hits| named(&snapshot, hits)).collect();
+            let certificates = vec![Certificate::Exact; if certify { n_queries } else { 0 }];
+            return Ok(Answer { hits, certificates, stats });
+        }
+
+        let stage = FirstStage::new(&snapshot, mol(&snapshot, algorithm)?, queries, &excluded)?;
+        let candidates = stage.collect(algorithm, k)?;
+        stats.first_stage = started.elapsed();
+        let started = Instant::now();
+        let scores = snapshot.rescore(Scorer::Mol, queries, &candidates)?;
+        stats.pairs = candidates.iter().map(|list| list.len() as u64).sum();
+        let pairs = candidates.iter().zip(scores);
+        let hits: Vec<_> = pairs.map(|(list, scores)| named(&snapshot, best(&snapshot, list, scores, k))).collect();
+        stats.scoring = started.elapsed();
+        let started = Instant::now();
+        let certificates = match certify {
+            true => certificate::certify(&snapshot, queries, k, &hits, &candidates, &excluded)?,
+            false => Vec::new(),
         };
-        Ok(found.into_iter().map(hits).collect())
+        stats.certifying = started.elapsed();
+        Ok(Answer { hits, certificates, stats })
     }
 
     /// [`Searcher::search`] on a worker thread, for asynchronous programs. It begins at once; dropping the future drops
@@ -100,54 +195,41 @@ impl Searcher {
     /// # Errors
     /// If the algorithm collects none, or as [`Searcher::search`].
     pub fn candidates(&self, algorithm: Algorithm, queries: &QueryBatch, excluded: &[&[u64]]) -> Result<Vec<Vec<u64>>> {
-        let excluded = self.exclusions(excluded);
-        let positions = candidates::collect(&self.index, self.mol(algorithm)?, algorithm, queries, 1, &excluded)?;
-        let ids = self.index.ids();
-        let id_list = |list: Vec<u32>| list.into_iter().map(|position| ids[position as usize]).collect();
-        Ok(positions.into_iter().map(id_list).collect())
-    }
-
-    fn exclusions(&self, lists: &[&[u64]]) -> Exclusions {
-        match lists {
-            [] => Exclusions::default(),
-            lists => self.index.exclusions(lists.iter().copied()),
-        }
-    }
-
-    fn mol(&self, algorithm: Algorithm) -> Result<&Mol<Tensor>> {
-        let missing = || {
-            let found = format!("`{algorithm}` on an index without");
-            Error::argument("algorithm", "`exact` or `mips`, or an index with Mixture-of-Logits", found)
+        let snapshot = self.index.snapshot();
+        let excluded = snapshot.exclude(excluded, None);
+        let stage = FirstStage::new(&snapshot, mol(&snapshot, algorithm)?, queries, &excluded)?;
+        let id_list = |list: Vec<u32>| {
+            let mut ids: Vec<u64> = list.into_iter().map(|position| snapshot.id(position)).collect();
+            ids.sort_unstable();
+            ids
         };
-        self.index.mol().ok_or_else(missing)
+        Ok(stage.collect(algorithm, 1)?.into_iter().map(id_list).collect())
     }
+}
 
-    /// Candidates, rescored with the full similarity, the best `k` in order.
-    fn rescored(
-        &self,
-        algorithm: Algorithm,
-        queries: &QueryBatch,
-        k: usize,
-        excluded: &Exclusions,
-    ) -> Result<Vec<Vec<ScoredPosition>>> {
-        let n_items = self.index.len();
-        if k == 0 || k > n_items {
-            return Err(Error::argument("k", format!("1..={n_items} (the number of items)"), k));
-        }
-        let lists = candidates::collect(&self.index, self.mol(algorithm)?, algorithm, queries, k, excluded)?;
-        let scores = self.index.device().rescore(queries, &lists)?;
-        let best = |(positions, scores): (Vec<u32>, Vec<f32>)| {
-            let pairs = positions.into_iter().zip(scores);
-            let mut hits: Vec<_> = pairs.map(|(position, score)| ScoredPosition { position, score }).collect();
-            let order =
-                |a: &ScoredPosition, b: &ScoredPosition| b.score.total_cmp(&a.score).then(a.position.cmp(&b.position));
-            if hits.len() > k {
-                hits.select_nth_unstable_by(k - 1, order);
-                hits.truncate(k);
-            }
-            hits.sort_unstable_by(order);
-            hits
-        };
-        Ok(lists.into_iter().zip(scores).map(best).collect())
+fn mol(snapshot: &Snapshot, algorithm: Algorithm) -> Result<&Mol<Tensor>> {
+    let missing = || {
+        let found = format!("`{algorithm}` on an index without");
+        Error::argument("algorithm", "`exact` or `mips`, or an index with Mixture-of-Logits", found)
+    };
+    Ok(&snapshot.similarity().ok_or_else(missing)?.mol)
+}
+
+/// The best `k` candidates, in order.
+fn best(snapshot: &Snapshot, positions: &[u32], scores: Vec<f32>, k: usize) -> Vec<ScoredPosition> {
+    let pairs = positions.iter().zip(scores);
+    let mut hits: Vec<_> = pairs.map(|(&position, score)| ScoredPosition { position, score }).collect();
+    if hits.len() > k {
+        let (_, kth, _) = hits.select_nth_unstable_by(k - 1, |a, b| b.score.total_cmp(&a.score));
+        // Ties with the k-th are told apart by their ids.
+        let kth = kth.score;
+        hits.retain(|hit| hit.score >= kth);
     }
+    snapshot.sort(&mut hits);
+    hits.truncate(k);
+    hits
+}
+
+fn named(snapshot: &Snapshot, hits: Vec<ScoredPosition>) -> Vec<Hit> {
+    hits.into_iter().map(|hit| Hit { id: snapshot.id(hit.position), score: hit.score }).collect()
 }

@@ -108,6 +108,7 @@ impl Shape {
         let gate_cross = CrossGate {
             hidden: self.hidden.map(|hidden| random.linear(n_logits, hidden, true)),
             output: random.linear(self.hidden.unwrap_or(n_logits), n_logits, true),
+            linear: None,
         };
         Mol { config, query, uid_tables, item, gate_query, gate_item, gate_cross }
     }

@@ -20,9 +20,9 @@ pub fn scores(mol: &Mol<Tensor>, items: &Tensor, batch: &QueryBatch, stored: fn(
     let (n_queries, n_items) = (batch.embeddings.rows(), items.rows());
     let weights = mol.map(&mut |tensor| Naive.floats(tensor));
     let (f, q) = weights.query_side(&mut Naive, &Naive.floats(&batch.embeddings), &batch.user_ids);
-    let (g, x) = weights.item_side(&mut Naive, &Naive.floats(items), n_items);
+    let parts = weights.item_side(&mut Naive, &Naive.floats(items), n_items);
     let store = |values: Rc<Vec<Num>>| values.iter().map(|&value| stored(value)).collect::<Vec<_>>();
-    let (g, x) = (store(g), x.map(store));
+    let (g, x) = (store(parts.components), parts.gate.map(store));
     let query = |i| (row(&f, n_queries, i), q.as_ref().map(|q| row(q, n_queries, i)));
     let item = |i| (row(&g, n_items, i), x.as_ref().map(|x| row(x, n_items, i)));
     (0..n_queries).map(|b| (0..n_items).map(|i| score(&weights, query(b), item(i))).collect()).collect()

@@ -1,10 +1,15 @@
-//! Inner products of all queries with all items: with whole rows of a table, or with some of its columns.
+//! Inner products of all queries with all items: with some vectors of a table, or, for tables of raw embeddings, with the
+//! components that these stand for.
 
-use pulp::{Arch, Simd, WithSimd};
+use std::ops::Range;
 
-use super::table::Table;
-use super::tile::{RowBlocks, Store, TILE};
+use pulp::{Simd, WithSimd};
+
+use super::lanes::Lanes;
+use super::mol_kernel::{row, run};
+use super::tile::{RowBlocks, Sink, Store, TILE, store};
 use super::workers::{Found, TileScan};
+use crate::tables::Table;
 
 /// A scan of one table.
 pub struct DotScan<'a> {
@@ -14,26 +19,45 @@ pub struct DotScan<'a> {
     pub n_queries: usize,
     /// Item vectors.
     pub items: &'a Table,
-    /// The first of the columns that the query vectors are multiplied with.
-    pub first_column: usize,
+    /// Those of an item that the query vectors are multiplied with.
+    pub groups: Range<usize>,
+    /// What turns raw embeddings into components.
+    pub transform: Option<Transform<'a>>,
+}
+
+/// How products with raw embeddings become products with components:
+/// `<v, g> = sum_m (<W_m^T v_m, x> + <v_m, b_m>) / norm_m`, with one query row per (query, m).
+pub struct Transform<'a> {
+    /// (rows): <v_m, b_m>.
+    pub bias: Vec<f32>,
+    /// (N, P_X): 1 / norm_m.
+    pub inverse_norms: &'a Table,
+    /// Components m of each query.
+    pub components: Range<usize>,
 }
 
 /// Scratch memory of one thread.
 #[derive(Default)]
 pub struct Scratch {
-    converted: Vec<f32>,
+    items: Lanes,
+    norms: Lanes,
     scores: Vec<f32>,
 }
 
 impl TileScan for DotScan<'_> {
     type Scratch = Scratch;
 
-    fn scan(&self, tiles: std::ops::Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        scratch.scores.resize(self.n_queries * TILE, 0.0);
+    fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
+        let Scratch { items, norms, scores } = scratch;
+        scores.resize(self.n_queries * TILE, 0.0);
         for tile in tiles {
-            let items = &self.items.tile(tile, &mut scratch.converted)[self.first_column * TILE..];
-            Arch::new().dispatch(Scores { queries: &self.queries, items, scores: &mut scratch.scores });
-            for (query, scores) in scratch.scores.chunks_exact(TILE).enumerate() {
+            let n = found.items_of(tile);
+            items.load(self.items, self.groups.clone(), n, |lane| tile * TILE + lane);
+            if let Some(transform) = &self.transform {
+                norms.load(transform.inverse_norms, 0..1, n, |lane| tile * TILE + lane);
+            }
+            run(Scores { scan: self, items: items.values(), norms: norms.values(), scores });
+            for (query, scores) in scores.chunks_exact(TILE).enumerate() {
                 found.offer(query, tile, scores);
             }
         }
@@ -41,8 +65,9 @@ impl TileScan for DotScan<'_> {
 }
 
 struct Scores<'a> {
-    queries: &'a RowBlocks,
+    scan: &'a DotScan<'a>,
     items: &'a [f32],
+    norms: &'a [f32],
     scores: &'a mut [f32],
 }
 
@@ -51,6 +76,38 @@ impl WithSimd for Scores<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.queries.multiply(simd, self.items, &mut Store(self.scores));
+        match &self.scan.transform {
+            None => self.scan.queries.multiply(simd, self.items, &mut Store(self.scores)),
+            Some(transform) => {
+                let mut sink = Transformed { transform, norms: self.norms, scores: self.scores };
+                self.scan.queries.multiply(simd, self.items, &mut sink);
+            }
+        }
+    }
+}
+
+/// Sums the components of each query, in their order.
+struct Transformed<'a> {
+    transform: &'a Transform<'a>,
+    norms: &'a [f32],
+    scores: &'a mut [f32],
+}
+
+impl<S: Simd> Sink<S> for Transformed<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, index: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let per_query = self.transform.components.len();
+        let (query, m) = (index / per_query, index % per_query);
+        let bias = simd.splat_f32s(self.transform.bias[index]);
+        let [norm_a, norm_b] = row::<S>(self.norms, self.transform.components.start + m, first);
+        let (a, b) = (simd.mul_f32s(simd.add_f32s(a, bias), norm_a), simd.mul_f32s(simd.add_f32s(b, bias), norm_b));
+        let sums = match m {
+            0 => [a, b],
+            _ => {
+                let [x, y] = row::<S>(self.scores, query, first);
+                [simd.add_f32s(x, a), simd.add_f32s(y, b)]
+            }
+        };
+        store::<S>(self.scores, query, first, sums);
     }
 }

@@ -1,152 +1,231 @@
-//! An item index on the CPU.
+//! An item index on the CPU: host tables as they are, and packed weights.
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::dot_scan::DotScan;
-use super::mol_scan::{MolKernel, MolScan, Query};
-use super::table::Table;
+use super::dot_scan::{DotScan, Transform};
+use super::list_scan::ListScan;
+use super::mol_gradient::{GradientStage, GradientWork, MolGradient};
+use super::mol_kernel::{ItemLanes, LogitStage, MolKernel, Query, Work, run, transform};
+use super::mol_scan::{MolScan, Score};
 use super::tile::{RowBlocks, TILE};
-use super::workers::scan_all;
+use super::workers;
 use super::{CpuOps, Shared};
 use crate::Result;
 use crate::backend::check;
-use crate::backend::{DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
+use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, Scorer, Similarity};
 use crate::model::Mol;
 use crate::ops::Ops;
+use crate::tables::{Form, MolTables, Tables};
 use crate::tensor::Tensor;
 
-/// Packed tables and, for Mixture-of-Logits, the weights of the query side and of the gate.
+/// Tables and, for Mixture-of-Logits, the weights of the query side and of the gate.
 pub struct CpuIndex {
-    n_items: usize,
-    dim: usize,
-    embeddings: Table,
-    mol: Option<MolTables>,
+    tables: Arc<Tables>,
+    mol: Option<MolWeights>,
 }
 
-struct MolTables {
-    weights: Mol<Shared>,
+struct MolWeights {
+    host: Mol<Tensor>,
+    query: Mol<Shared>,
     kernel: MolKernel,
-    components: Table,
-    gate: Option<Table>,
+    distilled: Option<MolKernel>,
+    gradient: MolGradient,
 }
 
-impl MolTables {
-    fn query_side(&self, queries: &QueryBatch) -> (Shared, Option<Shared>) {
-        self.weights.query_side(&mut CpuOps, &CpuOps.floats(&queries.embeddings), &queries.user_ids)
+impl MolWeights {
+    fn new(similarity: &Similarity) -> MolWeights {
+        let mol = &similarity.mol;
+        MolWeights {
+            host: mol.clone(),
+            query: mol.map(&mut |tensor| CpuOps.floats(tensor)),
+            kernel: MolKernel::new(&mol.config, &mol.gate_cross),
+            distilled: similarity.distilled.as_ref().map(|cross| MolKernel::new(&mol.config, cross)),
+            gradient: MolGradient::new(&mol.gate_cross),
+        }
     }
 
-    /// A scan of these tables for `queries`.
-    fn scan(&self, queries: &QueryBatch) -> MolScan<'_> {
-        let (components, gates) = self.query_side(queries);
-        let config = &self.weights.config;
-        let (p_q, d_p) = (config.query_dot_product_groups, config.dot_product_dimension);
-        let query = |(i, components): (usize, &[f32])| Query {
-            components: RowBlocks::from_rows(components, p_q, d_p),
-            gate: gates.as_ref().map(|gates| gates[i * config.n_logits()..][..config.n_logits()].to_vec()),
+    fn queries(&self, queries: &QueryBatch, form: Form) -> Vec<Query> {
+        let embeddings = CpuOps.floats(&queries.embeddings);
+        let (components, gates) = self.query.query_side(&mut CpuOps, &embeddings, &queries.user_ids);
+        let config = &self.host.config;
+        let width = config.query_dot_product_groups * config.dot_product_dimension;
+        let query = |(i, components): (usize, &[f32])| {
+            let gate = gates.as_ref().map(|gates| gates[i * config.n_logits()..][..config.n_logits()].to_vec());
+            match form {
+                Form::Components => Query::plain(config, components, gate),
+                Form::Raw => Query::transformed(&self.host, components, gate),
+            }
         };
-        MolScan {
-            kernel: &self.kernel,
-            queries: components.chunks_exact(p_q * d_p).enumerate().map(query).collect(),
-            components: &self.components,
-            gate: self.gate.as_ref(),
-        }
+        components.chunks_exact(width).enumerate().map(query).collect()
     }
 }
 
 impl CpuIndex {
-    /// Computes the item side in chunks and packs it.
+    /// Serves `tables`, by `similarity` if they have been made for one.
+    pub fn new(tables: Arc<Tables>, similarity: Option<&Similarity>) -> CpuIndex {
+        let mol = similarity.filter(|_| tables.mol.is_some()).map(MolWeights::new);
+        CpuIndex { tables, mol }
+    }
+
+    /// (B, L): the derivative of the Mixture-of-Logits score with respect to its logits, averaged over the `candidates`
+    /// of each query; zero where there are none.
     ///
     /// # Errors
-    /// If there is no item, a value is not finite, or `mol` expects another width.
-    pub fn build(embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype) -> Result<CpuIndex> {
-        check::items(embeddings, mol)?;
-        // Bounds the memory of row-major intermediates; a multiple of the tile, so that tiles are filled.
-        const CHUNK: usize = 128 * TILE;
-        let (n_items, dim) = (embeddings.rows(), embeddings.width());
-        let mut raw = Table::new(dim, dtype);
-        let mut mol = mol.map(|mol| {
-            let config = &mol.config;
-            MolTables {
-                weights: mol.map(&mut |tensor| CpuOps.floats(tensor)),
-                kernel: MolKernel::new(mol),
-                components: Table::new(config.item_dot_product_groups * config.dot_product_dimension, dtype),
-                gate: mol.gate_item.is_some().then(|| Table::new(config.n_logits(), dtype)),
-            }
-        });
-        for first in (0..n_items).step_by(CHUNK) {
-            let n = CHUNK.min(n_items - first);
-            let rows = &embeddings.data()[first * dim..(first + n) * dim];
-            raw.append(rows, n);
-            if let Some(tables) = &mut mol {
-                let rows = Shared::new(rows.to_vec());
-                let (components, gate) = tables.weights.item_side(&mut CpuOps, &rows, n);
-                tables.components.append(&components, n);
-                if let (Some(table), Some(gate)) = (&mut tables.gate, gate) {
-                    table.append(&gate, n);
+    /// As [`DeviceIndex::rescore`].
+    pub fn gradient(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Tensor> {
+        let weights = self.checked(queries)?;
+        check::candidates(self.tables.len(), queries.embeddings.rows(), candidates)?;
+        let n_logits = weights.host.config.n_logits();
+        let queries = weights.queries(queries, self.tables.form());
+        let mean = |scratch: &mut (ItemLanes, Work, GradientWork), (query, list): (&Query, &Vec<u32>)| {
+            let (items, work, out) = scratch;
+            let mut mean = vec![0.0; n_logits];
+            for positions in list.chunks(TILE) {
+                if let Some(mol) = &self.tables.mol {
+                    items.load(&self.tables.raw, mol, positions.len(), |lane| positions[lane] as usize);
+                }
+                work.fit(&weights.kernel);
+                run(LogitStage { kernel: &weights.kernel, query, items, work });
+                run(GradientStage {
+                    kernel: &weights.kernel,
+                    gradient: &weights.gradient,
+                    query_gate: query.gate.as_deref(),
+                    item_gate: items.gate(),
+                    work,
+                    out,
+                });
+                for (mean, lanes) in mean.iter_mut().zip(out.gradient().chunks_exact(TILE)) {
+                    *mean += lanes[..positions.len()].iter().sum::<f32>() / list.len() as f32;
                 }
             }
-        }
-        Ok(CpuIndex { n_items, dim, embeddings: raw, mol })
+            mean
+        };
+        let pairs = queries.par_iter().zip(candidates);
+        let rows: Vec<Vec<f32>> = pairs.map_init(Default::default, mean).collect();
+        Ok(Tensor::new(vec![rows.len(), n_logits], rows.concat()))
+    }
+
+    fn checked(&self, queries: &QueryBatch) -> Result<&MolWeights> {
+        check::mol_queries(self.tables.raw.width(), self.mol.is_some(), queries)?;
+        self.mol.as_ref().ok_or_else(check::no_mol)
+    }
+
+    /// A scan by one of the Mixture-of-Logits scorers.
+    fn mol_scan(&self, scorer: Scorer, queries: &QueryBatch, prune: bool) -> Result<MolScan<'_>> {
+        let weights = self.checked(queries)?;
+        let (kernel, score) = match scorer {
+            Scorer::Bound => (&weights.kernel, Score::Bound),
+            Scorer::Distilled => (weights.distilled.as_ref().ok_or_else(check::no_distilled)?, Score::Mixture),
+            Scorer::Mol | Scorer::Dot => (&weights.kernel, Score::Mixture),
+        };
+        let queries = weights.queries(queries, self.tables.form());
+        Ok(MolScan { kernel, queries, tables: &self.tables, score, prune })
+    }
+
+    /// A scan of the tables that first stages use.
+    fn component_scan(&self, vectors: &Tensor, columns: Columns) -> Result<DotScan<'_>> {
+        let shape = self
+            .mol
+            .as_ref()
+            .map(|weights| (weights.host.config.item_dot_product_groups, weights.host.config.dot_product_dimension));
+        check::components(shape, vectors, columns)?;
+        let (Some(weights), Some(tables)) = (&self.mol, &self.tables.mol) else { return Err(check::no_mol()) };
+        let MolTables { components, inverse_norms, mean, .. } = tables;
+        let groups = match columns {
+            Columns::Mean => 0..1,
+            Columns::Group(group) => group..group + 1,
+            Columns::All => 0..weights.host.config.item_dot_product_groups,
+        };
+        let n_queries = vectors.rows();
+        let plain = |items| {
+            let queries = RowBlocks::from_rows(vectors.data(), n_queries, vectors.width());
+            DotScan { queries, n_queries, items, groups: groups.clone(), transform: None }
+        };
+        Ok(match (columns, components, inverse_norms) {
+            (Columns::Mean, ..) => plain(mean),
+            (_, Some(components), _) => plain(components),
+            (_, None, None) => return Err(check::no_mol()),
+            (_, None, Some(inverse_norms)) => {
+                let d_p = weights.host.config.dot_product_dimension;
+                let parts = vectors.data().chunks_exact(d_p).enumerate();
+                let rows = parts.map(|(i, v)| transform(&weights.host, v, groups.start + i % groups.len()));
+                let (rows, bias): (Vec<Vec<f32>>, Vec<f32>) = rows.unzip();
+                let queries = RowBlocks::from_rows(&rows.concat(), rows.len(), self.tables.raw.width());
+                let transform = Some(Transform { bias, inverse_norms, components: groups });
+                DotScan { queries, n_queries, items: &self.tables.raw, groups: 0..1, transform }
+            }
+        })
+    }
+
+    fn extent(&self) -> (usize, usize) {
+        (self.tables.len().div_ceil(TILE), self.tables.len())
     }
 }
 
 impl DeviceIndex for CpuIndex {
-    fn scan(
-        &self,
-        scorer: Scorer,
-        queries: &QueryBatch,
-        k: usize,
-        excluded: &Exclusions,
-    ) -> Result<Vec<Vec<ScoredPosition>>> {
-        check::scan((self.n_items, self.dim, self.mol.is_some()), scorer, queries, k, excluded)?;
+    fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<Hits> {
+        let dim = self.tables.raw.width();
+        check::scan((self.tables.len(), dim, self.mol.is_some()), scorer, queries, k, excluded)?;
         let n_queries = queries.embeddings.rows();
-        match (scorer, &self.mol) {
-            (Scorer::Dot, _) | (_, None) => {
-                let rows = RowBlocks::from_rows(queries.embeddings.data(), n_queries, self.dim);
-                let scan = DotScan { queries: rows, n_queries, items: &self.embeddings, first_column: 0 };
-                Ok(scan_all(&scan, self.n_items, n_queries, k, excluded))
-            }
-            (Scorer::Mol, Some(tables)) => {
-                let scan = tables.scan(queries);
-                Ok(scan_all(&scan, self.n_items, n_queries, k, excluded))
-            }
+        if scorer == Scorer::Dot {
+            let rows = RowBlocks::from_rows(queries.embeddings.data(), n_queries, dim);
+            let scan = DotScan { queries: rows, n_queries, items: &self.tables.raw, groups: 0..1, transform: None };
+            return Ok(workers::best(&scan, self.extent(), n_queries, k, excluded).0);
         }
+        let scan = self.mol_scan(scorer, queries, false)?;
+        Ok(workers::best(&scan, self.extent(), n_queries, k, excluded).0)
     }
 
-    fn scan_components(
+    fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)> {
+        let dim = self.tables.raw.width();
+        check::scan((self.tables.len(), dim, self.mol.is_some()), Scorer::Mol, queries, k, excluded)?;
+        let scan = self.mol_scan(Scorer::Mol, queries, true)?;
+        Ok(workers::best(&scan, self.extent(), queries.embeddings.rows(), k, excluded))
+    }
+
+    fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits> {
+        let scan = self.component_scan(vectors, columns)?;
+        check::top_k(self.tables.len(), vectors.rows(), k, excluded)?;
+        Ok(workers::best(&scan, self.extent(), vectors.rows(), k, excluded).0)
+    }
+
+    fn scan_lists(
+        &self,
+        lists: usize,
+        vectors: &Tensor,
+        probes: &[Vec<u32>],
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits> {
+        let lists = check::lists(&self.tables, lists, vectors, probes)?;
+        check::top_k(self.tables.len(), vectors.rows(), k, excluded)?;
+        let scan = ListScan::new(lists, vectors, probes);
+        Ok(workers::best(&scan, (lists.centroids.rows(), self.tables.len()), vectors.rows(), k, excluded).0)
+    }
+
+    fn above(
         &self,
         vectors: &Tensor,
-        group: Option<usize>,
-        k: usize,
+        columns: Columns,
+        thresholds: &[f32],
         excluded: &Exclusions,
-    ) -> Result<Vec<Vec<ScoredPosition>>> {
-        let shape = self
-            .mol
-            .as_ref()
-            .map(|tables| (tables.weights.config.item_dot_product_groups, tables.weights.config.dot_product_dimension));
-        check::components(self.n_items, shape, vectors, group, k, excluded)?;
-        let (n_queries, width) = (vectors.rows(), vectors.width());
-        let Some(tables) = &self.mol else { return Ok(Vec::new()) };
-        let scan = DotScan {
-            queries: RowBlocks::from_rows(vectors.data(), n_queries, width),
-            n_queries,
-            items: &tables.components,
-            first_column: group.map_or(0, |group| group * width),
-        };
-        Ok(scan_all(&scan, self.n_items, n_queries, k, excluded))
+    ) -> Result<Vec<Vec<u32>>> {
+        let scan = self.component_scan(vectors, columns)?;
+        check::thresholds(vectors.rows(), thresholds)?;
+        check::exclusions(self.tables.len(), vectors.rows(), excluded)?;
+        Ok(workers::above(&scan, self.tables.len(), thresholds, excluded))
     }
 
-    fn rescore(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        check::mol_queries(self.dim, self.mol.is_some(), queries)?;
-        check::candidates(self.n_items, queries.embeddings.rows(), candidates)?;
-        let Some(tables) = &self.mol else { return Ok(Vec::new()) };
-        let scan = tables.scan(queries);
-        Ok(candidates.par_iter().enumerate().map(|(query, positions)| scan.rescore(query, positions)).collect())
+    fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        check::mol_scorer(scorer)?;
+        let scan = self.mol_scan(scorer, queries, false)?;
+        check::candidates(self.tables.len(), queries.embeddings.rows(), candidates)?;
+        Ok(scan.rescore(candidates))
     }
 
     fn bytes(&self) -> u64 {
-        let mol = self.mol.as_ref();
-        let mol = mol.map_or(0, |mol| mol.components.bytes() + mol.gate.as_ref().map_or(0, Table::bytes));
-        self.embeddings.bytes() + mol
+        self.tables.bytes()
     }
 }

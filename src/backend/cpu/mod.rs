@@ -8,25 +8,31 @@ mod attention;
 mod dot_scan;
 mod encoder;
 mod index;
+mod lanes;
+mod list_scan;
+mod mol_gradient;
+mod mol_kernel;
 mod mol_scan;
 mod ops;
 pub mod simd;
-mod table;
 mod tile;
 mod top_k;
 mod workers;
 
+pub use index::CpuIndex;
 pub use ops::CpuOps;
 
 use std::sync::Arc;
 
 use crate::Result;
-use crate::backend::{Backend, DeviceIndex, DeviceInfo, DeviceKind, Dtype, QueryEncoder};
+use crate::backend::{Backend, DeviceIndex, DeviceInfo, DeviceKind, QueryEncoder, Similarity};
 use crate::model::{Encoder, Mol};
+use crate::ops::Ops;
+use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
 
 /// The native CPU backend.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cpu {
     info: DeviceInfo,
 }
@@ -40,7 +46,7 @@ impl Default for Cpu {
             kind: DeviceKind::Cpu,
             backend: "native".to_string(),
             driver: format!("{} {lanes} x f32 lanes", std::env::consts::ARCH),
-            features: vec!["f32".to_string(), "f16 storage".to_string()],
+            features: vec!["f32".to_string(), "f16 storage".to_string(), "int8 storage".to_string()],
             limits: vec![("threads", threads as u64), ("SIMD lanes", lanes as u64)],
         };
         Cpu { info }
@@ -52,12 +58,24 @@ impl Backend for Cpu {
         &self.info
     }
 
+    fn share(&self) -> Arc<dyn Backend> {
+        Arc::new(self.clone())
+    }
+
     fn encoder(&self, encoder: &Encoder<Tensor>) -> Result<Box<dyn QueryEncoder>> {
         Ok(Box::new(encoder::CpuEncoder::new(encoder)))
     }
 
-    fn index(&self, embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype) -> Result<Box<dyn DeviceIndex>> {
-        Ok(Box::new(index::CpuIndex::build(embeddings, mol, dtype)?))
+    fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide> {
+        let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
+        let parts = weights.item_side(&mut CpuOps, &CpuOps.floats(items), items.rows());
+        let host = |values: &Shared| values.to_vec();
+        let projected = parts.projected.as_ref().map(|values| values.as_slice());
+        Ok(ItemSide::new(mol, host(&parts.components), projected, parts.gate.as_ref().map(host)))
+    }
+
+    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {
+        Ok(Box::new(CpuIndex::new(tables, similarity)))
     }
 }
 

@@ -52,23 +52,39 @@ impl RowBlocks {
         let registers = TILE / S::F32_LANES;
         let (x, _) = S::as_simd_f32s(&x[..self.depth * TILE]);
         for (block, weights) in self.data.chunks_exact((ROWS * self.depth).max(1)).enumerate() {
+            let rows = ROWS.min(self.rows - block * ROWS);
             for first in (0..registers).step_by(2) {
-                let mut sums = [[simd.splat_f32s(0.0); 2]; ROWS];
-                for (lanes, row_weights) in x.chunks_exact(registers).zip(weights.chunks_exact(ROWS)) {
-                    let (a, b) = (lanes[first], lanes[first + 1]);
-                    for r in 0..ROWS {
-                        let weight = simd.splat_f32s(row_weights[r]);
-                        sums[r][0] = simd.mul_add_e_f32s(weight, a, sums[r][0]);
-                        sums[r][1] = simd.mul_add_e_f32s(weight, b, sums[r][1]);
-                    }
-                }
-                for (r, sums) in sums.into_iter().enumerate() {
-                    if block * ROWS + r < self.rows {
-                        sink.take(simd, block * ROWS + r, first, sums);
-                    }
+                // A single row, which is a batch of one, is not worth three rows of zeros.
+                match rows {
+                    1 => block_rows::<S, 1>(simd, x, weights, (block, rows, first), sink),
+                    _ => block_rows::<S, ROWS>(simd, x, weights, (block, rows, first), sink),
                 }
             }
         }
+    }
+}
+
+/// The first R rows of a block and two registers of lanes; the sums of the first `rows` go to the sink.
+#[inline(always)]
+fn block_rows<S: Simd, const R: usize>(
+    simd: S,
+    x: &[S::f32s],
+    weights: &[f32],
+    (block, rows, first): (usize, usize, usize),
+    sink: &mut impl Sink<S>,
+) {
+    let registers = TILE / S::F32_LANES;
+    let mut sums = [[simd.splat_f32s(0.0); 2]; R];
+    for (lanes, row_weights) in x.chunks_exact(registers).zip(weights.chunks_exact(ROWS)) {
+        let (a, b) = (lanes[first], lanes[first + 1]);
+        for r in 0..R {
+            let weight = simd.splat_f32s(row_weights[r]);
+            sums[r][0] = simd.mul_add_e_f32s(weight, a, sums[r][0]);
+            sums[r][1] = simd.mul_add_e_f32s(weight, b, sums[r][1]);
+        }
+    }
+    for (r, sums) in sums.into_iter().enumerate().take(rows) {
+        sink.take(simd, block * ROWS + r, first, sums);
     }
 }
 

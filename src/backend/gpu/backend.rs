@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Adapter, Gpu, GpuEncoder, GpuIndex, ScanLimits};
+use super::{Adapter, Buffer, Gpu, GpuEncoder, GpuIndex, Recorder, ScanLimits};
 use crate::Result;
-use crate::backend::{Backend, DeviceIndex, DeviceInfo, Dtype, QueryEncoder};
+use crate::backend::{Backend, DeviceIndex, DeviceInfo, QueryEncoder, Similarity};
 use crate::model::{Encoder, Mol};
+use crate::ops::Ops;
+use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
 
 /// A GPU as a backend.
@@ -39,11 +41,28 @@ impl Backend for GpuBackend {
         self.gpu.info()
     }
 
+    fn share(&self) -> Arc<dyn Backend> {
+        Arc::new(self.clone())
+    }
+
     fn encoder(&self, encoder: &Encoder<Tensor>) -> Result<Box<dyn QueryEncoder>> {
         Ok(Box::new(GpuEncoder::new(&self.gpu, encoder)?))
     }
 
-    fn index(&self, embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype) -> Result<Box<dyn DeviceIndex>> {
-        Ok(Box::new(GpuIndex::new(&self.gpu, embeddings, mol, dtype, ScanLimits::default())?))
+    fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide> {
+        let mut recorder = Recorder::new(&self.gpu);
+        let weights = mol.map(&mut |tensor| recorder.floats(tensor));
+        let rows = recorder.upload(items.data());
+        let parts = weights.item_side(&mut recorder, &rows, items.rows());
+        let arrays = [Some(&parts.components), parts.projected.as_ref(), parts.gate.as_ref()];
+        let present: Vec<&Buffer> = arrays.into_iter().flatten().collect();
+        let mut read = recorder.read_all(&present)?.into_iter().map(|bytes| bytemuck::pod_collect_to_vec(&bytes));
+        let components = read.next().unwrap_or_default();
+        let projected: Option<Vec<f32>> = parts.projected.is_some().then(|| read.next()).flatten();
+        Ok(ItemSide::new(mol, components, projected.as_deref(), read.next()))
+    }
+
+    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {
+        Ok(Box::new(GpuIndex::new(&self.gpu, &tables, similarity, ScanLimits::default())?))
     }
 }

@@ -9,8 +9,11 @@ use super::scan::{Program, QueryTable, Rescore, cross_weights};
 use super::top_k::{MOST_HITS, TopK};
 use super::{Buffer, Gpu, Recorder};
 use crate::backend::check;
-use crate::backend::{DeviceIndex, DeviceKind, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
+use crate::backend::{
+    Columns, DeviceIndex, DeviceKind, Dtype, Exclusions, Hits, QueryBatch, ScoredPosition, Scorer, Similarity,
+};
 use crate::model::Mol;
+use crate::tables::Tables;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -66,13 +69,12 @@ impl GpuIndex {
     /// device fails.
     pub fn new(
         gpu: &Arc<Gpu>,
-        embeddings: &Tensor,
-        mol: Option<&Mol<Tensor>>,
-        dtype: Dtype,
+        tables: &Tables,
+        similarity: Option<&Similarity>,
         limits: ScanLimits,
     ) -> Result<GpuIndex> {
-        let (n_items, dim) = (embeddings.rows(), embeddings.width());
-        check::items(embeddings, mol)?;
+        let (n_items, dim, dtype) = (tables.len(), tables.raw.width(), tables.dtype());
+        let mol = similarity.map(|similarity| &similarity.mol);
         let limits = limits.on(gpu);
         let software = gpu.info().kind == DeviceKind::SoftwareGpu;
         let dot = Program::dot(dim, dtype);
@@ -83,13 +85,12 @@ impl GpuIndex {
         let dot = Table::new(gpu, dot, &shards, None)?;
         let mol = mol.map(|(program, mol)| Table::new(gpu, program, &shards, Some(mol))).transpose()?;
         let index = GpuIndex { gpu: gpu.clone(), limits, dtype, dim, shards, dot, mol };
-        index.build(embeddings)?;
+        index.build(tables)?;
         Ok(index)
     }
 
-    fn build(&self, embeddings: &Tensor) -> Result<()> {
-        let mol = self.mol.as_ref().and_then(|table| Some((table, table.mol.as_ref()?)));
-        let widest = mol.map_or(self.dim, |(_, mol)| widest_item_array(mol).max(self.dim));
+    fn build(&self, tables: &Tables) -> Result<()> {
+        let widest = tables.named().iter().map(|(_, table)| table.width()).max().unwrap_or(1);
         let bytes = BUILD_BYTES.min(self.limits.binding_bytes as usize);
         let chunk = (bytes / (4 * widest) / TILE).max(1) * TILE;
         let mut recorder = Recorder::new(&self.gpu);
@@ -97,16 +98,17 @@ impl GpuIndex {
             for from in positions.clone().step_by(chunk) {
                 let n = chunk.min(positions.end - from);
                 let first_tile = (from - positions.start) / TILE;
-                let raw = recorder.upload(&embeddings.data()[from * self.dim..(from + n) * self.dim]);
-                let pack = |table: &Table, recorder: &mut Recorder, parts: &[&Buffer]| {
+                let mut pack = |table: &Table, parts: &[Vec<f32>]| {
                     let (layout, record) = (table.program.item_layout(), &table.program.items);
-                    layout.pack(recorder, record, parts, n, &table.shards[shard], first_tile);
+                    let parts: Vec<Buffer> = parts.iter().map(|part| recorder.upload(part)).collect();
+                    let parts: Vec<&Buffer> = parts.iter().collect();
+                    layout.pack(&mut recorder, record, &parts, n, &table.shards[shard], first_tile);
                 };
-                pack(&self.dot, &mut recorder, &[&raw]);
-                if let Some((table, mol)) = mol {
-                    let (components, gate) = mol.item_side(&mut recorder, &raw, n);
-                    let parts: Vec<_> = std::iter::once(&components).chain(&gate).collect();
-                    pack(table, &mut recorder, &parts);
+                pack(&self.dot, &[tables.raw.read_rows(from..from + n)]);
+                if let (Some(table), Some(mol)) = (&self.mol, &tables.mol) {
+                    let rows = |table: &crate::tables::Table| table.read_rows(from..from + n);
+                    let parts: Vec<Vec<f32>> = mol.components.iter().chain(&mol.gate).map(rows).collect();
+                    pack(table, &parts);
                 }
                 // Waiting for each chunk bounds the memory of uploads that are under way.
                 recorder.read_bytes(&self.dot.shards[shard].slice(0..4))?;
@@ -231,17 +233,29 @@ impl DeviceIndex for GpuIndex {
         })
     }
 
-    fn scan_components(
-        &self,
-        vectors: &Tensor,
-        group: Option<usize>,
-        k: usize,
-        excluded: &Exclusions,
-    ) -> Result<Vec<Vec<ScoredPosition>>> {
+    fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)> {
+        Ok((self.scan(Scorer::Mol, queries, k, excluded)?, 0))
+    }
+
+    fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits> {
         let mol = self.mol.as_ref().and_then(|table| Some((table, &table.mol.as_ref()?.config)));
         let shape = mol.map(|(_, config)| (config.item_dot_product_groups, config.dot_product_dimension));
-        check::components(self.n_items(), shape, vectors, group, k, excluded)?;
+        check::components(shape, vectors, columns)?;
+        check::top_k(self.n_items(), vectors.rows(), k, excluded)?;
         let Some((table, config)) = mol else { return Ok(Vec::new()) };
+        let group = match columns {
+            Columns::Group(group) => Some(group),
+            _ => None,
+        };
+        let vectors = match columns {
+            Columns::Mean => {
+                let p_x = config.item_dot_product_groups;
+                let row = |v: usize| vectors.row(v).iter().map(|x| x / p_x as f32).collect::<Vec<f32>>().repeat(p_x);
+                let data: Vec<f32> = (0..vectors.rows()).flat_map(row).collect();
+                &Tensor::new(vec![vectors.rows(), p_x * vectors.width()], data)
+            }
+            _ => vectors,
+        };
         let program = Program::components(config, self.dtype, group);
         let width = vectors.width();
         let view = (&program, table.shards.as_slice(), self.gpu.nothing());
@@ -250,7 +264,29 @@ impl DeviceIndex for GpuIndex {
         })
     }
 
-    fn rescore(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    fn scan_lists(&self, _: usize, _: &Tensor, _: &[Vec<u32>], _: usize, _: &Exclusions) -> Result<Hits> {
+        Err(Error::argument("lists", "a CPU", "a GPU"))
+    }
+
+    fn above(
+        &self,
+        vectors: &Tensor,
+        columns: Columns,
+        thresholds: &[f32],
+        excluded: &Exclusions,
+    ) -> Result<Vec<Vec<u32>>> {
+        let all = self.scan_components(vectors, columns, self.n_items(), excluded)?;
+        let above = |(hits, threshold): (Vec<ScoredPosition>, &f32)| {
+            let mut positions: Vec<u32> =
+                hits.iter().take_while(|hit| hit.score >= *threshold).map(|hit| hit.position).collect();
+            positions.sort_unstable();
+            positions
+        };
+        Ok(all.into_iter().zip(thresholds).map(above).collect())
+    }
+
+    fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        check::mol_scorer(scorer)?;
         check::mol_queries(self.dim, self.mol.is_some(), queries)?;
         check::candidates(self.n_items(), queries.embeddings.rows(), candidates)?;
         let Some(table) = &self.mol else { return Ok(Vec::new()) };
@@ -294,13 +330,6 @@ fn packed_queries(recorder: &mut Recorder, program: &Program, lanes: usize, part
     let packed = recorder.temporary(layout.bytes(&program.queries, n));
     layout.pack(recorder, &program.queries, &parts.iter().collect::<Vec<_>>(), n, &packed, 0);
     packed
-}
-
-/// Width of the widest array of [`Mol::item_side`].
-fn widest_item_array<T>(mol: &Mol<T>) -> usize {
-    let glu = mol.item.glu.iter().map(|(layer, _)| layer.n_out);
-    let gate = mol.gate_item.iter().flat_map(|part| [part.hidden.n_out, part.output.n_out]);
-    glu.chain(gate).fold(mol.item.output.n_out, usize::max)
 }
 
 fn uploaded(gpu: &Gpu, mol: &Mol<Tensor>) -> Result<Mol<Buffer>> {

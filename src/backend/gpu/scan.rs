@@ -140,7 +140,7 @@ impl Program {
     ) -> KernelSpec {
         let table = match self.dtype {
             Dtype::F32 => include_str!("../../../shaders/lib/table_f32.wgsl"),
-            Dtype::F16 => include_str!("../../../shaders/lib/table_f16.wgsl"),
+            _ => include_str!("../../../shaders/lib/table_f16.wgsl"),
         };
         let lanes = match lanes {
             1 => include_str!("../../../shaders/lib/lanes_1.wgsl"),

@@ -23,6 +23,8 @@ pub enum DtypeArg {
     F32,
     /// 16-bit floats: half the memory
     F16,
+    /// 8-bit integers with one scale per vector: a quarter of the memory
+    Int8,
 }
 
 impl DtypeArg {
@@ -30,6 +32,7 @@ impl DtypeArg {
         match self {
             DtypeArg::F32 => Dtype::F32,
             DtypeArg::F16 => Dtype::F16,
+            DtypeArg::Int8 => Dtype::I8,
         }
     }
 
@@ -37,6 +40,7 @@ impl DtypeArg {
         match self {
             DtypeArg::F32 => "f32",
             DtypeArg::F16 => "f16",
+            DtypeArg::Int8 => "int8",
         }
     }
 }

@@ -1,0 +1,192 @@
+//! From rows to lanes: a tile of items as (columns, TILE) f32, so that each item has a lane of its own.
+
+use std::ops::Range;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use pulp::{Arch, Simd, WithSimd};
+
+use super::tile::TILE;
+use crate::tables::{Table, Values};
+
+/// Items that are transposed together, and columns.
+const BLOCK: usize = 8;
+
+type Block = [[f32; BLOCK]; BLOCK];
+
+/// A tile of lanes, and what making it needs: memory of one thread.
+#[derive(Default)]
+pub struct Lanes {
+    values: Vec<f32>,
+    rows: Vec<f32>,
+}
+
+impl Lanes {
+    /// Loads the vectors `groups` of the items `row_of(0..n)` of `table`, 1 <= n <= TILE; lanes beyond them repeat the last.
+    /// (groups * group_width, TILE)
+    pub fn load(&mut self, table: &Table, groups: Range<usize>, n: usize, row_of: impl Fn(usize) -> usize) -> &[f32] {
+        let width = groups.len() * table.group_width();
+        self.values.resize(width * TILE, 0.0);
+        self.rows.resize(width * BLOCK, 0.0);
+        let items = std::array::from_fn(|lane| row_of(lane.min(n - 1)));
+        let (rows, out) = (&mut self.rows, &mut self.values);
+        match Arch::new() {
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V3(simd) => Simd::vectorize(simd, Fill { transpose: simd, table, groups, items, rows, out }),
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V4(simd) => Simd::vectorize(simd, Fill { transpose: *simd, table, groups, items, rows, out }),
+            arch => arch.dispatch(Fill { transpose: Portable, table, groups, items, rows, out }),
+        }
+        &self.values
+    }
+
+    /// What was loaded last.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+}
+
+/// Transposes a block of floats.
+trait Transpose {
+    fn transpose(&self, block: Block) -> Block;
+}
+
+struct Portable;
+
+impl Transpose for Portable {
+    #[inline(always)]
+    fn transpose(&self, block: Block) -> Block {
+        std::array::from_fn(|column| std::array::from_fn(|row| block[row][column]))
+    }
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+impl Transpose for pulp::x86::V3 {
+    /// Three rounds of swaps: of single lanes, of pairs, of halves.
+    #[inline(always)]
+    fn transpose(&self, block: Block) -> Block {
+        let avx = self.avx;
+        let r = block.map(|row| pulp::cast(row));
+        let mut pairs = r;
+        for i in 0..4 {
+            pairs[2 * i] = avx._mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+            pairs[2 * i + 1] = avx._mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+        }
+        let mut quads = r;
+        for half in [0, 4] {
+            for i in 0..2 {
+                let (a, b) = (pairs[half + i], pairs[half + i + 2]);
+                quads[half + 2 * i] = avx._mm256_shuffle_ps::<0b01_00_01_00>(a, b);
+                quads[half + 2 * i + 1] = avx._mm256_shuffle_ps::<0b11_10_11_10>(a, b);
+            }
+        }
+        let mut out = block;
+        for i in 0..4 {
+            out[i] = pulp::cast(avx._mm256_permute2f128_ps::<0x20>(quads[i], quads[i + 4]));
+            out[i + 4] = pulp::cast(avx._mm256_permute2f128_ps::<0x31>(quads[i], quads[i + 4]));
+        }
+        out
+    }
+}
+
+struct Fill<'a, T> {
+    transpose: T,
+    table: &'a Table,
+    groups: Range<usize>,
+    items: [usize; TILE],
+    rows: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl<T: Transpose> WithSimd for Fill<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Fill { transpose, table, groups, items, rows, out } = self;
+        let (all, group_width) = (table.width(), table.group_width());
+        let (first, width) = (groups.start * group_width, groups.len() * group_width);
+        for lane in (0..TILE).step_by(BLOCK) {
+            let starts: [usize; BLOCK] = std::array::from_fn(|i| items[lane + i] * all + first);
+            match table.values() {
+                Values::F32(values) => {
+                    let values = values.as_slice();
+                    turn(&transpose, starts.map(|start| &values[start..start + width]), lane, out);
+                }
+                Values::F16(values) => {
+                    let values: &[f16] = values.as_slice();
+                    for (start, row) in starts.iter().zip(rows.chunks_exact_mut(width.max(1))) {
+                        values[*start..*start + width].convert_to_f32_slice(row);
+                    }
+                    turn(&transpose, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
+                }
+                Values::I8(values) => {
+                    let (values, scales) = (values.as_slice(), table.scales());
+                    for (i, start) in starts.iter().enumerate() {
+                        let row = &mut rows[i * width..(i + 1) * width];
+                        let scales = &scales[items[lane + i] * table.groups() + groups.start..][..groups.len()];
+                        let vectors = values[*start..*start + width].chunks_exact(group_width.max(1));
+                        for ((vector, out), scale) in vectors.zip(row.chunks_exact_mut(group_width.max(1))).zip(scales)
+                        {
+                            out.iter_mut().zip(vector).for_each(|(out, &value)| *out = f32::from(value) * scale);
+                        }
+                    }
+                    turn(&transpose, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
+                }
+            }
+        }
+    }
+}
+
+/// Writes BLOCK rows into the lanes from `lane` on.
+#[inline(always)]
+fn turn<T: Transpose>(transpose: &T, rows: [&[f32]; BLOCK], lane: usize, out: &mut [f32]) {
+    let width = rows[0].len();
+    let whole = width / BLOCK * BLOCK;
+    for column in (0..whole).step_by(BLOCK) {
+        let mut block = [[0.0; BLOCK]; BLOCK];
+        for (to, from) in block.iter_mut().zip(rows) {
+            to.copy_from_slice(&from[column..column + BLOCK]);
+        }
+        for (i, lanes) in transpose.transpose(block).iter().enumerate() {
+            out[(column + i) * TILE + lane..][..BLOCK].copy_from_slice(lanes);
+        }
+    }
+    for column in whole..width {
+        for (i, row) in rows.iter().enumerate() {
+            out[column * TILE + lane + i] = row[column];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Dtype;
+
+    #[test]
+    fn every_item_gets_the_lane_of_its_place() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
+            for (groups, group_width) in [(1, 1), (3, 5), (2, 8), (1, 19)] {
+                let width = groups * group_width;
+                let mut table = Table::new(groups, group_width, dtype);
+                table.append(&(0..50 * width).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>());
+                for range in [0..groups, groups - 1..groups] {
+                    for n in [1, 7, 32] {
+                        let mut lanes = Lanes::default();
+                        let row_of = |lane: usize| (lane * 29 + 3) % 50;
+                        let tile = lanes.load(&table, range.clone(), n, row_of);
+                        assert_eq!(tile.len(), range.len() * group_width * TILE);
+                        for lane in 0..TILE {
+                            let row = row_of(lane.min(n - 1));
+                            let expected = &table.read_rows(row..row + 1)[range.start * group_width..];
+                            for column in 0..range.len() * group_width {
+                                assert_eq!(tile[column * TILE + lane], expected[column], "{dtype:?} {lane} {column}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

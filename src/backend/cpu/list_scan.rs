@@ -1,0 +1,78 @@
+//! Inner products of query vectors with the items of the lists that each of them probes.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::lanes::Lanes;
+use super::mol_kernel::run;
+use super::tile::{RowBlocks, Store, TILE};
+use super::workers::{Found, TileScan};
+use crate::tables::Lists;
+use crate::tensor::Tensor;
+
+/// A scan of lists, each of which is a unit of work: its items are loaded once for all vectors that probe it.
+pub struct ListScan<'a> {
+    lists: &'a Lists,
+    vectors: &'a Tensor,
+    /// Vectors that probe each list.
+    probed_by: Vec<Vec<u32>>,
+}
+
+impl<'a> ListScan<'a> {
+    /// `probes` names the lists of each of the `vectors`.
+    pub fn new(lists: &'a Lists, vectors: &'a Tensor, probes: &[Vec<u32>]) -> ListScan<'a> {
+        let mut probed_by = vec![Vec::new(); lists.centroids.rows()];
+        for (vector, list) in probes.iter().enumerate().flat_map(|(v, lists)| lists.iter().map(move |list| (v, *list)))
+        {
+            probed_by[list as usize].push(vector as u32);
+        }
+        ListScan { lists, vectors, probed_by }
+    }
+}
+
+/// Scratch memory of one thread.
+#[derive(Default)]
+pub struct Scratch {
+    items: Lanes,
+    scores: Vec<f32>,
+}
+
+impl TileScan for ListScan<'_> {
+    type Scratch = Scratch;
+    const CHUNK: usize = 1;
+
+    fn scan(&self, lists: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
+        let Scratch { items, scores } = scratch;
+        for (list, vectors) in lists.clone().zip(&self.probed_by[lists]).filter(|(_, vectors)| !vectors.is_empty()) {
+            let rows: Vec<f32> = vectors.iter().flat_map(|&v| self.vectors.row(v as usize)).copied().collect();
+            let queries = RowBlocks::from_rows(&rows, vectors.len(), self.vectors.width());
+            scores.resize(vectors.len() * TILE, 0.0);
+            let range = self.lists.list(list as u32);
+            for first in range.clone().step_by(TILE) {
+                let positions = &self.lists.positions[first..range.end.min(first + TILE)];
+                let table = &self.lists.vectors;
+                items.load(table, 0..table.groups(), positions.len(), |lane| first + lane);
+                run(Products { queries: &queries, items: items.values(), scores });
+                for (&vector, scores) in vectors.iter().zip(scores.chunks_exact(TILE)) {
+                    found.offer_lanes(vector as usize, &scores[..positions.len()], |lane| positions[lane]);
+                }
+            }
+        }
+    }
+}
+
+struct Products<'a> {
+    queries: &'a RowBlocks,
+    items: &'a [f32],
+    scores: &'a mut [f32],
+}
+
+impl WithSimd for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.queries.multiply(simd, self.items, &mut Store(self.scores));
+    }
+}

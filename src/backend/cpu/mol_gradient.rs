@@ -1,0 +1,234 @@
+//! The derivative of the Mixture-of-Logits score with respect to its component logits, a tile of items at a time.
+
+use pulp::{Simd, WithSimd};
+
+use super::mol_kernel::{Gates, MolKernel, Work, row};
+use super::simd::{exp, sigmoid, silu};
+use super::tile::{RowBlocks, Sink, TILE, store};
+use crate::config::GatingCombination;
+use crate::model::CrossGate;
+use crate::tensor::Tensor;
+
+/// The cross gate part the other way round.
+pub struct MolGradient {
+    /// (H or L, L): from gates to the inputs of the output layer.
+    output: RowBlocks,
+    /// (L, H): from hidden units to logits.
+    hidden: Option<RowBlocks>,
+}
+
+impl MolGradient {
+    /// Packs the transposed weights.
+    pub fn new(cross: &CrossGate<Tensor>) -> MolGradient {
+        let transposed =
+            |layer: &crate::ops::Linear<Tensor>| RowBlocks::from_rows(layer.weight.data(), layer.n_in, layer.n_out);
+        MolGradient { output: transposed(&cross.output), hidden: cross.hidden.as_ref().map(transposed) }
+    }
+}
+
+/// Memory of one thread.
+#[derive(Default)]
+pub struct GradientWork {
+    /// (H, TILE): hidden units before their activation, then their derivatives.
+    hidden: Vec<f32>,
+    /// (L, TILE): derivatives of the gates.
+    gates: Vec<f32>,
+    /// (L, TILE): derivatives of the logits.
+    logits: Vec<f32>,
+}
+
+impl GradientWork {
+    /// (L, TILE): the result.
+    pub fn gradient(&self) -> &[f32] {
+        &self.logits
+    }
+}
+
+/// Derivatives for a tile whose logits are in `work`.
+pub struct GradientStage<'a> {
+    pub kernel: &'a MolKernel,
+    pub gradient: &'a MolGradient,
+    pub query_gate: Option<&'a [f32]>,
+    pub item_gate: Option<&'a [f32]>,
+    pub work: &'a mut Work,
+    pub out: &'a mut GradientWork,
+}
+
+impl WithSimd for GradientStage<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let GradientStage { kernel, gradient, query_gate, item_gate, work, out } = self;
+        let (n_logits, n_hidden) = (kernel.config.n_logits(), kernel.n_hidden);
+        out.hidden.resize(n_hidden * TILE, 0.0);
+        out.gates.resize(n_logits * TILE, 0.0);
+        out.logits.resize(n_logits * TILE, 0.0);
+        let Work { cross, gates } = work;
+
+        // Forward, keeping what the way back needs.
+        let (hidden, logits) = cross.split_at_mut(n_hidden * TILE);
+        if let Some((layer, bias)) = &kernel.hidden {
+            layer.multiply(simd, logits, &mut KeepInput { hidden, inputs: &mut out.hidden, bias });
+        }
+        kernel.output.multiply(simd, cross, &mut Gates { gates, kernel, query_gate, item_gate, activate: false });
+        let logits = &cross[n_hidden * TILE..];
+        for register in 0..TILE / S::F32_LANES {
+            gate_derivatives(simd, kernel.config.gating_combination, (gates, logits), register, out);
+        }
+
+        // Back: the logits act directly through the mixture, and through the gate.
+        let GradientWork { hidden: inputs, gates: of_gates, logits: of_logits } = out;
+        match &gradient.hidden {
+            Some(layer) => {
+                let mut of_hidden = Times { values: inputs };
+                gradient.output.multiply(simd, of_gates, &mut of_hidden);
+                layer.multiply(simd, inputs, &mut Add { to: of_logits });
+            }
+            None => gradient.output.multiply(simd, of_gates, &mut Add { to: of_logits }),
+        }
+    }
+}
+
+/// Hidden units, and what they were before their activation.
+struct KeepInput<'a> {
+    hidden: &'a mut [f32],
+    inputs: &'a mut [f32],
+    bias: &'a [f32],
+}
+
+impl<S: Simd> Sink<S> for KeepInput<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, h: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let bias = simd.splat_f32s(self.bias[h]);
+        let inputs = [simd.add_f32s(a, bias), simd.add_f32s(b, bias)];
+        store::<S>(self.inputs, h, first, inputs);
+        store::<S>(self.hidden, h, first, [silu(simd, inputs[0]), silu(simd, inputs[1])]);
+    }
+}
+
+/// Turns inputs of SiLU into derivatives: that of the output times the slope.
+struct Times<'a> {
+    values: &'a mut [f32],
+}
+
+impl<S: Simd> Sink<S> for Times<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, h: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let [x, y] = row::<S>(self.values, h, first);
+        let slopes = [silu_slope(simd, x), silu_slope(simd, y)];
+        store::<S>(self.values, h, first, [simd.mul_f32s(a, slopes[0]), simd.mul_f32s(b, slopes[1])]);
+    }
+}
+
+/// Adds sums to what is there.
+struct Add<'a> {
+    to: &'a mut [f32],
+}
+
+impl<S: Simd> Sink<S> for Add<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, l: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let [x, y] = row::<S>(self.to, l, first);
+        store::<S>(self.to, l, first, [simd.add_f32s(a, x), simd.add_f32s(b, y)]);
+    }
+}
+
+/// From gates before their activation to the derivatives of the gates and, through the mixture only, of the logits.
+#[inline(always)]
+fn gate_derivatives<S: Simd>(
+    simd: S,
+    combination: GatingCombination,
+    (gates, logits): (&[f32], &[f32]),
+    register: usize,
+    out: &mut GradientWork,
+) {
+    let registers = TILE / S::F32_LANES;
+    let n_logits = gates.len() / TILE;
+    let (gates, _) = S::as_simd_f32s(gates);
+    let (logits, _) = S::as_simd_f32s(logits);
+    let (of_gates, _) = S::as_mut_simd_f32s(&mut out.gates);
+    let (of_logits, _) = S::as_mut_simd_f32s(&mut out.logits);
+    let zero = simd.splat_f32s(0.0);
+    let one = simd.splat_f32s(1.0);
+    let inverse = simd.splat_f32s(1.0 / n_logits as f32);
+
+    // Layer norm of the gates, where there is one.
+    let (mut mean, mut deviation) = (zero, one);
+    if combination == GatingCombination::GluSiluLn {
+        for l in 0..n_logits {
+            mean = simd.add_f32s(mean, gates[l * registers + register]);
+        }
+        mean = simd.mul_f32s(mean, inverse);
+        let mut variance = zero;
+        for l in 0..n_logits {
+            let centred = simd.sub_f32s(gates[l * registers + register], mean);
+            variance = simd.mul_add_e_f32s(centred, centred, variance);
+        }
+        deviation = simd.sqrt_f32s(simd.mul_add_e_f32s(variance, inverse, simd.splat_f32s(1e-5)));
+    }
+
+    // Mixture: weights first in of_gates, then shares in of_logits.
+    let mut greatest = simd.splat_f32s(f32::NEG_INFINITY);
+    for l in 0..n_logits {
+        let g = gates[l * registers + register];
+        let weight = match combination {
+            GatingCombination::None => g,
+            _ => simd.mul_f32s(g, sigmoid(simd, simd.div_f32s(simd.sub_f32s(g, mean), deviation))),
+        };
+        of_gates[l * registers + register] = weight;
+        greatest = simd.max_f32s(greatest, weight);
+    }
+    let mut total = zero;
+    for l in 0..n_logits {
+        let share = exp(simd, simd.sub_f32s(of_gates[l * registers + register], greatest));
+        of_logits[l * registers + register] = share;
+        total = simd.add_f32s(total, share);
+    }
+    let mut score = zero;
+    for l in 0..n_logits {
+        let share = simd.div_f32s(of_logits[l * registers + register], total);
+        of_logits[l * registers + register] = share;
+        score = simd.mul_add_e_f32s(share, logits[l * registers + register], score);
+    }
+
+    // Back through the activation of the gates.
+    let (mut mean_dy, mut along) = (zero, zero);
+    for l in 0..n_logits {
+        let (g, z) = (gates[l * registers + register], logits[l * registers + register]);
+        let of_weight = simd.mul_f32s(of_logits[l * registers + register], simd.sub_f32s(z, score));
+        let normed = simd.div_f32s(simd.sub_f32s(g, mean), deviation);
+        let s = sigmoid(simd, normed);
+        of_gates[l * registers + register] = match combination {
+            GatingCombination::None => of_weight,
+            GatingCombination::GluSilu => simd.mul_f32s(of_weight, silu_slope(simd, g)),
+            GatingCombination::GluSiluLn => {
+                let dy = simd.mul_f32s(simd.mul_f32s(of_weight, g), simd.mul_f32s(s, simd.sub_f32s(one, s)));
+                mean_dy = simd.mul_add_e_f32s(dy, inverse, mean_dy);
+                along = simd.mul_add_e_f32s(simd.mul_f32s(dy, normed), inverse, along);
+                // The part that does not go through the norm; the rest follows when the means are known.
+                simd.mul_f32s(of_weight, s)
+            }
+        };
+    }
+    if combination == GatingCombination::GluSiluLn {
+        for l in 0..n_logits {
+            let (g, z) = (gates[l * registers + register], logits[l * registers + register]);
+            let of_weight = simd.mul_f32s(of_logits[l * registers + register], simd.sub_f32s(z, score));
+            let normed = simd.div_f32s(simd.sub_f32s(g, mean), deviation);
+            let s = sigmoid(simd, normed);
+            let dy = simd.mul_f32s(simd.mul_f32s(of_weight, g), simd.mul_f32s(s, simd.sub_f32s(one, s)));
+            let through = simd.sub_f32s(simd.sub_f32s(dy, mean_dy), simd.mul_f32s(normed, along));
+            let place = &mut of_gates[l * registers + register];
+            *place = simd.add_f32s(*place, simd.div_f32s(through, deviation));
+        }
+    }
+}
+
+/// Derivative of x * sigmoid(x).
+#[inline(always)]
+fn silu_slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let s = sigmoid(simd, x);
+    let one = simd.splat_f32s(1.0);
+    simd.mul_f32s(s, simd.mul_add_e_f32s(x, simd.sub_f32s(one, s), one))
+}

@@ -1,0 +1,69 @@
+//! From embeddings to tables.
+
+use std::sync::Arc;
+
+use super::{IndexOptions, Segment};
+use crate::Result;
+use crate::backend::{Backend, Similarity};
+use crate::model::Mol;
+use crate::tables::{Bytes, Dtype, Form, Tables};
+use crate::tensor::Tensor;
+
+/// What all segments of an index share.
+#[derive(Clone)]
+pub(super) struct Blueprint {
+    pub options: IndexOptions,
+    pub form: Form,
+    pub similarity: Option<Arc<Similarity>>,
+    pub dim: usize,
+}
+
+impl Blueprint {
+    /// For about `n_items` items of width `dim`.
+    ///
+    /// # Errors
+    /// If a form was asked for that does not suit the model.
+    pub fn new(
+        options: IndexOptions,
+        similarity: Option<Arc<Similarity>>,
+        dim: usize,
+        n_items: usize,
+    ) -> Result<Blueprint> {
+        let mol = similarity.as_ref().map(|similarity| &similarity.mol);
+        let form = options.form.unwrap_or_else(|| automatic_form(mol, options.dtype, n_items, options.large));
+        Tables::new(dim, mol, options.dtype, form)?;
+        Ok(Blueprint { options, form, similarity, dim })
+    }
+
+    fn mol(&self) -> Option<&Mol<Tensor>> {
+        self.similarity.as_ref().map(|similarity| &similarity.mol)
+    }
+
+    /// A segment of items with ascending `ids` and raw embeddings (n, D).
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn segment(&self, backend: &Arc<dyn Backend>, ids: Vec<u64>, rows: Vec<f32>) -> Result<Segment> {
+        let embeddings = Tensor::new(vec![ids.len(), self.dim], rows);
+        let tables = backend.tables(&embeddings, self.mol(), self.options.dtype, self.form)?;
+        Ok(self.place(Bytes::Owned(ids), Arc::new(tables), backend, false))
+    }
+
+    /// A segment of tables that are there already.
+    pub fn place(&self, ids: Bytes<u64>, tables: Arc<Tables>, backend: &Arc<dyn Backend>, streamed: bool) -> Segment {
+        Segment::new(ids, tables, backend.clone(), self.similarity.clone(), streamed)
+    }
+}
+
+/// Components as they are, unless they take more than `large` bytes and need not be kept.
+fn automatic_form(mol: Option<&Mol<Tensor>>, dtype: Dtype, n_items: usize, large: u64) -> Form {
+    let Some(mol) = mol else { return Form::Components };
+    let width = mol.config.item_dot_product_groups * mol.config.dot_product_dimension;
+    let size = match dtype {
+        Dtype::F32 => 4,
+        Dtype::F16 => 2,
+        Dtype::I8 => 1,
+    };
+    let bytes = (n_items * width * size) as u64;
+    if bytes > large && Form::Raw.suits(mol) { Form::Raw } else { Form::Components }
+}

@@ -1,0 +1,152 @@
+//! A segment: items that are built, stored and searched together, never changed afterwards.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::backend::{Backend, Bits, DeviceIndex, Exclusions, Similarity};
+use crate::tables::{Bytes, Tables};
+use crate::{Error, Result};
+
+/// Items with ascending ids, and their tables.
+#[derive(Clone)]
+pub struct Segment {
+    ids: Arc<Bytes<u64>>,
+    tables: Arc<Tables>,
+    /// Items that have been removed or replaced since.
+    deleted: Option<Arc<Bits>>,
+    home: Arc<Home>,
+}
+
+/// Where a segment is searched.
+struct Home {
+    backend: Arc<dyn Backend>,
+    similarity: Option<Arc<Similarity>>,
+    /// Filled at the first search, unless the segment has to make room for others after each.
+    device: OnceLock<Box<dyn DeviceIndex>>,
+    streamed: bool,
+}
+
+impl Segment {
+    /// Items `ids`, ascending, one per item of the tables. A `streamed` segment is on the device only while it is searched.
+    pub fn new(
+        ids: Bytes<u64>,
+        tables: Arc<Tables>,
+        backend: Arc<dyn Backend>,
+        similarity: Option<Arc<Similarity>>,
+        streamed: bool,
+    ) -> Segment {
+        let home = Home { backend, similarity, device: OnceLock::new(), streamed };
+        Segment { ids: Arc::new(ids), tables, deleted: None, home: Arc::new(home) }
+    }
+
+    /// Ids, ascending; also of deleted items.
+    pub fn ids(&self) -> &[u64] {
+        self.ids.as_slice()
+    }
+
+    /// Host tables.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    /// Items that are not found any more.
+    pub fn deleted(&self) -> Option<&Arc<Bits>> {
+        self.deleted.as_ref()
+    }
+
+    /// Number of items, deleted ones included.
+    pub fn len(&self) -> usize {
+        self.ids().len()
+    }
+
+    /// Number of items that can be found.
+    pub fn n_live(&self) -> usize {
+        self.len() - self.deleted.as_ref().map_or(0, |deleted| deleted.count())
+    }
+
+    /// The device that searches it.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.home.backend
+    }
+
+    /// Where `id` is, if it is here and not deleted.
+    pub fn position(&self, id: u64) -> Option<u32> {
+        let position = self.ids().binary_search(&id).ok()? as u32;
+        (!self.deleted.as_ref().is_some_and(|deleted| deleted.contains(position))).then_some(position)
+    }
+
+    /// The same segment with other deletions.
+    pub fn with_deleted(&self, deleted: Bits) -> Segment {
+        Segment { deleted: (deleted.count() > 0).then(|| Arc::new(deleted)), ..self.clone() }
+    }
+
+    /// The same segment without the items that `gone` is true for; `None` if it stays as it is.
+    pub fn without(&self, gone: impl Fn(u64) -> bool) -> Option<Segment> {
+        let ids = self.ids();
+        let mut deleted =
+            self.deleted.as_ref().map_or_else(|| Bits::new(self.len(), |_| false), |deleted| (**deleted).clone());
+        let before = deleted.count();
+        ids.iter().enumerate().filter(|(_, id)| gone(**id)).for_each(|(position, _)| deleted.insert(position as u32));
+        (deleted.count() > before).then(|| self.with_deleted(deleted))
+    }
+
+    /// The same segment, on the device always or only while it is searched.
+    pub fn streamed(self, streamed: bool) -> Segment {
+        if self.home.streamed == streamed {
+            return self;
+        }
+        let Home { backend, similarity, .. } = &*self.home;
+        let (backend, similarity) = (backend.clone(), similarity.clone());
+        Segment { home: Arc::new(Home { backend, similarity, device: OnceLock::new(), streamed }), ..self }
+    }
+
+    /// Moves the tables to the device, so that the first search does not have to, unless they are streamed.
+    ///
+    /// # Errors
+    /// As [`Backend::load`].
+    pub fn load(&self) -> Result<()> {
+        if self.home.streamed { Ok(()) } else { self.on_device(|_| Ok(())) }
+    }
+
+    /// Runs `work` on the tables on their device.
+    ///
+    /// # Errors
+    /// As [`Backend::load`], or those of `work`.
+    pub fn on_device<T>(&self, work: impl FnOnce(&dyn DeviceIndex) -> Result<T>) -> Result<T> {
+        let Home { backend, similarity, device, streamed } = &*self.home;
+        let load = || backend.load(self.tables.clone(), similarity.as_deref());
+        if *streamed {
+            return work(load()?.as_ref());
+        }
+        let loaded = match device.get() {
+            Some(loaded) => loaded,
+            None => {
+                // Two first searches may both load; one of the results is kept.
+                let _ = device.set(load()?);
+                device.get().ok_or_else(|| Error::argument("segment", "loaded tables", "none"))?
+            }
+        };
+        work(loaded.as_ref())
+    }
+
+    /// Bytes on the device, or that pass through it.
+    pub fn bytes(&self) -> u64 {
+        self.home.device.get().map_or_else(|| self.tables.bytes(), |device| device.bytes())
+    }
+
+    /// Positions that each query must not find: those of its `lists` of ids, and those that are `denied`.
+    pub fn exclusions(&self, lists: &[&[u64]], denied: Option<Arc<Bits>>) -> Exclusions {
+        let mut exclusions = Exclusions { denied, ..Exclusions::default() };
+        if lists.is_empty() {
+            return exclusions;
+        }
+        exclusions.offsets.push(0);
+        for list in lists {
+            let mut positions: Vec<u32> = list.iter().filter_map(|&id| self.position(id)).collect();
+            positions.sort_unstable();
+            positions.dedup();
+            exclusions.positions.extend(positions);
+            exclusions.offsets.push(exclusions.positions.len() as u32);
+        }
+        exclusions
+    }
+}

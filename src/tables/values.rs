@@ -1,0 +1,82 @@
+//! The numbers of a table, wherever they lie.
+
+use std::fmt;
+use std::sync::Arc;
+
+use half::f16;
+
+/// Number format of the tables of an index. Accumulation is in f32 always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats: half the memory; values are rounded to 11 significant bits.
+    F16,
+    /// 8-bit integers with one f32 scale per vector: a quarter of the memory; a value is off by up to 1/254 of the
+    /// largest magnitude of its vector.
+    I8,
+}
+
+/// Memory that somebody else owns, such as a mapped file.
+pub type Foreign = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Numbers on the heap, or in memory of somebody else.
+pub enum Bytes<T> {
+    /// On the heap.
+    Owned(Vec<T>),
+    /// Little-endian numbers, aligned for `T`.
+    Foreign(Foreign),
+}
+
+impl<T: bytemuck::Pod> Bytes<T> {
+    /// The numbers.
+    #[inline]
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            Bytes::Owned(values) => values,
+            Bytes::Foreign(bytes) => bytemuck::cast_slice((**bytes).as_ref()),
+        }
+    }
+
+    /// Appends; numbers that somebody else owns are copied first.
+    pub fn extend(&mut self, more: impl IntoIterator<Item = T>) {
+        if let Bytes::Foreign(_) = self {
+            *self = Bytes::Owned(self.as_slice().to_vec());
+        }
+        if let Bytes::Owned(values) = self {
+            values.extend(more);
+        }
+    }
+}
+
+/// The numbers of a table.
+pub enum Values {
+    /// 32-bit floats.
+    F32(Bytes<f32>),
+    /// 16-bit floats.
+    F16(Bytes<f16>),
+    /// 8-bit integers.
+    I8(Bytes<i8>),
+}
+
+impl Values {
+    /// The numbers as little-endian bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Values::F32(values) => bytemuck::cast_slice(values.as_slice()),
+            Values::F16(values) => bytemuck::cast_slice(values.as_slice()),
+            Values::I8(values) => bytemuck::cast_slice(values.as_slice()),
+        }
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let kind = match self {
+            Values::F32(_) => "f32",
+            Values::F16(_) => "f16",
+            Values::I8(_) => "i8",
+        };
+        write!(f, "{} bytes of {kind}", self.as_bytes().len())
+    }
+}
