@@ -44,8 +44,8 @@ fn temporary(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
 }
 
-/// Makes the new name itself durable, where folders can be synced.
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Makes the name `path` itself durable, where folders can be synced.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
         return Ok(());
     }

@@ -42,6 +42,16 @@ pub enum Error {
         /// What the file holds.
         found: String,
     },
+    /// An index folder or one of its files is missing, damaged, of an unknown version, or cannot be written.
+    #[error("index {}: {what}; {fix}", path.display())]
+    Index {
+        /// The folder or the file in it.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+        /// What to do about it.
+        fix: String,
+    },
     /// A configuration file has a wrong line.
     #[error("config {}:{line}: `{key}`: expected {expected}, found {found}", path.display())]
     Config {
@@ -109,6 +119,11 @@ impl Error {
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
         let path = path.to_path_buf();
         move |source| Error::Io { action, path, source }
+    }
+
+    /// An [`Error::Index`].
+    pub fn index(path: &Path, what: impl Into<String>, fix: impl Into<String>) -> Error {
+        Error::Index { path: path.to_path_buf(), what: what.into(), fix: fix.into() }
     }
 
     /// An [`Error::Argument`].

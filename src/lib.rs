@@ -57,12 +57,14 @@ pub mod demo;
 pub mod error;
 pub mod eval;
 pub mod index;
+mod mapped;
 pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod report;
 pub mod search;
 pub mod sequence;
+pub mod store;
 pub mod tables;
 pub mod tensor;
 

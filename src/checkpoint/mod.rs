@@ -5,7 +5,6 @@
 //! the tensors to a model with their shapes checked. [`save_safetensors`] writes.
 
 mod element;
-mod mapped;
 mod pickle_gate;
 mod pt;
 mod save;
@@ -22,7 +21,7 @@ use memmap2::Mmap;
 use safetensors::SafeTensors;
 
 use crate::tensor::Tensor;
-use crate::{Error, Result};
+use crate::{Error, Result, mapped};
 use element::Element;
 pub use save::save_safetensors;
 pub use weights::Weights;

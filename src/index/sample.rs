@@ -18,7 +18,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Draws from the items that can be found; always the same ones for the same segments. `None` if there is no item.
+    /// Draws from the items that can be found, in random order; always the same ones for the same segments. `None` if there
+    /// is no item.
     ///
     /// # Errors
     /// If the tables do not suit the similarity.
@@ -27,19 +28,11 @@ impl Sample {
         let n: usize = segments.iter().map(Segment::len).sum();
         let dim = first.tables().raw.width();
         let mut tables = Tables::new(dim, Some(&similarity.mol), Dtype::F32, first.tables().form())?;
-        let mut ends = segments.iter().scan(0, |end, segment| {
-            *end += segment.len();
-            Some((*end, segment))
-        });
-        let mut current = ends.next();
+        let mut ends: Vec<usize> = Vec::with_capacity(segments.len());
+        segments.iter().for_each(|segment| ends.push(ends.last().unwrap_or(&0) + segment.len()));
         for row in drawn(n) {
-            while let Some((end, _)) = current
-                && row >= end
-            {
-                current = ends.next();
-            }
-            let Some((end, segment)) = current else { break };
-            let position = row + segment.len() - end;
+            let segment = ends.partition_point(|&end| end <= row);
+            let (segment, position) = (&segments[segment], row + segments[segment].len() - ends[segment]);
             if !segment.deleted().is_some_and(|deleted| deleted.contains(position as u32)) {
                 tables.append_row_of(segment.tables(), position);
             }
@@ -49,7 +42,7 @@ impl Sample {
         Ok((len > 0).then_some(Sample { index, len }))
     }
 
-    /// The items of the sample.
+    /// The items of the sample, in random order: the first ones of them are a sample, too.
     pub fn index(&self) -> &CpuIndex {
         &self.index
     }
@@ -65,7 +58,7 @@ impl Sample {
     }
 }
 
-/// Up to [`SIZE`] different numbers below `n`, by a seeded partial Fisher-Yates shuffle, ascending.
+/// Up to [`SIZE`] different numbers below `n`, by a seeded partial Fisher-Yates shuffle.
 fn drawn(n: usize) -> Vec<usize> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut moved = std::collections::HashMap::new();
@@ -77,9 +70,7 @@ fn drawn(n: usize) -> Vec<usize> {
         moved.insert(other, own);
         taken
     };
-    let mut rows: Vec<usize> = (0..n.min(SIZE)).map(draw).collect();
-    rows.sort_unstable();
-    rows
+    (0..n.min(SIZE)).map(draw).collect()
 }
 
 #[cfg(test)]
@@ -91,7 +82,8 @@ mod tests {
         for n in [1, 5, SIZE, SIZE + 1, 1_000_000] {
             let rows = drawn(n);
             assert_eq!(rows.len(), n.min(SIZE));
-            assert!(rows.is_sorted_by(|a, b| a < b) && rows.iter().all(|&row| row < n), "n = {n}");
+            let different: std::collections::BTreeSet<&usize> = rows.iter().collect();
+            assert!(different.len() == rows.len() && rows.iter().all(|&row| row < n), "n = {n}");
             assert_eq!(rows, drawn(n));
         }
         let in_last_quarter = drawn(1_000_000).iter().filter(|&&row| row >= 750_000).count();

@@ -86,11 +86,11 @@ impl<'a> FirstStage<'a> {
             }
             Algorithm::HIndexer { candidates } => self.h_indexer(scaled(candidates))?,
             Algorithm::Tangent { candidates } => {
-                let vectors = tangent::vectors(self)?;
+                let vectors = tangent::vectors(self, candidates)?;
                 positions(self.best(&vectors, Columns::All, scaled(candidates), 1)?, 1)
             }
             Algorithm::TangentIvf { candidates, n_probe } => {
-                let (vectors, k) = (tangent::vectors(self)?, (scaled(candidates), 1));
+                let (vectors, k) = (tangent::vectors(self, candidates)?, (scaled(candidates), 1));
                 let (columns, n_probe) = (Columns::All, probes(n_probe));
                 positions(self.snapshot.scan_lists(&vectors, columns, n_probe, k, self.excluded)?, 1)
             }
@@ -98,7 +98,7 @@ impl<'a> FirstStage<'a> {
                 positions(self.snapshot.scan(Scorer::Distilled, self.queries, scaled(candidates), self.excluded)?, 1)
             }
             Algorithm::Cascade { tangent, distilled } => {
-                let vectors = tangent::vectors(self)?;
+                let vectors = tangent::vectors(self, tangent)?;
                 let mut first = positions(self.best(&vectors, Columns::All, scaled(tangent), 1)?, 1);
                 first.iter_mut().for_each(|list| list.sort_unstable());
                 let scores = self.snapshot.rescore(Scorer::Distilled, self.queries, &first)?;

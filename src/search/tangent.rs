@@ -3,19 +3,24 @@
 //! which `sum_{n,m} t[n,m] <f_n, g_m>` = <v, (g_1, ..., g_{P_X})> with v_m = sum_n t[n,m] f_n: one inner product per item
 //! with a vector that the model itself writes.
 
+use std::sync::Arc;
+
 use super::candidates::FirstStage;
 use crate::Result;
-use crate::backend::{Columns, DeviceIndex, Exclusions, Scorer};
+use crate::backend::{Bits, Columns, DeviceIndex, Exclusions, Scorer};
 use crate::tensor::Tensor;
 
-/// Items of the sample that are scored: the best by the product of mean components.
-const SCORED: usize = 192;
-
-/// Of those, items that the derivative is averaged over.
+/// Items of the sample that the derivative is averaged over.
 const BEST: usize = 64;
 
-/// (B, P_X * D_P): the vector v of each query.
-pub(super) fn vectors(stage: &FirstStage) -> Result<Tensor> {
+/// Items of the sample that are scored to find them: the best by the product of mean components.
+const SCORED: usize = 256;
+
+/// (B, P_X * D_P): the vector v of each query, for about `candidates` candidates.
+///
+/// The linearisation serves best where it has to decide, which is at the K'-th item and not at the first. So the sample
+/// is as large as makes its best 64 items stand for the best K' of the index.
+pub(super) fn vectors(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
     let config = &stage.mol.config;
     let (p_x, d_p) = (config.item_dot_product_groups, config.dot_product_dimension);
     let n_queries = stage.components.rows();
@@ -23,8 +28,11 @@ pub(super) fn vectors(stage: &FirstStage) -> Result<Tensor> {
         return Ok(Tensor::new(vec![n_queries, p_x * d_p], vec![0.0; n_queries * p_x * d_p]));
     };
     let index = sample.index();
-    let scored = SCORED.min(sample.len());
-    let promising = index.scan_components(&stage.sums(), Columns::Mean, scored, &Exclusions::default())?;
+    let size =
+        (BEST * stage.snapshot.len() / candidates.max(1)).clamp(SCORED, sample.len().max(SCORED)).min(sample.len());
+    let beyond = Bits::new(sample.len(), |position| position as usize >= size);
+    let first = Exclusions { denied: Some(Arc::new(beyond)), ..Exclusions::default() };
+    let promising = index.scan_components(&stage.sums(), Columns::Mean, SCORED.min(size), &first)?;
     let promising: Vec<Vec<u32>> = promising.iter().map(|hits| hits.iter().map(|hit| hit.position).collect()).collect();
     let scores = index.rescore(Scorer::Mol, stage.queries, &promising)?;
     let best = |(positions, scores): (&Vec<u32>, Vec<f32>)| {

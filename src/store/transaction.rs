@@ -1,0 +1,171 @@
+//! One new version of a folder: files are added and removed, then all of it happens at once or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use super::layout::Layout;
+use super::manifest::{FileEntry, MANIFEST, Manifest, file_name, is_stem};
+use super::shard::{NAME, Shard};
+use super::writer::ShardWriter;
+use super::{Store, TensorSpec, fault};
+use crate::{Error, Result, atomic};
+
+/// Locked by the writer; never removed, since another process may be about to lock it.
+const LOCK: &str = "lock";
+
+/// The only writer of a folder, from [`Store::write`] to [`Transaction::commit`]. Dropped without a commit, it removes
+/// what it wrote.
+#[derive(Debug)]
+pub struct Transaction {
+    base: Store,
+    removed: BTreeSet<String>,
+    added: Mutex<Added>,
+    _lock: Lock,
+}
+
+#[derive(Debug, Default)]
+struct Added {
+    /// Files begun, whether complete or not: the next one's number.
+    begun: usize,
+    entries: Vec<FileEntry>,
+}
+
+impl Transaction {
+    /// Waits for nobody: fails if `folder` has another writer.
+    pub(super) fn begin(folder: &Path) -> Result<Transaction> {
+        let lock = lock(folder)?;
+        let base = Store::open(folder)?;
+        base.manifest.remove_unreferenced(folder);
+        Ok(Transaction { base, removed: BTreeSet::new(), added: Mutex::default(), _lock: lock })
+    }
+
+    /// The version that this transaction changes: the latest, which may be newer than the store it was begun from.
+    pub fn base(&self) -> &Store {
+        &self.base
+    }
+
+    /// Begins a new file that will hold `tensors`, in this order, and `metadata`. `stem` becomes part of its name. Several
+    /// files may be written at the same time, also from several threads.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if `stem` is not 1 to 64 of `a-z A-Z 0-9 _ -`, if two tensors have the same name or one
+    /// is empty or begins with `__`, if a shape is impossible, or if the metadata has a `file`; [`Error::Index`] if the
+    /// file cannot be written.
+    pub fn file(
+        &self,
+        stem: &str,
+        metadata: &BTreeMap<String, String>,
+        tensors: &[TensorSpec],
+    ) -> Result<ShardWriter<'_>> {
+        if !is_stem(stem) {
+            return Err(Error::argument("name of a file", "1 to 64 letters, digits, `_` or `-`", stem));
+        }
+        if metadata.contains_key(NAME) {
+            return Err(Error::argument("metadata", format!("keys other than `{NAME}`"), NAME));
+        }
+        let name = {
+            let mut added = self.added();
+            added.begun += 1;
+            file_name(self.generation(), added.begun, stem)
+        };
+        let mut metadata = metadata.clone();
+        metadata.insert(NAME.to_string(), name.clone());
+        let plan = Layout::plan(metadata, tensors).map_err(|found| {
+            Error::argument("tensors", "unique names that do not begin with `__`, and shapes that fit memory", found)
+        })?;
+        ShardWriter::create(self, self.base.folder().join(&name), name, plan)
+    }
+
+    /// Leaves the file `name` of the base version out of the new one. All others stay.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the base version has no such file.
+    pub fn remove(&mut self, name: &str) -> Result<()> {
+        if !self.base.shards.contains_key(name) {
+            return Err(Error::argument("file", "a file of the index", name));
+        }
+        self.removed.insert(name.to_string());
+        Ok(())
+    }
+
+    /// Makes the new version: what was kept, what was added, and `content`, which replaces that of the base version.
+    /// When this returns, the version is on the disk; then files that it does not have are removed.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if something cannot be written; the base version stays.
+    pub fn commit(self, content: Value) -> Result<Store> {
+        let folder = self.base.folder();
+        let kept = self.base.manifest.files.iter().filter(|entry| !self.removed.contains(&entry.name));
+        let mut entries: Vec<FileEntry> = kept.cloned().collect();
+        let mut shards = self.base.shards.clone();
+        shards.retain(|name, _| !self.removed.contains(name));
+        for entry in &self.added().entries {
+            shards.insert(entry.name.clone(), Shard::open(folder, entry)?);
+            entries.push(entry.clone());
+        }
+        let manifest = Manifest::new(self.generation(), entries, content);
+
+        // Names first, then the manifest that mentions them.
+        atomic::sync_folder(&folder.join(MANIFEST)).map_err(fault::writing(folder))?;
+        manifest.write(folder)?;
+        manifest.remove_unreferenced(folder);
+        Ok(Store { folder: folder.to_path_buf(), manifest, shards })
+    }
+
+    pub(super) fn add(&self, entry: FileEntry) {
+        self.added().entries.push(entry);
+    }
+
+    fn generation(&self) -> u64 {
+        self.base.generation() + 1
+    }
+
+    fn added(&self) -> MutexGuard<'_, Added> {
+        // Its fields are never left half changed.
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        // Only as long as the base version is in place: after a commit, or one that failed so late that the new manifest
+        // may have arrived, nothing may be removed here.
+        if let Ok(manifest) = Manifest::read(self.base.folder())
+            && manifest == self.base.manifest
+        {
+            manifest.remove_unreferenced(self.base.folder());
+        }
+    }
+}
+
+/// Keeps other writers out. The system also unlocks for a killed process.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread is just starting holds a copy of the open file.
+        if let Err(error) = self.0.unlock() {
+            log::warn!("cannot unlock the index: {error}");
+        }
+    }
+}
+
+/// Locks `folder` against other writers.
+pub(super) fn lock(folder: &Path) -> Result<Lock> {
+    let path = folder.join(LOCK);
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = opened.map_err(fault::writing(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock(file)),
+        Err(TryLockError::WouldBlock) => {
+            let fix = "wait until it has finished and run this again; reading is possible meanwhile";
+            Err(Error::index(folder, "another program is writing this index", fix))
+        }
+        Err(TryLockError::Error(error)) => Err(fault::writing(&path)(error)),
+    }
+}
