@@ -26,7 +26,7 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}code{font:13px ui-monosp
 figure{margin:0;padding:12px;background:var(--card);border:1px solid var(--grid);border-radius:10px}
 svg{display:block;width:100%;height:auto;font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}
 text{fill:var(--soft)}.title{font-size:15px;font-weight:600;fill:var(--ink)}.legend{font-size:13px;fill:var(--ink)}
-.axis{font-size:12.5px}.label{font-size:11.5px}
+.axis{font-size:12.5px}.label{font-size:11.5px;paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
 .grid{stroke:var(--grid)}.frame{stroke:var(--edge)}.marker{stroke:var(--ink);stroke-width:1.5;stroke-dasharray:5 4}
 .curve{fill:none;stroke-width:2.2;stroke-linejoin:round}.mark{stroke:var(--card);stroke-width:1.2}.ink{fill:var(--ink)}
 .point:hover .mark{stroke:var(--ink);stroke-width:2}.exact .label{fill:var(--ink)}
@@ -113,7 +113,7 @@ fn chart(rows: &[&SpeedRow]) -> Chart {
         }
     }
     for curve in &mut curves {
-        curve.points.sort_by(|a, b| a.ms.total_cmp(&b.ms));
+        curve.points.sort_by(|a, b| a.recall.total_cmp(&b.recall).then(a.ms.total_cmp(&b.ms)));
     }
     Chart {
         title: format!(
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(charts.len(), 2);
         let names: Vec<(&str, usize)> = charts[0].curves.iter().map(|c| (c.name.as_str(), c.points.len())).collect();
         assert_eq!(names, [("avg", 2), ("tangent", 1)]);
-        assert_eq!(charts[0].curves[0].points[0].label, "200", "in the order of times");
+        assert_eq!(charts[0].curves[0].points[0].label, "200", "in the order of recalls");
         assert!(charts[0].exact.as_ref().is_some_and(|exact| exact.label == "exact 90.0 ms"));
         let page = page(&report);
         assert!(!page.contains("<1>") && !page.contains("<y>") && page.contains("cpu &lt;1&gt;"), "{page}");

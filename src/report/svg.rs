@@ -25,7 +25,7 @@ pub(super) struct Point {
     pub tooltip: String,
 }
 
-/// Points joined by a line, in the order of their times.
+/// Points joined by a line in their order.
 pub(super) struct Curve {
     pub name: String,
     /// Which colour and which form of mark.
@@ -86,6 +86,11 @@ impl Chart {
         }
         for curve in &self.curves {
             self.curve(&mut svg, curve, &x, &y);
+            taken.extend(curve.points.windows(2).flat_map(|pair| {
+                let (x1, y1) = (x.at(pair[0].ms), y.at(pair[0].recall));
+                let (x2, y2) = (x.at(pair[1].ms), y.at(pair[1].recall));
+                along(x1, y1, x2, y2)
+            }));
         }
         for curve in &self.curves {
             for point in &curve.points {
@@ -138,6 +143,15 @@ impl Chart {
     }
 }
 
+/// Small areas that cover a line.
+fn along(x1: f64, y1: f64, x2: f64, y2: f64) -> impl Iterator<Item = Area> {
+    let steps = ((x2 - x1).abs().max((y2 - y1).abs()) / 4.0).ceil().max(1.0) as usize;
+    (0..=steps).map(move |step| {
+        let share = step as f64 / steps as f64;
+        Area::around(x1 + share * (x2 - x1), y1 + share * (y2 - y1), 1.5, 1.5)
+    })
+}
+
 /// Writes the point's label at the first place around it that is free.
 fn place_label(svg: &mut Drawing, taken: &mut Vec<Area>, style: usize, point: &Point, px: f64, py: f64) {
     if point.label.is_empty() {
@@ -145,16 +159,16 @@ fn place_label(svg: &mut Drawing, taken: &mut Vec<Area>, style: usize, point: &P
     }
     let width = LABEL_CHAR * point.label.chars().count() as f64;
     let places = [
-        ("start", 7.0, -7.0),
-        ("end", -7.0, -7.0),
-        ("start", 7.0, 16.0),
-        ("end", -7.0, 16.0),
-        ("start", 9.0, 4.0),
-        ("end", -9.0, 4.0),
+        ("end", -7.0, -6.0),
+        ("start", 8.0, 15.0),
+        ("start", 8.0, -6.0),
+        ("end", -8.0, 15.0),
+        ("end", -10.0, 4.0),
+        ("start", 10.0, 4.0),
         ("middle", 0.0, -10.0),
         ("middle", 0.0, 20.0),
-        ("start", 7.0, 29.0),
-        ("end", -7.0, 29.0),
+        ("end", -8.0, 28.0),
+        ("start", 8.0, 28.0),
     ];
     let area = |(anchor, dx, dy): (&str, f64, f64)| {
         let left =
