@@ -5,11 +5,11 @@ use std::fmt::Write;
 use super::axis::{LogAxis, RecallAxis};
 
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 440.0;
+const HEIGHT: f64 = 450.0;
 const LEFT: f64 = 66.0;
 const RIGHT: f64 = 700.0;
-const TOP: f64 = 66.0;
-const BOTTOM: f64 = 386.0;
+const TOP: f64 = 76.0;
+const BOTTOM: f64 = 396.0;
 
 /// Width of a character of a label, about.
 const LABEL_CHAR: f64 = 6.6;
@@ -289,12 +289,12 @@ mod tests {
     #[test]
     fn points_are_where_the_scales_put_them() {
         // Times 18.2..99 lie on 10..100: 20 at log10(2), 50 at log10(5) of 634 pixels from 66. Recall .9 is the lowest
-        // step, .99 the highest one: 88 % of the 320 pixels up from 386.
+        // step, .99 the highest one: 88 % of the 320 pixels up from 396.
         let svg = chart().svg();
         let x = |ms: f64| 66.0 + 634.0 * (ms / 10.0).log10();
-        let expected = format!("points=\"{:.1},386.0 {:.1},{:.1}\"", x(20.0), x(50.0), 386.0 - 0.88 * 320.0);
+        let expected = format!("points=\"{:.1},396.0 {:.1},{:.1}\"", x(20.0), x(50.0), 396.0 - 0.88 * 320.0);
         assert!(svg.contains(&expected), "{expected} is not in\n{svg}");
-        let marker = format!("<line class=\"marker\" x1=\"{:.1}\" y1=\"66.0\"", x(90.0));
+        let marker = format!("<line class=\"marker\" x1=\"{:.1}\" y1=\"76.0\"", x(90.0));
         assert!(svg.contains(&marker), "{marker} is not in\n{svg}");
         assert!(svg.contains("<title>500 &lt;20&gt;</title>") && svg.contains(">a &amp; b</text>"), "{svg}");
     }

@@ -20,11 +20,16 @@ use outputs::Outputs;
 use plan::Plan;
 use source::Source;
 
-/// Every option that takes a list makes the grid larger: it is the product of all lists, with one row for each algorithm at
-/// each point. At a point all algorithms answer each batch in turn. Recall is against exact search of the f32 index on
-/// the same device, so that what f16 loses shows. HR, NDCG and MRR look for the user's next item; users whose next item
-/// is not among the N items of a smaller index are left out of them.
+const NOTES: &str = "\
+Every list makes the grid larger: it is their product, with one row for each algorithm at each point. At a point all
+algorithms answer each batch in turn. Recall is against exact search of the f32 index on the same device, so that what
+f16 loses shows. HR, NDCG and MRR look for the user's next item; users whose next item is not among the N items of a
+smaller index are left out of them. Ctrl-C ends after the current batch and keeps what was measured; files are written
+after each point.";
+
+/// What to measure.
 #[derive(Args)]
+#[command(after_long_help = NOTES)]
 pub struct BenchArgs {
     /// A similarity, items and queries in one .safetensors file, in place of a checkpoint and a data set
     #[arg(long, value_name = "FILE", required_unless_present_all = ["checkpoint", "dataset"])]

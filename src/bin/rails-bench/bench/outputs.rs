@@ -1,10 +1,10 @@
 //! The files that a benchmark writes, and the table it prints.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use rails_wgpu::report::{SpeedReport, page};
-use rails_wgpu::{Result, atomic};
+use rails_wgpu::{Error, Result, atomic};
 
 use super::BenchArgs;
 use crate::json_output::JsonOutput;
@@ -37,14 +37,17 @@ impl Outputs {
             eprintln!("nothing was measured");
             return Ok(());
         }
+        // The files first: whoever reads the standard output may have gone.
+        let written = self.write(report);
         match &self.json {
             Some(stdout @ JsonOutput::Stdout) => stdout.write(&format!("{:#}\n", report.json()))?,
-            _ => print!("{}\n{}", report.conditions(), report.table()),
+            _ => write!(io::stdout(), "{}\n{}", report.conditions(), report.table())
+                .map_err(Error::io("write", Path::new("standard output")))?,
         }
         if report.interrupted {
             eprintln!("ended early: rows are missing, or cover fewer queries");
         }
-        self.write(report)
+        written
     }
 
     fn write(&self, report: &SpeedReport) -> Result<()> {
