@@ -3,7 +3,7 @@
 mod bench;
 mod protocol;
 
-pub use bench::{Bencher, Measurement};
+pub use bench::{BenchFile, Bencher, Measurement, QuerySet, Rules, Truth, shuffled};
 pub use protocol::Protocol;
 
 use std::time::{Duration, Instant};

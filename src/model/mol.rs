@@ -84,7 +84,11 @@ const ITEM: &str = "_ndp_module._item_embeddings_fn";
 const GATE: &str = "_ndp_module._gating_fn";
 
 impl Mol<Tensor> {
-    pub(super) fn load(weights: &mut Weights, config: &MolConfig, dim: usize) -> Result<Mol<Tensor>> {
+    /// Takes every tensor that `config` asks for out of `weights`, for raw embeddings of width `dim`.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub fn load(weights: &mut Weights, config: &MolConfig, dim: usize) -> Result<Mol<Tensor>> {
         let (d_p, n_logits) = (config.dot_product_dimension, config.n_logits());
         let query_width = (config.query_dot_product_groups - config.uid_embedding_hash_sizes.len()) * d_p;
         let item_width = config.item_dot_product_groups * d_p;

@@ -5,6 +5,7 @@ mod convert;
 mod demo;
 mod devices;
 mod eval;
+mod interrupt;
 mod json_output;
 mod model_files;
 mod options;
@@ -52,7 +53,10 @@ fn main() -> ExitCode {
         Command::Preprocess(args) => preprocess::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Eval(args) => eval::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => match bench::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Search(args) => search::run(&args),
     };
     match result {

@@ -25,8 +25,7 @@ pub fn load_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -
     if let Some(json) = checkpoint.metadata().and_then(|metadata| metadata.get(CONFIG_KEY)) {
         return ModelConfig::from_json(json, path);
     }
-    let beside: [PathBuf; 2] = [path.with_extension("gin"), path.with_file_name("config.gin")];
-    match beside.iter().find(|candidate| candidate.is_file()) {
+    match config_beside(path) {
         Some(config) => {
             log::info!("hyper-parameters from {}", config.display());
             ModelConfig::from_gin(config)
@@ -38,6 +37,16 @@ pub fn load_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -
                 .to_string(),
         }),
     }
+}
+
+/// Whether [`load_config`] finds a configuration without one being given.
+pub fn has_config(checkpoint: &Checkpoint, path: &Path) -> bool {
+    checkpoint.metadata().is_some_and(|metadata| metadata.contains_key(CONFIG_KEY)) || config_beside(path).is_some()
+}
+
+fn config_beside(path: &Path) -> Option<PathBuf> {
+    let beside = [path.with_extension("gin"), path.with_file_name("config.gin")];
+    beside.into_iter().find(|candidate| candidate.is_file())
 }
 
 /// Reads the sequences and says what was passed over.

@@ -17,7 +17,7 @@ pub struct DeviceArgs {
 }
 
 /// Number formats by name.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DtypeArg {
     /// 32-bit floats
     F32,

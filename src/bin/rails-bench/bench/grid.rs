@@ -1,0 +1,156 @@
+//! Measuring the points of a grid one after the other.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use rails_wgpu::Result;
+use rails_wgpu::backend::{Backend, Dtype};
+use rails_wgpu::eval::{Bencher, Measurement, QuerySet, Truth};
+use rails_wgpu::report::{SpeedReport, SpeedRow};
+use rails_wgpu::search::Searcher;
+
+use super::outputs::Outputs;
+use super::plan::Plan;
+use super::source::Source;
+use crate::progress;
+
+/// A grid, and what it is measured with.
+pub struct Grid<'a> {
+    pub source: &'a Source,
+    pub plan: &'a Plan,
+    /// Set when the user wants it to end.
+    pub stop: &'a AtomicBool,
+}
+
+/// An index that was just built.
+struct Built {
+    searcher: Searcher,
+    time: Duration,
+}
+
+impl Grid<'_> {
+    /// Adds all rows to `report`, saving it after each point. Returns early, with `report.interrupted`, once the user wants
+    /// it to end.
+    pub fn run(&self, report: &mut SpeedReport, outputs: &Outputs) -> Result<()> {
+        let bar = progress::share(self.plan.work(self.source.n_queries()));
+        let mut all = || {
+            for backend in &self.plan.backends {
+                bar.set_message(format!("{}: encoding", backend.info().name));
+                let queries = self.source.queries(backend.as_ref(), self.plan.rules, &mut |_| self.flow())?;
+                let Some(queries) = queries else { return Ok(ControlFlow::Break(())) };
+                for &n in &self.plan.items {
+                    if self.items(backend.as_ref(), &queries, n, &bar, report, outputs)?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        let ended = all();
+        bar.finish_and_clear();
+        report.interrupted = ended?.is_break();
+        Ok(())
+    }
+
+    /// All points with `n` items on one device.
+    fn items(
+        &self,
+        backend: &dyn Backend,
+        queries: &QuerySet,
+        n: usize,
+        bar: &ProgressBar,
+        report: &mut SpeedReport,
+        outputs: &Outputs,
+    ) -> Result<ControlFlow<()>> {
+        bar.set_message(format!("{}, {n} items: exact lists", backend.info().name));
+        let exact = self.build(backend, n, Dtype::F32)?;
+        let mut truths = Vec::new();
+        for &k in &self.plan.ks {
+            let mut done = 0;
+            let mut progress = |answered: usize| {
+                bar.inc(((answered - done) * n) as u64);
+                done = answered;
+                self.flow()
+            };
+            match Truth::compute(&exact.searcher, queries, self.plan.rules, k, &mut progress)? {
+                Some(truth) => truths.push((k, truth)),
+                None => return Ok(ControlFlow::Break(())),
+            }
+        }
+        // The f32 index serves its own rows too, and is gone before another one is built where it is not needed any more.
+        let mut exact = self.plan.dtypes.iter().any(|dtype| dtype.dtype() == Dtype::F32).then_some(exact);
+        for dtype in &self.plan.dtypes {
+            let built = match (dtype.dtype(), exact.take()) {
+                (Dtype::F32, Some(exact)) => exact,
+                (other, kept) => {
+                    exact = kept;
+                    self.build(backend, n, other)?
+                }
+            };
+            for &batch in &self.plan.batch_sizes {
+                for (k, truth) in &truths {
+                    let (device, dtype) = (backend.info().name.clone(), dtype.name().to_string());
+                    bar.set_message(format!("{device} {dtype}, {n} items, batches of {batch}, k = {k}"));
+                    let bencher = Bencher {
+                        searcher: &built.searcher,
+                        queries,
+                        truth,
+                        expected: self.source.expected(n),
+                        rules: self.plan.rules,
+                        count_absent_targets: n == self.source.n_items(),
+                        k: *k,
+                        batch_size: batch,
+                        warm_up: self.plan.warm_up,
+                        runs: self.plan.runs,
+                        timed_every: self.plan.timed_every,
+                    };
+                    let ended = self.point(&bencher, bar, |measurement| {
+                        let bytes_per_item = built.searcher.index().bytes() as f64 / n as f64;
+                        let (device, dtype) = (device.clone(), dtype.clone());
+                        report.rows.push(SpeedRow {
+                            device,
+                            dtype,
+                            items: n,
+                            batch,
+                            k: *k,
+                            bytes_per_item,
+                            build: built.time,
+                            measurement,
+                        });
+                    })?;
+                    report.interrupted = ended.is_break();
+                    outputs.save(report);
+                    if ended.is_break() {
+                        return Ok(ended);
+                    }
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// One point of the grid: passes on the measurement of each algorithm, of part of the batches if the user wants it to
+    /// end.
+    fn point(&self, bencher: &Bencher, bar: &ProgressBar, add: impl FnMut(Measurement)) -> Result<ControlFlow<()>> {
+        let mut ended = ControlFlow::Continue(());
+        let measurements = bencher.run(&self.plan.algorithms, &mut |answered| {
+            bar.inc((answered * self.plan.algorithms.len() * bencher.searcher.index().len()) as u64);
+            ended = self.flow();
+            ended
+        })?;
+        measurements.into_iter().for_each(add);
+        Ok(ended)
+    }
+
+    fn build(&self, backend: &dyn Backend, n: usize, dtype: Dtype) -> Result<Built> {
+        let started = Instant::now();
+        let index = self.source.index(backend, n, dtype)?;
+        Ok(Built { time: started.elapsed(), searcher: Searcher::new(index) })
+    }
+
+    fn flow(&self) -> ControlFlow<()> {
+        if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}

@@ -1,0 +1,139 @@
+//! `rails-bench bench`.
+
+mod grid;
+mod outputs;
+mod plan;
+mod source;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use rails_wgpu::Result;
+use rails_wgpu::report::SpeedReport;
+use rails_wgpu::search::Algorithm;
+
+use crate::interrupt;
+use crate::options::DtypeArg;
+use grid::Grid;
+use outputs::Outputs;
+use plan::Plan;
+use source::Source;
+
+const NOTES: &str = "\
+Every list makes the grid larger: it is their product, with one row for each algorithm at each point. At a point all
+algorithms answer each batch in turn. Recall is against exact search of the f32 index on the same device, so that what
+f16 loses shows. HR, NDCG and MRR look for the user's next item; users whose next item is not among the N items of a
+smaller index are left out of them. Ctrl-C ends after the current batch and keeps what was measured; files are written
+after each point.";
+
+/// What to measure.
+#[derive(Args)]
+#[command(after_long_help = NOTES)]
+pub struct BenchArgs {
+    /// A similarity, items and queries in one .safetensors file, in place of a checkpoint and a data set
+    #[arg(long, value_name = "FILE", required_unless_present_all = ["checkpoint", "dataset"])]
+    bench_file: Option<PathBuf>,
+    /// Trained weights: .pt, .pth or .safetensors
+    #[arg(long, env = "RAILS_CHECKPOINT")]
+    checkpoint: Option<PathBuf>,
+    /// Hyper-parameters (.gin); default: as for `eval`; for a bench file without any, those of the reference's MovieLens
+    /// models where the shapes do not tell
+    #[arg(long, env = "RAILS_CONFIG")]
+    config: Option<PathBuf>,
+    /// Sequences, as `rails-bench preprocess` and the reference write them
+    #[arg(long, env = "RAILS_DATASET")]
+    dataset: Option<PathBuf>,
+    /// Items to search: a text file with one id per line, or a CSV with a movie_id or item_id column; default: every
+    /// row of the model's item table from 1 on
+    #[arg(long)]
+    item_ids: Option<PathBuf>,
+    /// Pass over malformed lines of the data set, and say how many
+    #[arg(long)]
+    skip_bad_lines: bool,
+    /// Add this to every item id of the data set (1 for the reference's Amazon files, whose ids start at 0)
+    #[arg(long, default_value_t = 0)]
+    shift_id_by: u32,
+    /// Measure with only the first N users of the data set, or queries of the bench file
+    #[arg(long, visible_alias = "queries", value_name = "N")]
+    limit: Option<usize>,
+    /// `auto`, `cpu`, `gpu`, or parts of devices' names (see `rails-bench devices`), separated by commas
+    #[arg(long, default_value = "auto", env = "RAILS_DEVICE", value_delimiter = ',')]
+    device: Vec<String>,
+    /// Number formats of the item tables, separated by commas
+    #[arg(long, default_value = "f32", env = "RAILS_DTYPE", value_delimiter = ',')]
+    dtype: Vec<DtypeArg>,
+    /// Algorithms, separated by commas: exact, mips, naive:K, avg:K, comb:K_K, tangent:K, or the reference's names
+    /// [default: exact,naive:50,avg:500,comb:50_500,tangent:1000]
+    #[arg(long, value_delimiter = ',')]
+    algorithm: Option<Vec<Algorithm>>,
+    /// Queries per batch, separated by commas [default: 32]. A last batch is filled up with the first queries
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    batch_size: Option<Vec<usize>>,
+    /// Numbers N of items in the index, separated by commas [default: all]. Fewer than all: the first N after a fixed
+    /// shuffle; of a bench file, the first N
+    #[arg(long, value_delimiter = ',')]
+    items: Vec<usize>,
+    /// Items per result, separated by commas [default: 100]
+    #[arg(long, value_delimiter = ',')]
+    k: Option<Vec<usize>>,
+    /// Runs of the first batch by each algorithm before times count
+    #[arg(long, default_value_t = 3)]
+    warm_up: usize,
+    /// Timed runs of each batch by each algorithm [default: 1; of a bench file, 20]
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    runs: Option<usize>,
+    /// A ready-made grid; the other options change parts of it
+    #[arg(long)]
+    preset: Option<Preset>,
+    /// Also write the results as JSON to this file; `-`: to standard output, instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also write the results as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Also write a page with curves of recall against latency
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Grids by name.
+#[derive(Clone, Copy, ValueEnum)]
+enum Preset {
+    /// The reference's eval_batch.py: its algorithms (but for the IVF one) in batches of 32 with k = 120; HR@n is the share
+    /// of users whose first item of the exact list, seen ones dropped, is among the first n; times are the mean of 20 runs
+    /// of every tenth batch. Rows at which the reference fails (fewer candidates than k) are measured all the same
+    EvalBatch,
+}
+
+pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let outputs = Outputs::open(args)?;
+    let source = Source::open(args)?;
+    let plan = Plan::new(args, &source)?;
+    let mut report = SpeedReport {
+        model: source.summary(),
+        devices: plan.devices(),
+        command: command_line(),
+        users: source.n_queries(),
+        skipped_users: source.skipped_users(),
+        items: source.n_items(),
+        rules: plan.rules,
+        interrupted: false,
+        rows: Vec::new(),
+    };
+    let stop = interrupt::flag();
+    Grid { source: &source, plan: &plan, stop: &stop }.run(&mut report, &outputs)?;
+    outputs.finish(&report)?;
+    Ok(if report.interrupted { interrupt::EXIT_CODE.into() } else { ExitCode::SUCCESS })
+}
+
+/// The command as it can be given again.
+fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
+    let quoted = |arg: String| match !arg.is_empty() && arg.chars().all(plain) {
+        true => arg,
+        false => format!("'{}'", arg.replace('\'', r"'\''")),
+    };
+    let args = std::env::args_os().skip(1).map(|arg| quoted(arg.to_string_lossy().into_owned()));
+    std::iter::once("rails-bench".to_string()).chain(args).collect::<Vec<_>>().join(" ")
+}

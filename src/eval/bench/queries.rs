@@ -1,0 +1,109 @@
+//! The queries of a benchmark, encoded once and cut into batches of any size.
+
+use std::ops::ControlFlow;
+
+use super::Rules;
+use crate::Result;
+use crate::backend::{QueryBatch, QueryEncoder};
+use crate::config::ModelConfig;
+use crate::dataset::Sequence;
+use crate::eval::history_of;
+use crate::sequence::{History, SequenceBatch};
+use crate::tensor::Tensor;
+
+/// Users encoded at a time.
+const ENCODED_AT_ONCE: usize = 128;
+
+/// Query embeddings with what each user has seen and what comes next.
+pub struct QuerySet {
+    embeddings: Tensor,
+    user_ids: Vec<i64>,
+    seen: Vec<Vec<u64>>,
+    targets: Vec<u64>,
+}
+
+/// Some queries of a set.
+pub(super) struct Batch<'a> {
+    /// Where each is in the set.
+    pub indices: Vec<usize>,
+    pub queries: QueryBatch,
+    /// One list per query.
+    pub seen: Vec<&'a [u64]>,
+}
+
+impl QuerySet {
+    /// Queries (U, D) of users who have seen nothing and of whom nothing else is known.
+    pub fn new(embeddings: Tensor, user_ids: Vec<i64>) -> QuerySet {
+        let seen = vec![Vec::new(); user_ids.len()];
+        QuerySet { embeddings, user_ids, seen, targets: Vec::new() }
+    }
+
+    /// Encodes the histories of `sequences`, each of at least two events; the last is what comes next. `progress` is
+    /// called with the number of users done and ends the work with [`ControlFlow::Break`]; the result is then `None`.
+    ///
+    /// # Errors
+    /// If a sequence has no history, an id is beyond the item table, or the device fails.
+    pub fn encode(
+        encoder: &dyn QueryEncoder,
+        config: &ModelConfig,
+        n_item_rows: usize,
+        sequences: &[Sequence],
+        rules: Rules,
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<QuerySet>> {
+        let (mut data, mut user_ids, mut seen, mut targets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for users in sequences.chunks(ENCODED_AT_ONCE) {
+            let histories: Vec<History> = users.iter().map(history_of).collect();
+            let batch = SequenceBatch::new(&histories, config, n_item_rows)?;
+            data.extend_from_slice(encoder.encode(&batch)?.data());
+            user_ids.extend(batch.user_ids);
+            seen.extend(histories.iter().map(|history| rules.seen(history, config)));
+            targets.extend(users.iter().filter_map(|user| user.item_ids.last().map(|&id| u64::from(id))));
+            if progress(user_ids.len()).is_break() {
+                return Ok(None);
+            }
+        }
+        let embeddings = Tensor::new(vec![user_ids.len(), data.len() / user_ids.len().max(1)], data);
+        Ok(Some(QuerySet { embeddings, user_ids, seen, targets }))
+    }
+
+    /// Number of queries.
+    pub fn len(&self) -> usize {
+        self.user_ids.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.user_ids.is_empty()
+    }
+
+    /// The item that query `index` is about, if that is known.
+    pub(super) fn target(&self, index: usize) -> Option<u64> {
+        self.targets.get(index).copied()
+    }
+
+    /// `size` queries from `first` on; after the last one comes the first again.
+    pub(super) fn batch(&self, first: usize, size: usize) -> Batch<'_> {
+        let indices: Vec<usize> = (first..first + size).map(|i| i % self.len().max(1)).collect();
+        let data = indices.iter().flat_map(|&i| self.embeddings.row(i)).copied().collect();
+        let embeddings = Tensor::new(vec![size, self.embeddings.width()], data);
+        let queries = QueryBatch { embeddings, user_ids: indices.iter().map(|&i| self.user_ids[i]).collect() };
+        let seen = indices.iter().map(|&i| self.seen[i].as_slice()).collect();
+        Batch { indices, queries, seen }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_go_round() {
+        let set = QuerySet::new(Tensor::new(vec![3, 2], vec![0.0, 1.0, 10.0, 11.0, 20.0, 21.0]), vec![7, 8, 9]);
+        let batch = set.batch(2, 5);
+        assert_eq!(batch.indices, [2, 0, 1, 2, 0]);
+        assert_eq!(batch.queries.user_ids, [9, 7, 8, 9, 7]);
+        assert_eq!(batch.queries.embeddings.data(), [20.0, 21.0, 0.0, 1.0, 10.0, 11.0, 20.0, 21.0, 0.0, 1.0]);
+        assert_eq!((batch.seen.len(), set.target(0)), (5, None));
+    }
+}

@@ -1,0 +1,75 @@
+//! What happens to seen items, and what a hit is.
+
+use super::queries::Batch;
+use crate::Result;
+use crate::config::ModelConfig;
+use crate::eval::Protocol;
+use crate::search::{Algorithm, Hit, Searcher};
+use crate::sequence::History;
+
+/// Most items that the reference's timed searches ask for (its `truncate_k_prime_to`).
+const REFERENCE_MOST: usize = 200;
+
+/// How a benchmark treats seen items, and which item it looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
+    /// Seen items are excluded inside the search, and the item looked for is the user's next one.
+    Strict,
+    /// Those of the reference's `eval_batch.py`: search for min(k + N, 200) items (N is the padded history length), drop
+    /// those among the last `max_sequence_length` events, keep k; the item looked for is the first of the exact list. An
+    /// algorithm is asked for no more items than it has candidates, so that its work is the reference's.
+    EvalBatch {
+        /// N.
+        padded_length: usize,
+    },
+}
+
+impl Rules {
+    /// The rank of an item that was not found, in the MRR.
+    pub(super) fn miss_rank(self, k: usize) -> Option<usize> {
+        match self {
+            Rules::Strict => None,
+            Rules::EvalBatch { .. } => Some(k + 1),
+        }
+    }
+
+    /// The items that `history` has seen, as far back as the rules look.
+    pub(super) fn seen(self, history: &History, config: &ModelConfig) -> Vec<u64> {
+        match self {
+            Rules::Strict => Protocol::Strict.seen(history, config),
+            Rules::EvalBatch { .. } => Protocol::Reference.seen(history, config),
+        }
+    }
+
+    /// How many items to search for so that `k` unseen ones are found.
+    pub(super) fn depth(self, searcher: &Searcher, algorithm: Algorithm, batch: &Batch, k: usize) -> Result<usize> {
+        let Rules::EvalBatch { padded_length } = self else { return Ok(k) };
+        let n_items = searcher.index().len();
+        let most = (k + padded_length).min(REFERENCE_MOST).max(k).min(n_items);
+        if matches!(algorithm, Algorithm::Exact | Algorithm::Mips) {
+            return Ok(most);
+        }
+        let candidates = searcher.candidates(algorithm, &batch.queries, &[])?;
+        Ok(candidates.iter().map(Vec::len).min().unwrap_or(most).clamp(1, most))
+    }
+
+    /// The best `k` unseen items of each query of `batch`; `depth` is that of [`Rules::depth`].
+    pub(super) fn search(
+        self,
+        searcher: &Searcher,
+        algorithm: Algorithm,
+        batch: &Batch,
+        k: usize,
+        depth: usize,
+    ) -> Result<Vec<Vec<Hit>>> {
+        if self == Rules::Strict {
+            return searcher.search(algorithm, &batch.queries, k, &batch.seen);
+        }
+        let mut found = searcher.search(algorithm, &batch.queries, depth, &[])?;
+        for (hits, seen) in found.iter_mut().zip(&batch.seen) {
+            hits.retain(|hit| !seen.contains(&hit.id));
+            hits.truncate(k);
+        }
+        Ok(found)
+    }
+}
