@@ -137,6 +137,11 @@ impl ItemIndex {
         self.snapshot().ids()
     }
 
+    /// Whether `id` can be found.
+    pub fn contains(&self, id: u64) -> bool {
+        self.snapshot().contains(id)
+    }
+
     /// Number format of the tables.
     pub fn dtype(&self) -> Dtype {
         self.blueprint.options.dtype

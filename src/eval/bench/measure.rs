@@ -135,7 +135,7 @@ impl Bencher<'_> {
     }
 
     fn counts(&self, target: u64) -> bool {
-        self.count_absent_targets || self.searcher.index().position(target).is_some()
+        self.count_absent_targets || self.searcher.index().contains(target)
     }
 }
 
