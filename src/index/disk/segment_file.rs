@@ -106,3 +106,83 @@ fn columns_of(name: &str, n_groups: usize) -> Option<Columns> {
         _ => name.strip_prefix("group:")?.parse().ok().filter(|&group| group < n_groups).map(Columns::Group),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::tables::{Dtype, ItemSide};
+    use crate::tensor::Tensor;
+
+    const N: usize = 5;
+
+    /// Tables of items with two components of width two, and lists of all kinds.
+    fn tables(dtype: Dtype) -> Tables {
+        let mut tables = empty(dtype);
+        let numbers = |n: usize| (0..n).map(|i| (i as f32).sin()).collect::<Vec<f32>>();
+        let side = ItemSide { components: numbers(N * 4), norms: vec![1.0; N * 2], gate: None };
+        tables.append(&numbers(N * 3), Some(&side));
+        for (columns, width) in [(Columns::All, 4), (Columns::Group(1), 2), (Columns::Mean, 2)] {
+            let centroids = Tensor::new(vec![3, width], numbers(3 * width));
+            let lists = Lists::new(columns, centroids, &[2, 0, 2, 1, 0], &tables);
+            tables.lists.push(lists);
+        }
+        tables
+    }
+
+    fn empty(dtype: Dtype) -> Tables {
+        let mol = MolTables {
+            components: Some(Table::new(2, 2, dtype)),
+            inverse_norms: None,
+            mean: Table::new(1, 2, dtype),
+            gate: None,
+        };
+        Tables { raw: Table::new(1, 3, dtype), mol: Some(mol), lists: Vec::new() }
+    }
+
+    fn stored(tables: &Tables) -> (tempfile::TempDir, Result<(Bytes<u64>, Tables)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let transaction = Store::create(folder.path()).unwrap().write().unwrap();
+        let name = write(&transaction, &[2, 3, 5, 7, 11], tables).unwrap();
+        let shard = transaction.shard(&name).unwrap();
+        let read = read(&shard, N, empty(tables.dtype()), true);
+        (folder, read)
+    }
+
+    #[test]
+    fn lists_come_back_as_they_were() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
+            let written = tables(dtype);
+            let (_folder, read) = stored(&written);
+            let (ids, read) = read.unwrap();
+            assert_eq!(ids.as_slice(), [2, 3, 5, 7, 11]);
+            assert_eq!(read.lists.len(), 3);
+            assert_eq!(read.bytes(), written.bytes());
+            for (read, written) in read.lists.iter().zip(&written.lists) {
+                assert_eq!((read.columns, &read.offsets), (written.columns, &written.offsets));
+                assert_eq!((&read.positions, &read.centroids), (&written.positions, &written.centroids));
+                assert_eq!(read.vectors.read_rows(0..N), written.vectors.read_rows(0..N));
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_lists_are_refused() {
+        let cases: [(fn(&mut Lists), &str); 6] = [
+            (|lists| lists.positions[1] = 5, "position of each item once"),
+            (|lists| lists.positions[1] = lists.positions[0], "position of each item once"),
+            (|lists| lists.offsets[1] = 9, "offsets that ascend"),
+            (|lists| lists.offsets[0] = 1, "offsets that ascend"),
+            (|lists| lists.offsets[3] = 4, "offsets that ascend"),
+            (|lists| lists.columns = Columns::Group(2), "columns"),
+        ];
+        for (change, words) in cases {
+            let mut wrong = tables(Dtype::F32);
+            change(&mut wrong.lists[1]);
+            let (_folder, read) = stored(&wrong);
+            let error = read.err().unwrap().to_string();
+            assert!(error.contains(words) && error.contains("lists 1"), "{words}: {error}");
+        }
+    }
+}
