@@ -176,6 +176,33 @@ fn another_index_in_the_same_folder_is_not_mistaken_for_a_new_version() {
     assert_eq!(old.ids(), ids);
 }
 
+#[test]
+fn a_folder_restored_from_a_copy_is_not_mistaken_for_the_version_it_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, saved) = (folder.path().join("index"), folder.path().join("saved"));
+    let catalog = first(50);
+    let index = catalog.stored(&path, small());
+    std::fs::create_dir(&saved).unwrap();
+    let copy = |from: &Path, to: &Path| {
+        for name in files(from) {
+            std::fs::copy(from.join(&name), to.join(&name)).unwrap();
+        }
+    };
+    copy(&path, &saved);
+    index.add(&[1, 2], &rows(&[1, 2], 1)).unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    copy(&saved, &path);
+    // The same number of the version, the same names of files, as many items.
+    open(&path).add(&[1, 3], &rows(&[1, 3], 2)).unwrap();
+    assert!(index.refresh().unwrap());
+    let mut changed = catalog;
+    changed.add(&[1, 3], 2);
+    assert_eq!(index.ids(), changed.ids());
+    let (index, rebuilt) = (Arc::new(Searcher::new(index)), Arc::new(Searcher::new(changed.rebuilt(small()))));
+    assert_eq!(hits(&index, Algorithm::Exact, 50), hits(&rebuilt, Algorithm::Exact, 50));
+}
+
 /// Every version of the index has one marker in all of its items: the score for the query (1, 0).
 #[test]
 fn searches_during_updates_see_one_version() {
@@ -241,11 +268,12 @@ fn one_filter_serves_many_versions_and_indexes() {
     let disk = catalog.stored(folder.path(), small());
     disk.add(&[3, 24], &rows(&[3, 24], 1)).unwrap();
     disk.remove(&[31, 38]).unwrap();
-    let indexes = [Searcher::new(disk), Searcher::new(catalog.rebuilt(small()))];
+    // The last two have the same number of a version.
+    let indexes = [disk, catalog.rebuilt(small()), first(110).rebuilt(small())].map(Searcher::new);
     let some: RoaringTreemap = (0..1000).filter(|id| id % 3 == 0).collect();
     for filter in [Filter::allow(some.clone()), Filter::deny(some)] {
-        for round in 0..4 {
-            let searcher = &indexes[round % 2];
+        for round in 0..6 {
+            let searcher = &indexes[round % 3];
             let n = searcher.index().len();
             let all = searcher.search(Algorithm::Exact, &queries(4), n, &[]).unwrap();
             for algorithm in [Algorithm::Exact, Algorithm::Tangent { candidates: n }] {

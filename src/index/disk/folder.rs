@@ -159,7 +159,7 @@ impl Folder {
 
     /// The version that `store` has open, if it is another one of the same index.
     pub fn newer(&self, store: Store) -> Result<Option<Folder>> {
-        if store.generation() == self.generation() && store.content() == self.store.content() {
+        if store.is_same(&self.store) {
             return Ok(None);
         }
         let newer = Folder::new(store, self.options)?;
