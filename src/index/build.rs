@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{IndexOptions, Segment};
-use crate::Result;
+use super::{IndexOptions, Segment, lists};
 use crate::backend::{Backend, Similarity};
 use crate::model::Mol;
 use crate::tables::{Bytes, Dtype, Form, Tables};
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// What all segments of an index share.
 #[derive(Clone)]
@@ -32,6 +32,9 @@ impl Blueprint {
         let mol = similarity.as_ref().map(|similarity| &similarity.mol);
         let form = options.form.unwrap_or_else(|| automatic_form(mol, options.dtype, n_items, options.large));
         Tables::new(dim, mol, options.dtype, form)?;
+        if options.lists.is_some() && (form == Form::Raw || mol.is_none()) {
+            return Err(Error::argument("inverted lists", "tables that keep components", format!("form {form:?}")));
+        }
         Ok(Blueprint { options, form, similarity, dim })
     }
 
@@ -45,8 +48,20 @@ impl Blueprint {
     /// If the device fails.
     pub fn segment(&self, backend: &Arc<dyn Backend>, ids: Vec<u64>, rows: Vec<f32>) -> Result<Segment> {
         let embeddings = Tensor::new(vec![ids.len(), self.dim], rows);
-        let tables = backend.tables(&embeddings, self.mol(), self.options.dtype, self.form)?;
+        let mut tables = backend.tables(&embeddings, self.mol(), self.options.dtype, self.form)?;
+        self.cluster(backend.as_ref(), &mut tables)?;
         Ok(self.place(Bytes::Owned(ids), Arc::new(tables), backend, false))
+    }
+
+    /// Makes the inverted lists that the options ask for.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn cluster(&self, backend: &dyn Backend, tables: &mut Tables) -> Result<()> {
+        if let Some(options) = self.options.lists {
+            tables.lists = lists::lists(backend, tables, options)?;
+        }
+        Ok(())
     }
 
     /// A segment of tables that are there already.

@@ -5,7 +5,9 @@
 //! merged as they accumulate, so a change costs time in proportion to what it changes.
 
 mod build;
+mod distil;
 mod filter;
+mod lists;
 mod options;
 mod sample;
 mod segment;
@@ -20,7 +22,7 @@ pub use snapshot::{Excluded, Snapshot};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::backend::{Backend, Similarity};
+use crate::backend::{Backend, QueryBatch, Similarity};
 use crate::model::{Model, Mol};
 use crate::tables::{Bytes, Dtype, Tables};
 use crate::tensor::Tensor;
@@ -170,6 +172,9 @@ impl ItemIndex {
         let mut segments: Vec<Segment> =
             old.segments().iter().map(|segment| segment.without(replaced).unwrap_or_else(|| segment.clone())).collect();
         let mut added = self.blueprint.segment(self.least_used(&segments), ids.clone(), rows)?;
+        if let Some(similarity) = &old.similarity {
+            added = added.with_similarity(similarity.clone());
+        }
         // Small segments merge as in a binary counter: the work for each item is logarithmic.
         while let Some(last) = segments.last()
             && last.n_live() <= added.n_live()
@@ -180,7 +185,7 @@ impl ItemIndex {
         }
         added.load()?;
         segments.push(added);
-        self.replace(&old, segments)
+        self.replace(&old, old.similarity.clone(), segments)
     }
 
     /// Removes items; ids that are not there are passed over. Returns how many were.
@@ -198,9 +203,31 @@ impl ItemIndex {
             .collect();
         let n = old.len() - segments.iter().map(Segment::n_live).sum::<usize>();
         if n > 0 {
-            self.replace(&old, segments.into_iter().filter(|segment| segment.n_live() > 0).collect())?;
+            self.replace(
+                &old,
+                old.similarity.clone(),
+                segments.into_iter().filter(|segment| segment.n_live() > 0).collect(),
+            )?;
         }
         Ok(n)
+    }
+
+    /// Fits a distilled gate to the model's, for [`Algorithm::Distilled`](crate::search::Algorithm::Distilled) and
+    /// [`Algorithm::Cascade`](crate::search::Algorithm::Cascade). `queries` should be like those that will be asked; a few
+    /// hundred are enough.
+    ///
+    /// # Errors
+    /// If the index has no Mixture-of-Logits similarity, there is no query, or shapes do not fit.
+    pub fn distill(&self, queries: &QueryBatch) -> Result<()> {
+        let _writer = self.lock();
+        let old = self.snapshot();
+        let (Some(similarity), Some(sample)) = (old.similarity(), old.sample()) else {
+            return Err(Error::argument("distilled gate", "an index with Mixture-of-Logits", "one without"));
+        };
+        let distilled = Some(distil::fit(&similarity.mol, sample, queries)?);
+        let similarity = Arc::new(Similarity { mol: similarity.mol.clone(), distilled });
+        let segments = old.segments().iter().map(|segment| segment.with_similarity(similarity.clone())).collect();
+        self.replace(&old, Some(similarity), segments)
     }
 
     /// Rewrites all segments without the deleted items, as large as they may be.
@@ -225,7 +252,7 @@ impl ItemIndex {
             compacted.extend(self.rewritten(&group)?);
         }
         compacted.iter().try_for_each(Segment::load)?;
-        self.replace(&old, compacted)
+        self.replace(&old, old.similarity.clone(), compacted)
     }
 
     /// One segment instead of several, unless it is one already and has no deletions.
@@ -252,7 +279,12 @@ impl ItemIndex {
             tables.append_row_of(group[*index].tables(), *position);
         }
         let ids = Bytes::Owned(rows.iter().map(|(id, ..)| *id).collect());
-        Ok(self.blueprint.place(ids, Arc::new(tables), group[0].backend(), false))
+        self.blueprint.cluster(group[0].backend().as_ref(), &mut tables)?;
+        let merged = self.blueprint.place(ids, Arc::new(tables), group[0].backend(), false);
+        Ok(match group[0].similarity() {
+            Some(similarity) => merged.with_similarity(similarity.clone()),
+            None => merged,
+        })
     }
 
     /// The device with the fewest items.
@@ -265,10 +297,9 @@ impl ItemIndex {
         self.backends.iter().min_by_key(items).unwrap_or(&self.backends[0])
     }
 
-    fn replace(&self, old: &Snapshot, segments: Vec<Segment>) -> Result<()> {
-        let Blueprint { similarity, options, .. } = &self.blueprint;
+    fn replace(&self, old: &Snapshot, similarity: Option<Arc<Similarity>>, segments: Vec<Segment>) -> Result<()> {
         let segments = within_memory(&self.blueprint, segments);
-        let snapshot = Snapshot::new(old.version() + 1, segments, similarity.clone(), options.dtype)?;
+        let snapshot = Snapshot::new(old.version() + 1, segments, similarity, self.dtype())?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         Ok(())
     }

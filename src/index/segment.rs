@@ -89,6 +89,23 @@ impl Segment {
         (deleted.count() > before).then(|| self.with_deleted(deleted))
     }
 
+    /// What it is searched by, if that is not inner products.
+    pub(super) fn similarity(&self) -> Option<&Arc<Similarity>> {
+        self.home.similarity.as_ref()
+    }
+
+    /// The same segment, searched by another similarity over the same tables.
+    pub(super) fn with_similarity(&self, similarity: Arc<Similarity>) -> Segment {
+        let Home { backend, streamed, .. } = &*self.home;
+        let home = Home {
+            backend: backend.clone(),
+            similarity: Some(similarity),
+            device: OnceLock::new(),
+            streamed: *streamed,
+        };
+        Segment { home: Arc::new(home), ..self.clone() }
+    }
+
     /// The same segment, on the device always or only while it is searched.
     pub fn streamed(self, streamed: bool) -> Segment {
         if self.home.streamed == streamed {

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rails_wgpu::Result;
-use rails_wgpu::backend::select;
+use rails_wgpu::backend::{QueryBatch, QueryEncoder, select};
 use rails_wgpu::dataset::Sequence;
-use rails_wgpu::eval::{Evaluator, Protocol};
-use rails_wgpu::index::ItemIndex;
+use rails_wgpu::eval::{Evaluator, Protocol, history_of};
+use rails_wgpu::index::{IndexOptions, ItemIndex};
 use rails_wgpu::model::Model;
 use rails_wgpu::report::{QualityReport, RunInfo};
 use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::sequence::{History, SequenceBatch};
 
 use crate::json_output::JsonOutput;
 use crate::model_files::{load_dataset, load_item_ids, load_model, with_history_and_target};
@@ -74,7 +75,12 @@ pub fn evaluate(
     let depth = args.protocol.depth(k, item_ids.len())?;
     let backend = select::open(&device.device)?;
     let encoder = backend.encoder(&model.encoder)?;
-    let searcher = Searcher::new(ItemIndex::from_model(backend.as_ref(), model, item_ids, device.dtype.dtype())?);
+    let options = IndexOptions::from(device.dtype.dtype()).with_lists_for(&args.algorithm, 0);
+    let index = ItemIndex::from_model(backend.as_ref(), model, item_ids, options)?;
+    if args.algorithm.iter().any(|algorithm| algorithm.needs_distilled()) {
+        index.distill(&some_queries(model, encoder.as_ref(), &usable)?)?;
+    }
+    let searcher = Searcher::new(index);
     let evaluator = Evaluator {
         config: &model.config,
         n_item_rows: model.n_item_rows(),
@@ -105,4 +111,12 @@ pub fn evaluate(
         print!("{}", report.table());
     }
     json.map_or(Ok(()), |output| output.write(&format!("{:#}\n", report.json())))
+}
+
+/// Queries of up to 256 users from all over the data set, for a distilled gate to learn from.
+fn some_queries(model: &Model, encoder: &dyn QueryEncoder, users: &[Sequence]) -> Result<QueryBatch> {
+    let n = users.len().min(256);
+    let histories: Vec<History> = (0..n).map(|i| history_of(&users[i * users.len() / n])).collect();
+    let batch = SequenceBatch::new(&histories, &model.config, model.n_item_rows())?;
+    Ok(QueryBatch { embeddings: encoder.encode(&batch)?, user_ids: batch.user_ids })
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use rails_wgpu::backend::Dtype;
+use rails_wgpu::tables::Form;
 
 /// Where to run.
 #[derive(Args)]
@@ -41,6 +42,27 @@ impl DtypeArg {
             DtypeArg::F32 => "f32",
             DtypeArg::F16 => "f16",
             DtypeArg::Int8 => "int8",
+        }
+    }
+}
+
+/// Forms of item tables by name.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum FormArg {
+    /// By size
+    Auto,
+    /// Component embeddings as they are
+    Components,
+    /// Raw embeddings and inverse norms of the components
+    Raw,
+}
+
+impl FormArg {
+    pub fn form(self) -> Option<Form> {
+        match self {
+            FormArg::Auto => None,
+            FormArg::Components => Some(Form::Components),
+            FormArg::Raw => Some(Form::Raw),
         }
     }
 }
