@@ -26,10 +26,10 @@ use rails_wgpu::backend::cpu::{Cpu, CpuIndex, CpuOps};
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition, Similarity};
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{GatingCombination, ModelConfig};
-use rails_wgpu::index::ItemIndex;
+use rails_wgpu::index::{Filter, ItemIndex};
 use rails_wgpu::model::{Model, Mol};
 use rails_wgpu::ops::Ops;
-use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::search::{Algorithm, Certificate, Request, Searcher};
 use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
 use safetensors::SafeTensors;
@@ -187,12 +187,20 @@ fn every_backend_answers_as_the_definition_does() {
         let scores = mol::scores(&mol, &items, &batch, |x| x);
         let index = ItemIndex::from_embeddings(backend.as_ref(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
         let searcher = Searcher::new(index);
-        for algorithm in approximate(300) {
-            let found = searcher.search(algorithm, &batch, 40, &[]).unwrap();
-            for (scores, hits) in scores.iter().zip(found) {
-                let hits: Vec<_> =
-                    hits.iter().map(|hit| ScoredPosition { position: hit.id as u32, score: hit.score }).collect();
-                compare::compare(scores, &[], 40, &hits).unwrap_or_else(|what| panic!("{algorithm}: {what}"));
+        let others = [Algorithm::Exact, Algorithm::ExactPruned, Algorithm::HIndexer { candidates: 300 }];
+        let odd = Filter::allow((0..300).filter(|id| id % 2 == 1).collect());
+        let even: Vec<u32> = (0..300).step_by(2).collect();
+        for algorithm in approximate(300).into_iter().chain(others) {
+            for (filter, shut) in [(None, &[][..]), (Some(&odd), &even)] {
+                let request = Request { filter, certify: true, ..Request::new(algorithm, 40) };
+                let answer = searcher.answer(&batch, &request).unwrap();
+                for (scores, hits) in scores.iter().zip(answer.hits) {
+                    let hits: Vec<_> =
+                        hits.iter().map(|hit| ScoredPosition { position: hit.id as u32, score: hit.score }).collect();
+                    compare::compare(scores, shut, 40, &hits).unwrap_or_else(|what| panic!("{algorithm}: {what}"));
+                }
+                // All candidates were scored, so nothing was missed.
+                assert_eq!(answer.certificates, [Certificate::Exact; 5], "{algorithm}");
             }
         }
     }

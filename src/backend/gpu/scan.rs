@@ -107,7 +107,6 @@ impl Scan<'_> {
 
     /// The best `k` items for every query among the lists that `probes` names for it.
     pub fn best_of_lists(&self, lists: &ListTable, probes: &[Vec<u32>], k: usize) -> Result<Hits> {
-        TopK::check(k)?;
         let tasks: Vec<_> = probes.iter().map(|probes| lists.tasks(probes)).collect();
         let most = tasks.iter().map(Vec::len).max().unwrap_or(0) * TILE;
         if most == 0 {
@@ -115,6 +114,7 @@ impl Scan<'_> {
         }
         // The tasks of a query lie one after the other like the tiles of a table.
         let (k, extent) = (k.min(most), 0..most);
+        TopK::check(k)?;
         let plan = self.plan(k, std::slice::from_ref(&extent))?;
         let kernel = self.program.list_kernel();
         let mut hits = Vec::with_capacity(self.n_queries);
