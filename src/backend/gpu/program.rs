@@ -182,7 +182,7 @@ impl Program {
     /// The kernel that scans inverted lists by inner products.
     pub fn list_kernel(&self) -> KernelSpec {
         let main = include_str!("../../../shaders/list_scan.wgsl");
-        self.spec("list_scan", 1, &[ITEMS, SURVIVORS, DOT, main], &BINDINGS[..])
+        self.spec("list_scan", 1, &[ITEMS, SURVIVORS, DOT, main], BINDINGS)
     }
 
     /// The kernel that scores single candidates by Mixture-of-Logits.
