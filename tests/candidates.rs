@@ -119,9 +119,11 @@ fn backends() -> Vec<Arc<dyn Backend>> {
 #[test]
 fn candidates_are_those_of_the_reference() {
     for backend in backends() {
-        let (mut compared, mut different) = (0, Vec::new());
+        let (mut compared, mut near_ties, mut different) = (0, 0, Vec::new());
         for case in Case::all() {
-            let searcher = case.searcher(backend.as_ref());
+            let (searcher, ids) = (case.searcher(backend.as_ref()), case.item_ids());
+            let (query_components, item_components) =
+                (case.floats("mol.query_components"), case.floats("mol.item_components"));
             for name in case.algorithms("cand.", "__f32") {
                 let (shape, columns) = case.find(&format!("cand.{name}__f32.ids"), i32::from_le_bytes).unwrap();
                 let queries = case.queries(shape[0]);
@@ -131,13 +133,21 @@ fn candidates_are_those_of_the_reference() {
                     let found: BTreeSet<u64> = found.iter().copied().collect();
                     compared += 1;
                     if found != expected {
+                        // Only items whose f32 scores may be equal to that of the last one can be exchanged.
+                        let components = (&query_components, &item_components);
+                        let (surely, maybe) = bounds(&case, name.parse().unwrap(), query, components, |x| x);
+                        let place = |id: &u64| ids.iter().position(|other| u64::from(*other) == *id).unwrap();
                         let lost: Vec<_> = expected.symmetric_difference(&found).collect();
-                        different.push(format!("{} {name} query {query}: {lost:?}", case.name));
+                        near_ties += 1;
+                        if !lost.iter().all(|id| maybe[place(id)] && !surely[place(id)]) {
+                            different.push(format!("{} {name} query {query}: {lost:?}", case.name));
+                        }
                     }
                 }
             }
         }
-        println!("{}: {compared} sets compared, {} differ", backend.info().name, different.len());
+        println!("{}: {compared} sets compared, {near_ties} of them with near-ties", backend.info().name);
+        assert!(near_ties <= compared / 500, "{near_ties} of {compared} are too many near-ties");
         assert!(compared >= 12 * 16 * 7, "only {compared} sets were compared");
         assert!(different.is_empty(), "{} of {compared} sets differ: {different:#?}", different.len());
     }
@@ -195,19 +205,24 @@ fn a_wrong_result_is_rejected() {
     assert!(compare(&hits, &[3, 5, 9], &[2.0, 1.501, 1.0]).is_err());
 }
 
-/// Scores of one first stage in the reference's bfloat16, known up to the rounding of its f32 sums: (lowest, highest).
-fn halves(query: &[f32], item: &[f32]) -> (f32, f32) {
-    let round = |x: f32| bf16::from_f32(x);
-    let exact: f64 = query.iter().zip(item).map(|(a, b)| round(*a).to_f64() * round(*b).to_f64()).sum();
+/// What a number becomes in the reference's bfloat16.
+fn halved(x: f64) -> f64 {
+    bf16::from_f64(x).to_f64()
+}
+
+/// Score of one first stage, with numbers rounded as in the reference, known up to the rounding of its f32 sums: (lowest,
+/// highest).
+fn product(query: &[f32], item: &[f32], round: fn(f64) -> f64) -> (f64, f64) {
+    let exact: f64 = query.iter().zip(item).map(|(a, b)| round((*a).into()) * round((*b).into())).sum();
     let magnitude: f64 = query.iter().zip(item).map(|(a, b)| (f64::from(*a) * f64::from(*b)).abs()).sum();
     let error = magnitude * f64::from(f32::EPSILON) * query.len() as f64;
-    (bf16::from_f64(exact - error).to_f32(), bf16::from_f64(exact + error).to_f32())
+    (round(exact - error), round(exact + error))
 }
 
 /// Items that surely are, and items that may be, among the best `k`.
-fn surely_and_maybe(scores: &[(f32, f32)], k: usize) -> (Vec<bool>, Vec<bool>) {
-    let kth = |of: fn(&(f32, f32)) -> f32| {
-        let mut sorted: Vec<f32> = scores.iter().map(of).collect();
+fn surely_and_maybe(scores: &[(f64, f64)], k: usize) -> (Vec<bool>, Vec<bool>) {
+    let kth = |of: fn(&(f64, f64)) -> f64| {
+        let mut sorted: Vec<f64> = scores.iter().map(of).collect();
         sorted.sort_by(|a, b| b.total_cmp(a));
         sorted[k - 1]
     };
@@ -215,13 +230,19 @@ fn surely_and_maybe(scores: &[(f32, f32)], k: usize) -> (Vec<bool>, Vec<bool>) {
     (scores.iter().map(|score| score.0 > high).collect(), scores.iter().map(|score| score.1 >= low).collect())
 }
 
-/// For one query: which items must be in the reference's bfloat16 set, and which may be.
-fn bounds(case: &Case, algorithm: Algorithm, query: usize, components: (&Tensor, &Tensor)) -> (Vec<bool>, Vec<bool>) {
+/// For one query: which items must be in the reference's set, and which may be.
+fn bounds(
+    case: &Case,
+    algorithm: Algorithm,
+    query: usize,
+    components: (&Tensor, &Tensor),
+    round: fn(f64) -> f64,
+) -> (Vec<bool>, Vec<bool>) {
     let MolConfig { query_dot_product_groups: p_q, item_dot_product_groups: p_x, dot_product_dimension: d_p, .. } =
         *case.model.mol.as_ref().map(|mol| &mol.config).unwrap();
     let (f, g) = (components.0.row(query), components.1);
     let mut all = (vec![false; g.rows()], vec![false; g.rows()]);
-    let mut join = |scores: Vec<(f32, f32)>, k: usize| {
+    let mut join = |scores: Vec<(f64, f64)>, k: usize| {
         let (surely, maybe) = surely_and_maybe(&scores, k);
         all.0.iter_mut().zip(surely).for_each(|(all, one)| *all |= one);
         all.1.iter_mut().zip(maybe).for_each(|(all, one)| *all |= one);
@@ -235,19 +256,19 @@ fn bounds(case: &Case, algorithm: Algorithm, query: usize, components: (&Tensor,
     if let Some(k) = per_group {
         for (n, m) in (0..p_q).flat_map(|n| (0..p_x).map(move |m| (n, m))) {
             let item = |i: usize| &g.row(i)[m * d_p..(m + 1) * d_p];
-            join((0..g.rows()).map(|i| halves(&f[n * d_p..(n + 1) * d_p], item(i))).collect(), k);
+            join((0..g.rows()).map(|i| product(&f[n * d_p..(n + 1) * d_p], item(i), round)).collect(), k);
         }
     }
     if let Some(k) = candidates {
-        let round = |x: f32| bf16::from_f32(x).to_f32();
+        let round32 = |x: f32| round(x.into()) as f32;
         let sum: Vec<f32> = (0..d_p).map(|j| f.iter().skip(j).step_by(d_p).sum()).collect();
         let mean = |i: usize| -> Vec<f32> {
             let row = g.row(i);
             (0..d_p)
-                .map(|j| round(row.iter().skip(j).step_by(d_p).map(|x| round(*x)).sum::<f32>() / p_x as f32))
+                .map(|j| round32(row.iter().skip(j).step_by(d_p).map(|x| round32(*x)).sum::<f32>() / p_x as f32))
                 .collect()
         };
-        join((0..g.rows()).map(|i| halves(&sum, &mean(i))).collect(), k);
+        join((0..g.rows()).map(|i| product(&sum, &mean(i), round)).collect(), k);
     }
     all
 }
@@ -262,7 +283,8 @@ fn bfloat16_candidates_are_those_of_the_reference_up_to_ties() {
             let (shape, columns) = case.find(&format!("cand.{name}.ids"), i32::from_le_bytes).unwrap();
             for (query, columns) in columns.chunks_exact(shape[1]).enumerate() {
                 let set: BTreeSet<u32> = columns.iter().map(|&id| id as u32).collect();
-                let (surely, maybe) = bounds(&case, name.parse().unwrap(), query, (&components.0, &components.1));
+                let (surely, maybe) =
+                    bounds(&case, name.parse().unwrap(), query, (&components.0, &components.1), halved);
                 let place = |(i, id): (usize, &u32)| (set.contains(id), surely[i], maybe[i]);
                 let places: Vec<_> = ids.iter().enumerate().map(place).collect();
                 let missing = places.iter().filter(|(is, surely, _)| *surely && !is).count();

@@ -194,12 +194,19 @@ fn every_backend_answers_as_the_definition_does() {
         let ids: Vec<u64> = (0..300).collect();
         let scores = mol::scores(&mol, &items, &batch, |x| x);
         let searcher = Searcher::new(full_index(backend.as_ref(), &ids, &items, &mol, Dtype::F32));
-        for algorithm in approximate(300, 4) {
-            let found = searcher.search(algorithm, &batch, 40, &[]).unwrap();
-            for (scores, hits) in scores.iter().zip(found) {
-                let hits: Vec<_> =
-                    hits.iter().map(|hit| ScoredPosition { position: hit.id as u32, score: hit.score }).collect();
-                compare::compare(scores, &[], 40, &hits).unwrap_or_else(|what| panic!("{algorithm}: {what}"));
+        let odd = Filter::allow((0..300).filter(|id| id % 2 == 1).collect());
+        let even: Vec<u32> = (0..300).step_by(2).collect();
+        for algorithm in approximate(300, 4).into_iter().chain([Algorithm::Exact, Algorithm::ExactPruned]) {
+            for (filter, shut) in [(None, &[][..]), (Some(&odd), &even)] {
+                let request = Request { filter, certify: true, ..Request::new(algorithm, 40) };
+                let answer = searcher.answer(&batch, &request).unwrap();
+                for (scores, hits) in scores.iter().zip(answer.hits) {
+                    let hits: Vec<_> =
+                        hits.iter().map(|hit| ScoredPosition { position: hit.id as u32, score: hit.score }).collect();
+                    compare::compare(scores, shut, 40, &hits).unwrap_or_else(|what| panic!("{algorithm}: {what}"));
+                }
+                // All candidates were scored, so nothing was missed.
+                assert_eq!(answer.certificates, [Certificate::Exact; 5], "{algorithm}");
             }
         }
     }

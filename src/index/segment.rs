@@ -58,6 +58,11 @@ impl Segment {
         self.ids().len()
     }
 
+    /// Whether there is no item at all; never true for a segment that was built.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Number of items that can be found.
     pub fn n_live(&self) -> usize {
         self.len() - self.deleted.as_ref().map_or(0, |deleted| deleted.count())
