@@ -205,9 +205,9 @@ fn a_wrong_result_is_rejected() {
     assert!(compare(&hits, &[3, 5, 9], &[2.0, 1.501, 1.0]).is_err());
 }
 
-/// What a number becomes in the reference's bfloat16.
+/// What an f32 number becomes in the reference's bfloat16.
 fn halved(x: f64) -> f64 {
-    bf16::from_f64(x).to_f64()
+    bf16::from_f32(x as f32).to_f64()
 }
 
 /// Score of one first stage, with numbers rounded as in the reference, known up to the rounding of its f32 sums: (lowest,
