@@ -1,8 +1,9 @@
 //! From embeddings to tables.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{IndexOptions, Segment, lists};
+use super::{IndexOptions, Segment, Snapshot, lists};
 use crate::backend::{Backend, Similarity};
 use crate::model::Mol;
 use crate::tables::{Bytes, Dtype, Form, Tables};
@@ -68,6 +69,34 @@ impl Blueprint {
     pub fn place(&self, ids: Bytes<u64>, tables: Arc<Tables>, backend: &Arc<dyn Backend>, streamed: bool) -> Segment {
         Segment::new(ids, tables, backend.clone(), self.similarity.clone(), streamed)
     }
+
+    /// A version made of `segments`, searched by `similarity`, on their devices as far as these have room.
+    ///
+    /// # Errors
+    /// As [`Snapshot::new`] and [`Segment::load`].
+    pub fn snapshot(
+        &self,
+        version: u64,
+        segments: Vec<Segment>,
+        similarity: Option<Arc<Similarity>>,
+    ) -> Result<Snapshot> {
+        let segments = segments.into_iter().map(|segment| segment.searched_by(similarity.as_ref())).collect();
+        let segments = within_memory(self.options.device_memory, segments);
+        segments.iter().try_for_each(Segment::load)?;
+        Snapshot::new(version, segments, similarity, self.options.dtype)
+    }
+}
+
+/// Lets segments pass through a device whose memory the ones before them have filled.
+fn within_memory(memory: Option<u64>, segments: Vec<Segment>) -> Vec<Segment> {
+    let Some(memory) = memory else { return segments };
+    let mut used: HashMap<*const (), u64> = HashMap::new();
+    let place = |segment: Segment| {
+        let used = used.entry(Arc::as_ptr(segment.backend()).cast()).or_default();
+        *used += segment.tables().bytes();
+        segment.streamed(*used > memory)
+    };
+    segments.into_iter().map(place).collect()
 }
 
 /// Components as they are, unless they take more than `large` bytes and need not be kept.

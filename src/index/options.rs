@@ -60,3 +60,13 @@ impl From<Dtype> for IndexOptions {
         IndexOptions { dtype, ..IndexOptions::default() }
     }
 }
+
+/// How an index folder is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// Whether to compare all tables with their checksums first, which reads all of them. Those that a device copies are
+    /// compared in any case; the CPU uses them in place, and reads nothing of them before a search does.
+    pub check: bool,
+    /// Bytes of tables that may stay on each device; what exceeds them passes through it in every search.
+    pub device_memory: Option<u64>,
+}

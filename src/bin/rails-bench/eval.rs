@@ -4,24 +4,24 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rails_wgpu::Result;
-use rails_wgpu::backend::{QueryBatch, QueryEncoder, select};
+use rails_wgpu::backend::Similarity;
 use rails_wgpu::dataset::Sequence;
-use rails_wgpu::eval::{Evaluator, Protocol, history_of};
-use rails_wgpu::index::{IndexOptions, ItemIndex};
-use rails_wgpu::model::Model;
+use rails_wgpu::eval::{Evaluator, Protocol};
 use rails_wgpu::report::{QualityReport, RunInfo};
 use rails_wgpu::search::{Algorithm, Searcher};
-use rails_wgpu::sequence::{History, SequenceBatch};
 
 use crate::json_output::JsonOutput;
-use crate::model_files::{load_dataset, load_item_ids, load_model, with_history_and_target};
-use crate::options::{DataArgs, DeviceArgs, ModelArgs};
+use crate::model_files::{load_dataset, with_history_and_target};
+use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
 use crate::progress;
+use crate::searched::{Searched, some_queries};
 
 #[derive(Args)]
 pub struct EvalArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    stored: StoredIndexArgs,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -54,31 +54,34 @@ pub struct RunArgs {
 }
 
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let model = load_model(&args.model)?;
+    let json = args.run.open_json()?;
     let dataset = load_dataset(&args.data, args.limit)?;
-    let item_ids = load_item_ids(args.data.item_ids.as_deref(), &model)?;
-    evaluate(&model, &item_ids, &dataset.sequences, &args.device, &args.run)
+    let searched = Searched::open(&args.model, &args.data, &args.stored, &args.device, &args.run.algorithm)?;
+    evaluate(searched, &dataset.sequences, &args.run, json)
+}
+
+impl RunArgs {
+    /// The place for JSON; fails before the work, not after it.
+    pub fn open_json(&self) -> Result<Option<JsonOutput>> {
+        self.json.as_deref().map(JsonOutput::open).transpose()
+    }
 }
 
 /// Evaluates and prints.
-pub fn evaluate(
-    model: &Model,
-    item_ids: &[u32],
-    sequences: &[Sequence],
-    device: &DeviceArgs,
-    args: &RunArgs,
-) -> Result<()> {
-    // Fails before the work, not after it.
-    let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
+pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json: Option<JsonOutput>) -> Result<()> {
+    let dtype = searched.dtype();
+    let Searched { model, index, backend } = searched;
     let (usable, skipped_users) = with_history_and_target(sequences)?;
-    let k = args.k.unwrap_or(200.min(item_ids.len()));
-    let depth = args.protocol.depth(k, item_ids.len())?;
-    let backend = select::open(&device.device)?;
+    let n_items = index.len();
+    let k = args.k.unwrap_or(200.min(n_items));
+    let depth = args.protocol.depth(k, n_items)?;
     let encoder = backend.encoder(&model.encoder)?;
-    let options = IndexOptions::from(device.dtype.dtype()).with_lists_for(&args.algorithm, 0);
-    let index = ItemIndex::from_model(backend.as_ref(), model, item_ids, options)?;
-    if args.algorithm.iter().any(|algorithm| algorithm.needs_distilled()) {
-        index.distill(&some_queries(model, encoder.as_ref(), &usable)?)?;
+    let lacks_gate = |similarity: &Similarity| similarity.distilled.is_none();
+    if args.algorithm.iter().any(|algorithm| algorithm.needs_distilled())
+        && index.folder().is_none()
+        && index.snapshot().similarity().is_some_and(lacks_gate)
+    {
+        index.distill(&some_queries(&model, encoder.as_ref(), &usable)?)?;
     }
     let searcher = Searcher::new(index);
     let evaluator = Evaluator {
@@ -95,11 +98,11 @@ pub fn evaluate(
     bar.finish_and_clear();
     let run = RunInfo {
         device: backend.info().name.clone(),
-        dtype: device.dtype.name().to_string(),
+        dtype: dtype.to_string(),
         protocol: args.protocol.to_string(),
         users: usable.len(),
         skipped_users,
-        items: item_ids.len(),
+        items: n_items,
         k,
     };
     let report = QualityReport { run, evaluations: evaluations? };
@@ -111,12 +114,4 @@ pub fn evaluate(
         print!("{}", report.table());
     }
     json.map_or(Ok(()), |output| output.write(&format!("{:#}\n", report.json())))
-}
-
-/// Queries of up to 256 users from all over the data set, for a distilled gate to learn from.
-fn some_queries(model: &Model, encoder: &dyn QueryEncoder, users: &[Sequence]) -> Result<QueryBatch> {
-    let n = users.len().min(256);
-    let histories: Vec<History> = (0..n).map(|i| history_of(&users[i * users.len() / n])).collect();
-    let batch = SequenceBatch::new(&histories, &model.config, model.n_item_rows())?;
-    Ok(QueryBatch { embeddings: encoder.encode(&batch)?, user_ids: batch.user_ids })
 }

@@ -44,7 +44,7 @@ impl Source {
                 || Error::argument("options", "--bench-file, or --checkpoint and --dataset", format!("no --{name}"));
             path.clone().ok_or_else(missing)
         };
-        let model = ModelArgs { checkpoint: given(&args.checkpoint, "checkpoint")?, config: args.config.clone() };
+        let model = ModelArgs { checkpoint: Some(given(&args.checkpoint, "checkpoint")?), config: args.config.clone() };
         let data = DataArgs {
             dataset: given(&args.dataset, "dataset")?,
             item_ids: args.item_ids.clone(),
