@@ -27,7 +27,7 @@ use catalog::{Catalog, DIM, cpu, hits, open, queries, rows, similarity};
 use models::Random;
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition};
-use rails_wgpu::index::{Filter, IndexModel, IndexOptions, ItemIndex, ItemSource, Items, OpenOptions};
+use rails_wgpu::index::{Filter, IndexModel, IndexOptions, ItemIndex, ItemSource, Items, ListOptions, OpenOptions};
 use rails_wgpu::search::{Algorithm, Request, Searcher};
 use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
@@ -493,4 +493,33 @@ fn item_files_are_read_in_every_number_format() {
     }
     std::fs::write(&path, "not a file of tensors").unwrap();
     assert!(ItemSource::of_file(&path).is_err() && ItemSource::ids_of_file(&path).is_err());
+}
+
+#[test]
+fn a_distilled_gate_and_inverted_lists_stay_with_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = first(60);
+    let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
+    let options = IndexOptions { lists, segment_items: 40, ..small() };
+    let index = catalog.stored(folder.path(), options);
+    let reader = open(folder.path());
+    index.distill(&queries(8)).unwrap();
+    index.add(&[5, 6, 7], &rows(&[5, 6, 7], 1)).unwrap();
+    assert!(reader.refresh().unwrap());
+    index.distill(&queries(3)).unwrap();
+    assert!(reader.refresh().unwrap());
+    assert!(ItemIndex::verify(folder.path()).unwrap().is_sound());
+    let gates = files(folder.path()).iter().filter(|name| name.contains("distilled")).count();
+    assert_eq!(gates, 1, "the first gate has gone");
+    let lists = |index: &ItemIndex| -> Vec<usize> {
+        index.snapshot().segments().iter().map(|segment| segment.tables().lists.len()).collect()
+    };
+    assert_eq!(lists(&index), [4, 4, 0], "lists of three components and of all together; none of a few items");
+    let (index, reader) = (Arc::new(Searcher::new(index)), Arc::new(Searcher::new(reader)));
+    let opened = Arc::new(Searcher::new(open(folder.path())));
+    for algorithm in ["distilled:12", "cascade:20_10", "naive-ivf:3@1", "tangent-ivf:8@2"] {
+        let expected = hits(&index, algorithm.parse().unwrap(), 6);
+        assert_eq!(hits(&reader, algorithm.parse().unwrap(), 6), expected, "{algorithm}, refreshed");
+        assert_eq!(hits(&opened, algorithm.parse().unwrap(), 6), expected, "{algorithm}, opened");
+    }
 }

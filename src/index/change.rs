@@ -6,6 +6,7 @@ use super::build::Blueprint;
 use super::disk::Folder;
 use super::{ItemIndex, Segment, Snapshot};
 use crate::Result;
+use crate::backend::Similarity;
 use crate::store::Transaction;
 use crate::tables::{Bytes, Tables};
 
@@ -16,6 +17,8 @@ pub(super) struct Change<'a> {
     transaction: Option<Transaction>,
     /// What is changed; for an index in a folder the latest version there, whoever made it.
     pub old: Arc<Snapshot>,
+    /// What the next version is searched by; at first as the old one.
+    pub similarity: Option<Arc<Similarity>>,
 }
 
 impl<'a> Change<'a> {
@@ -32,7 +35,8 @@ impl<'a> Change<'a> {
             transaction = Some(begun);
         }
         let old = index.snapshot();
-        Ok(Change { index, folder, transaction, old })
+        let similarity = old.similarity.clone();
+        Ok(Change { index, folder, transaction, old, similarity })
     }
 
     /// The live items of some segments as one segment on the device of the first, ids ascending. Rows are copied as they are.
@@ -55,6 +59,7 @@ impl<'a> Change<'a> {
         for (_, index, position) in &rows {
             tables.append_row_of(group[*index].tables(), *position);
         }
+        self.index.blueprint.cluster(group[0].backend().as_ref(), &mut tables)?;
         let ids = Bytes::Owned(rows.iter().map(|(id, ..)| *id).collect());
         Ok(self.index.blueprint.place(ids, Arc::new(tables), group[0].backend(), false))
     }
@@ -89,14 +94,14 @@ impl<'a> Change<'a> {
     pub fn commit(mut self, segments: Vec<Segment>) -> Result<()> {
         let live = segments.into_iter().filter(|segment| segment.n_live() > 0);
         let segments = live.map(|segment| self.stored(segment)).collect::<Result<Vec<_>>>()?;
-        let (blueprint, old) = (&self.index.blueprint, &self.old);
+        let (blueprint, old, similarity) = (&self.index.blueprint, &self.old, self.similarity.take());
         match (self.transaction.take(), self.folder.as_mut()) {
             (Some(transaction), Some(folder)) => {
-                let snapshot = blueprint.snapshot(transaction.base().generation() + 1, segments)?;
+                let snapshot = blueprint.snapshot(transaction.base().generation() + 1, segments, similarity)?;
                 folder.commit(transaction, old, &snapshot)?;
                 self.index.show(snapshot);
             }
-            _ => self.index.show(blueprint.snapshot(old.version() + 1, segments)?),
+            _ => self.index.show(blueprint.snapshot(old.version() + 1, segments, similarity)?),
         }
         Ok(())
     }

@@ -7,7 +7,9 @@
 mod build;
 mod change;
 mod disk;
+mod distil;
 mod filter;
+mod lists;
 mod options;
 mod sample;
 mod segment;
@@ -26,7 +28,7 @@ pub use source::{ItemSource, Items};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::backend::{Backend, Similarity};
+use crate::backend::{Backend, QueryBatch, Similarity};
 use crate::model::{Model, Mol};
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
@@ -120,7 +122,7 @@ impl ItemIndex {
         segments: Vec<Segment>,
         folder: Option<Folder>,
     ) -> Result<ItemIndex> {
-        let current = RwLock::new(Arc::new(blueprint.snapshot(version, segments)?));
+        let current = RwLock::new(Arc::new(blueprint.snapshot(version, segments, blueprint.similarity.clone())?));
         Ok(ItemIndex { blueprint, backends: backends.to_vec(), current, folder: Mutex::new(folder) })
     }
 
@@ -217,6 +219,24 @@ impl ItemIndex {
             change.commit(segments)?;
         }
         Ok(n)
+    }
+
+    /// Fits a distilled gate to the model's, for [`Algorithm::Distilled`](crate::search::Algorithm::Distilled) and
+    /// [`Algorithm::Cascade`](crate::search::Algorithm::Cascade). `queries` should be like those that will be asked; a few
+    /// hundred are enough. An index of a folder keeps it there.
+    ///
+    /// # Errors
+    /// If the index has no Mixture-of-Logits similarity, there is no query, shapes do not fit, or the folder cannot be
+    /// written; nothing has changed then.
+    pub fn distill(&self, queries: &QueryBatch) -> Result<()> {
+        let mut change = Change::begin(self)?;
+        let old = change.old.clone();
+        let (Some(similarity), Some(sample)) = (old.similarity(), old.sample()) else {
+            return Err(Error::argument("distilled gate", "an index with Mixture-of-Logits", "one without"));
+        };
+        let distilled = Some(distil::fit(&similarity.mol, sample, queries)?);
+        change.similarity = Some(Arc::new(Similarity { mol: similarity.mol.clone(), distilled }));
+        change.commit(old.segments().to_vec())
     }
 
     /// Rewrites all segments without the deleted items, as large as they may be.

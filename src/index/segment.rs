@@ -113,6 +113,16 @@ impl Segment {
         Some(self.with_deleted(deleted))
     }
 
+    /// The same segment, searched by this similarity.
+    pub(super) fn searched_by(self, similarity: Option<&Arc<Similarity>>) -> Segment {
+        if self.home.similarity.as_ref().map(Arc::as_ptr) == similarity.map(Arc::as_ptr) {
+            return self;
+        }
+        let Home { backend, streamed, .. } = &*self.home;
+        let (backend, similarity) = (backend.clone(), similarity.cloned());
+        Segment { home: Arc::new(Home { backend, similarity, device: OnceLock::new(), streamed: *streamed }), ..self }
+    }
+
     /// The same segment, on the device always or only while it is searched.
     pub fn streamed(self, streamed: bool) -> Segment {
         if self.home.streamed == streamed {

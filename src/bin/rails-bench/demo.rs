@@ -19,6 +19,6 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> Result<()> {
     let demo = Demo::load()?;
     let json = args.run.open_json()?;
-    let searched = Searched::build(demo.model, &demo.item_ids, &args.device)?;
+    let searched = Searched::build(demo.model, &demo.item_ids, &args.device, &args.run.algorithm)?;
     evaluate(searched, &demo.dataset.sequences, &args.run, json)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rails_wgpu::Result;
+use rails_wgpu::backend::Similarity;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{Evaluator, Protocol};
 use rails_wgpu::report::{QualityReport, RunInfo};
@@ -13,7 +14,7 @@ use crate::json_output::JsonOutput;
 use crate::model_files::{load_dataset, with_history_and_target};
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
 use crate::progress;
-use crate::searched::Searched;
+use crate::searched::{Searched, some_queries};
 
 #[derive(Args)]
 pub struct EvalArgs {
@@ -55,7 +56,7 @@ pub struct RunArgs {
 pub fn run(args: &EvalArgs) -> Result<()> {
     let json = args.run.open_json()?;
     let dataset = load_dataset(&args.data, args.limit)?;
-    let searched = Searched::open(&args.model, &args.data, &args.stored, &args.device)?;
+    let searched = Searched::open(&args.model, &args.data, &args.stored, &args.device, &args.run.algorithm)?;
     evaluate(searched, &dataset.sequences, &args.run, json)
 }
 
@@ -75,6 +76,13 @@ pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json
     let k = args.k.unwrap_or(200.min(n_items));
     let depth = args.protocol.depth(k, n_items)?;
     let encoder = backend.encoder(&model.encoder)?;
+    let lacks_gate = |similarity: &Similarity| similarity.distilled.is_none();
+    if args.algorithm.iter().any(|algorithm| algorithm.needs_distilled())
+        && index.folder().is_none()
+        && index.snapshot().similarity().is_some_and(lacks_gate)
+    {
+        index.distill(&some_queries(&model, encoder.as_ref(), &usable)?)?;
+    }
     let searcher = Searcher::new(index);
     let evaluator = Evaluator {
         config: &model.config,

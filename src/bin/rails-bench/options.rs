@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use rails_wgpu::backend::Dtype;
+use rails_wgpu::tables::Form;
 use rails_wgpu::{Error, Result};
 
 /// Where to run.
@@ -42,6 +43,27 @@ impl DtypeArg {
             DtypeArg::F32 => "f32",
             DtypeArg::F16 => "f16",
             DtypeArg::Int8 => "int8",
+        }
+    }
+}
+
+/// How item components are kept, by name.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum FormArg {
+    /// As they are, unless that takes more than 4 GiB and the raw form suits the model
+    Auto,
+    /// As they are
+    Components,
+    /// Not at all: they are computed from raw embeddings in every search. A fraction of the memory
+    Raw,
+}
+
+impl FormArg {
+    pub fn form(self) -> Option<Form> {
+        match self {
+            FormArg::Auto => None,
+            FormArg::Components => Some(Form::Components),
+            FormArg::Raw => Some(Form::Raw),
         }
     }
 }

@@ -54,7 +54,8 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     })?;
     let now = args.now.unwrap_or_else(|| user.timestamps.last().copied().unwrap_or(0));
     let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
-    let Searched { model, index, backend } = Searched::open(&args.model, &args.data, &args.stored, &args.device)?;
+    let Searched { model, index, backend } =
+        Searched::open(&args.model, &args.data, &args.stored, &args.device, &[args.algorithm])?;
     let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
     let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
     let queries = QueryBatch { embeddings, user_ids: batch.user_ids };

@@ -28,7 +28,6 @@ pub(super) struct Content {
     pub dim: usize,
     pub segment_items: usize,
     pub lists: Option<ListChoice>,
-    pub distill: bool,
     /// File of the similarity, and of the encoder if there is one; none for an inner product alone.
     pub model: Option<String>,
     /// File of the distilled gate, if there is one.
@@ -109,7 +108,6 @@ impl Content {
             dim,
             segment_items: options.segment_items,
             lists,
-            distill: options.distill,
             model: None,
             distilled: None,
             segments: Vec::new(),
@@ -171,17 +169,17 @@ impl Content {
             form: Some(self.form()),
             segment_items: self.segment_items,
             lists: self.lists.map(|ListChoice { n_lists, groups, all }| ListOptions { n_lists, groups, all }),
-            distill: self.distill,
             ..IndexOptions::default()
         }
     }
 
     /// Whether both are versions of one index.
     pub fn is_version_of(&self, other: &Content) -> bool {
-        self.without_segments() == other.without_segments()
+        let lasting = |content: &Content| Content { distilled: None, ..content.without_segments() };
+        lasting(self) == lasting(other)
     }
 
-    /// What all versions of an index have in common.
+    /// This version without its segments, for the next one to begin with.
     pub fn without_segments(&self) -> Content {
         Content { segments: Vec::new(), ..self.clone() }
     }

@@ -148,6 +148,14 @@ impl Folder {
             };
             content.segments.push(SegmentEntry { file, items: segment.len(), deleted });
         }
+        let distilled =
+            |snapshot: &Snapshot| snapshot.similarity.clone().filter(|similarity| similarity.distilled.is_some());
+        if let Some(now) = distilled(new)
+            && distilled(old).is_none_or(|before| !Arc::ptr_eq(&before, &now))
+        {
+            content.distilled =
+                now.distilled.as_ref().map(|gate| model_file::write_distilled(&transaction, gate)).transpose()?;
+        }
         let needed: BTreeSet<&String> = content.files().collect();
         let unneeded: Vec<String> = self.content.files().filter(|file| !needed.contains(file)).cloned().collect();
         unneeded.iter().try_for_each(|file| transaction.remove(file))?;
@@ -176,6 +184,15 @@ impl Folder {
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Whether the distilled gate, if any, is that of `other`.
+    pub fn has_distilled_of(&self, other: &Folder) -> bool {
+        match (&self.content.distilled, &other.content.distilled) {
+            (None, None) => true,
+            (Some(ours), Some(theirs)) => ours == theirs && self.has_same(other, ours),
+            _ => false,
+        }
     }
 
     fn deletions_of(&self, file: &str) -> Option<&String> {

@@ -88,7 +88,11 @@ impl ItemIndex {
         let Some(newer) = folder.newer(store)? else { return Ok(false) };
         let old: Arc<Snapshot> = self.snapshot();
         let segments = newer.segments(&self.blueprint, &self.backends, Some((folder, &old)))?;
-        self.show(self.blueprint.snapshot(newer.generation(), segments)?);
+        let similarity = match newer.has_distilled_of(folder) {
+            true => old.similarity.clone(),
+            false => newer.blueprint()?.similarity,
+        };
+        self.show(self.blueprint.snapshot(newer.generation(), segments, similarity)?);
         *folder = newer;
         Ok(true)
     }

@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn wrong_lists_are_refused() {
-        type Change = fn(&mut Lists);
-        let cases: [(Change, &str); 6] = [
+        type Damage = (fn(&mut Lists), &'static str);
+        let cases: [Damage; 6] = [
             (|lists| lists.positions[1] = 5, "position of each item once"),
             (|lists| lists.positions[1] = lists.positions[0], "position of each item once"),
             (|lists| lists.offsets[1] = 9, "offsets that ascend"),

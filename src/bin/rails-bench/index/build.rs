@@ -2,19 +2,20 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rails_wgpu::backend::select;
 use rails_wgpu::checkpoint::Checkpoint;
+use rails_wgpu::dataset::{Dataset, ReadOptions};
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ListOptions};
 use rails_wgpu::model::Model;
-use rails_wgpu::tables::Form;
 use rails_wgpu::{Error, Result};
 
 use super::info;
 use super::items::{self, ItemsArg};
-use crate::model_files::load_config;
-use crate::options::{DeviceArgs, ModelArgs};
+use crate::model_files::{load_config, with_history_and_target};
+use crate::options::{DeviceArgs, FormArg, ModelArgs};
 use crate::progress;
+use crate::searched::some_queries;
 
 #[derive(Args)]
 pub struct BuildArgs {
@@ -38,19 +39,9 @@ pub struct BuildArgs {
     /// Also make this many inverted lists of each kind, for naive-ivf and tangent-ivf; 0: as many as suit the number of items
     #[arg(long, value_name = "N")]
     lists: Option<usize>,
-    /// Also fit a distilled gate, for `distilled` and `cascade`
-    #[arg(long)]
-    distill: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormArg {
-    /// As they are, unless that takes more than 4 GiB and the raw form suits the model
-    Auto,
-    /// As they are
-    Components,
-    /// Not at all: they are computed from raw embeddings in every search. A fraction of the memory
-    Raw,
+    /// Also fit a distilled gate, for `distilled` and `cascade`, to users of this data set
+    #[arg(long, value_name = "DATASET")]
+    distill: Option<PathBuf>,
 }
 
 pub fn run(args: &BuildArgs) -> Result<()> {
@@ -64,14 +55,9 @@ pub fn run(args: &BuildArgs) -> Result<()> {
     }
     let options = IndexOptions {
         dtype: args.device.dtype.dtype(),
-        form: match args.form {
-            FormArg::Auto => None,
-            FormArg::Components => Some(Form::Components),
-            FormArg::Raw => Some(Form::Raw),
-        },
+        form: args.form.form(),
         segment_items: args.segment_items,
         lists: args.lists.map(|n_lists| ListOptions { n_lists, groups: true, all: true }),
-        distill: args.distill,
         ..IndexOptions::default()
     };
     let backends = [select::open(&args.device.device)?];
@@ -80,6 +66,13 @@ pub fn run(args: &BuildArgs) -> Result<()> {
     let built =
         ItemIndex::create(&args.output, &backends, IndexModel::checkpoint(&checkpoint, config)?, options, source);
     bar.finish_and_clear();
-    drop(built?);
+    let index = built?;
+    if let Some(path) = &args.distill {
+        let (dataset, _) = Dataset::read(path, ReadOptions::default())?;
+        let (users, _) = with_history_and_target(&dataset.sequences)?;
+        let encoder = backends[0].encoder(&model.encoder)?;
+        index.distill(&some_queries(&model, encoder.as_ref(), &users)?)?;
+    }
+    drop(index);
     info::print(&args.output)
 }
