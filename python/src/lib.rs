@@ -1,5 +1,5 @@
 //! The compiled half of the Python package `rails_wgpu`. It takes contiguous arrays of the exact type and nothing else; the
-//! half in Python (`rails_wgpu/`) makes such arrays of whatever people have, and holds the documentation.
+//! half in Python (`package/`) makes such arrays of whatever people have, and holds the documentation.
 
 mod arrays;
 mod errors;

@@ -30,9 +30,29 @@ _NONLINEARITIES = ("geglu", "swiglu")
 
 
 @overload
-def export_mol(mol: Any, path: Path, **hyper_parameters: Any) -> str: ...
+def export_mol(
+    mol: Any,
+    path: Path,
+    *,
+    temperature: Optional[float] = ...,
+    dot_product_l2_norm: Optional[bool] = ...,
+    eps: Optional[float] = ...,
+    gating_combination: Optional[str] = ...,
+    query_nonlinearity: Optional[str] = ...,
+    item_nonlinearity: Optional[str] = ...,
+) -> str: ...
 @overload
-def export_mol(mol: Any, path: None = None, **hyper_parameters: Any) -> bytes: ...
+def export_mol(
+    mol: Any,
+    path: None = None,
+    *,
+    temperature: Optional[float] = ...,
+    dot_product_l2_norm: Optional[bool] = ...,
+    eps: Optional[float] = ...,
+    gating_combination: Optional[str] = ...,
+    query_nonlinearity: Optional[str] = ...,
+    item_nonlinearity: Optional[str] = ...,
+) -> bytes: ...
 def export_mol(
     mol: Any,
     path: Optional[Path] = None,
