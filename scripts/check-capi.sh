@@ -2,7 +2,7 @@
 # The functions for C: the header is what the code says, both examples and the quick start work, and the test program
 # finds neither a wrong answer nor a leak. Uses the CPU backend. Needs a C and a C++ compiler, pkg-config and valgrind.
 #
-#     scripts/check-capi.sh [--release]      the profile of the library that is checked; default: dev
+#     scripts/check-capi.sh [options of cargo, such as --no-default-features for the CPU alone]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -29,11 +29,10 @@ if ! diff -u src/capi/rails_wgpu.h "$work/rails_wgpu.h"; then
 fi
 
 echo "-- lints"
-cargo clippy --features capi --lib -- -D warnings
+cargo clippy --features capi --lib "$@" -- -D warnings
 
 echo "-- library"
-[ $# -gt 0 ] || set -- --profile dev
-scripts/install-capi.sh "$work/prefix" "$@"
+scripts/install-capi.sh "$work/prefix" --profile dev "$@"
 export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig
 export LD_LIBRARY_PATH=$work/prefix/lib
 flags=$(pkg-config --cflags --libs rails-wgpu)

@@ -3,13 +3,12 @@
 # example and the quick start. Uses the CPU backend. Needs Python 3.9 or later; the tests with PyTorch run where the
 # environment (target/python) has it.
 #
-#     scripts/check-python.sh [options of maturin, such as --release; default: --profile dev]
+#     scripts/check-python.sh [options of cargo, such as --no-default-features for the CPU alone]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-[ $# -gt 0 ] || set -- --profile dev
 
 venv=$root/target/python
 if [ ! -x "$venv/bin/pip" ]; then
@@ -19,17 +18,15 @@ if [ ! -x "$venv/bin/pip" ]; then
         python3 -m venv --clear "$venv"
     fi
 fi
-"$venv/bin/pip" install -q 'maturin>=1.9,<2' 'numpy>=1.22' 'pytest>=7' 'mypy>=1.8'
+"$venv/bin/pip" install -q 'maturin>=1.9,<2' 'numpy>=1.23' 'pytest>=7' 'mypy>=1.8'
 
 echo "-- lints"
 export PYO3_PYTHON=$venv/bin/python
 cargo fmt --check -p rails-wgpu-python
-lints=()
-for option in "$@"; do [ "$option" = --no-default-features ] && lints+=("$option"); done
-cargo clippy --no-deps -p rails-wgpu-python "${lints[@]}" -- -D warnings
+cargo clippy --no-deps -p rails-wgpu-python "$@" -- -D warnings
 
 echo "-- wheel"
-"$venv/bin/maturin" build -m python/Cargo.toml --out "$work/wheels" "$@"
+"$venv/bin/maturin" build -m python/Cargo.toml --out "$work/wheels" --profile dev "$@"
 "$venv/bin/pip" install -q --force-reinstall --no-deps "$work"/wheels/*.whl
 
 echo "-- types"

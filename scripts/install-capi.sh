@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Builds the shared library for C and C++ and installs it with its headers and its pkg-config file.
 #
-#     scripts/install-capi.sh PREFIX [RELEASE OPTIONS OF CARGO, default: --release]
+#     scripts/install-capi.sh PREFIX [options of cargo, such as --no-default-features for the CPU alone]
 set -euo pipefail
 prefix=${1:?usage: scripts/install-capi.sh PREFIX [cargo options]}
 mkdir -p "$prefix"
 prefix=$(cd "$prefix" && pwd)
 cd "$(dirname "$0")/.."
 shift
-[ $# -gt 0 ] || set -- --release
+case " $* " in *" --profile "*) ;; *) set -- --release "$@" ;; esac
 
 # The crate type is named here, not in Cargo.toml: no other build has to make, and link, a shared library. Cargo says
 # where it put it.
