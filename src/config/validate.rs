@@ -61,14 +61,6 @@ impl SasrecConfig {
 }
 
 impl MolConfig {
-    /// Checks that a similarity of this configuration can be built.
-    ///
-    /// # Errors
-    /// As [`ModelConfig::validate`].
-    pub fn validate(&self) -> Result<()> {
-        self.check().map_err(|wrong| Error::argument(wrong.key, wrong.expected, wrong.found))
-    }
-
     fn check(&self) -> Check {
         at_least(1, "create_mol_interaction_module.item_dot_product_groups", self.item_dot_product_groups)?;
         at_least(1, "create_mol_interaction_module.dot_product_dimension", self.dot_product_dimension)?;
@@ -98,6 +90,14 @@ impl MolConfig {
             "'glu_silu' or 'glu_silu_ln'",
             || "'none', unless gating_query_fn and gating_item_fn are both True".to_string(),
         )
+    }
+
+    /// Checks that a similarity of this configuration can be built.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::validate`].
+    pub fn validate(&self) -> Result<()> {
+        self.check().map_err(|wrong| Error::argument(wrong.key, wrong.expected, wrong.found))
     }
 }
 
