@@ -1,7 +1,10 @@
 // mol_scan: Mixture-of-Logits of every (query, item) pair of one chunk, filtered at once; nothing of size B * N * L is
 // stored. One thread owns one item and LANES queries.
+// in  7 weights
 // grid (query blocks, tiles of the chunk)   twin src/backend/cpu/mol_scan.rs
-// needs what lib/mol.wgsl needs; lib/survivors.wgsl
+// needs what lib/mol.wgsl needs; lib/chunk.wgsl
+@group(0) @binding(7) var<storage, read> weights: array<vec4f>;
+
 @compute @workgroup_size(TILE)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let tile = params.first_tile + group.y;

@@ -15,6 +15,7 @@ struct Params {
 struct QueryState {
     threshold: u32,
     count: u32,
+    pruned: u32,
 }
 
 struct Choice {
@@ -97,5 +98,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         }
     }
     workgroupBarrier();
-    if thread == 0u { state[group.x] = QueryState(atomicLoad(&lowest), params.k); }
+    if thread == 0u {
+        state[group.x].threshold = atomicLoad(&lowest);
+        state[group.x].count = params.k;
+    }
 }

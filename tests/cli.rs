@@ -71,7 +71,7 @@ fn changed_config(folder: &Path, from: &str, to: &str) -> PathBuf {
 #[test]
 fn help_names_every_command() {
     let help = succeeds(&["--help"]);
-    for command in ["demo", "devices", "preprocess", "convert", "eval", "bench", "search"] {
+    for command in ["demo", "devices", "preprocess", "convert", "index", "eval", "bench", "search"] {
         assert!(help.contains(command), "{command} is not in\n{help}");
         assert!(succeeds(&[command, "--help"]).contains("Usage: rails-bench"));
     }
@@ -275,4 +275,75 @@ fn an_empty_history_is_explained() {
         &["search", "--user", "8", "--device", "cpu", "--checkpoint", &checkpoint, "--dataset", path(&csv)],
         &["empty.csv:2"],
     );
+}
+
+#[test]
+fn a_stored_index_answers_as_one_in_memory_without_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    let checkpoint = format!("{MOL}/model.pt");
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "-o", path(&index)];
+    let made = succeeds(&[&build[..], &["--items", "assets/demo.items.txt", "--segment-items", "64"]].concat());
+    assert!(made.contains("200, and 0 deleted ones in 4 segments") && made.contains("MoL 4x2x16"), "{made}");
+    let data = ["--device", "cpu", "--dataset", "tests/oracle/tiny.csv"];
+    let items = ["--checkpoint", &checkpoint, "--item-ids", "assets/demo.items.txt"];
+    let stored = ["--index", path(&index)];
+    let search = ["search", "--user", "37", "--k", "7", "--algorithm", "tangent:100"];
+    let from_memory = succeeds(&[&search[..], &data, &items].concat());
+    assert_eq!(succeeds(&[&search[..], &data, &stored, &["--check-index"]].concat()), from_memory);
+    assert_eq!(succeeds(&[&search[..], &data, &stored, &["--device-memory", "0"]].concat()), from_memory);
+    let results = |more: &[&str]| -> serde_json::Value {
+        let eval = ["eval", "--algorithm", "exact,mips,tangent:200", "--json", "-"];
+        let mut json: serde_json::Value = serde_json::from_str(&succeeds(&[&eval[..], &data, more].concat())).unwrap();
+        for row in json["results"].as_array_mut().unwrap() {
+            row.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_qps"));
+        }
+        json
+    };
+    let all = results(&items);
+    assert_eq!(results(&stored), all);
+    assert_eq!((&all["items"], &all["dtype"]), (&200.into(), &"f32".into()));
+
+    // Without some, and with them again.
+    let few = folder.path().join("few.txt");
+    std::fs::write(&few, "1\n2\n3\n4\n5\n200\n").unwrap();
+    let removed = succeeds(&["index", "remove", path(&index), "--ids", path(&few)]);
+    assert!(removed.contains(" items removed, 19") && results(&stored) != all, "{removed}");
+    let info = ["index", "info", path(&index), "--json", "-"];
+    let info = || -> serde_json::Value { serde_json::from_str(&succeeds(&info)).unwrap() };
+    assert_eq!(info()["items"].as_u64().unwrap() + info()["deleted"].as_u64().unwrap(), 200);
+    let added = succeeds(&["index", "add", path(&index), "--items", "assets/demo.items.txt"]);
+    assert!(added.contains("200 now"), "{added}");
+    succeeds(&["index", "compact", path(&index)]);
+    assert_eq!((&info()["deleted"], info()["items"].as_u64()), (&0.into(), Some(200)));
+    assert!(succeeds(&["index", "verify", path(&index)]).contains("sound"));
+    assert_eq!(results(&stored), all);
+}
+
+#[test]
+fn wrong_uses_of_an_index_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    let checkpoint = format!("{MOL}/model.pt");
+    let search = ["search", "--user", "37", "--device", "cpu", "--dataset", "tests/oracle/tiny.csv"];
+    refuses(&[&search[..], &["--index", path(&index)]].concat(), &["index", "no index here"]);
+    refuses(&search, &["--checkpoint or --index"]);
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "-o", path(&index)];
+    refuses(&[&build[..], &["--items", "random:many"]].concat(), &["random:N"]);
+    refuses(&[&build[..], &["--items", "random:0"]].concat(), &["at least one item"]);
+    refuses(&[&build[..], &["--items", "no/such.safetensors"]].concat(), &["no/such.safetensors"]);
+    refuses(&[&build[..], &["--items", "no/such.txt"]].concat(), &["no/such.txt"]);
+    let hidden = "tests/oracle/tiny_hstu_mol_itemhidden/model.pt";
+    refuses(
+        &["index", "build", "--checkpoint", hidden, "--device", "cpu", "-o", path(&index), "--form", "raw"],
+        &["raw item form", "item_hidden"],
+    );
+    succeeds(&[&build[..], &["--items", "random:30:5", "--dtype", "int8", "--form", "raw"]].concat());
+    refuses(&[&build[..], &["--items", "random:30"]].concat(), &["there is an index already"]);
+    refuses(&["index", "add", path(&index), "--items", "no/such.txt"], &["no/such.txt"]);
+    refuses(&["index", "remove", path(&index), "--ids", "no/such.txt"], &["no/such.txt"]);
+    refuses(&["index", "info", "no/such"], &["no index here", "index build"]);
+    refuses(&["index", "verify", "no/such"], &["no index here"]);
+    let both = [&search[..], &["--index", path(&index), "--item-ids", "assets/demo.items.txt"]].concat();
+    refuses(&both, &["--item-ids", "cannot be used"]);
 }

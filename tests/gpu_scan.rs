@@ -72,7 +72,7 @@ fn try_index(
 ) -> Result<GpuIndex> {
     let tables = GpuBackend::new(gpu.clone()).tables(items, mol, dtype, Form::Components)?;
     let similarity = mol.map(|mol| Similarity { mol: mol.clone(), distilled: None });
-    GpuIndex::new(gpu, &tables, similarity.as_ref(), limits)
+    GpuIndex::new(gpu, Arc::new(tables), similarity.as_ref(), limits)
 }
 
 /// Every shape: `gating` with all parts, and what else may be missing, odd or there.

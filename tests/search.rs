@@ -16,23 +16,22 @@ mod mol;
 #[path = "common/naive.rs"]
 mod naive;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use models::{Random, Shape};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use rails_wgpu::backend::cpu::{Cpu, CpuIndex, CpuOps};
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition, Similarity};
-use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::{GatingCombination, ModelConfig};
-use rails_wgpu::index::ItemIndex;
-use rails_wgpu::model::{Model, Mol};
+use rails_wgpu::config::GatingCombination;
+use rails_wgpu::index::{Filter, IndexOptions, ItemIndex, ListOptions};
+use rails_wgpu::model::Mol;
 use rails_wgpu::ops::Ops;
-use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::search::{Algorithm, Certificate, Hit, Request, Searcher};
 use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
-use safetensors::SafeTensors;
 
 const DIM: usize = 6;
 
@@ -44,86 +43,19 @@ fn backends() -> Vec<Arc<dyn Backend>> {
     all
 }
 
-fn approximate(candidates: usize) -> [Algorithm; 4] {
+/// Every algorithm that collects candidates.
+fn approximate(candidates: usize, n_probe: usize) -> [Algorithm; 9] {
     [
         Algorithm::Naive { per_group: candidates },
+        Algorithm::NaiveIvf { per_group: candidates, n_probe },
         Algorithm::Avg { candidates },
         Algorithm::Comb { per_group: candidates, candidates },
+        Algorithm::HIndexer { candidates },
         Algorithm::Tangent { candidates },
+        Algorithm::TangentIvf { candidates, n_probe },
+        Algorithm::Distilled { candidates },
+        Algorithm::Cascade { tangent: candidates, distilled: candidates },
     ]
-}
-
-/// Candidate sets of a reference case; returns how many (query, algorithm) sets were compared, and how many differ.
-fn reference_candidates(case: &str, backend: &dyn Backend) -> (usize, Vec<String>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(case);
-    let checkpoint = Checkpoint::open(folder.join("model.pt")).unwrap();
-    let model = Model::load(&checkpoint, ModelConfig::from_gin(folder.join("config.gin")).unwrap()).unwrap();
-    let bytes = std::fs::read(folder.join("oracle.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let long = |name: &str| -> Vec<i64> {
-        tensors
-            .tensor(name)
-            .unwrap()
-            .data()
-            .chunks_exact(8)
-            .map(|b| i64::from_le_bytes(b.try_into().unwrap()))
-            .collect()
-    };
-    let embeddings = tensors.tensor("enc.query_embeddings").unwrap();
-    let values = embeddings.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-    let queries =
-        QueryBatch { embeddings: Tensor::new(embeddings.shape().to_vec(), values), user_ids: long("in.user_ids") };
-    let ids: Vec<u32> = long("in.all_item_ids").iter().map(|&id| id as u32).collect();
-    let searcher = Searcher::new(ItemIndex::from_model(backend, &model, &ids, Dtype::F32).unwrap());
-
-    let (mut compared, mut different) = (0, Vec::new());
-    for name in tensors.names() {
-        let Some(reference) = name.strip_prefix("cand.").and_then(|name| name.strip_suffix("__f32.ids")) else {
-            continue;
-        };
-        let tensor = tensors.tensor(name).unwrap();
-        let columns: Vec<u64> =
-            tensor.data().chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as u64).collect();
-        let found = searcher.candidates(reference.parse().unwrap(), &queries, &[]).unwrap();
-        for (query, (found, expected)) in found.iter().zip(columns.chunks_exact(tensor.shape()[1])).enumerate() {
-            let expected: BTreeSet<u64> = expected.iter().copied().collect();
-            let found: BTreeSet<u64> = found.iter().copied().collect();
-            compared += 1;
-            if found != expected {
-                let lost: Vec<_> = expected.symmetric_difference(&found).collect();
-                different.push(format!("{case} {reference} query {query}: {lost:?}"));
-            }
-        }
-    }
-    (compared, different)
-}
-
-#[test]
-fn candidates_are_those_of_the_reference() {
-    let cases = [
-        "tiny_hstu_mol",
-        "tiny_hstu_mol_concatua",
-        "tiny_hstu_mol_geglu",
-        "tiny_hstu_mol_itemhidden",
-        "tiny_hstu_mol_itemhidden_swiglu",
-        "tiny_hstu_mol_nol2_nouid",
-        "tiny_hstu_mol_none",
-        "tiny_hstu_mol_none_sum",
-        "tiny_hstu_mol_qhidden0",
-        "tiny_hstu_mol_uids2",
-        "tiny_sasrec_mol",
-        "tiny_sasrec_mol_gelu",
-    ];
-    for backend in backends() {
-        let (mut compared, mut different) = (0, Vec::new());
-        for case in cases {
-            let (n, others) = reference_candidates(case, backend.as_ref());
-            compared += n;
-            different.extend(others);
-        }
-        assert!(compared >= 12 * 16 * 7, "only {compared} sets were compared");
-        assert!(different.is_empty(), "{} of {compared} sets differ: {different:#?}", different.len());
-    }
 }
 
 fn random_search(random: &mut Random, shape: &Shape, n: usize, n_queries: usize) -> (Mol<Tensor>, Tensor, QueryBatch) {
@@ -133,11 +65,22 @@ fn random_search(random: &mut Random, shape: &Shape, n: usize, n_queries: usize)
     (mol, items, batch)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+/// An index with inverted lists, if it has 8 items or more, and a distilled gate.
+fn full_index(backend: &dyn Backend, ids: &[u64], items: &Tensor, mol: &Mol<Tensor>, dtype: Dtype) -> ItemIndex {
+    let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
+    let options = IndexOptions { lists, ..IndexOptions::from(dtype) };
+    let index = ItemIndex::from_embeddings(backend, ids, items, Some(mol), options).unwrap();
+    let mut random = Random::new(99);
+    let queries = QueryBatch { embeddings: random.tensor(&[8, DIM], 1.0), user_ids: (0..8).collect() };
+    index.distill(&queries).unwrap();
+    index
+}
 
-    /// Whatever the algorithm: exactly k (or all that are left) different items of the corpus, in order, none excluded;
-    /// and with enough candidates the same answer as the definition's.
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Whatever the algorithm: exactly k (or all that are left) different items of the corpus, in order, none excluded or
+    /// filtered out; and with enough candidates the same answer as the definition's.
     #[test]
     fn every_algorithm_keeps_its_promises(
         seed in any::<u64>(),
@@ -147,6 +90,7 @@ proptest! {
         (p_q, p_x, d_p) in (1usize..4, 1usize..4, 1usize..6),
         n in prop::sample::select(vec![1usize, 7, 32, 33, 150]),
         (k, candidates) in (1usize..160, 1usize..20),
+        filter in prop::sample::select(vec![None, Some((true, 3)), Some((false, 5))]),
     ) {
         let mut random = Random::new(seed);
         let shape = Shape { p_q, p_x, d_p, gating, uid_sizes: vec![], ..Shape::default() };
@@ -155,27 +99,91 @@ proptest! {
         let ids: Vec<u64> = (0..n as u64).map(|i| 1000 + 3 * i).collect();
         let excluded: Vec<Vec<u64>> = (0..3).map(|q| ids.iter().copied().filter(|id| id % 4 < q).collect()).collect();
         let lists: Vec<&[u64]> = excluded.iter().map(Vec::as_slice).collect();
-        let index = ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
-        let searcher = Searcher::new(index);
+        let searcher = Searcher::new(full_index(&Cpu::default(), &ids, &items, &mol, Dtype::F32));
+        let filter = filter.map(|(allow, every)| {
+            let named = ids.iter().copied().filter(|id| id % every == 0).collect();
+            if allow { Filter::allow(named) } else { Filter::deny(named) }
+        });
+        let passes = |query: usize, id: u64| {
+            !excluded[query].contains(&id) && filter.as_ref().is_none_or(|filter| filter.passes(id))
+        };
+        let request = |algorithm| Request { excluded: &lists, filter: filter.as_ref(), ..Request::new(algorithm, k) };
         let scores = mol::scores(&mol, &items, &batch, |x| x);
-        for algorithm in approximate(candidates) {
-            for (query, hits) in searcher.search(algorithm, &batch, k, &lists).unwrap().iter().enumerate() {
-                prop_assert_eq!(hits.len(), k.min(n - excluded[query].len()), "{}", algorithm);
+        for algorithm in approximate(candidates, 2) {
+            let answer = searcher.answer(&batch, &request(algorithm)).unwrap();
+            for (query, hits) in answer.hits.iter().enumerate() {
+                let left = ids.iter().filter(|id| passes(query, **id)).count();
+                prop_assert_eq!(hits.len(), k.min(left), "{}", algorithm);
                 prop_assert!(hits.is_sorted_by(|a, b| a.score > b.score || a.score == b.score && a.id < b.id));
                 let unique: BTreeSet<u64> = hits.iter().map(|hit| hit.id).collect();
                 prop_assert_eq!(unique.len(), hits.len());
                 for hit in hits {
-                    prop_assert!(ids.contains(&hit.id) && !excluded[query].contains(&hit.id), "{} {:?}", algorithm, hit);
+                    prop_assert!(ids.contains(&hit.id) && passes(query, hit.id), "{} {:?}", algorithm, hit);
                     let exact = scores[query][((hit.id - 1000) / 3) as usize];
                     prop_assert!((f64::from(hit.score) - exact.value).abs() <= exact.error);
                 }
             }
         }
-        let exact = searcher.search(Algorithm::Exact, &batch, k, &lists).unwrap();
-        for algorithm in approximate(n) {
-            prop_assert_eq!(&searcher.search(algorithm, &batch, k, &lists).unwrap(), &exact, "{}", algorithm);
+        let exact = searcher.answer(&batch, &request(Algorithm::Exact)).unwrap().hits;
+        let pruned = searcher.answer(&batch, &request(Algorithm::ExactPruned)).unwrap();
+        prop_assert_eq!(&pruned.hits, &exact, "pruning must not show");
+        prop_assert_eq!(pruned.stats.pairs + pruned.stats.pruned, 3 * n as u64);
+        for algorithm in approximate(n, 4) {
+            prop_assert_eq!(&searcher.answer(&batch, &request(algorithm)).unwrap().hits, &exact, "{}", algorithm);
         }
     }
+}
+
+/// A certificate of exactness is never wrong, and nothing that was missed exceeds a bound: 9 algorithms, 4 queries.
+#[test]
+fn certificates_never_lie() {
+    let (certified, all) = (Cell::new(0), Cell::new(0));
+    let strategy = (
+        any::<u64>(),
+        prop::sample::select(vec![GatingCombination::GluSilu, GatingCombination::GluSiluLn, GatingCombination::None]),
+        prop::sample::select(vec![Dtype::F32, Dtype::F16, Dtype::I8]),
+        // One logit is its own bound, so that both kinds of certificate occur.
+        prop::sample::select(vec![(1usize, 1usize), (1, 2), (3, 2)]),
+        (1usize..120, 1usize..6, 1usize..40),
+    );
+    type Case = (u64, GatingCombination, Dtype, (usize, usize), (usize, usize, usize));
+    let check = |(seed, gating, dtype, (p_q, p_x), (n, k, candidates)): Case| {
+        let mut random = Random::new(seed);
+        let shape = Shape { p_q, p_x, gating, uid_sizes: vec![], ..Shape::default() };
+        let (mol, items, batch) = random_search(&mut random, &shape, n, 4);
+        let ids: Vec<u64> = (0..n as u64).collect();
+        let distilled = Some(Shape { hidden: None, ..shape }.mol(&mut random, DIM).gate_cross);
+        let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
+        let options = IndexOptions { lists, ..IndexOptions::from(dtype) };
+        let similarity = Some(Similarity { mol, distilled });
+        let index = ItemIndex::build(&[Cpu::default().share()], &ids, &items, similarity, options).unwrap();
+        let searcher = Searcher::new(index);
+        let exact = searcher.search(Algorithm::Exact, &batch, n, &[]).unwrap();
+        for algorithm in approximate(candidates, 2) {
+            let request = Request { certify: true, ..Request::new(algorithm, k.min(n)) };
+            let answer = searcher.answer(&batch, &request).unwrap();
+            prop_assert_eq!(answer.certificates.len(), 4);
+            for ((hits, certificate), exact) in answer.hits.iter().zip(&answer.certificates).zip(&exact) {
+                all.set(all.get() + 1);
+                match certificate {
+                    Certificate::Exact => {
+                        certified.set(certified.get() + 1);
+                        prop_assert_eq!(hits, &exact[..hits.len()], "{}", algorithm);
+                    }
+                    Certificate::AtMost(bound) => {
+                        // Candidates that were scored and came after the k-th are not missed.
+                        let kth = hits.last().map_or(f32::INFINITY, |hit| hit.score);
+                        let missed = |hit: &&Hit| !hits.contains(hit) && hit.score > *bound && hit.score > kth;
+                        prop_assert_eq!(exact.iter().find(missed), None, "{}", algorithm);
+                    }
+                }
+            }
+        }
+        Ok(())
+    };
+    TestRunner::new(ProptestConfig::with_cases(400)).run(&strategy, check).unwrap();
+    let (certified, all) = (certified.get(), all.get());
+    assert!(all >= 400 * 9 * 4 && certified > all / 50 && certified < all - all / 50, "{certified} of {all}");
 }
 
 #[test]
@@ -185,17 +193,86 @@ fn every_backend_answers_as_the_definition_does() {
         let (mol, items, batch) = random_search(&mut random, &Shape::default(), 300, 5);
         let ids: Vec<u64> = (0..300).collect();
         let scores = mol::scores(&mol, &items, &batch, |x| x);
-        let index = ItemIndex::from_embeddings(backend.as_ref(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
-        let searcher = Searcher::new(index);
-        for algorithm in approximate(300) {
-            let found = searcher.search(algorithm, &batch, 40, &[]).unwrap();
-            for (scores, hits) in scores.iter().zip(found) {
-                let hits: Vec<_> =
-                    hits.iter().map(|hit| ScoredPosition { position: hit.id as u32, score: hit.score }).collect();
-                compare::compare(scores, &[], 40, &hits).unwrap_or_else(|what| panic!("{algorithm}: {what}"));
+        let searcher = Searcher::new(full_index(backend.as_ref(), &ids, &items, &mol, Dtype::F32));
+        let odd = Filter::allow((0..300).filter(|id| id % 2 == 1).collect());
+        let even: Vec<u32> = (0..300).step_by(2).collect();
+        for algorithm in approximate(300, 4).into_iter().chain([Algorithm::Exact, Algorithm::ExactPruned]) {
+            for (filter, shut) in [(None, &[][..]), (Some(&odd), &even)] {
+                let request = Request { filter, certify: true, ..Request::new(algorithm, 40) };
+                let answer = searcher.answer(&batch, &request).unwrap();
+                for (scores, hits) in scores.iter().zip(answer.hits) {
+                    let hits: Vec<_> =
+                        hits.iter().map(|hit| ScoredPosition { position: hit.id as u32, score: hit.score }).collect();
+                    compare::compare(scores, shut, 40, &hits).unwrap_or_else(|what| panic!("{algorithm}: {what}"));
+                }
+                // All candidates were scored, so nothing was missed.
+                assert_eq!(answer.certificates, [Certificate::Exact; 5], "{algorithm}");
             }
         }
     }
+}
+
+#[test]
+fn a_distilled_gate_ranks_almost_as_the_model_does() {
+    let mut random = Random::new(5);
+    let (mol, items, batch) = random_search(&mut random, &Shape { hidden: Some(24), ..Shape::default() }, 2000, 16);
+    let ids: Vec<u64> = (0..2000).collect();
+    let index = ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
+    let queries = QueryBatch { embeddings: random.tensor(&[64, DIM], 1.0), user_ids: (0..64).collect() };
+    let searcher = Searcher::new(index);
+    let algorithm = Algorithm::Distilled { candidates: 40 };
+    let error = searcher.search(algorithm, &batch, 20, &[]).unwrap_err().to_string();
+    assert!(error.contains("distilled"), "{error}");
+    searcher.index().distill(&queries).unwrap();
+    let exact = searcher.search(Algorithm::Exact, &batch, 20, &[]).unwrap();
+    let found = searcher.search(algorithm, &batch, 20, &[]).unwrap();
+    let share = found.iter().flatten().filter(|hit| exact.iter().flatten().any(|other| other == *hit)).count();
+    assert!(share >= 16 * 20 * 9 / 10, "{share} of {}", 16 * 20);
+}
+
+#[test]
+fn what_is_added_is_found_and_what_is_removed_is_not() {
+    let mut random = Random::new(31);
+    let (mol, items, batch) = random_search(&mut random, &Shape::default(), 300, 4);
+    let row = |range: std::ops::Range<usize>| {
+        Tensor::new(vec![range.len(), DIM], items.data()[range.start * DIM..range.end * DIM].to_vec())
+    };
+    let ids: Vec<u64> = (0..300).map(|i| i * 7 % 300).collect();
+    let whole = ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
+    let grown = ItemIndex::from_embeddings(&Cpu::default(), &ids[..50], &row(0..50), Some(&mol), Dtype::F32).unwrap();
+    // Wrong embeddings first, so that they have to be replaced.
+    grown.add(&ids[50..80], &row(0..30)).unwrap();
+    for from in (50..300).step_by(10) {
+        grown.add(&ids[from..from + 10], &row(from..from + 10)).unwrap();
+    }
+    let before = grown.snapshot();
+    assert_eq!((grown.len(), grown.ids()), (300, whole.ids()));
+    assert!(before.segments().len() < 12, "{} segments", before.segments().len());
+    let (whole, grown) = (Searcher::new(whole), Searcher::new(grown));
+    let algorithms =
+        [Algorithm::Exact, Algorithm::Mips, Algorithm::Naive { per_group: 20 }, Algorithm::Avg { candidates: 90 }];
+    let same = |what: &str| {
+        for algorithm in algorithms {
+            let expected = whole.search(algorithm, &batch, 25, &[&[7], &[], &[14, 21], &[]]).unwrap();
+            assert_eq!(
+                grown.search(algorithm, &batch, 25, &[&[7], &[], &[14, 21], &[]]).unwrap(),
+                expected,
+                "{what} {algorithm}"
+            );
+        }
+    };
+    same("grown");
+    let gone: Vec<u64> = (0..300).filter(|id| id % 3 == 0).collect();
+    assert_eq!((whole.index().remove(&gone).unwrap(), grown.index().remove(&gone).unwrap()), (100, 100));
+    assert_eq!((grown.index().remove(&[0, 9999]).unwrap(), grown.index().len()), (0, 200));
+    same("shrunk");
+    grown.index().compact().unwrap();
+    assert_eq!(grown.index().snapshot().segments().len(), 1);
+    same("compacted");
+    assert_eq!((before.len(), before.contains(0)), (300, true), "a version that somebody holds stays as it was");
+    assert!(grown.index().add(&[1, 1], &row(0..2)).is_err());
+    assert!(grown.index().add(&[1], &Tensor::new(vec![1, DIM], vec![f32::NAN; DIM])).is_err());
+    assert!(grown.search(Algorithm::Exact, &batch, 201, &[]).unwrap_err().to_string().contains("1..=200"));
 }
 
 /// score(z) by definition, in f64.
@@ -277,7 +354,7 @@ fn algorithms_that_need_a_mixture_say_so() {
     let index = ItemIndex::from_embeddings(&Cpu::default(), &[1, 2, 3, 4, 5], &items, None, Dtype::F32).unwrap();
     let queries = QueryBatch { embeddings: Random::new(2).tensor(&[1, DIM], 1.0), user_ids: vec![0] };
     let searcher = Searcher::new(index);
-    for algorithm in approximate(3) {
+    for algorithm in approximate(3, 1) {
         let error = searcher.search(algorithm, &queries, 2, &[]).unwrap_err().to_string();
         assert!(error.contains("Mixture-of-Logits") && error.contains(&algorithm.to_string()), "{error}");
     }

@@ -1,87 +1,124 @@
 // mol: Mixture-of-Logits of one item and LANES queries, L logits z and L gate values g of each in registers.
 //
 //     z[n,m] = <f_n(q), g_m(x)> / temperature              dots of component embeddings
-//     g      = q * x + W2 silu(W1 z + b1) + b2             gate; without hidden layer W2 z + b2
+//     g      = q * x + W2 silu(W1 z + b1) + W z + b2       gate; the hidden or the linear part may be missing
 //     score  = sum_l softmax(w(g))_l z_l                   w by GATING
 //
-// queries: P_Q * D4 quads of components, then, if QUERY_GATE, L4 quads of the query-only gate part
-// items:   P_X * D4 quads of components, then, if ITEM_GATE, L4 quads of the item-only gate part
-// weights: b2 (L4 quads), then for every hidden unit, if CROSS_HIDDEN, b1 (1 quad, of which x counts) and its column of
-//          W1 (L4 quads), and its row of W2 (L4 quads)
-// twin src/backend/cpu/mol_scan.rs
-// needs constants TILE, P_Q, P_X, D4, L, L4, HIDDEN, CROSS_HIDDEN, QUERY_GATE, ITEM_GATE, GATING; lib/table_*.wgsl;
-// lib/lanes_*.wgsl; of the kernel: bindings queries, items, weights and params.inverse_temperature
+// TRANSFORMED: the item is its raw embedding x and the norms of its components; with t_l = W_m^T f_n and b_l = <f_n, bias_m>
+//
+//     z[n,m] = (<t_l(q), x> + b_l(q)) / (norm_m(x) temperature)
+//
+// queries: QUERY_VECTORS * D4 quads of f or t; if TRANSFORMED, L4 quads of b; if QUERY_GATE, from quad QUERY_GATES on,
+//          L4 quads of the query-only gate part
+// items:   ITEM_VECTORS * D4 quads of g or x; if ITEM_GATE, from quad ITEM_GATES on, the item-only gate part; if SCALED, from quad
+//          SCALES on the scales of the vectors and in quad GATE_SCALE that of the gate part; if TRANSFORMED, from quad
+//          NORMS on the inverse norms
+// weights: b2 (L4 quads); for each of HIDDEN units b1 (1 quad, of which x counts), its column of W1 (L4 quads) and its
+//          row of W2 (L4 quads); for each of LINEAR logits its row of W (L4 quads)
+// twin src/backend/cpu/mol_kernel.rs
+// needs constants TILE, QUERY_VECTORS, ITEM_VECTORS, P_X, D4, L, L4, HIDDEN, LINEAR, GATING, BOUND, TRANSFORMED, SCALED,
+// QUERY_GATE, ITEM_GATE, QUERY_QUADS, QUERY_GATES, ITEM_QUADS, ITEM_GATES, SCALES, GATE_SCALE, NORMS; lib/items.wgsl; lib/lanes_*.wgsl;
+// of the kernel: bindings queries, items, weights and params.inverse_temperature
 const GLU_SILU: u32 = 0u;
 const GLU_SILU_LN: u32 = 1u;
 const SUM: u32 = 2u;
 const LAYER_NORM_EPS: f32 = 1e-5;
+const EPSILON: f32 = 0x1p-23f;
+const LEAST: f32 = -0x1.fffffep+127f;
 
-const QUERY_QUADS: u32 = P_Q * D4 + select(0u, L4, QUERY_GATE);
-const ITEM_QUADS: u32 = P_X * D4 + select(0u, L4, ITEM_GATE);
-const UNIT_QUADS: u32 = L4 + select(0u, L4 + 1u, CROSS_HIDDEN);
+const UNIT_QUADS: u32 = 1u + 2u * L4;
+const LINEAR_QUADS: u32 = L4 + HIDDEN * UNIT_QUADS;
+
+alias Logits = array<Lanes, L4 * 4u>;
 
 // The argument of exp is bounded so that no driver meets an infinity.
 fn sigmoid(x: Lanes) -> Lanes { return Lanes(1.0) / (Lanes(1.0) + exp(min(-x, Lanes(80.0)))); }
 
 // query_base and item_base: where the first value of the query block, and the first quad of the item, are.
 fn mol_scores(query_base: u32, item_base: u32) -> Lanes {
-    var z: array<Lanes, L4 * 4u>;
+    var z: Logits;
+    add_logits(&z, query_base, item_base);
+    if BOUND { return bounds_of(&z); }
+    return mixtures_of(&z, query_base, item_base);
+}
+
+// Adds the logits to zeros.
+fn add_logits(z: ptr<function, Logits>, query_base: u32, item_base: u32) {
     for (var d = 0u; d < D4; d++) {
-        var x: array<vec4f, P_X>;
-        for (var m = 0u; m < P_X; m++) { x[m] = unpacked(items[item_base + (m * D4 + d) * TILE]); }
-        for (var n = 0u; n < P_Q; n++) {
+        var x: array<vec4f, ITEM_VECTORS>;
+        for (var m = 0u; m < ITEM_VECTORS; m++) { x[m] = unpacked(items[item_base + (m * D4 + d) * TILE]); }
+        for (var n = 0u; n < QUERY_VECTORS; n++) {
             let q = query_base + (n * D4 + d) * 4u;
             let f = array<Lanes, 4>(queries[q], queries[q + 1u], queries[q + 2u], queries[q + 3u]);
-            for (var m = 0u; m < P_X; m++) {
-                let l = n * P_X + m;
-                let sum = fma(f[1], Lanes(x[m].y), fma(f[0], Lanes(x[m].x), z[l]));
-                z[l] = fma(f[3], Lanes(x[m].w), fma(f[2], Lanes(x[m].z), sum));
+            for (var m = 0u; m < ITEM_VECTORS; m++) {
+                let l = n * ITEM_VECTORS + m;
+                let sum = fma(f[1], Lanes(x[m].y), fma(f[0], Lanes(x[m].x), (*z)[l]));
+                (*z)[l] = fma(f[3], Lanes(x[m].w), fma(f[2], Lanes(x[m].z), sum));
             }
         }
     }
-    var g: array<Lanes, L4 * 4u>;
-    for (var i = 0u; i < L4; i++) {
-        for (var c = 0u; c < 4u; c++) {
-            z[i * 4u + c] *= params.inverse_temperature;
-            g[i * 4u + c] = Lanes(weights[i][c]);
+    for (var l = 0u; l < L; l++) {
+        if SCALED { (*z)[l] *= number(item_base, SCALES, l % ITEM_VECTORS); }
+        if TRANSFORMED {
+            (*z)[l] += queries[query_base + QUERY_VECTORS * D4 * 4u + l];
+            (*z)[l] *= number(item_base, NORMS, l % P_X);
         }
+        (*z)[l] *= params.inverse_temperature;
     }
+}
 
+// What the mixture cannot exceed: the largest logit, and a few units in the last place per logit for its rounding.
+fn bounds_of(z: ptr<function, Logits>) -> Lanes {
+    var greatest = Lanes(LEAST);
+    var magnitude = Lanes(0.0);
+    for (var l = 0u; l < L; l++) {
+        greatest = max(greatest, (*z)[l]);
+        magnitude = max(magnitude, abs((*z)[l]));
+    }
+    return fma(magnitude, Lanes(f32(4u * L + 16u) * EPSILON), greatest);
+}
+
+fn mixtures_of(z: ptr<function, Logits>, query_base: u32, item_base: u32) -> Lanes {
+    var g: Logits;
+    for (var i = 0u; i < L4; i++) {
+        for (var c = 0u; c < 4u; c++) { g[i * 4u + c] = Lanes(weights[i][c]); }
+    }
     for (var h = 0u; h < HIDDEN; h++) {
         let unit = L4 + h * UNIT_QUADS;
-        var a: Lanes;
-        if CROSS_HIDDEN {
-            var sums = array<Lanes, 4>(Lanes(weights[unit].x), Lanes(0.0), Lanes(0.0), Lanes(0.0));
-            for (var i = 0u; i < L4; i++) {
-                let w = weights[unit + 1u + i];
-                sums[0] = fma(Lanes(w.x), z[i * 4u], sums[0]);
-                sums[1] = fma(Lanes(w.y), z[i * 4u + 1u], sums[1]);
-                sums[2] = fma(Lanes(w.z), z[i * 4u + 2u], sums[2]);
-                sums[3] = fma(Lanes(w.w), z[i * 4u + 3u], sums[3]);
-            }
-            a = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-            a *= sigmoid(a);
-        } else {
-            a = z[h];
-        }
-        let row = unit + UNIT_QUADS - L4;
+        var sums = array<Lanes, 4>(Lanes(weights[unit].x), Lanes(0.0), Lanes(0.0), Lanes(0.0));
         for (var i = 0u; i < L4; i++) {
-            let w = weights[row + i];
+            let w = weights[unit + 1u + i];
+            sums[0] = fma(Lanes(w.x), (*z)[i * 4u], sums[0]);
+            sums[1] = fma(Lanes(w.y), (*z)[i * 4u + 1u], sums[1]);
+            sums[2] = fma(Lanes(w.z), (*z)[i * 4u + 2u], sums[2]);
+            sums[3] = fma(Lanes(w.w), (*z)[i * 4u + 3u], sums[3]);
+        }
+        var a = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        a *= sigmoid(a);
+        for (var i = 0u; i < L4; i++) {
+            let w = weights[unit + 1u + L4 + i];
             g[i * 4u] = fma(Lanes(w.x), a, g[i * 4u]);
             g[i * 4u + 1u] = fma(Lanes(w.y), a, g[i * 4u + 1u]);
             g[i * 4u + 2u] = fma(Lanes(w.z), a, g[i * 4u + 2u]);
             g[i * 4u + 3u] = fma(Lanes(w.w), a, g[i * 4u + 3u]);
         }
     }
+    for (var l = 0u; l < LINEAR; l++) {
+        for (var i = 0u; i < L4; i++) {
+            let w = weights[LINEAR_QUADS + l * L4 + i];
+            for (var c = 0u; c < 4u; c++) { g[i * 4u + c] = fma(Lanes(w[c]), (*z)[l], g[i * 4u + c]); }
+        }
+    }
 
     // The one-sided parts: their product joins g, or, for SUM, each of them does. A missing part is left out.
     for (var i = 0u; i < L4; i++) {
         var x = vec4f(1.0);
-        if ITEM_GATE { x = unpacked(items[item_base + (P_X * D4 + i) * TILE]); }
+        if ITEM_GATE { x = unpacked(items[item_base + (ITEM_GATES + i) * TILE]); }
+        if ITEM_GATE && SCALED { x *= number(item_base, GATE_SCALE, 0u); }
         for (var c = 0u; c < 4u; c++) {
             let l = i * 4u + c;
             var q = Lanes(1.0);
-            if QUERY_GATE { q = queries[query_base + P_Q * D4 * 4u + l]; }
+            if QUERY_GATE { q = queries[query_base + QUERY_GATES * 4u + l]; }
             if GATING != SUM && (QUERY_GATE || ITEM_GATE) { g[l] = fma(q, Lanes(x[c]), g[l]); }
             if GATING == SUM && QUERY_GATE { g[l] += q; }
             if GATING == SUM && ITEM_GATE { g[l] += Lanes(x[c]); }
@@ -97,7 +134,7 @@ fn mol_scores(query_base: u32, item_base: u32) -> Lanes {
         for (var l = 0u; l < L; l++) { variance = fma(g[l] - mean, g[l] - mean, variance); }
         scale = inverseSqrt(variance / Lanes(f32(L)) + Lanes(LAYER_NORM_EPS));
     }
-    var greatest = Lanes(-0x1.fffffep+127f);
+    var greatest = Lanes(LEAST);
     for (var l = 0u; l < L; l++) {
         if GATING != SUM { g[l] *= sigmoid((g[l] - mean) * scale); }
         greatest = max(greatest, g[l]);
@@ -107,7 +144,7 @@ fn mol_scores(query_base: u32, item_base: u32) -> Lanes {
     for (var l = 0u; l < L; l++) {
         let e = exp(g[l] - greatest);
         total += e;
-        mixed = fma(e, z[l], mixed);
+        mixed = fma(e, (*z)[l], mixed);
     }
     return mixed / total;
 }

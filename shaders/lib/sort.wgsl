@@ -16,6 +16,7 @@ struct Params {
 struct QueryState {
     threshold: u32,
     count: u32,
+    pruned: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -32,6 +32,9 @@ const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 
 /// Prefix of `DistributedDataParallel`, around every name of the reference's checkpoints.
 const DDP_PREFIX: &str = "module.";
 
+/// Prefix of what fills the space between tensors in files of an index.
+const PADDING: &str = "__";
+
 /// Prefixes of earlier checkpoints, and what the reference calls them now (its eval_from_checkpoint.py).
 const RENAMED: [(&str, &str); 1] =
     [("_ndp_module._item_proj_module.1.", "_ndp_module._item_embeddings_fn._item_emb_proj_module.1.")];
@@ -213,7 +216,8 @@ fn safetensors_entries(path: &Path, bytes: &[u8]) -> Result<SafetensorsParts> {
     let (header_len, header) =
         SafeTensors::read_metadata(bytes).map_err(|error| damaged(format!("damaged safetensors file: {error}")))?;
     let base = size_of::<u64>() + header_len;
-    let entries = header.tensors().into_iter().map(|(name, info)| {
+    let tensors = header.tensors().into_iter().filter(|(name, _)| !name.starts_with(PADDING));
+    let entries = tensors.map(|(name, info)| {
         let dtype = Element::try_from(info.dtype)
             .map_err(|dtype| damaged(format!("tensor `{name}` has the unsupported type {dtype}")))?;
         let (start, end) = info.data_offsets;

@@ -6,9 +6,6 @@ use super::Checkpoint;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
-/// The causal mask, a buffer of the reference's models that every encoder computes itself.
-const IGNORED: &str = "_attn_mask";
-
 /// Hands out the tensors of a checkpoint by name and shape, and knows at the end which ones nobody asked for.
 pub struct Weights<'a> {
     checkpoint: &'a Checkpoint,
@@ -16,6 +13,9 @@ pub struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
+    /// The causal mask, a buffer of the reference's models that every encoder computes itself.
+    pub const IGNORED: &'static str = "_attn_mask";
+
     /// A reader of all tensors of `checkpoint`.
     pub fn new(checkpoint: &'a Checkpoint) -> Weights<'a> {
         Weights { checkpoint, taken: BTreeSet::new() }
@@ -76,7 +76,7 @@ impl<'a> Weights<'a> {
     /// [`Error::Checkpoint`] naming every tensor that was not taken, except the buffer `_attn_mask`: the configuration
     /// describes another model than the file holds.
     pub fn finish(self) -> Result<()> {
-        let unread = self.checkpoint.names().filter(|name| !self.taken.contains(*name) && *name != IGNORED);
+        let unread = self.checkpoint.names().filter(|name| !self.taken.contains(*name) && *name != Weights::IGNORED);
         let unread: Vec<String> = unread.map(|name| format!("`{name}`")).collect();
         if unread.is_empty() {
             return Ok(());

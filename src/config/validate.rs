@@ -61,7 +61,7 @@ impl SasrecConfig {
 }
 
 impl MolConfig {
-    fn check(&self) -> Check {
+    pub(super) fn check(&self) -> Check {
         at_least(1, "create_mol_interaction_module.item_dot_product_groups", self.item_dot_product_groups)?;
         at_least(1, "create_mol_interaction_module.dot_product_dimension", self.dot_product_dimension)?;
         positive("create_mol_interaction_module.temperature", self.temperature)?;

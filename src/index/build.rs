@@ -1,13 +1,14 @@
 //! From embeddings to tables.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{IndexOptions, Segment};
-use crate::Result;
+use super::{IndexOptions, Segment, Snapshot, lists};
 use crate::backend::{Backend, Similarity};
 use crate::model::Mol;
 use crate::tables::{Bytes, Dtype, Form, Tables};
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// What all segments of an index share.
 #[derive(Clone)]
@@ -32,6 +33,9 @@ impl Blueprint {
         let mol = similarity.as_ref().map(|similarity| &similarity.mol);
         let form = options.form.unwrap_or_else(|| automatic_form(mol, options.dtype, n_items, options.large));
         Tables::new(dim, mol, options.dtype, form)?;
+        if options.lists.is_some() && (form == Form::Raw || mol.is_none()) {
+            return Err(Error::argument("inverted lists", "tables that keep components", format!("form {form:?}")));
+        }
         Ok(Blueprint { options, form, similarity, dim })
     }
 
@@ -45,14 +49,54 @@ impl Blueprint {
     /// If the device fails.
     pub fn segment(&self, backend: &Arc<dyn Backend>, ids: Vec<u64>, rows: Vec<f32>) -> Result<Segment> {
         let embeddings = Tensor::new(vec![ids.len(), self.dim], rows);
-        let tables = backend.tables(&embeddings, self.mol(), self.options.dtype, self.form)?;
+        let mut tables = backend.tables(&embeddings, self.mol(), self.options.dtype, self.form)?;
+        self.cluster(backend.as_ref(), &mut tables)?;
         Ok(self.place(Bytes::Owned(ids), Arc::new(tables), backend, false))
+    }
+
+    /// Makes the inverted lists that the options ask for.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn cluster(&self, backend: &dyn Backend, tables: &mut Tables) -> Result<()> {
+        if let Some(options) = self.options.lists {
+            tables.lists = lists::lists(backend, tables, options)?;
+        }
+        Ok(())
     }
 
     /// A segment of tables that are there already.
     pub fn place(&self, ids: Bytes<u64>, tables: Arc<Tables>, backend: &Arc<dyn Backend>, streamed: bool) -> Segment {
         Segment::new(ids, tables, backend.clone(), self.similarity.clone(), streamed)
     }
+
+    /// A version made of `segments`, searched by `similarity`, on their devices as far as these have room.
+    ///
+    /// # Errors
+    /// As [`Snapshot::new`] and [`Segment::load`].
+    pub fn snapshot(
+        &self,
+        version: u64,
+        segments: Vec<Segment>,
+        similarity: Option<Arc<Similarity>>,
+    ) -> Result<Snapshot> {
+        let segments = segments.into_iter().map(|segment| segment.searched_by(similarity.as_ref())).collect();
+        let segments = within_memory(self.options.device_memory, segments);
+        segments.iter().try_for_each(Segment::load)?;
+        Snapshot::new(version, segments, similarity, self.options.dtype)
+    }
+}
+
+/// Lets segments pass through a device whose memory the ones before them have filled.
+fn within_memory(memory: Option<u64>, segments: Vec<Segment>) -> Vec<Segment> {
+    let Some(memory) = memory else { return segments };
+    let mut used: HashMap<*const (), u64> = HashMap::new();
+    let place = |segment: Segment| {
+        let used = used.entry(Arc::as_ptr(segment.backend()).cast()).or_default();
+        *used += segment.tables().bytes();
+        segment.streamed(*used > memory)
+    };
+    segments.into_iter().map(place).collect()
 }
 
 /// Components as they are, unless they take more than `large` bytes and need not be kept.

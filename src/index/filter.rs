@@ -8,7 +8,7 @@ use super::Segment;
 use crate::backend::Bits;
 
 /// A set of ids, allowed or denied. Reuse one for many searches: what it means for a version of an index is worked out
-/// once.
+/// once, and kept until another one is searched.
 pub struct Filter {
     ids: RoaringTreemap,
     allow: bool,
@@ -34,12 +34,12 @@ impl Filter {
         self.ids.contains(id) == self.allow
     }
 
-    /// What this filter and deletions deny in the segments of version `version` of an index.
-    pub(super) fn denied(&self, version: u64, segments: &[Segment]) -> PerSegment {
+    /// What this filter and deletions deny in the segments of the snapshot that `stamp` stands for.
+    pub(super) fn denied(&self, stamp: u64, segments: &[Segment]) -> PerSegment {
         // A search that panicked cannot have left half a result here.
         let mut worked_out = self.worked_out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((of, denied)) = &*worked_out
-            && *of == version
+            && *of == stamp
         {
             return denied.clone();
         }
@@ -62,7 +62,7 @@ impl Filter {
             (bits.count() > 0).then(|| Arc::new(bits))
         });
         let denied: PerSegment = Arc::new(denied.collect());
-        *worked_out = Some((version, denied.clone()));
+        *worked_out = Some((stamp, denied.clone()));
         denied
     }
 }

@@ -5,35 +5,46 @@
 //! merged as they accumulate, so a change costs time in proportion to what it changes.
 
 mod build;
+mod change;
+mod disk;
+mod distil;
 mod filter;
+mod lists;
 mod options;
 mod sample;
 mod segment;
 mod snapshot;
+mod source;
+mod unique;
 
+pub use disk::{IndexInfo, IndexModel, SegmentInfo};
 pub use filter::Filter;
-pub use options::{IndexOptions, ListOptions};
+pub use options::{IndexOptions, ListOptions, OpenOptions};
 pub use sample::Sample;
 pub use segment::Segment;
 pub use snapshot::{Excluded, Snapshot};
+pub use source::{ItemSource, Items};
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::backend::{Backend, Similarity};
+use crate::backend::{Backend, QueryBatch, Similarity};
 use crate::model::{Model, Mol};
-use crate::tables::{Bytes, Dtype, Tables};
+use crate::tables::Dtype;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use build::Blueprint;
+use change::Change;
+use disk::Folder;
+use source::Runs;
 
-/// Items with their tables on one or more devices.
+/// Items with their tables on one or more devices; in memory only, or stored in a folder.
 pub struct ItemIndex {
     blueprint: Blueprint,
     backends: Vec<Arc<dyn Backend>>,
     current: RwLock<Arc<Snapshot>>,
-    /// Held by whoever makes the next snapshot.
-    writer: Mutex<()>,
+    /// Where the index is stored, if it is. Held by whoever makes the next snapshot.
+    folder: Mutex<Option<Folder>>,
 }
 
 impl ItemIndex {
@@ -86,7 +97,7 @@ impl ItemIndex {
             return Err(Error::argument("index", "at least one item and one device", "none"));
         }
         let blueprint = Blueprint::new(options, similarity.map(Arc::new), dim, ids.len())?;
-        let (ids, rows) = sorted(ids, embeddings);
+        let (ids, rows) = sorted(ids, embeddings.data(), dim);
         let per_device = ids.len().div_ceil(backends.len());
         let per_segment = per_device.min(blueprint.options.segment_items.max(1));
         let mut segments = Vec::new();
@@ -101,20 +112,18 @@ impl ItemIndex {
                 )?);
             }
         }
-        let index = ItemIndex::of_segments(blueprint, backends.to_vec(), 0, segments)?;
-        index.snapshot().segments().iter().try_for_each(Segment::load)?;
-        Ok(index)
+        ItemIndex::of_segments(blueprint, backends, 0, segments, None)
     }
 
     fn of_segments(
         blueprint: Blueprint,
-        backends: Vec<Arc<dyn Backend>>,
+        backends: &[Arc<dyn Backend>],
         version: u64,
         segments: Vec<Segment>,
+        folder: Option<Folder>,
     ) -> Result<ItemIndex> {
-        let segments = within_memory(&blueprint, segments);
-        let snapshot = Snapshot::new(version, segments, blueprint.similarity.clone(), blueprint.options.dtype)?;
-        Ok(ItemIndex { blueprint, backends, current: RwLock::new(Arc::new(snapshot)), writer: Mutex::new(()) })
+        let current = RwLock::new(Arc::new(blueprint.snapshot(version, segments, blueprint.similarity.clone())?));
+        Ok(ItemIndex { blueprint, backends: backends.to_vec(), current, folder: Mutex::new(folder) })
     }
 
     /// The present version. It stays as it is while the index changes.
@@ -153,129 +162,123 @@ impl ItemIndex {
     }
 
     /// Adds items with their raw embeddings (n, D), replacing those that are there. Searches that begin afterwards find
-    /// them.
+    /// them. An index of a folder has them on the disk then.
     ///
     /// # Errors
-    /// If an id is given twice, a value is not finite or the width is another one, or the device fails; nothing has changed
-    /// then.
+    /// If an id is given twice, a value is not finite or the width is another one, the device fails, or the folder cannot be
+    /// written; nothing has changed then.
     pub fn add(&self, ids: &[u64], embeddings: &Tensor) -> Result<()> {
         check_items(ids, embeddings, self.blueprint.dim)?;
-        if ids.is_empty() {
-            return Ok(());
+        self.add_all(ItemSource::of_embeddings(ids.to_vec(), embeddings.clone()))
+    }
+
+    /// Adds all items of a source in one step: [`ItemIndex::add`] for more of them than fit into memory.
+    ///
+    /// # Errors
+    /// As [`ItemIndex::add`], or those of the source.
+    pub fn add_all(&self, source: ItemSource) -> Result<()> {
+        let change = Change::begin(self)?;
+        let mut segments = change.old.segments().to_vec();
+        let mut full: Vec<Segment> = Vec::new();
+        let mut added: Option<Segment> = None;
+        for run in Runs::new(source, self.blueprint.dim, self.blueprint.options.segment_items) {
+            let run = run?;
+            for segment in &mut segments {
+                *segment = segment.without(&run.ids).unwrap_or_else(|| segment.clone());
+            }
+            if let Some(complete) = added.take() {
+                full.push(change.stored(complete)?);
+            }
+            let placed: Vec<Segment> = segments.iter().chain(&full).cloned().collect();
+            added = Some(self.blueprint.segment(least_used(&self.backends, &placed), run.ids, run.rows)?);
         }
-        let _writer = self.lock();
-        let old = self.snapshot();
-        let (ids, rows) = sorted(ids, embeddings);
-        let replaced = |id: u64| ids.binary_search(&id).is_ok();
-        let mut segments: Vec<Segment> =
-            old.segments().iter().map(|segment| segment.without(replaced).unwrap_or_else(|| segment.clone())).collect();
-        let mut added = self.blueprint.segment(self.least_used(&segments), ids.clone(), rows)?;
+        let Some(mut added) = added else { return Ok(()) };
+        unique::check(full.iter().chain([&added]))?;
         // Small segments merge as in a binary counter: the work for each item is logarithmic.
         while let Some(last) = segments.last()
             && last.n_live() <= added.n_live()
             && last.n_live() + added.n_live() <= self.blueprint.options.segment_items
         {
-            added = self.merge(&[last.clone(), added])?;
+            added = change.merge(&[last.clone(), added])?;
             segments.pop();
         }
-        added.load()?;
-        segments.push(added);
-        self.replace(&old, segments)
+        change.commit(full.into_iter().chain(segments).chain([added]).collect())
     }
 
     /// Removes items; ids that are not there are passed over. Returns how many were.
     ///
     /// # Errors
-    /// If the device fails; nothing has changed then.
+    /// If the device fails, or the folder cannot be written; nothing has changed then.
     pub fn remove(&self, ids: &[u64]) -> Result<usize> {
-        let _writer = self.lock();
-        let old = self.snapshot();
-        let gone: HashSet<u64> = ids.iter().copied().collect();
-        let segments: Vec<Segment> = old
-            .segments()
-            .iter()
-            .map(|segment| segment.without(|id| gone.contains(&id)).unwrap_or_else(|| segment.clone()))
-            .collect();
-        let n = old.len() - segments.iter().map(Segment::n_live).sum::<usize>();
+        let change = Change::begin(self)?;
+        let segments = change.old.segments().iter();
+        let segments: Vec<Segment> =
+            segments.map(|segment| segment.without(ids).unwrap_or_else(|| segment.clone())).collect();
+        let n = change.old.len() - segments.iter().map(Segment::n_live).sum::<usize>();
         if n > 0 {
-            self.replace(&old, segments.into_iter().filter(|segment| segment.n_live() > 0).collect())?;
+            change.commit(segments)?;
         }
         Ok(n)
+    }
+
+    /// Fits a distilled gate to the model's, for [`Algorithm::Distilled`](crate::search::Algorithm::Distilled) and
+    /// [`Algorithm::Cascade`](crate::search::Algorithm::Cascade). `queries` should be like those that will be asked; a few
+    /// hundred are enough. An index of a folder keeps it there.
+    ///
+    /// # Errors
+    /// If the index has no Mixture-of-Logits similarity, there is no query, shapes do not fit, or the folder cannot be
+    /// written; nothing has changed then.
+    pub fn distill(&self, queries: &QueryBatch) -> Result<()> {
+        let mut change = Change::begin(self)?;
+        let old = change.old.clone();
+        let (Some(similarity), Some(sample)) = (old.similarity(), old.sample()) else {
+            return Err(Error::argument("distilled gate", "an index with Mixture-of-Logits", "one without"));
+        };
+        let distilled = Some(distil::fit(&similarity.mol, sample, queries)?);
+        change.similarity = Some(Arc::new(Similarity { mol: similarity.mol.clone(), distilled }));
+        change.commit(old.segments().to_vec())
     }
 
     /// Rewrites all segments without the deleted items, as large as they may be.
     ///
     /// # Errors
-    /// If the device fails; nothing has changed then.
+    /// If the device fails, or the folder cannot be written; nothing has changed then.
     pub fn compact(&self) -> Result<()> {
-        let _writer = self.lock();
-        let old = self.snapshot();
+        let change = Change::begin(self)?;
         let per_segment = self.blueprint.options.segment_items.max(1);
         let mut compacted: Vec<Segment> = Vec::new();
         for backend in &self.backends {
-            let of_device = old.segments().iter().filter(|segment| Arc::ptr_eq(segment.backend(), backend));
+            let of_device = change.old.segments().iter().filter(|segment| Arc::ptr_eq(segment.backend(), backend));
             let mut group: Vec<Segment> = Vec::new();
             for segment in of_device {
                 if group.iter().map(Segment::n_live).sum::<usize>() + segment.n_live() > per_segment {
-                    compacted.extend(self.rewritten(&group)?);
+                    compacted.extend(change.rewritten(&group)?);
                     group.clear();
                 }
                 group.push(segment.clone());
             }
-            compacted.extend(self.rewritten(&group)?);
+            compacted.extend(change.rewritten(&group)?);
         }
-        compacted.iter().try_for_each(Segment::load)?;
-        self.replace(&old, compacted)
+        change.commit(compacted)
     }
 
-    /// One segment instead of several, unless it is one already and has no deletions.
-    fn rewritten(&self, group: &[Segment]) -> Result<Option<Segment>> {
-        Ok(match group {
-            [] => None,
-            [segment] if segment.deleted().is_none() => Some(segment.clone()),
-            group => Some(self.merge(group)?).filter(|segment| segment.n_live() > 0),
-        })
-    }
-
-    /// The live items of some segments of one device as one segment, ids ascending. Rows are copied as they are.
-    fn merge(&self, group: &[Segment]) -> Result<Segment> {
-        let mut rows: Vec<(u64, usize, usize)> = Vec::new();
-        for (index, segment) in group.iter().enumerate() {
-            let live = |position: &usize| !segment.deleted().is_some_and(|bits| bits.contains(*position as u32));
-            rows.extend((0..segment.len()).filter(live).map(|position| (segment.ids()[position], index, position)));
-        }
-        rows.sort_unstable();
-        let similarity = self.blueprint.similarity.as_ref().map(|similarity| &similarity.mol);
-        let Blueprint { dim, form, options, .. } = &self.blueprint;
-        let mut tables = Tables::new(*dim, similarity, options.dtype, *form)?;
-        for (_, index, position) in &rows {
-            tables.append_row_of(group[*index].tables(), *position);
-        }
-        let ids = Bytes::Owned(rows.iter().map(|(id, ..)| *id).collect());
-        Ok(self.blueprint.place(ids, Arc::new(tables), group[0].backend(), false))
-    }
-
-    /// The device with the fewest items.
-    fn least_used(&self, segments: &[Segment]) -> &Arc<dyn Backend> {
-        let mut used: HashMap<*const (), usize> = HashMap::new();
-        for segment in segments {
-            *used.entry(Arc::as_ptr(segment.backend()).cast()).or_default() += segment.n_live();
-        }
-        let items = |backend: &&Arc<dyn Backend>| used.get(&Arc::as_ptr(backend).cast()).copied().unwrap_or(0);
-        self.backends.iter().min_by_key(items).unwrap_or(&self.backends[0])
-    }
-
-    fn replace(&self, old: &Snapshot, segments: Vec<Segment>) -> Result<()> {
-        let Blueprint { similarity, options, .. } = &self.blueprint;
-        let segments = within_memory(&self.blueprint, segments);
-        let snapshot = Snapshot::new(old.version() + 1, segments, similarity.clone(), options.dtype)?;
+    fn show(&self, snapshot: Snapshot) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
-        Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Folder>> {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The one of `backends`, of which there is at least one, that has the fewest items of `segments`.
+fn least_used<'a>(backends: &'a [Arc<dyn Backend>], segments: &[Segment]) -> &'a Arc<dyn Backend> {
+    let mut used: HashMap<*const (), usize> = HashMap::new();
+    for segment in segments {
+        *used.entry(Arc::as_ptr(segment.backend()).cast()).or_default() += segment.n_live();
+    }
+    let items = |backend: &&Arc<dyn Backend>| used.get(&Arc::as_ptr(backend).cast()).copied().unwrap_or(0);
+    backends.iter().min_by_key(items).unwrap_or(&backends[0])
 }
 
 /// Rows `ids` of the model's item table, as its similarity wants them.
@@ -285,18 +288,6 @@ fn item_embeddings(model: &Model, ids: &[u32]) -> Result<Tensor> {
         true => l2_normalised(&embeddings, model.config.l2_norm_eps),
         false => embeddings,
     })
-}
-
-/// Lets segments pass through a device whose memory the ones before them have filled.
-fn within_memory(blueprint: &Blueprint, segments: Vec<Segment>) -> Vec<Segment> {
-    let Some(memory) = blueprint.options.device_memory else { return segments };
-    let mut used: HashMap<*const (), u64> = HashMap::new();
-    let place = |segment: Segment| {
-        let used = used.entry(Arc::as_ptr(segment.backend()).cast()).or_default();
-        *used += segment.tables().bytes();
-        segment.streamed(*used > memory)
-    };
-    segments.into_iter().map(place).collect()
 }
 
 /// Ids without duplicates, one per row; rows of `dim` finite numbers.
@@ -312,7 +303,7 @@ fn check_items(ids: &[u64], embeddings: &Tensor, dim: usize) -> Result<()> {
     let mut unique = ids.to_vec();
     unique.sort_unstable();
     if let Some(pair) = unique.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Error::argument("item ids", "each id once", format!("id {} twice", pair[0])));
+        return Err(twice(pair[0]));
     }
     match embeddings.data().iter().position(|value| !value.is_finite()) {
         None => Ok(()),
@@ -323,11 +314,15 @@ fn check_items(ids: &[u64], embeddings: &Tensor, dim: usize) -> Result<()> {
     }
 }
 
-/// Ids ascending, and their rows.
-fn sorted(ids: &[u64], embeddings: &Tensor) -> (Vec<u64>, Vec<f32>) {
+fn twice(id: u64) -> Error {
+    Error::argument("item ids", "each id once", format!("id {id} twice"))
+}
+
+/// Ids ascending, and their rows of `dim` numbers.
+fn sorted(ids: &[u64], rows: &[f32], dim: usize) -> (Vec<u64>, Vec<f32>) {
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_unstable_by_key(|&i| ids[i]);
-    let rows = order.iter().flat_map(|&i| embeddings.row(i)).copied().collect();
+    let rows = order.iter().flat_map(|&i| &rows[i * dim..(i + 1) * dim]).copied().collect();
     (order.iter().map(|&i| ids[i]).collect(), rows)
 }
 

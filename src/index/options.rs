@@ -1,5 +1,6 @@
 //! How an index is built.
 
+use crate::search::Algorithm;
 use crate::tables::{Dtype, Form};
 
 /// Choices of whoever builds an index. [`Default`] suits most; a [`Dtype`] alone converts into it.
@@ -18,8 +19,16 @@ pub struct IndexOptions {
     pub device_memory: Option<u64>,
     /// Inverted lists to make, if any.
     pub lists: Option<ListOptions>,
-    /// Whether to fit a distilled gate.
-    pub distill: bool,
+}
+
+impl IndexOptions {
+    /// With the inverted lists that `algorithms` look into; `n_lists` of them, 0: the default number.
+    pub fn with_lists_for(self, algorithms: &[Algorithm], n_lists: usize) -> IndexOptions {
+        let groups = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::NaiveIvf { .. }));
+        let all = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::TangentIvf { .. }));
+        let lists = (groups || all).then_some(ListOptions { n_lists, groups, all });
+        IndexOptions { lists, ..self }
+    }
 }
 
 /// Which inverted lists to make.
@@ -42,7 +51,6 @@ impl Default for IndexOptions {
             segment_items: 4 << 20,
             device_memory: None,
             lists: None,
-            distill: false,
         }
     }
 }
@@ -51,4 +59,14 @@ impl From<Dtype> for IndexOptions {
     fn from(dtype: Dtype) -> IndexOptions {
         IndexOptions { dtype, ..IndexOptions::default() }
     }
+}
+
+/// How an index folder is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// Whether to compare all tables with their checksums first, which reads all of them. Those that a device copies are
+    /// compared in any case; the CPU uses them in place, and reads nothing of them before a search does.
+    pub check: bool,
+    /// Bytes of tables that may stay on each device; what exceeds them passes through it in every search.
+    pub device_memory: Option<u64>,
 }

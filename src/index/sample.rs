@@ -7,6 +7,7 @@ use crate::Result;
 use crate::backend::Similarity;
 use crate::backend::cpu::CpuIndex;
 use crate::tables::{Dtype, Tables};
+use crate::tensor::Tensor;
 
 /// Most items of a sample.
 const SIZE: usize = 8192;
@@ -14,7 +15,7 @@ const SIZE: usize = 8192;
 /// Some items with the item side of their similarity, f32.
 pub struct Sample {
     index: CpuIndex,
-    len: usize,
+    tables: Arc<Tables>,
 }
 
 impl Sample {
@@ -37,9 +38,9 @@ impl Sample {
                 tables.append_row_of(segment.tables(), position);
             }
         }
-        let len = tables.len();
-        let index = CpuIndex::new(Arc::new(tables), Some(similarity));
-        Ok((len > 0).then_some(Sample { index, len }))
+        let tables = Arc::new(tables);
+        let index = CpuIndex::new(tables.clone(), Some(similarity));
+        Ok((!tables.is_empty()).then_some(Sample { index, tables }))
     }
 
     /// The items of the sample, in random order: the first ones of them are a sample, too.
@@ -47,14 +48,20 @@ impl Sample {
         &self.index
     }
 
+    /// (S, D): raw embeddings.
+    pub fn raw(&self) -> Tensor {
+        let raw = &self.tables.raw;
+        Tensor::new(vec![self.len(), raw.width()], raw.read_rows(0..self.len()))
+    }
+
     /// Number of items.
     pub fn len(&self) -> usize {
-        self.len
+        self.tables.len()
     }
 
     /// Whether there is no item; never true.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.tables.is_empty()
     }
 }
 

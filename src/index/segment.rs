@@ -14,6 +14,8 @@ pub struct Segment {
     /// Items that have been removed or replaced since.
     deleted: Option<Arc<Bits>>,
     home: Arc<Home>,
+    /// Name of the file that it is stored in, if it is.
+    file: Option<Arc<str>>,
 }
 
 /// Where a segment is searched.
@@ -35,7 +37,17 @@ impl Segment {
         streamed: bool,
     ) -> Segment {
         let home = Home { backend, similarity, device: OnceLock::new(), streamed };
-        Segment { ids: Arc::new(ids), tables, deleted: None, home: Arc::new(home) }
+        Segment { ids: Arc::new(ids), tables, deleted: None, home: Arc::new(home), file: None }
+    }
+
+    /// The same segment, known to be stored in `file` of the index folder.
+    pub(super) fn stored_in(self, file: &str) -> Segment {
+        Segment { file: Some(file.into()), ..self }
+    }
+
+    /// Name of the file in the index folder, if it is stored in one.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// Ids, ascending; also of deleted items.
@@ -56,6 +68,11 @@ impl Segment {
     /// Number of items, deleted ones included.
     pub fn len(&self) -> usize {
         self.ids().len()
+    }
+
+    /// Whether there is no item, deleted or not.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Number of items that can be found.
@@ -79,14 +96,31 @@ impl Segment {
         Segment { deleted: (deleted.count() > 0).then(|| Arc::new(deleted)), ..self.clone() }
     }
 
-    /// The same segment without the items that `gone` is true for; `None` if it stays as it is.
-    pub fn without(&self, gone: impl Fn(u64) -> bool) -> Option<Segment> {
-        let ids = self.ids();
+    /// The same segment with all of its items.
+    pub(super) fn undeleted(&self) -> Segment {
+        Segment { deleted: None, ..self.clone() }
+    }
+
+    /// The same segment without the items `gone`; `None` if it has none of them.
+    pub fn without(&self, gone: &[u64]) -> Option<Segment> {
+        let positions: Vec<u32> = gone.iter().filter_map(|&id| self.position(id)).collect();
+        if positions.is_empty() {
+            return None;
+        }
         let mut deleted =
             self.deleted.as_ref().map_or_else(|| Bits::new(self.len(), |_| false), |deleted| (**deleted).clone());
-        let before = deleted.count();
-        ids.iter().enumerate().filter(|(_, id)| gone(**id)).for_each(|(position, _)| deleted.insert(position as u32));
-        (deleted.count() > before).then(|| self.with_deleted(deleted))
+        positions.into_iter().for_each(|position| deleted.insert(position));
+        Some(self.with_deleted(deleted))
+    }
+
+    /// The same segment, searched by this similarity.
+    pub(super) fn searched_by(self, similarity: Option<&Arc<Similarity>>) -> Segment {
+        if self.home.similarity.as_ref().map(Arc::as_ptr) == similarity.map(Arc::as_ptr) {
+            return self;
+        }
+        let Home { backend, streamed, .. } = &*self.home;
+        let (backend, similarity) = (backend.clone(), similarity.cloned());
+        Segment { home: Arc::new(Home { backend, similarity, device: OnceLock::new(), streamed: *streamed }), ..self }
     }
 
     /// The same segment, on the device always or only while it is searched.

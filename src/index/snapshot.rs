@@ -1,6 +1,7 @@
 //! One consistent version of an index: its segments as one range of positions.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::filter::PerSegment;
 use super::{Filter, Sample, Segment};
@@ -9,10 +10,14 @@ use crate::tables::Dtype;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
+static STAMPS: AtomicU64 = AtomicU64::new(0);
+
 /// A version of an index. Positions count through the segments, one after the other; ids ascend within a segment only, so
 /// ties are broken by ids here.
 pub struct Snapshot {
-    pub(super) version: u64,
+    version: u64,
+    /// No other snapshot of this process has it.
+    stamp: u64,
     pub(super) segments: Vec<Segment>,
     /// Position of the first item of each segment, and the end.
     offsets: Vec<u32>,
@@ -44,7 +49,8 @@ impl Snapshot {
             offsets.push(u32::try_from(end).map_err(|_| too_many())?);
         }
         let sample = similarity.as_ref().map(|similarity| Sample::draw(&segments, similarity)).transpose()?;
-        Ok(Snapshot { version, segments, offsets, similarity, dtype, sample: sample.flatten().map(Arc::new) })
+        let stamp = STAMPS.fetch_add(1, Ordering::Relaxed);
+        Ok(Snapshot { version, stamp, segments, offsets, similarity, dtype, sample: sample.flatten().map(Arc::new) })
     }
 
     /// Number of items that can be found.
@@ -120,7 +126,7 @@ impl Snapshot {
     /// over.
     pub fn exclude(&self, lists: &[&[u64]], filter: Option<&Filter>) -> Excluded {
         let denied: PerSegment = match filter {
-            Some(filter) => filter.denied(self.version, &self.segments),
+            Some(filter) => filter.denied(self.stamp, &self.segments),
             None => Arc::new(self.segments.iter().map(|segment| segment.deleted().cloned()).collect()),
         };
         let segments = self.segments.iter().zip(denied.iter());

@@ -4,6 +4,7 @@
 mod encoder;
 mod hstu;
 mod mol;
+mod mol_tensors;
 mod sasrec;
 
 pub use encoder::{Encoder, EncoderLayers, Tap};

@@ -79,9 +79,9 @@ impl<T> CrossGate<T> {
     }
 }
 
-const QUERY: &str = "_ndp_module._query_embeddings_fn";
-const ITEM: &str = "_ndp_module._item_embeddings_fn";
-const GATE: &str = "_ndp_module._gating_fn";
+pub(super) const QUERY: &str = "_ndp_module._query_embeddings_fn";
+pub(super) const ITEM: &str = "_ndp_module._item_embeddings_fn";
+pub(super) const GATE: &str = "_ndp_module._gating_fn";
 
 impl Mol<Tensor> {
     /// Takes every tensor that `config` asks for out of `weights`, for raw embeddings of width `dim`.

@@ -5,7 +5,7 @@ use super::{SpeedReport, SpeedRow};
 use crate::search::Algorithm;
 
 /// Families with a colour of their own on every chart; others take the next ones.
-const FAMILIES: [&str; 5] = ["avg", "tangent", "naive", "comb", "mips"];
+const FAMILIES: [&str; 7] = ["avg", "tangent", "naive", "comb", "mips", "distilled", "cascade"];
 
 /// Number of colours.
 const STYLES: usize = 8;
@@ -164,6 +164,8 @@ mod tests {
             algorithm: algorithm.parse().unwrap_or(Algorithm::Exact),
             times: vec![Duration::from_millis(ms)],
             queries: 32,
+            scored: 0.0,
+            pruned: 0.0,
             quality: Quality::new(None),
             recall,
             agreement: None,

@@ -60,7 +60,7 @@ pub struct SpeedRow {
 /// A column of the printed table: name and cell.
 type Column = (&'static str, fn(&SpeedRow) -> String);
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 15] = [
     ("algorithm", |row| row.measurement.algorithm.to_string()),
     ("device", |row| row.device.clone()),
     ("dtype", |row| row.dtype.clone()),
@@ -72,6 +72,8 @@ const COLUMNS: [Column; 13] = [
     ("HR@10", |row| cell(row.hit_rate(10))),
     ("NDCG@10", |row| cell(row.ndcg(10))),
     ("MRR", |row| cell(row.mrr())),
+    ("scored", |row| format!("{:.0}", row.measurement.scored)),
+    ("pruned", |row| cell(Some(row.measurement.pruned).filter(|&share| share > 0.0))),
     ("ms/batch p50", |row| format!("{:.2}", row.percentile_ms(0.5))),
     ("p99", |row| format!("{:.2}", row.percentile_ms(0.99))),
 ];
@@ -142,6 +144,8 @@ impl SpeedRow {
                 ("ms_per_batch_p50", json!(self.percentile_ms(0.5))),
                 ("ms_per_batch_p99", json!(self.percentile_ms(0.99))),
                 ("ms_per_batch_mean", json!(self.mean_ms())),
+                ("scored_per_query", json!(measurement.scored)),
+                ("pruned_share", json!(measurement.pruned)),
                 ("bytes_per_item", json!(self.bytes_per_item)),
                 ("index_build_s", json!(self.build.as_secs_f64())),
             ]
@@ -299,6 +303,7 @@ fn reference_name(algorithm: Algorithm) -> String {
         Algorithm::Naive { per_group } => format!("MoLNaiveTopK{per_group}"),
         Algorithm::Avg { candidates } => format!("MoLAvgTopK{candidates}"),
         Algorithm::Comb { per_group, candidates } => format!("MoLCombTopK{per_group}_{candidates}"),
+        Algorithm::NaiveIvf { per_group, n_probe: 1 } => format!("MoLNaiveFaissTopK{per_group}"),
         other => other.to_string(),
     }
 }

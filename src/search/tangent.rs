@@ -10,16 +10,15 @@ use crate::Result;
 use crate::backend::{Bits, Columns, DeviceIndex, Exclusions, Scorer};
 use crate::tensor::Tensor;
 
-/// Items of the sample that the derivative is averaged over.
-const BEST: usize = 64;
-
-/// Items of the sample that are scored to find them: the best by the product of mean components.
-const SCORED: usize = 256;
+/// Items of the sample that are scored, the best by the product of mean components, for each that the derivative is
+/// averaged over.
+const SCORED_PER_BEST: usize = 4;
 
 /// (B, P_X * D_P): the vector v of each query, for about `candidates` candidates.
 ///
 /// The linearisation serves best where it has to decide, which is at the K'-th item and not at the first. So the sample
-/// is as large as makes its best 64 items stand for the best K' of the index.
+/// is as large as makes its best items stand for the best K' of the index; how many of them are worth their time depends on
+/// how much time K' leaves.
 pub(super) fn vectors(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
     let config = &stage.mol.config;
     let (p_x, d_p) = (config.item_dot_product_groups, config.dot_product_dimension);
@@ -28,20 +27,21 @@ pub(super) fn vectors(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
         return Ok(Tensor::new(vec![n_queries, p_x * d_p], vec![0.0; n_queries * p_x * d_p]));
     };
     let index = sample.index();
-    let size =
-        (BEST * stage.snapshot.len() / candidates.max(1)).clamp(SCORED, sample.len().max(SCORED)).min(sample.len());
+    let best = (candidates / 8).clamp(16, 64);
+    let scored = SCORED_PER_BEST * best;
+    let size = (best * stage.snapshot.len() / candidates.max(1)).max(scored).min(sample.len());
     let beyond = Bits::new(sample.len(), |position| position as usize >= size);
     let first = Exclusions { denied: Some(Arc::new(beyond)), ..Exclusions::default() };
-    let promising = index.scan_components(&stage.sums(), Columns::Mean, SCORED.min(size), &first)?;
+    let promising = index.scan_components(&stage.sums(), Columns::Mean, scored.min(size), &first)?;
     let promising: Vec<Vec<u32>> = promising.iter().map(|hits| hits.iter().map(|hit| hit.position).collect()).collect();
     let scores = index.rescore(Scorer::Mol, stage.queries, &promising)?;
-    let best = |(positions, scores): (&Vec<u32>, Vec<f32>)| {
+    let ranked = |(positions, scores): (&Vec<u32>, Vec<f32>)| {
         let mut ranked: Vec<(f32, u32)> = scores.into_iter().zip(positions.iter().copied()).collect();
         ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        ranked.into_iter().take(BEST).map(|(_, position)| position).collect()
+        ranked.into_iter().take(best).map(|(_, position)| position).collect()
     };
-    let best: Vec<Vec<u32>> = promising.iter().zip(scores).map(best).collect();
-    let weights = index.gradient(stage.queries, &best)?;
+    let around: Vec<Vec<u32>> = promising.iter().zip(scores).map(ranked).collect();
+    let weights = index.gradient(stage.queries, &around)?;
 
     let mut data = vec![0.0; n_queries * p_x * d_p];
     for (query, v) in data.chunks_exact_mut((p_x * d_p).max(1)).enumerate() {

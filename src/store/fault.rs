@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::Error;
 
 /// What mends a damaged index.
-pub(super) const RESTORE: &str =
+pub(crate) const RESTORE: &str =
     "restore it from a copy or build the index again; `rails-bench index verify` lists every damaged file";
 
 /// For `map_err`: `path` could not be written. The fix depends on the cause.

@@ -44,7 +44,7 @@ use std::path::{Path, PathBuf};
 pub use safetensors::Dtype;
 
 use crate::{Error, Result, atomic};
-use fault::RESTORE;
+pub(crate) use fault::RESTORE;
 use manifest::{MANIFEST, Manifest};
 pub use shard::{MappedTensor, Shard};
 pub use transaction::Transaction;
@@ -82,7 +82,7 @@ values!(u8: U8, i8: I8, u16: U16, i16: I16, u32: U32, i32: I32, u64: U64, i64: I
 values!(half::f16: F16, half::bf16: BF16);
 
 /// One version of a folder, open for reading. It stays as it is whatever writers do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
     manifest: Manifest,

@@ -101,6 +101,11 @@ impl Shard {
         }
     }
 
+    /// Whether both are the same file, going by all of its checksums.
+    pub(crate) fn is_same(&self, other: &Shard) -> bool {
+        self.about.entry == other.about.entry
+    }
+
     fn section(&self, name: &str) -> Result<&Section> {
         let layout = &self.about.layout;
         let missing = || {
@@ -144,6 +149,12 @@ impl MappedTensor {
             return None;
         }
         bytemuck::try_cast_slice(self.bytes()).ok()
+    }
+}
+
+impl AsRef<[u8]> for MappedTensor {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
     }
 }
 

@@ -80,6 +80,17 @@ impl Transaction {
         ShardWriter::create(self, self.base.folder().join(&name), name, plan)
     }
 
+    /// The file `name`, a finished new one or one of the base version.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if there is none, or it cannot be read.
+    pub fn shard(&self, name: &str) -> Result<Shard> {
+        match self.added().entries.iter().find(|entry| entry.name == name) {
+            Some(entry) => Shard::open(self.base.folder(), entry),
+            None => self.base.shard(name).cloned(),
+        }
+    }
+
     /// Leaves the file `name` of the base version out of the new one. All others stay.
     ///
     /// # Errors

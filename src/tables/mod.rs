@@ -166,6 +166,11 @@ impl Tables {
         self.mol.as_ref().map_or(0, |mol| mol.mean.width())
     }
 
+    /// P_X; 0 if components are not kept.
+    pub fn n_components(&self) -> usize {
+        self.mol.as_ref().and_then(|mol| mol.components.as_ref()).map_or(0, Table::groups)
+    }
+
     /// Columns of one item as f32 into `out`. Components that are not kept read as zeros.
     pub fn read_columns(&self, columns: Columns, position: usize, out: &mut [f32]) {
         out.fill(0.0);

@@ -60,14 +60,14 @@ impl Table {
             Dtype::I8 => 1,
         };
         let row = groups * group_width * size;
-        if row == 0 || bytes.len() % row != 0 || bytes.as_ptr() as usize % size != 0 {
+        if row == 0 || !bytes.len().is_multiple_of(row) || !(bytes.as_ptr() as usize).is_multiple_of(size) {
             return None;
         }
         let rows = bytes.len() / row;
         let scales = match (dtype, scales) {
             (Dtype::I8, Some(scales)) => {
                 let bytes = (*scales).as_ref();
-                if bytes.len() != rows * groups * 4 || bytes.as_ptr() as usize % 4 != 0 {
+                if bytes.len() != rows * groups * 4 || !(bytes.as_ptr() as usize).is_multiple_of(4) {
                     return None;
                 }
                 Some(ScaleColumn(Bytes::Foreign(scales)))

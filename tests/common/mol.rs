@@ -10,10 +10,10 @@ use rails_wgpu::tensor::Tensor;
 
 use super::naive::{Naive, Num, dot, exact, sum};
 
-type Weights = Mol<Rc<Vec<Num>>>;
+pub type Weights = Mol<Rc<Vec<Num>>>;
 
 /// Component embeddings (P, D_P) of one query or item, and its gate part (L), if there is one.
-type Side<'a> = (&'a [Num], Option<&'a [Num]>);
+pub type Side<'a> = (&'a [Num], Option<&'a [Num]>);
 
 /// Scores (B, N) by definition; `stored` is what the index does to each number of the item side.
 pub fn scores(mol: &Mol<Tensor>, items: &Tensor, batch: &QueryBatch, stored: fn(Num) -> Num) -> Vec<Vec<Num>> {
@@ -46,18 +46,31 @@ pub fn halved(x: Num) -> Num {
     Num { value, error }
 }
 
-fn row(values: &[Num], rows: usize, i: usize) -> &[Num] {
+/// Row `i` of a matrix.
+pub fn row(values: &[Num], rows: usize, i: usize) -> &[Num] {
     let width = values.len() / rows;
     &values[i * width..][..width]
 }
 
-fn score(mol: &Weights, (f, q): Side, (g, x): Side) -> Num {
+/// Component logits (P_Q, P_X).
+pub fn logits(mol: &Weights, f: &[Num], g: &[Num]) -> Vec<Num> {
     let d_p = mol.config.dot_product_dimension;
     let pairs = f.chunks(d_p).flat_map(|f| g.chunks(d_p).map(move |g| dot(f, g.iter().copied())));
-    let z: Vec<Num> = pairs.map(|dot| dot / exact(mol.config.temperature)).collect();
-    let z = Rc::new(z);
+    pairs.map(|dot| dot / exact(mol.config.temperature)).collect()
+}
+
+/// The score of one query and one item.
+pub fn score(mol: &Weights, (f, q): Side, (g, x): Side) -> Num {
+    let z = Rc::new(logits(mol, f, g));
     let hidden = mol.gate_cross.hidden.as_ref().map(|layer| Naive.linear(&z, 1, layer, Activation::Silu, None));
     let cross = Naive.linear(hidden.as_ref().unwrap_or(&z), 1, &mol.gate_cross.output, Activation::Identity, None);
+    let cross: Vec<Num> = match &mol.gate_cross.linear {
+        None => cross.to_vec(),
+        Some(weights) => {
+            let column = |l: usize| weights.iter().skip(l).step_by(z.len()).copied();
+            cross.iter().enumerate().map(|(l, &cross)| cross + dot(&z, column(l))).collect()
+        }
+    };
     let gate = |(l, &cross): (usize, &Num)| match (q, x, mol.config.gating_combination) {
         (Some(q), Some(x), GatingCombination::None) => q[l] + x[l] + cross,
         (Some(q), Some(x), _) => q[l] * x[l] + cross,

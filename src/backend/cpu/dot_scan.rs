@@ -57,9 +57,7 @@ impl TileScan for DotScan<'_> {
                 norms.load(transform.inverse_norms, 0..1, n, |lane| tile * TILE + lane);
             }
             run(Scores { scan: self, items: items.values(), norms: norms.values(), scores });
-            for (query, scores) in scores.chunks_exact(TILE).enumerate() {
-                found.offer(query, tile, scores);
-            }
+            found.offer_all(tile, scores);
         }
     }
 }

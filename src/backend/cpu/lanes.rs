@@ -66,7 +66,7 @@ impl Transpose for pulp::x86::V3 {
     #[inline(always)]
     fn transpose(&self, block: Block) -> Block {
         let avx = self.avx;
-        let r = block.map(|row| pulp::cast(row));
+        let r = block.map(pulp::cast);
         let mut pairs = r;
         for i in 0..4 {
             pairs[2 * i] = avx._mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);

@@ -153,7 +153,9 @@ impl TileScan for MolScan<'_> {
                 if self.prune {
                     self.scan_pruned(tile, index, scratch, found);
                 } else {
-                    found.offer(index, tile, &self.scores(query, &scratch.items, &mut scratch.work));
+                    let scores = self.scores(query, &scratch.items, &mut scratch.work);
+                    let n = found.items_of(tile);
+                    found.offer_lanes(index, &scores[..n], |lane| (tile * TILE + lane) as u32);
                 }
             }
         }

@@ -2,6 +2,9 @@
 
 use crate::backend::ScoredPosition;
 
+/// Hits that are kept at least: cutting shorter lists would take longer than what a tighter threshold saves.
+const LEAST: usize = 64;
+
 /// Keeps the best k of all pairs pushed, by score descending, then position ascending: a total order, so the result
 /// does not depend on the order of pushes.
 pub struct TopK {
@@ -28,7 +31,7 @@ impl TopK {
         let key = key_of(position, score);
         if key > self.threshold {
             self.keys.push(key);
-            if self.keys.len() >= 2 * self.k.max(512) {
+            if self.keys.len() >= 2 * self.k.max(LEAST) {
                 self.cut();
             }
         }
@@ -89,7 +92,7 @@ mod tests {
     #[test]
     fn agrees_with_a_full_sort_when_the_buffer_is_cut_many_times() {
         let scores: Vec<f32> = (0..20_000u32).map(|i| (i.wrapping_mul(2_654_435_761) % 977) as f32 - 500.0).collect();
-        for k in [1, 2, 511, 512, 513, 5000, 20_000] {
+        for k in [1, 2, 63, 64, 65, 512, 5000, 20_000] {
             let mut all: Vec<(u32, f32)> = scores.iter().enumerate().map(|(i, &s)| (i as u32, s)).collect();
             all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             all.truncate(k);

@@ -3,6 +3,9 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use pulp::{Simd, WithSimd};
+
+use super::mol_kernel::run as run_stage;
 use super::tile::TILE;
 use super::top_k::TopK;
 use crate::backend::{Exclusions, Hits};
@@ -32,6 +35,10 @@ enum Keep {
 /// What one thread has found for every query.
 pub struct Found<'a> {
     lists: Vec<Keep>,
+    /// (B): a score below this is of no use any more.
+    floors: Vec<f32>,
+    /// Queries that a tile has something for.
+    interested: Vec<u32>,
     excluded: &'a Exclusions,
     n_items: usize,
     /// Pairs left out.
@@ -42,10 +49,7 @@ impl Found<'_> {
     /// A score below this is of no use to `query` any more.
     #[inline]
     pub fn floor(&self, query: usize) -> f32 {
-        match &self.lists[query] {
-            Keep::Best(top) => top.floor(),
-            Keep::Above(threshold, _) => *threshold,
-        }
+        self.floors[query]
     }
 
     /// Items in `tile`.
@@ -53,28 +57,57 @@ impl Found<'_> {
         TILE.min(self.n_items - tile * TILE)
     }
 
-    /// Offers the scores of one tile for one query. Lanes beyond the last item are ignored.
-    #[inline]
-    pub fn offer(&mut self, query: usize, tile: usize, scores: &[f32]) {
-        let first = tile * TILE;
-        self.offer_lanes(query, &scores[..self.items_of(tile)], |lane| (first + lane) as u32);
+    /// Offers the scores (B, TILE) of one tile for all queries. Lanes beyond the last item are ignored.
+    pub fn offer_all(&mut self, tile: usize, scores: &[f32]) {
+        let n = self.items_of(tile);
+        let mut interested = std::mem::take(&mut self.interested);
+        run_stage(Interested { scores, floors: &self.floors, found: &mut interested });
+        for query in interested.drain(..) {
+            let scores = &scores[query as usize * TILE..][..n];
+            self.offer_lanes(query as usize, scores, |lane| (tile * TILE + lane) as u32);
+        }
+        self.interested = interested;
     }
 
-    /// Offers the scores of the items at the positions of some lanes.
+    /// Offers the scores of some items for one query.
     #[inline]
     pub fn offer_lanes(&mut self, query: usize, scores: &[f32], position_of: impl Fn(usize) -> u32) {
-        let floor = self.floor(query);
-        // Most tiles hold nothing good enough: one branch for the whole tile.
-        if !scores.iter().fold(false, |any, &score| any | (score >= floor)) {
-            return;
-        }
-        for (lane, &score) in scores.iter().enumerate() {
+        for (lane, &score) in scores.iter().enumerate().filter(|(_, score)| **score >= self.floors[query]) {
             let position = position_of(lane);
-            if score >= floor && !self.excluded.excludes(query, position) {
+            if !self.excluded.excludes(query, position) {
                 match &mut self.lists[query] {
                     Keep::Best(top) => top.push(position, score),
                     Keep::Above(_, positions) => positions.push(position),
                 }
+            }
+        }
+        if let Keep::Best(top) = &self.lists[query] {
+            self.floors[query] = top.floor();
+        }
+    }
+}
+
+/// Finds the queries that have a score of a tile (B, TILE) at or above their floor: few of many.
+struct Interested<'a> {
+    scores: &'a [f32],
+    floors: &'a [f32],
+    found: &'a mut Vec<u32>,
+}
+
+impl WithSimd for Interested<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (scores, _) = S::as_simd_f32s(self.scores);
+        for (query, (scores, &floor)) in scores.chunks_exact(TILE / S::F32_LANES).zip(self.floors).enumerate() {
+            let mut greatest = scores[0];
+            for &register in &scores[1..] {
+                greatest = simd.max_f32s(greatest, register);
+            }
+            let above = simd.greater_than_or_equal_f32s(greatest, simd.splat_f32s(floor));
+            if simd.first_true_m32s(above) < S::F32_LANES {
+                self.found.push(query as u32);
             }
         }
     }
@@ -91,7 +124,13 @@ fn run<'a, T: TileScan>(
     let next = AtomicUsize::new(0);
     rayon::broadcast(|_| {
         let mut scratch = T::Scratch::default();
-        let mut found = Found { lists: lists(), excluded, n_items, pruned: 0 };
+        let lists = lists();
+        let floor = |keep: &Keep| match keep {
+            Keep::Best(top) => top.floor(),
+            Keep::Above(threshold, _) => *threshold,
+        };
+        let floors = lists.iter().map(floor).collect();
+        let mut found = Found { lists, floors, interested: Vec::new(), excluded, n_items, pruned: 0 };
         loop {
             let first = next.fetch_add(T::CHUNK, Ordering::Relaxed);
             if first >= n_tiles {

@@ -63,6 +63,6 @@ impl Backend for GpuBackend {
     }
 
     fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {
-        Ok(Box::new(GpuIndex::new(&self.gpu, &tables, similarity, ScanLimits::default())?))
+        Ok(Box::new(GpuIndex::new(&self.gpu, tables, similarity, ScanLimits::default())?))
     }
 }

@@ -2,23 +2,36 @@
 //! neighbouring words.
 
 use super::kernel::{ParamsLayout, params};
+use super::plan::TILE;
 use super::{Bind, Buffer, KernelSpec, Recorder, grid_1d};
-use crate::backend::Dtype;
 
 /// Threads of a workgroup of `pack.wgsl`.
 const WIDTH: u64 = 256;
 
-/// The values that a table holds of each of its rows: parts one after the other, each of some groups of some width,
+/// The values that a table holds of each of its rows: parts one after the other, each of some groups of some words,
 /// every group padded to quads of four values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    /// (groups, width) of each part.
+    /// Words of a quad: four for values of 32 bits, two for 16, one for 8.
+    pub quad_words: usize,
+    /// (groups, words of a group) of each part.
     pub parts: Vec<(usize, usize)>,
 }
 
 impl Record {
+    /// Of 32-bit floats.
+    pub fn floats(parts: Vec<(usize, usize)>) -> Record {
+        Record { quad_words: 4, parts }
+    }
+
+    /// Quads of all parts.
     pub fn quads(&self) -> usize {
-        self.parts.iter().map(|(groups, width)| groups * width.div_ceil(4)).sum()
+        self.quads_before(self.parts.len())
+    }
+
+    /// First quad of part `part`.
+    pub fn quads_before(&self, part: usize) -> usize {
+        self.parts[..part].iter().map(|(groups, words)| groups * words.div_ceil(self.quad_words)).sum()
     }
 }
 
@@ -26,7 +39,7 @@ impl Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     /// Quads of `TILE` items side by side.
-    Items(Dtype),
+    Items,
     /// Single values of so many queries side by side.
     Queries(usize),
 }
@@ -35,29 +48,24 @@ impl Layout {
     /// Rows side by side.
     pub fn interleave(self) -> usize {
         match self {
-            Layout::Items(_) => super::plan::TILE,
+            Layout::Items => TILE,
             Layout::Queries(lanes) => lanes,
         }
     }
 
-    fn quad_words(self) -> usize {
-        if self == Layout::Items(Dtype::F16) { 2 } else { 4 }
-    }
-
     /// Bytes of a table of `n_rows` rows.
     pub fn bytes(self, record: &Record, n_rows: usize) -> u64 {
-        (n_rows.next_multiple_of(self.interleave()) * record.quads() * self.quad_words() * 4) as u64
+        (n_rows.next_multiple_of(self.interleave()) * record.quads() * record.quad_words * 4) as u64
     }
 
     /// The kernel that writes such tables.
-    pub fn kernel(self) -> KernelSpec {
+    pub fn kernel(self, quad_words: usize) -> KernelSpec {
         let source = include_str!("../../../shaders/pack.wgsl");
-        let flag = |on| if on { 1.0 } else { 0.0 };
         KernelSpec {
             constants: vec![
                 ("INTERLEAVE", self.interleave() as f64),
-                ("SPLIT_QUADS", flag(matches!(self, Layout::Queries(_)))),
-                ("HALVES", flag(self.quad_words() == 2)),
+                ("SPLIT_QUADS", f64::from(u8::from(self != Layout::Items))),
+                ("QUAD_WORDS", quad_words as f64),
             ],
             ..KernelSpec::new("pack", source, &[Bind::Params, Bind::Read, Bind::Write])
         }
@@ -68,15 +76,13 @@ impl Layout {
         self,
         recorder: &mut Recorder,
         record: &Record,
-        parts: &[&Buffer],
+        parts: &[Buffer],
         n_rows: usize,
         table: &Buffer,
         first_tile: usize,
     ) {
         let n_tiles = n_rows.div_ceil(self.interleave());
-        let mut first_quad = 0;
-        for (&(groups, width), part) in record.parts.iter().zip(parts) {
-            let quads = groups * width.div_ceil(4);
+        for (index, (&(groups, width), part)) in record.parts.iter().zip(parts).enumerate() {
             let params = PackParams {
                 n_rows: n_rows as u32,
                 groups: groups as u32,
@@ -84,11 +90,12 @@ impl Layout {
                 n_tiles: n_tiles as u32,
                 first_tile: first_tile as u32,
                 record_quads: record.quads() as u32,
-                first_quad: first_quad as u32,
+                first_quad: record.quads_before(index) as u32,
             };
-            let words = (n_tiles * quads * self.interleave() * self.quad_words()) as u64;
-            recorder.dispatch(&self.kernel(), &params, &[part, table], grid_1d(words.div_ceil(WIDTH)));
-            first_quad += quads;
+            let quads = record.quads_before(index + 1) - record.quads_before(index);
+            let words = (n_tiles * quads * self.interleave() * record.quad_words) as u64;
+            let kernel = self.kernel(record.quad_words);
+            recorder.dispatch(&kernel, &params, &[part, table], grid_1d(words.div_ceil(WIDTH)));
         }
     }
 }
@@ -105,6 +112,7 @@ params!(PackParams {
 
 /// The kernel of every layout, for tests of `shaders/`.
 pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
-    let layouts = [Layout::Items(Dtype::F32), Layout::Items(Dtype::F16), Layout::Queries(1), Layout::Queries(4)];
-    layouts.map(|layout| (layout.kernel(), PackParams::LAYOUT)).to_vec()
+    let items = [1, 2, 4].map(|quad_words| Layout::Items.kernel(quad_words));
+    let queries = [1, 2, 4].map(|lanes| Layout::Queries(lanes).kernel(4));
+    [items, queries].concat().into_iter().map(|kernel| (kernel, PackParams::LAYOUT)).collect()
 }

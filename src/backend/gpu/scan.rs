@@ -1,264 +1,250 @@
-//! The fused scan: what its kernels are made of for one similarity, and the dispatch of one chunk.
+//! The fused scan: chunks of items, or tasks of inverted lists, one dispatch each, and what is kept of them.
 
-use std::borrow::Cow;
-use std::fmt::Write;
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::item_table::ItemTable;
 use super::kernel::{ParamsLayout, params};
-use super::pack::{Layout, Record};
-use super::plan::{Chunk, TILE};
+use super::lists::ListTable;
+use super::pack::Layout;
+use super::plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE};
+use super::program::Program;
+use super::survivors::Survivors;
 use super::top_k::TopK;
-use super::{Bind, Buffer, KernelSpec, Recorder};
-use crate::backend::Dtype;
-use crate::config::{GatingCombination, MolConfig};
-use crate::model::CrossGate;
-use crate::tensor::Tensor;
+use super::{Buffer, Gpu, KernelSpec, Recorder, grid_1d};
+use crate::Result;
+use crate::backend::{Exclusions, Hits};
 
-/// Values in registers that a thread of the scan may hold as logits, and again as many as gate values.
-const REGISTER_LOGITS: usize = 64;
+/// Records the arrays of the query record for some of the queries.
+pub(super) type QueryParts<'a> = &'a dyn Fn(&mut Recorder, Range<usize>) -> Vec<Buffer>;
 
-const MOL: &str = include_str!("../../../shaders/lib/mol.wgsl");
-
-/// A scan kernel without its buffers.
-#[derive(Clone, Debug)]
-pub(super) struct Program {
-    label: &'static str,
-    /// WGSL files after those that all scans share.
-    sources: Vec<&'static str>,
-    /// Shapes, as WGSL constants: arrays in registers cannot be sized by overrides.
-    prelude: String,
-    dtype: Dtype,
-    inverse_temperature: f32,
-    most_lanes: usize,
-    /// What the packed query table holds of a query.
-    pub queries: Record,
-    /// What the packed item table holds of an item.
-    pub items: Record,
-    /// Floating-point operations of one (query, item) pair.
-    pub pair_flops: u64,
+/// A scan of one table by one similarity.
+pub(super) struct Scan<'a> {
+    pub gpu: &'a Arc<Gpu>,
+    pub limits: &'a ScanLimits,
+    pub program: &'a Program,
+    /// From `cross_weights`, for Mixture-of-Logits.
+    pub weights: Option<&'a Buffer>,
+    pub excluded: &'a Exclusions,
+    pub n_queries: usize,
+    pub query_parts: QueryParts<'a>,
 }
 
-impl Program {
-    /// Inner products of raw embeddings of width `dim`.
-    pub fn dot(dim: usize, dtype: Dtype) -> Program {
-        let record = Record { parts: vec![(1, dim)] };
-        Program::inner_product(record.clone(), record, 0, dtype)
+/// The query side of a slice of the batch.
+struct Slice {
+    n_queries: usize,
+    lanes: usize,
+    /// Packed by [`Layout::Queries`].
+    queries: Buffer,
+    /// From [`position_lists`].
+    excluded: Buffer,
+    denied: Option<Buffer>,
+}
+
+impl Scan<'_> {
+    /// The best `k` items of `table` for every query, and the number of pairs that were left out because `prune` says
+    /// that they may be.
+    pub fn best(&self, table: &ItemTable, k: usize, prune: bool) -> Result<(Hits, u64)> {
+        TopK::check(k)?;
+        let plan = self.plan(k, &table.rows)?;
+        let (mut hits, mut pruned) = (Vec::with_capacity(self.n_queries), 0);
+        for range in self.slices(&plan) {
+            let mut recorder = Recorder::new(self.gpu);
+            let slice = self.slice(&mut recorder, range, None);
+            let kernel =
+                if prune { self.program.pruned_kernel(slice.lanes) } else { self.program.scan_kernel(slice.lanes) };
+            let top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
+            for (i, submission) in plan.submissions.iter().enumerate() {
+                if i > 0 {
+                    recorder.submit()?;
+                }
+                for chunk in submission {
+                    self.dispatch(&mut recorder, &kernel, (table, chunk), &slice, &top_k.survivors);
+                    top_k.select(&mut recorder);
+                }
+            }
+            let (found, left_out) = top_k.finish(&mut recorder)?;
+            hits.extend(found);
+            pruned += left_out.into_iter().map(u64::from).sum::<u64>();
+        }
+        Ok((hits, pruned))
     }
 
-    /// Inner products with component `group` of every item, or with all of them side by side, in the tables of
-    /// [`Program::mol`].
-    pub fn components(config: &MolConfig, dtype: Dtype, group: Option<usize>) -> Program {
-        let (p_x, d_p) = (config.item_dot_product_groups, config.dot_product_dimension);
-        let queries = Record { parts: vec![(group.map_or(p_x, |_| 1), d_p)] };
-        let first_quad = group.map_or(0, |group| group * d_p.div_ceil(4));
-        Program::inner_product(queries, item_record(config), first_quad, dtype)
+    /// All positions of `table`, ascending, whose score is at least the query's threshold.
+    pub fn above(&self, table: &ItemTable, thresholds: &[f32]) -> Result<Vec<Vec<u32>>> {
+        let plan = self.plan(0, &table.rows)?;
+        let chunks: Vec<(usize, &Chunk)> =
+            plan.submissions.iter().enumerate().flat_map(|(i, chunks)| chunks.iter().map(move |c| (i, c))).collect();
+        let mut all = Vec::with_capacity(self.n_queries);
+        for range in self.slices(&plan) {
+            let mut recorder = Recorder::new(self.gpu);
+            let slice = self.slice(&mut recorder, range.clone(), None);
+            let kernel = self.program.scan_kernel(slice.lanes);
+            let mut lists = vec![Vec::new(); slice.n_queries];
+            // A survivor list has room for a whole chunk; where several chunks together pass more than that, each half of
+            // them is scanned by itself.
+            let mut windows = vec![chunks.as_slice()];
+            while let Some(window) = windows.pop() {
+                let survivors = Survivors::at_least(&mut recorder, &thresholds[range.clone()], plan.capacity);
+                for submission in window.chunk_by(|a, b| a.0 == b.0) {
+                    for (_, chunk) in submission {
+                        self.dispatch(&mut recorder, &kernel, (table, chunk), &slice, &survivors);
+                    }
+                    recorder.submit()?;
+                }
+                match survivors.positions(&mut recorder)? {
+                    Some(found) => lists.iter_mut().zip(found).for_each(|(list, found)| list.extend(found)),
+                    None => {
+                        let (first, second) = window.split_at(window.len() / 2);
+                        windows.extend([second, first]);
+                    }
+                }
+            }
+            all.extend(lists);
+        }
+        Ok(all)
     }
 
-    fn inner_product(queries: Record, items: Record, first_quad: usize, dtype: Dtype) -> Program {
-        let counts = [("D4", queries.quads()), ("ITEM_QUADS", items.quads()), ("FIRST_QUAD", first_quad)];
-        Program {
-            label: "dot_scan",
-            sources: vec![include_str!("../../../shaders/dot_scan.wgsl")],
-            prelude: prelude(&counts, &[]),
-            dtype,
-            inverse_temperature: 1.0,
-            most_lanes: 4,
-            pair_flops: 8 * queries.quads() as u64,
-            queries,
-            items,
+    /// The best `k` items for every query among the lists that `probes` names for it.
+    pub fn best_of_lists(&self, lists: &ListTable, probes: &[Vec<u32>], k: usize) -> Result<Hits> {
+        let tasks: Vec<_> = probes.iter().map(|probes| lists.tasks(probes)).collect();
+        let most = tasks.iter().map(Vec::len).max().unwrap_or(0) * TILE;
+        if most == 0 {
+            return Ok(vec![Vec::new(); self.n_queries]);
+        }
+        // The tasks of a query lie one after the other like the tiles of a table.
+        let (k, extent) = (k.min(most), 0..most);
+        TopK::check(k)?;
+        let plan = self.plan(k, std::slice::from_ref(&extent))?;
+        let kernel = self.program.list_kernel();
+        let mut hits = Vec::with_capacity(self.n_queries);
+        for range in self.slices(&plan) {
+            let mut recorder = Recorder::new(self.gpu);
+            let slice = self.slice(&mut recorder, range.clone(), Some(1));
+            let top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
+            for (i, submission) in plan.submissions.iter().enumerate() {
+                if i > 0 {
+                    recorder.submit()?;
+                }
+                for chunk in submission {
+                    let shards = lists.chunk(&tasks[range.clone()], chunk.first_tile..chunk.first_tile + chunk.n_tiles);
+                    for (shard, tasks) in shards.iter().enumerate().filter(|(_, tasks)| !tasks.is_empty()) {
+                        self.dispatch_tasks(&mut recorder, &kernel, (lists, shard, tasks), &slice, &top_k.survivors);
+                    }
+                    top_k.select(&mut recorder);
+                }
+            }
+            hits.extend(top_k.finish(&mut recorder)?.0);
+        }
+        Ok(hits)
+    }
+
+    fn plan(&self, k: usize, shards: &[Range<usize>]) -> Result<ScanPlan> {
+        let shape = ScanShape {
+            n_queries: self.n_queries,
+            k,
+            four_query_bytes: Layout::Queries(4).bytes(&self.program.queries, 1),
+            pair_flops: self.program.pair_flops,
+        };
+        ScanPlan::new(&shape, shards, self.limits)
+    }
+
+    fn slices(&self, plan: &ScanPlan) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (n_queries, slice) = (self.n_queries, plan.slice);
+        (0..n_queries).step_by(slice).map(move |from| from..n_queries.min(from + slice))
+    }
+
+    fn slice(&self, recorder: &mut Recorder, range: Range<usize>, lanes: Option<usize>) -> Slice {
+        let n_queries = range.len();
+        let lanes = lanes.unwrap_or_else(|| self.program.lanes(n_queries));
+        let lists = position_lists(range.clone().map(|query| self.excluded.of(query)));
+        let parts = (self.query_parts)(recorder, range);
+        Slice {
+            n_queries,
+            lanes,
+            queries: packed_queries(recorder, self.program, lanes, &parts, n_queries),
+            excluded: recorder.upload(&lists),
+            denied: self.excluded.denied.as_ref().map(|denied| recorder.upload(denied.words())),
         }
     }
 
-    /// Mixture-of-Logits. A software driver gains from four queries a thread however many registers they take.
-    pub fn mol(config: &MolConfig, dtype: Dtype, software: bool) -> Program {
-        let (p_q, p_x) = (config.query_dot_product_groups, config.item_dot_product_groups);
-        let (d_p, n_logits) = (config.dot_product_dimension, config.n_logits());
-        let hidden = config.gating_qi_hidden_dim;
-        let gating = match config.gating_combination {
-            GatingCombination::GluSilu => 0,
-            GatingCombination::GluSiluLn => 1,
-            GatingCombination::None => 2,
-        };
-        let counts = [
-            ("P_Q", p_q),
-            ("P_X", p_x),
-            ("D4", d_p.div_ceil(4)),
-            ("L", n_logits),
-            ("L4", n_logits.div_ceil(4)),
-            ("HIDDEN", hidden.unwrap_or(n_logits)),
-            ("GATING", gating),
-        ];
-        let flags = [
-            ("CROSS_HIDDEN", hidden.is_some()),
-            ("QUERY_GATE", config.gating_query_hidden_dim.is_some()),
-            ("ITEM_GATE", config.gating_item_hidden_dim.is_some()),
-        ];
-        Program {
-            label: "mol_scan",
-            sources: vec![MOL, include_str!("../../../shaders/mol_scan.wgsl")],
-            prelude: prelude(&counts, &flags),
-            dtype,
-            inverse_temperature: 1.0 / config.temperature,
-            most_lanes: if software { 4 } else { REGISTER_LOGITS / n_logits },
-            queries: side_record(config, p_q, config.gating_query_hidden_dim),
-            items: item_record(config),
-            pair_flops: (2 * n_logits * d_p + hidden.map_or(2 * n_logits, |hidden| 4 * hidden) * n_logits) as u64,
-        }
-    }
-
-    /// Queries that one thread serves in a batch of `n_queries`: 1, 2 or 4.
-    pub fn lanes(&self, n_queries: usize) -> usize {
-        [4, 2].into_iter().find(|&lanes| lanes <= self.most_lanes && lanes / 2 < n_queries).unwrap_or(1)
-    }
-
-    /// Layout of the item table.
-    pub fn item_layout(&self) -> Layout {
-        Layout::Items(self.dtype)
-    }
-
-    /// The scan kernel for `lanes` queries per thread.
-    pub fn kernel(&self, lanes: usize) -> KernelSpec {
-        const BINDINGS: &[Bind] =
-            &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write, Bind::Write];
-        let survivors = include_str!("../../../shaders/lib/survivors.wgsl");
-        let own = std::iter::once(survivors).chain(self.sources.iter().copied());
-        self.spec(self.label, lanes, own, BINDINGS)
-    }
-
-    /// The kernel that scores single candidates of a [`Program::mol`].
-    pub fn rescore_kernel(&self) -> KernelSpec {
-        const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
-        self.spec("mol_rescore", 1, [MOL, include_str!("../../../shaders/mol_rescore.wgsl")], BINDINGS)
-    }
-
-    fn spec(
-        &self,
-        label: &'static str,
-        lanes: usize,
-        own: impl IntoIterator<Item = &'static str>,
-        bindings: &'static [Bind],
-    ) -> KernelSpec {
-        let table = match self.dtype {
-            Dtype::F32 => include_str!("../../../shaders/lib/table_f32.wgsl"),
-            _ => include_str!("../../../shaders/lib/table_f16.wgsl"),
-        };
-        let lanes = match lanes {
-            1 => include_str!("../../../shaders/lib/lanes_1.wgsl"),
-            2 => include_str!("../../../shaders/lib/lanes_2.wgsl"),
-            _ => include_str!("../../../shaders/lib/lanes_4.wgsl"),
-        };
-        let files = [table, lanes].into_iter().chain(own).map(Cow::Borrowed);
-        let sources = std::iter::once(Cow::Owned(self.prelude.clone())).chain(files).collect();
-        KernelSpec { sources, ..KernelSpec::new(label, "", bindings) }
-    }
-
-    /// Scores the candidates of this shard; see `mol_rescore.wgsl` for the layout of `candidates`.
-    pub fn rescore(&self, recorder: &mut Recorder, positions: &Range<usize>, items: &Buffer, rescore: &Rescore) {
-        let params = RescoreParams {
-            first_position: positions.start as u32,
-            n_items: positions.len() as u32,
-            inverse_temperature: self.inverse_temperature,
-        };
-        let buffers = [&rescore.queries, items, &rescore.weights, &rescore.candidates, &rescore.scores];
-        let grid = [rescore.longest.div_ceil(TILE) as u32, rescore.n_queries as u32, 1];
-        recorder.dispatch(&self.rescore_kernel(), &params, &buffers, grid);
-    }
-
-    /// Scans one chunk of the shard whose items have these `positions` and whose packed table is `items`.
-    pub fn dispatch(
+    fn dispatch(
         &self,
         recorder: &mut Recorder,
-        chunk: &Chunk,
-        positions: &Range<usize>,
-        items: &Buffer,
-        queries: &QueryTable,
-        top_k: &TopK,
+        kernel: &KernelSpec,
+        (table, chunk): (&ItemTable, &Chunk),
+        slice: &Slice,
+        survivors: &Survivors,
     ) {
+        let rows = &table.rows[chunk.shard];
         let params = ScanParams {
             first_tile: chunk.first_tile as u32,
-            n_items: positions.len() as u32,
-            first_position: positions.start as u32,
-            n_queries: queries.n_queries as u32,
-            capacity: top_k.capacity() as u32,
-            inverse_temperature: self.inverse_temperature,
+            n_items: rows.len() as u32,
+            first_position: rows.start as u32,
+            n_queries: slice.n_queries as u32,
+            capacity: survivors.capacity as u32,
+            has_denied: slice.denied.is_some().into(),
+            inverse_temperature: self.program.inverse_temperature,
         };
-        let buffers = [&queries.table, items, &queries.weights, &queries.excluded, &top_k.state, &top_k.survivors];
-        let grid = [queries.n_queries.div_ceil(queries.lanes) as u32, chunk.n_tiles as u32, 1];
-        recorder.dispatch(&self.kernel(queries.lanes), &params, &buffers, grid);
+        let grid = [slice.n_queries.div_ceil(slice.lanes) as u32, chunk.n_tiles as u32, 1];
+        let buffers = self.buffers(&table.shards[chunk.shard], slice, survivors);
+        let buffers: Vec<&Buffer> = buffers.into_iter().chain(self.weights).collect();
+        recorder.dispatch(kernel, &params, &buffers, grid);
+    }
+
+    fn dispatch_tasks(
+        &self,
+        recorder: &mut Recorder,
+        kernel: &KernelSpec,
+        (lists, shard, tasks): (&ListTable, usize, &[[u32; 3]]),
+        slice: &Slice,
+        survivors: &Survivors,
+    ) {
+        let params = ListParams {
+            n_tasks: tasks.len() as u32,
+            capacity: survivors.capacity as u32,
+            has_denied: slice.denied.is_some().into(),
+        };
+        let uploaded = recorder.upload(tasks);
+        let buffers = self.buffers(&lists.table.shards[shard], slice, survivors);
+        let buffers: Vec<&Buffer> = buffers.into_iter().chain([&uploaded, &lists.positions[shard]]).collect();
+        recorder.dispatch(kernel, &params, &buffers, grid_1d(tasks.len() as u64));
+    }
+
+    /// Those of `survivors.wgsl`.
+    fn buffers<'b>(&self, items: &'b Buffer, slice: &'b Slice, survivors: &'b Survivors) -> [&'b Buffer; 6]
+    where
+        Self: 'b,
+    {
+        let Slice { queries, excluded, denied, .. } = slice;
+        // What is not there is not looked at.
+        [queries, items, excluded, denied.as_ref().unwrap_or(excluded), &survivors.state, &survivors.hits]
     }
 }
 
-/// What a rescore reads and writes beside the items.
-#[derive(Debug)]
-pub(super) struct Rescore {
-    pub n_queries: usize,
-    /// Candidates of the longest list.
-    pub longest: usize,
-    /// Packed by [`Layout::Queries`] of one lane.
-    pub queries: Buffer,
-    /// From [`cross_weights`].
-    pub weights: Buffer,
-    /// Offsets (B + 1) from the start of this array, then positions.
-    pub candidates: Buffer,
-    /// One per candidate.
-    pub scores: Buffer,
-}
-
-/// What a scan reads beside the items.
-#[derive(Debug)]
-pub(super) struct QueryTable {
-    pub n_queries: usize,
-    pub lanes: usize,
-    /// Packed by [`Layout::Queries`].
-    pub table: Buffer,
-    /// From [`cross_weights`].
-    pub weights: Buffer,
-    /// Offsets (B + 1) from the start of this array, then positions.
-    pub excluded: Buffer,
-}
-
-/// The cross gate as `mol_scan.wgsl` reads it.
-pub(super) fn cross_weights(cross: &CrossGate<Tensor>) -> Vec<f32> {
-    let n_logits = cross.output.n_out;
-    let quads = |values: &mut dyn Iterator<Item = f32>| {
-        let mut padded: Vec<f32> = values.collect();
-        padded.resize(padded.len().next_multiple_of(4), 0.0);
-        padded
-    };
-    let mut weights = match &cross.output.bias {
-        Some(bias) => quads(&mut bias.data().iter().copied()),
-        None => quads(&mut std::iter::repeat_n(0.0, n_logits)),
-    };
-    for unit in 0..cross.output.n_in {
-        if let Some(hidden) = &cross.hidden {
-            let bias = hidden.bias.as_ref().map_or(0.0, |bias| bias.data()[unit]);
-            weights.extend([bias, 0.0, 0.0, 0.0]);
-            weights.extend(quads(&mut hidden.weight.data().iter().skip(unit).step_by(hidden.n_out).copied()));
-        }
-        weights.extend(quads(&mut cross.output.weight.row(unit).iter().copied()));
+/// One list of positions per query as kernels read them: offsets from the start of the array, then positions.
+pub(super) fn position_lists<'a>(lists: impl ExactSizeIterator<Item = &'a [u32]>) -> Vec<u32> {
+    let mut array = vec![0; lists.len() + 1];
+    array[0] = array.len() as u32;
+    for (i, list) in lists.enumerate() {
+        array.extend(list);
+        array[i + 1] = array.len() as u32;
     }
-    weights
+    array
 }
 
-/// Components of an item or a query, and its gate part, if it has one.
-fn side_record(config: &MolConfig, groups: usize, gate: Option<usize>) -> Record {
-    let gate = gate.map(|_| (1, config.n_logits()));
-    Record { parts: std::iter::once((groups, config.dot_product_dimension)).chain(gate).collect() }
-}
-
-fn item_record(config: &MolConfig) -> Record {
-    side_record(config, config.item_dot_product_groups, config.gating_item_hidden_dim)
-}
-
-fn prelude(counts: &[(&str, usize)], flags: &[(&str, bool)]) -> String {
-    let mut text = format!("const TILE: u32 = {TILE}u;\n");
-    for (name, value) in counts {
-        let _ = writeln!(text, "const {name}: u32 = {value}u;");
-    }
-    for (name, value) in flags {
-        let _ = writeln!(text, "const {name}: bool = {value};");
-    }
-    text
+/// Queries as a kernel of `program` reads them.
+pub(super) fn packed_queries(
+    recorder: &mut Recorder,
+    program: &Program,
+    lanes: usize,
+    parts: &[Buffer],
+    n: usize,
+) -> Buffer {
+    let layout = Layout::Queries(lanes);
+    let packed = recorder.temporary(layout.bytes(&program.queries, n));
+    layout.pack(recorder, &program.queries, parts, n, &packed, 0);
+    packed
 }
 
 params!(ScanParams {
@@ -267,38 +253,8 @@ params!(ScanParams {
     first_position: u32,
     n_queries: u32,
     capacity: u32,
+    has_denied: u32,
     inverse_temperature: f32
 });
 
-params!(RescoreParams { first_position: u32, n_items: u32, inverse_temperature: f32 });
-
-/// The kernels of similarities with and without each part, for tests of `shaders/`.
-pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
-    let mut programs = vec![Program::dot(6, Dtype::F32), Program::dot(8, Dtype::F16)];
-    for gating_combination in [GatingCombination::GluSilu, GatingCombination::GluSiluLn, GatingCombination::None] {
-        for parts in 0..8 {
-            let part = |bit: usize| (parts >> bit & 1 == 1).then_some(4);
-            let config = MolConfig {
-                query_dot_product_groups: 3,
-                item_dot_product_groups: 2,
-                dot_product_dimension: 5,
-                temperature: 0.05,
-                dot_product_l2_norm: true,
-                eps: 1e-6,
-                query_hidden: None,
-                item_hidden: None,
-                uid_embedding_hash_sizes: Vec::new(),
-                gating_combination,
-                gating_query_hidden_dim: part(0),
-                gating_item_hidden_dim: part(1),
-                gating_qi_hidden_dim: part(2),
-            };
-            programs.push(Program::components(&config, Dtype::F32, Some(1)));
-            programs.push(Program::components(&config, Dtype::F16, None));
-            programs.extend([Dtype::F32, Dtype::F16].map(|dtype| Program::mol(&config, dtype, true)));
-        }
-    }
-    let scans = programs.iter().flat_map(|program| [1, 2, 4].map(|lanes| (program.kernel(lanes), ScanParams::LAYOUT)));
-    let rescores = programs.iter().filter(|program| program.label == "mol_scan");
-    scans.chain(rescores.map(|program| (program.rescore_kernel(), RescoreParams::LAYOUT))).collect()
-}
+params!(ListParams { n_tasks: u32, capacity: u32, has_denied: u32 });

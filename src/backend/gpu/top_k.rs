@@ -1,9 +1,10 @@
-//! The running top-k of a scan: survivor lists, their thresholds, and the order in the end.
+//! The running top-k of a scan: the selection of the best survivors, and the order in the end.
 
 use super::kernel::{ParamsLayout, params};
+use super::survivors::{Survivors, score_of, word};
 use super::{Bind, Buffer, KernelSpec, Recorder};
-use crate::Result;
-use crate::backend::ScoredPosition;
+use crate::backend::{Hits, ScoredPosition};
+use crate::{Error, Result};
 
 /// Threads of a workgroup of the kernels here.
 const WIDTH: usize = 256;
@@ -12,50 +13,50 @@ const WIDTH: usize = 256;
 const BLOCK: usize = 1024;
 
 /// Most hits per query: comparators of one pass are counted along one axis of the grid.
-pub(super) const MOST_HITS: usize = 65_535 * WIDTH * 2 / BLOCK * BLOCK;
+const MOST_HITS: usize = 65_535 * WIDTH * 2 / BLOCK * BLOCK;
 
-/// Survivors of each query of a batch.
+/// The best k survivors of each query of a batch.
 #[derive(Debug)]
 pub(super) struct TopK {
-    n_queries: usize,
     k: usize,
-    capacity: usize,
-    /// (B) of (threshold, count).
-    pub state: Buffer,
-    /// (B, capacity) of (key, !position).
-    pub survivors: Buffer,
+    pub survivors: Survivors,
 }
 
 impl TopK {
     /// Empty lists for up to `capacity` survivors each.
     pub fn new(recorder: &mut Recorder, n_queries: usize, k: usize, capacity: usize) -> TopK {
-        let state = recorder.temporary(n_queries as u64 * 8);
-        let survivors = recorder.temporary((n_queries * capacity) as u64 * 8);
-        recorder.clear(&state);
-        TopK { n_queries, k, capacity, state, survivors }
+        TopK { k, survivors: Survivors::new(recorder, n_queries, capacity) }
     }
 
-    /// Hits that each list has room for.
-    pub fn capacity(&self) -> usize {
-        self.capacity
+    /// Whether so many hits can be sorted.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check(k: usize) -> Result<()> {
+        match k <= MOST_HITS {
+            true => Ok(()),
+            false => Err(Error::Limit { what: "k on a GPU", need: k as u64, have: MOST_HITS as u64 }),
+        }
     }
 
     /// Cuts every list to its best k and raises its threshold.
     pub fn select(&self, recorder: &mut Recorder) {
-        let params = SelectParams { k: self.k as u32, capacity: self.capacity as u32 };
-        let grid = [self.n_queries as u32, 1, 1];
-        recorder.dispatch(&select_kernel(), &params, &[&self.state, &self.survivors], grid);
+        let Survivors { n_queries, capacity, state, hits } = &self.survivors;
+        let params = SelectParams { k: self.k as u32, capacity: *capacity as u32 };
+        recorder.dispatch(&select_kernel(), &params, &[state, hits], [*n_queries as u32, 1, 1]);
     }
 
-    /// Completes all commands and returns the best k of every query, in order. [`TopK::select`] comes before.
-    pub fn finish(self, recorder: &mut Recorder) -> Result<Vec<Vec<ScoredPosition>>> {
-        let hits = recorder.temporary((self.n_queries * self.k) as u64 * 8);
+    /// Completes all commands and returns the best k of every query, in order, and how many items were left out for
+    /// each. [`TopK::select`] comes before.
+    pub fn finish(self, recorder: &mut Recorder) -> Result<(Hits, Vec<u32>)> {
+        let Survivors { n_queries, capacity, state, hits: survivors } = &self.survivors;
+        let hits = recorder.temporary((n_queries * self.k) as u64 * 8);
         let [sort_blocks, merge_far, merge_near] = sort_kernels();
         let mut pass = |kernel: &KernelSpec, groups: usize, run: usize, stride: usize| {
-            let (k, capacity) = (self.k as u32, self.capacity as u32);
+            let (k, capacity) = (self.k as u32, *capacity as u32);
             let params = SortParams { k, capacity, run: run as u32, stride: stride as u32 };
-            let grid = [groups as u32, self.n_queries as u32, 1];
-            recorder.dispatch(kernel, &params, &[&self.state, &self.survivors, &hits], grid);
+            let grid = [groups as u32, *n_queries as u32, 1];
+            recorder.dispatch(kernel, &params, &[state, survivors, &hits], grid);
         };
         let blocks = self.k.div_ceil(BLOCK);
         pass(&sort_blocks, blocks, 0, 0);
@@ -70,10 +71,15 @@ impl TopK {
             pass(&merge_near, blocks, 0, 0);
             run *= 2;
         }
-        let read = recorder.read_all(&[&self.state, &hits])?;
-        let counts = read[0].chunks_exact(8).map(|state| word(state, 4) as usize);
+        let read: [&Buffer; 2] = [state, &hits];
+        let read = recorder.read_all(&read)?;
+        let states = Survivors::states(&read[0]);
         let lists = read[1].chunks_exact(self.k * 8);
-        Ok(lists.zip(counts).map(|(list, count)| list.chunks_exact(8).take(count).map(hit).collect()).collect())
+        let sorted = lists.zip(states).map(|(list, state)| {
+            let hits = list.chunks_exact(8).take(state.count).map(hit).collect::<Vec<_>>();
+            (hits, state.pruned)
+        });
+        Ok(sorted.unzip())
     }
 }
 
@@ -98,17 +104,8 @@ fn sort_kernels() -> [KernelSpec; 3] {
     ]
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
 fn hit(bytes: &[u8]) -> ScoredPosition {
     ScoredPosition { position: !word(bytes, 4), score: score_of(word(bytes, 0)) }
-}
-
-/// The score that `order_key` of `survivors.wgsl` maps to `key`.
-fn score_of(key: u32) -> f32 {
-    f32::from_bits(if key >> 31 == 1 { key & 0x7fff_ffff } else { !key })
 }
 
 params!(SelectParams { k: u32, capacity: u32 });
@@ -119,16 +116,4 @@ params!(SortParams { k: u32, capacity: u32, run: u32, stride: u32 });
 pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
     let sort = sort_kernels().map(|kernel| (kernel, SortParams::LAYOUT));
     [(select_kernel(), SelectParams::LAYOUT)].into_iter().chain(sort).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::score_of;
-
-    #[test]
-    fn keys_map_back_to_scores() {
-        assert_eq!(score_of(0x8000_0000).to_bits(), 0f32.to_bits());
-        assert_eq!(score_of(0x8000_0000 | 1.5f32.to_bits()), 1.5);
-        assert_eq!(score_of(!(-1.5f32).to_bits()), -1.5);
-    }
 }

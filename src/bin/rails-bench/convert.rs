@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rails_wgpu::checkpoint::{Checkpoint, save_safetensors};
+use rails_wgpu::checkpoint::{Checkpoint, Weights, save_safetensors};
 use rails_wgpu::config::CONFIG_KEY;
 use rails_wgpu::model::Model;
 use rails_wgpu::{Result, atomic};
@@ -29,7 +29,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let model = Model::load(&checkpoint, config)?;
     let tensors = checkpoint
         .names()
-        .filter(|name| *name != "_attn_mask")
+        .filter(|name| *name != Weights::IGNORED)
         .map(|name| Ok((name.to_string(), checkpoint.tensor(name)?)))
         .collect::<Result<Vec<_>>>()?;
     let metadata = [(CONFIG_KEY.to_string(), model.config.to_json())].into();

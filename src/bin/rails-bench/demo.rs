@@ -6,6 +6,7 @@ use rails_wgpu::demo::Demo;
 
 use crate::eval::{RunArgs, evaluate};
 use crate::options::DeviceArgs;
+use crate::searched::Searched;
 
 #[derive(Args)]
 pub struct DemoArgs {
@@ -17,5 +18,7 @@ pub struct DemoArgs {
 
 pub fn run(args: &DemoArgs) -> Result<()> {
     let demo = Demo::load()?;
-    evaluate(&demo.model, &demo.item_ids, &demo.dataset.sequences, &args.device, &args.run)
+    let json = args.run.open_json()?;
+    let searched = Searched::build(demo.model, &demo.item_ids, &args.device, &args.run.algorithm)?;
+    evaluate(searched, &demo.dataset.sequences, &args.run, json)
 }

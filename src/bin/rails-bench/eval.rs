@@ -4,23 +4,24 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rails_wgpu::Result;
-use rails_wgpu::backend::select;
+use rails_wgpu::backend::Similarity;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{Evaluator, Protocol};
-use rails_wgpu::index::ItemIndex;
-use rails_wgpu::model::Model;
 use rails_wgpu::report::{QualityReport, RunInfo};
 use rails_wgpu::search::{Algorithm, Searcher};
 
 use crate::json_output::JsonOutput;
-use crate::model_files::{load_dataset, load_item_ids, load_model, with_history_and_target};
-use crate::options::{DataArgs, DeviceArgs, ModelArgs};
+use crate::model_files::{load_dataset, with_history_and_target};
+use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
 use crate::progress;
+use crate::searched::{Searched, some_queries};
 
 #[derive(Args)]
 pub struct EvalArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    stored: StoredIndexArgs,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -53,28 +54,36 @@ pub struct RunArgs {
 }
 
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let model = load_model(&args.model)?;
+    let json = args.run.open_json()?;
     let dataset = load_dataset(&args.data, args.limit)?;
-    let item_ids = load_item_ids(args.data.item_ids.as_deref(), &model)?;
-    evaluate(&model, &item_ids, &dataset.sequences, &args.device, &args.run)
+    let searched = Searched::open(&args.model, &args.data, &args.stored, &args.device, &args.run.algorithm)?;
+    evaluate(searched, &dataset.sequences, &args.run, json)
+}
+
+impl RunArgs {
+    /// The place for JSON; fails before the work, not after it.
+    pub fn open_json(&self) -> Result<Option<JsonOutput>> {
+        self.json.as_deref().map(JsonOutput::open).transpose()
+    }
 }
 
 /// Evaluates and prints.
-pub fn evaluate(
-    model: &Model,
-    item_ids: &[u32],
-    sequences: &[Sequence],
-    device: &DeviceArgs,
-    args: &RunArgs,
-) -> Result<()> {
-    // Fails before the work, not after it.
-    let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
+pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json: Option<JsonOutput>) -> Result<()> {
+    let dtype = searched.dtype();
+    let Searched { model, index, backend } = searched;
     let (usable, skipped_users) = with_history_and_target(sequences)?;
-    let k = args.k.unwrap_or(200.min(item_ids.len()));
-    let depth = args.protocol.depth(k, item_ids.len())?;
-    let backend = select::open(&device.device)?;
+    let n_items = index.len();
+    let k = args.k.unwrap_or(200.min(n_items));
+    let depth = args.protocol.depth(k, n_items)?;
     let encoder = backend.encoder(&model.encoder)?;
-    let searcher = Searcher::new(ItemIndex::from_model(backend.as_ref(), model, item_ids, device.dtype.dtype())?);
+    let lacks_gate = |similarity: &Similarity| similarity.distilled.is_none();
+    if args.algorithm.iter().any(|algorithm| algorithm.needs_distilled())
+        && index.folder().is_none()
+        && index.snapshot().similarity().is_some_and(lacks_gate)
+    {
+        index.distill(&some_queries(&model, encoder.as_ref(), &usable)?)?;
+    }
+    let searcher = Searcher::new(index);
     let evaluator = Evaluator {
         config: &model.config,
         n_item_rows: model.n_item_rows(),
@@ -89,11 +98,11 @@ pub fn evaluate(
     bar.finish_and_clear();
     let run = RunInfo {
         device: backend.info().name.clone(),
-        dtype: device.dtype.name().to_string(),
+        dtype: dtype.to_string(),
         protocol: args.protocol.to_string(),
         users: usable.len(),
         skipped_users,
-        items: item_ids.len(),
+        items: n_items,
         k,
     };
     let report = QualityReport { run, evaluations: evaluations? };

@@ -5,6 +5,7 @@ mod convert;
 mod demo;
 mod devices;
 mod eval;
+mod index;
 mod interrupt;
 mod json_output;
 mod model_files;
@@ -12,6 +13,7 @@ mod options;
 mod preprocess;
 mod progress;
 mod search;
+mod searched;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,8 @@ enum Command {
     Preprocess(preprocess::PreprocessArgs),
     /// Turn a checkpoint and its config into one self-contained .safetensors file
     Convert(convert::ConvertArgs),
+    /// Build, change, describe and check an index that is stored in a folder
+    Index(index::IndexArgs),
     /// Print the retrieval quality of a checkpoint on a data set: HR, NDCG, MRR, queries per second
     Eval(eval::EvalArgs),
     /// Measure recall against exact search and latency of retrieval algorithms, side by side
@@ -52,6 +56,10 @@ fn main() -> ExitCode {
         Command::Devices => devices::run(),
         Command::Preprocess(args) => preprocess::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Index(args) => match index::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => match bench::run(&args) {
             Ok(code) => return code,

@@ -12,8 +12,9 @@ use crate::options::{DataArgs, ModelArgs};
 
 /// Loads the checkpoint with the configuration that was given or that lies with it.
 pub fn load_model(args: &ModelArgs) -> Result<Model> {
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
-    let config = load_config(&checkpoint, &args.checkpoint, args.config.as_deref())?;
+    let path = args.checkpoint()?;
+    let checkpoint = Checkpoint::open(&path)?;
+    let config = load_config(&checkpoint, &path, args.config.as_deref())?;
     Model::load(&checkpoint, config)
 }
 

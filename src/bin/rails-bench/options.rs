@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use rails_wgpu::backend::Dtype;
+use rails_wgpu::tables::Form;
+use rails_wgpu::{Error, Result};
 
 /// Where to run.
 #[derive(Args)]
@@ -11,7 +13,7 @@ pub struct DeviceArgs {
     /// `auto`, `cpu`, `gpu`, or part of a device's name (see `rails-bench devices`)
     #[arg(long, default_value = "auto", env = "RAILS_DEVICE")]
     pub device: String,
-    /// Number format of the item tables
+    /// Number format of the item tables; a stored index keeps its own
     #[arg(long, default_value = "f32", env = "RAILS_DTYPE")]
     pub dtype: DtypeArg,
 }
@@ -45,16 +47,62 @@ impl DtypeArg {
     }
 }
 
+/// How item components are kept, by name.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum FormArg {
+    /// As they are, unless that takes more than 4 GiB and the raw form suits the model
+    Auto,
+    /// As they are
+    Components,
+    /// Not at all: they are computed from raw embeddings in every search. A fraction of the memory
+    Raw,
+}
+
+impl FormArg {
+    pub fn form(self) -> Option<Form> {
+        match self {
+            FormArg::Auto => None,
+            FormArg::Components => Some(Form::Components),
+            FormArg::Raw => Some(Form::Raw),
+        }
+    }
+}
+
 /// Which model.
 #[derive(Args)]
 pub struct ModelArgs {
     /// Trained weights: .pt, .pth or .safetensors
     #[arg(long, env = "RAILS_CHECKPOINT")]
-    pub checkpoint: PathBuf,
+    pub checkpoint: Option<PathBuf>,
     /// Hyper-parameters (.gin); default: those inside a converted .safetensors, else a `config.gin` or a .gin file of
     /// the same name beside the checkpoint
     #[arg(long, env = "RAILS_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// The file of the weights.
+    ///
+    /// # Errors
+    /// If none was given.
+    pub fn checkpoint(&self) -> Result<PathBuf> {
+        let missing = || Error::argument("options", "--checkpoint", "none");
+        self.checkpoint.clone().ok_or_else(missing)
+    }
+}
+
+/// Which stored index, if any.
+#[derive(Args)]
+pub struct StoredIndexArgs {
+    /// Search this index, made by `rails-bench index build`, with the model in it; no checkpoint is needed
+    #[arg(long, value_name = "FOLDER", conflicts_with = "item_ids")]
+    pub index: Option<PathBuf>,
+    /// Compare the whole index with its checksums before the first search
+    #[arg(long, requires = "index")]
+    pub check_index: bool,
+    /// MiB of tables that may stay on the device; what exceeds them passes through it in every search
+    #[arg(long, value_name = "MIB", requires = "index")]
+    pub device_memory: Option<u64>,
 }
 
 /// Which data.

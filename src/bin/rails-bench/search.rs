@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use rails_wgpu::backend::{QueryBatch, select};
+use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::dataset::{Sequence, read_titles};
-use rails_wgpu::index::ItemIndex;
 use rails_wgpu::report::Table;
 use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::{Error, Result};
 
-use crate::model_files::{load_dataset, load_item_ids, load_model};
-use crate::options::{DataArgs, DeviceArgs, ModelArgs};
+use crate::model_files::load_dataset;
+use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
+use crate::searched::Searched;
 
 #[derive(Args)]
 pub struct SearchArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    stored: StoredIndexArgs,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -44,9 +46,7 @@ pub struct SearchArgs {
 }
 
 pub fn run(args: &SearchArgs) -> Result<()> {
-    let model = load_model(&args.model)?;
     let dataset = load_dataset(&args.data, None)?;
-    let item_ids = load_item_ids(args.data.item_ids.as_deref(), &model)?;
     let titles = args.movies.as_deref().map(read_titles).transpose()?.unwrap_or_default();
     let user = dataset.sequences.iter().find(|sequence| sequence.user_id == args.user).ok_or_else(|| {
         let found = format!("{}, which is not in {}", args.user, args.data.dataset.display());
@@ -54,10 +54,10 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     })?;
     let now = args.now.unwrap_or_else(|| user.timestamps.last().copied().unwrap_or(0));
     let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
+    let Searched { model, index, backend } =
+        Searched::open(&args.model, &args.data, &args.stored, &args.device, &[args.algorithm])?;
     let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
-    let backend = select::open(&args.device.device)?;
     let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
-    let index = ItemIndex::from_model(backend.as_ref(), &model, &item_ids, args.device.dtype.dtype())?;
     let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
     let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
     let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };

@@ -19,6 +19,11 @@ pub struct Measurement {
     pub times: Vec<Duration>,
     /// Queries answered, each counted once.
     pub queries: usize,
+    /// Mean number of items per query that were scored with the full similarity: for an algorithm with a first stage, the
+    /// candidates that it came to have.
+    pub scored: f64,
+    /// Share of the pairs that pruning left out.
+    pub pruned: f64,
     /// Ranks of the items looked for; empty where none is known.
     pub quality: Quality,
     /// Mean share of the exact results found.
@@ -97,13 +102,16 @@ impl Bencher<'_> {
             for run in 0..if timed { self.runs.max(1) } else { 1 } {
                 for (sums, &depth) in sums.iter_mut().zip(&depths) {
                     let started = Instant::now();
-                    let found = self.rules.search(self.searcher, sums.algorithm, &batch, self.k, depth)?;
+                    let answer = self.rules.search(self.searcher, sums.algorithm, &batch, self.k, depth)?;
                     let time = started.elapsed();
                     if timed {
                         sums.times.push(time);
                     }
                     if run == 0 {
-                        self.compare(&batch, &found[..fresh], sums);
+                        self.compare(&batch, &answer.hits[..fresh], sums);
+                        sums.pairs += answer.stats.pairs;
+                        sums.pruned += answer.stats.pruned;
+                        sums.answered += size;
                     }
                 }
                 if progress(size).is_break() {
@@ -144,6 +152,10 @@ struct Sums {
     algorithm: Algorithm,
     times: Vec<Duration>,
     queries: usize,
+    /// Queries of first runs, those that fill up the last batch included.
+    answered: usize,
+    pairs: u64,
+    pruned: u64,
     quality: Quality,
     recall: f64,
     agreement: Option<f64>,
@@ -151,7 +163,17 @@ struct Sums {
 
 impl Sums {
     fn new(algorithm: Algorithm, quality: Quality) -> Sums {
-        Sums { algorithm, times: Vec::new(), queries: 0, quality, recall: 0.0, agreement: None }
+        Sums {
+            algorithm,
+            times: Vec::new(),
+            queries: 0,
+            answered: 0,
+            pairs: 0,
+            pruned: 0,
+            quality,
+            recall: 0.0,
+            agreement: None,
+        }
     }
 
     fn means(mut self) -> Measurement {
@@ -161,6 +183,8 @@ impl Sums {
             algorithm: self.algorithm,
             times: self.times,
             queries: self.queries,
+            scored: self.pairs as f64 / self.answered.max(1) as f64,
+            pruned: self.pruned as f64 / (self.pairs + self.pruned).max(1) as f64,
             quality: self.quality,
             recall: self.recall / n,
             agreement: self.agreement.map(|sum| sum / n),

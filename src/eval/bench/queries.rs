@@ -77,6 +77,15 @@ impl QuerySet {
         self.user_ids.is_empty()
     }
 
+    /// Up to `n` queries from all over the set, for an index to learn from.
+    pub fn spread(&self, n: usize) -> QueryBatch {
+        let n = n.min(self.len());
+        let indices = (0..n).map(|i| i * self.len() / n.max(1));
+        let data = indices.clone().flat_map(|i| self.embeddings.row(i)).copied().collect();
+        let embeddings = Tensor::new(vec![n, self.embeddings.width()], data);
+        QueryBatch { embeddings, user_ids: indices.map(|i| self.user_ids[i]).collect() }
+    }
+
     /// The item that query `index` is about, if that is known.
     pub(super) fn target(&self, index: usize) -> Option<u64> {
         self.targets.get(index).copied()
@@ -105,5 +114,6 @@ mod tests {
         assert_eq!(batch.queries.user_ids, [9, 7, 8, 9, 7]);
         assert_eq!(batch.queries.embeddings.data(), [20.0, 21.0, 0.0, 1.0, 10.0, 11.0, 20.0, 21.0, 0.0, 1.0]);
         assert_eq!((batch.seen.len(), set.target(0)), (5, None));
+        assert_eq!((set.spread(2).user_ids, set.spread(9).user_ids), (vec![7, 8], vec![7, 8, 9]));
     }
 }

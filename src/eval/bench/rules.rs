@@ -4,7 +4,7 @@ use super::queries::Batch;
 use crate::Result;
 use crate::config::ModelConfig;
 use crate::eval::Protocol;
-use crate::search::{Algorithm, Hit, Searcher};
+use crate::search::{Algorithm, Answer, Request, Searcher};
 use crate::sequence::History;
 
 /// Most items that the reference's timed searches ask for (its `truncate_k_prime_to`).
@@ -53,7 +53,7 @@ impl Rules {
         Ok(candidates.iter().map(Vec::len).min().unwrap_or(most).clamp(1, most))
     }
 
-    /// The best `k` unseen items of each query of `batch`; `depth` is that of [`Rules::depth`].
+    /// The best `k` unseen items of each query of `batch`, and what they took; `depth` is that of [`Rules::depth`].
     pub(super) fn search(
         self,
         searcher: &Searcher,
@@ -61,15 +61,16 @@ impl Rules {
         batch: &Batch,
         k: usize,
         depth: usize,
-    ) -> Result<Vec<Vec<Hit>>> {
+    ) -> Result<Answer> {
         if self == Rules::Strict {
-            return searcher.search(algorithm, &batch.queries, k, &batch.seen);
+            let request = Request { excluded: &batch.seen, ..Request::new(algorithm, k) };
+            return searcher.answer(&batch.queries, &request);
         }
-        let mut found = searcher.search(algorithm, &batch.queries, depth, &[])?;
-        for (hits, seen) in found.iter_mut().zip(&batch.seen) {
+        let mut answer = searcher.answer(&batch.queries, &Request::new(algorithm, depth))?;
+        for (hits, seen) in answer.hits.iter_mut().zip(&batch.seen) {
             hits.retain(|hit| !seen.contains(&hit.id));
             hits.truncate(k);
         }
-        Ok(found)
+        Ok(answer)
     }
 }

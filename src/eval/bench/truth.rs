@@ -31,7 +31,7 @@ impl Truth {
         while lists.len() < queries.len() {
             let batch = queries.batch(lists.len(), ANSWERED_AT_ONCE.min(queries.len() - lists.len()));
             let depth = rules.depth(searcher, Algorithm::Exact, &batch, k)?;
-            let found = rules.search(searcher, Algorithm::Exact, &batch, k, depth)?;
+            let found = rules.search(searcher, Algorithm::Exact, &batch, k, depth)?.hits;
             lists.extend(found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()));
             if progress(lists.len()).is_break() {
                 return Ok(None);

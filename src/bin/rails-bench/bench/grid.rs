@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use rails_wgpu::Result;
 use rails_wgpu::backend::{Backend, Dtype};
 use rails_wgpu::eval::{Bencher, Measurement, QuerySet, Truth};
+use rails_wgpu::index::IndexOptions;
 use rails_wgpu::report::{SpeedReport, SpeedRow};
 use rails_wgpu::search::Searcher;
 
@@ -15,6 +16,9 @@ use super::outputs::Outputs;
 use super::plan::Plan;
 use super::source::Source;
 use crate::progress;
+
+/// Queries that a distilled gate is fitted to.
+const DISTILLED_FROM: usize = 256;
 
 /// A grid, and what it is measured with.
 pub struct Grid<'a> {
@@ -65,7 +69,7 @@ impl Grid<'_> {
         outputs: &Outputs,
     ) -> Result<ControlFlow<()>> {
         bar.set_message(format!("{}, {n} items: exact lists", backend.info().name));
-        let exact = self.build(backend, n, Dtype::F32)?;
+        let exact = self.build(backend, queries, n, Dtype::F32)?;
         let mut truths = Vec::new();
         for &k in &self.plan.ks {
             let mut done = 0;
@@ -86,7 +90,7 @@ impl Grid<'_> {
                 (Dtype::F32, Some(exact)) => exact,
                 (other, kept) => {
                     exact = kept;
-                    self.build(backend, n, other)?
+                    self.build(backend, queries, n, other)?
                 }
             };
             for &batch in &self.plan.batch_sizes {
@@ -144,9 +148,14 @@ impl Grid<'_> {
         Ok(ended)
     }
 
-    fn build(&self, backend: &dyn Backend, n: usize, dtype: Dtype) -> Result<Built> {
+    fn build(&self, backend: &dyn Backend, queries: &QuerySet, n: usize, dtype: Dtype) -> Result<Built> {
         let started = Instant::now();
-        let index = self.source.index(backend, n, dtype)?;
+        let options = IndexOptions { dtype, form: self.plan.form, ..IndexOptions::default() };
+        let options = options.with_lists_for(&self.plan.algorithms, self.plan.n_lists);
+        let index = self.source.index(backend, n, options)?;
+        if self.plan.algorithms.iter().any(|algorithm| algorithm.needs_distilled()) {
+            index.distill(&queries.spread(DISTILLED_FROM))?;
+        }
         Ok(Built { time: started.elapsed(), searcher: Searcher::new(index) })
     }
 

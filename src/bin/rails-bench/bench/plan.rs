@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rails_wgpu::backend::{Backend, select};
 use rails_wgpu::eval::Rules;
 use rails_wgpu::search::Algorithm;
+use rails_wgpu::tables::Form;
 use rails_wgpu::{Error, Result};
 
 use super::source::Source;
@@ -13,10 +14,10 @@ use crate::options::DtypeArg;
 
 const DEFAULT: &str = "exact,naive:50,avg:500,comb:50_500,tangent:1000";
 
-/// What the reference's eval_batch.py runs, without its IVF row.
+/// What the reference's eval_batch.py runs.
 const EVAL_BATCH: &str = "MoLBruteForceTopK,MoLNaiveTopK5,MoLNaiveTopK10,MoLNaiveTopK50,MoLNaiveTopK100,MoLAvgTopK200,\
                           MoLAvgTopK500,MoLAvgTopK1000,MoLAvgTopK2000,MoLAvgTopK4000,MoLCombTopK5_200,MoLCombTopK50_500,\
-                          MoLCombTopK100_1000";
+                          MoLCombTopK100_1000,MoLNaiveFaissTopK5";
 
 /// Every axis of the grid, and how a point is measured.
 pub struct Plan {
@@ -26,6 +27,9 @@ pub struct Plan {
     pub batch_sizes: Vec<usize>,
     pub ks: Vec<usize>,
     pub algorithms: Vec<Algorithm>,
+    /// Number of inverted lists; 0: the default of the index.
+    pub n_lists: usize,
+    pub form: Option<Form>,
     pub rules: Rules,
     pub warm_up: usize,
     pub runs: usize,
@@ -73,6 +77,8 @@ impl Plan {
             batch_sizes: args.batch_size.as_deref().map_or(vec![32], unique),
             ks,
             algorithms,
+            n_lists: args.lists,
+            form: args.form.form(),
             rules,
             warm_up: args.warm_up,
             runs: args.runs.unwrap_or(runs),

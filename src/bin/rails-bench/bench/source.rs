@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use rails_wgpu::backend::{Backend, Dtype};
+use rails_wgpu::backend::Backend;
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{MolConfig, SimilarityConfig};
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{BenchFile, QuerySet, Rules, shuffled};
-use rails_wgpu::index::ItemIndex;
+use rails_wgpu::index::{IndexOptions, ItemIndex};
 use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
 
@@ -44,7 +44,7 @@ impl Source {
                 || Error::argument("options", "--bench-file, or --checkpoint and --dataset", format!("no --{name}"));
             path.clone().ok_or_else(missing)
         };
-        let model = ModelArgs { checkpoint: given(&args.checkpoint, "checkpoint")?, config: args.config.clone() };
+        let model = ModelArgs { checkpoint: Some(given(&args.checkpoint, "checkpoint")?), config: args.config.clone() };
         let data = DataArgs {
             dataset: given(&args.dataset, "dataset")?,
             item_ids: args.item_ids.clone(),
@@ -127,11 +127,11 @@ impl Source {
     }
 
     /// An index of the first `n` items.
-    pub fn index(&self, backend: &dyn Backend, n: usize, dtype: Dtype) -> Result<ItemIndex> {
+    pub fn index(&self, backend: &dyn Backend, n: usize, options: IndexOptions) -> Result<ItemIndex> {
         match &self.items {
-            Items::Trained { model, item_ids, .. } => ItemIndex::from_model(backend, model, &item_ids[..n], dtype),
+            Items::Trained { model, item_ids, .. } => ItemIndex::from_model(backend, model, &item_ids[..n], options),
             Items::File(file) => {
-                ItemIndex::from_embeddings(backend, &file.item_ids[..n], &file.first_items(n), Some(&file.mol), dtype)
+                ItemIndex::from_embeddings(backend, &file.item_ids[..n], &file.first_items(n), Some(&file.mol), options)
             }
         }
     }

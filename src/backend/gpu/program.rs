@@ -1,0 +1,282 @@
+//! What the scan kernels are made of for one similarity: shapes as WGSL constants, and files.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use super::item_table::ItemLayout;
+use super::kernel::ParamsLayout;
+use super::pack::Record;
+use super::plan::TILE;
+use super::rescore::RescoreParams;
+use super::scan::{ListParams, ScanParams};
+use super::{Bind, KernelSpec};
+use crate::backend::Dtype;
+use crate::config::{GatingCombination, MolConfig};
+use crate::model::CrossGate;
+use crate::tables::Form;
+
+/// Values in registers that a thread of the scan may hold as logits, and again as many as gate values.
+const REGISTER_LOGITS: usize = 64;
+
+const ITEMS: &str = include_str!("../../../shaders/lib/items.wgsl");
+const SURVIVORS: &str = include_str!("../../../shaders/lib/survivors.wgsl");
+const CHUNK: &str = include_str!("../../../shaders/lib/chunk.wgsl");
+const DOT: &str = include_str!("../../../shaders/lib/dot.wgsl");
+const MOL: &str = include_str!("../../../shaders/lib/mol.wgsl");
+
+/// The kernels of one similarity without their buffers.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    kind: Kind,
+    /// Shapes, as WGSL constants: arrays in registers cannot be sized by overrides.
+    prelude: String,
+    dtype: Dtype,
+    most_lanes: usize,
+    /// Factor of the logits.
+    pub inverse_temperature: f32,
+    /// What the packed query table holds of a query.
+    pub queries: Record,
+    /// Floating-point operations of one (query, item) pair.
+    pub pair_flops: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Dot,
+    Mol,
+}
+
+/// What a Mixture-of-Logits kernel computes of its logits.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Score<'a, T> {
+    /// The mixture by this cross gate.
+    Mixture(&'a CrossGate<T>),
+    /// What no mixture exceeds.
+    Bound,
+}
+
+impl Program {
+    /// Inner products with `groups` vectors of an item, summed, from vector `first` on; each of `width` values.
+    pub fn dot(items: &ItemLayout, (first, groups): (usize, usize), width: usize) -> Program {
+        Program::inner_product(items, (first, groups), width, false)
+    }
+
+    /// Inner products with `groups` components from `first` on, that raw embeddings of width `dim` stand for. A query is
+    /// (groups, dim) transformed vectors, then (groups) biases.
+    pub fn transformed_dot(items: &ItemLayout, (first, groups): (usize, usize), dim: usize) -> Program {
+        Program::inner_product(items, (first, groups), dim, true)
+    }
+
+    fn inner_product(items: &ItemLayout, (first, groups): (usize, usize), width: usize, transformed: bool) -> Program {
+        let biases = transformed.then_some((1, groups));
+        let queries = Record::floats(std::iter::once((groups, width)).chain(biases).collect());
+        let counts = [
+            ("GROUPS", groups),
+            ("FIRST_GROUP", first),
+            ("D4", width.div_ceil(4)),
+            ("QUERY_QUADS", queries.quads()),
+            ("ITEM_QUADS", items.record.quads()),
+            ("SCALES", items.scales),
+            ("NORMS", items.norms),
+        ];
+        Program {
+            kind: Kind::Dot,
+            prelude: prelude(&counts, &[("TRANSFORMED", transformed), ("SCALED", items.dtype == Dtype::I8)]),
+            dtype: items.dtype,
+            most_lanes: 4,
+            inverse_temperature: 1.0,
+            pair_flops: 8 * queries.quads() as u64,
+            queries,
+        }
+    }
+
+    /// Mixture-of-Logits of items of width `dim` in the given form. A query is its components, or (L, dim) transformed
+    /// ones and (L) biases; then the gate part, if there is one. A software driver gains from four queries a thread however
+    /// many registers they take.
+    pub fn mol<T>(
+        config: &MolConfig,
+        items: &ItemLayout,
+        (form, dim): (Form, usize),
+        score: Score<T>,
+        software: bool,
+    ) -> Program {
+        let (p_q, p_x, n_logits) = (config.query_dot_product_groups, config.item_dot_product_groups, config.n_logits());
+        let transformed = form == Form::Raw;
+        let (query_vectors, item_vectors, width) =
+            if transformed { (n_logits, 1, dim) } else { (p_q, p_x, config.dot_product_dimension) };
+        let row = (1, n_logits);
+        let query_gate = config.gating_query_hidden_dim.map(|_| row);
+        let parts = [Some((query_vectors, width)), transformed.then_some(row), query_gate];
+        let queries = Record::floats(parts.iter().flatten().copied().collect());
+        let (hidden, linear) = match score {
+            Score::Mixture(cross) => (cross.hidden.as_ref().map_or(0, |layer| layer.n_out), has_linear(cross)),
+            Score::Bound => (0, false),
+        };
+        let gating = match config.gating_combination {
+            GatingCombination::GluSilu => 0,
+            GatingCombination::GluSiluLn => 1,
+            GatingCombination::None => 2,
+        };
+        let counts = [
+            ("QUERY_VECTORS", query_vectors),
+            ("ITEM_VECTORS", item_vectors),
+            ("P_X", p_x),
+            ("D4", width.div_ceil(4)),
+            ("L", n_logits),
+            ("L4", n_logits.div_ceil(4)),
+            ("HIDDEN", hidden),
+            ("LINEAR", if linear { n_logits } else { 0 }),
+            ("GATING", gating),
+            ("QUERY_QUADS", queries.quads()),
+            ("QUERY_GATES", queries.quads_before(1 + usize::from(transformed))),
+            ("ITEM_QUADS", items.record.quads()),
+            ("ITEM_GATES", items.gate),
+            ("SCALES", items.scales),
+            ("GATE_SCALE", items.gate_scale),
+            ("NORMS", items.norms),
+        ];
+        let flags = [
+            ("BOUND", matches!(score, Score::Bound)),
+            ("TRANSFORMED", transformed),
+            ("SCALED", items.dtype == Dtype::I8),
+            ("QUERY_GATE", query_gate.is_some()),
+            ("ITEM_GATE", config.gating_item_hidden_dim.is_some()),
+        ];
+        let products = query_vectors * item_vectors * width + (2 * hidden + usize::from(linear) * n_logits) * n_logits;
+        Program {
+            kind: Kind::Mol,
+            prelude: prelude(&counts, &flags),
+            dtype: items.dtype,
+            most_lanes: if software { 4 } else { REGISTER_LOGITS / n_logits },
+            inverse_temperature: 1.0 / config.temperature,
+            queries,
+            pair_flops: 2 * products as u64,
+        }
+    }
+
+    /// Queries that one thread serves in a batch of `n_queries`: 1, 2 or 4.
+    pub fn lanes(&self, n_queries: usize) -> usize {
+        [4, 2].into_iter().find(|&lanes| lanes <= self.most_lanes && lanes / 2 < n_queries).unwrap_or(1)
+    }
+
+    /// The kernel that scans a chunk with `lanes` queries per thread.
+    pub fn scan_kernel(&self, lanes: usize) -> KernelSpec {
+        match self.kind {
+            Kind::Dot => {
+                let main = include_str!("../../../shaders/dot_scan.wgsl");
+                self.spec("dot_scan", lanes, &[ITEMS, SURVIVORS, CHUNK, DOT, main], &BINDINGS[..7])
+            }
+            Kind::Mol => {
+                let main = include_str!("../../../shaders/mol_scan.wgsl");
+                self.spec("mol_scan", lanes, &[ITEMS, SURVIVORS, CHUNK, MOL, main], &BINDINGS[..8])
+            }
+        }
+    }
+
+    /// [`Program::scan_kernel`] of a mixture that leaves out gates.
+    pub fn pruned_kernel(&self, lanes: usize) -> KernelSpec {
+        let main = include_str!("../../../shaders/mol_scan_pruned.wgsl");
+        self.spec("mol_scan_pruned", lanes, &[ITEMS, SURVIVORS, CHUNK, MOL, main], &BINDINGS[..8])
+    }
+
+    /// The kernel that scans inverted lists by inner products.
+    pub fn list_kernel(&self) -> KernelSpec {
+        let main = include_str!("../../../shaders/list_scan.wgsl");
+        self.spec("list_scan", 1, &[ITEMS, SURVIVORS, DOT, main], BINDINGS)
+    }
+
+    /// The kernel that scores single candidates by Mixture-of-Logits.
+    pub fn rescore_kernel(&self) -> KernelSpec {
+        const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
+        self.spec("mol_rescore", 1, &[ITEMS, MOL, include_str!("../../../shaders/mol_rescore.wgsl")], BINDINGS)
+    }
+
+    fn spec(&self, label: &'static str, lanes: usize, own: &[&'static str], bindings: &'static [Bind]) -> KernelSpec {
+        let table = match self.dtype {
+            Dtype::F32 => include_str!("../../../shaders/lib/table_f32.wgsl"),
+            Dtype::F16 => include_str!("../../../shaders/lib/table_f16.wgsl"),
+            Dtype::I8 => include_str!("../../../shaders/lib/table_i8.wgsl"),
+        };
+        let lanes = match lanes {
+            1 => include_str!("../../../shaders/lib/lanes_1.wgsl"),
+            2 => include_str!("../../../shaders/lib/lanes_2.wgsl"),
+            _ => include_str!("../../../shaders/lib/lanes_4.wgsl"),
+        };
+        let files = [table, lanes].into_iter().chain(own.iter().copied()).map(Cow::Borrowed);
+        let sources = std::iter::once(Cow::Owned(self.prelude.clone())).chain(files).collect();
+        KernelSpec { sources, ..KernelSpec::new(label, "", bindings) }
+    }
+}
+
+/// Those of `survivors.wgsl`, then up to two of the kernel's own.
+const BINDINGS: &[Bind] =
+    &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write, Bind::Write, Bind::Read, Bind::Read];
+
+/// Whether the gate adds products of the logits themselves: a linear layer is all it has, or lies beside the hidden one.
+pub(super) fn has_linear<T>(cross: &CrossGate<T>) -> bool {
+    cross.hidden.is_none() || cross.linear.is_some()
+}
+
+fn prelude(counts: &[(&str, usize)], flags: &[(&str, bool)]) -> String {
+    let mut text = format!("const TILE: u32 = {TILE}u;\n");
+    for (name, value) in counts {
+        let _ = writeln!(text, "const {name}: u32 = {value}u;");
+    }
+    for (name, value) in flags {
+        let _ = writeln!(text, "const {name}: bool = {value};");
+    }
+    text
+}
+
+/// The kernels of similarities with and without each part, for tests of `shaders/`.
+pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
+    let layer = |n_out| crate::ops::Linear { weight: (), bias: None, n_in: 6, n_out };
+    let (mut dots, mut mols) = (Vec::new(), Vec::new());
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
+        let components = ItemLayout::new(dtype, (2, 5), Some(6), None);
+        dots.push(Program::dot(&components, (1, 1), 5));
+        dots.push(Program::dot(&components, (0, 2), 5));
+        dots.push(Program::transformed_dot(&ItemLayout::new(dtype, (1, 7), None, Some(2)), (0, 2), 7));
+        for gating_combination in [GatingCombination::GluSilu, GatingCombination::GluSiluLn, GatingCombination::None] {
+            for parts in 0..8 {
+                let part = |bit: usize| (parts >> bit & 1 == 1).then_some(4);
+                let config = MolConfig {
+                    query_dot_product_groups: 3,
+                    item_dot_product_groups: 2,
+                    dot_product_dimension: 5,
+                    temperature: 0.05,
+                    dot_product_l2_norm: true,
+                    eps: 1e-6,
+                    query_hidden: None,
+                    item_hidden: None,
+                    uid_embedding_hash_sizes: Vec::new(),
+                    gating_combination,
+                    gating_query_hidden_dim: part(0),
+                    gating_item_hidden_dim: part(1),
+                    gating_qi_hidden_dim: part(2),
+                };
+                let form = if parts % 2 == 0 { Form::Components } else { Form::Raw };
+                let (vectors, norms) = if form == Form::Raw { ((1, 7), Some(2)) } else { ((2, 5), None) };
+                let items = ItemLayout::new(dtype, vectors, part(1).map(|_| 6), norms);
+                let cross = CrossGate { hidden: part(2).map(layer), output: layer(6), linear: part(0).map(|_| ()) };
+                let scores = if parts < 6 {
+                    [Score::Mixture(&cross)].to_vec()
+                } else {
+                    vec![Score::Mixture(&cross), Score::Bound]
+                };
+                mols.extend(scores.into_iter().map(|score| Program::mol(&config, &items, (form, 7), score, true)));
+            }
+        }
+    }
+    let scans = |programs: &[Program], kernel: fn(&Program, usize) -> KernelSpec| -> Vec<_> {
+        let kernels =
+            programs.iter().flat_map(|program| [1, 2, 4].map(|lanes| (kernel(program, lanes), ScanParams::LAYOUT)));
+        kernels.collect()
+    };
+    let mut specs = scans(&dots, Program::scan_kernel);
+    specs.extend(scans(&mols, Program::scan_kernel));
+    specs.extend(scans(&mols[..3], Program::pruned_kernel));
+    specs.extend(dots.iter().map(|program| (program.list_kernel(), ListParams::LAYOUT)));
+    specs.extend(mols.iter().map(|program| (program.rescore_kernel(), RescoreParams::LAYOUT)));
+    specs
+}

@@ -1,0 +1,108 @@
+//! Survivor lists: what the scan kernels append to.
+
+use super::{Buffer, Recorder};
+use crate::Result;
+
+/// Bytes of the state of a query: threshold, count, items left out.
+const STATE_BYTES: usize = 12;
+
+/// Bytes of a hit: key, !position.
+const HIT_BYTES: u64 = 8;
+
+/// The survivors of each query of a batch.
+#[derive(Debug)]
+pub(super) struct Survivors {
+    pub n_queries: usize,
+    /// Hits that each list has room for.
+    pub capacity: usize,
+    /// (B) of (threshold, count, pruned).
+    pub state: Buffer,
+    /// (B, capacity) of (key, !position).
+    pub hits: Buffer,
+}
+
+/// What kernels say about the list of one query.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListState {
+    /// Hits that passed the filter, whether there was room or not.
+    pub count: usize,
+    /// Items left out.
+    pub pruned: u32,
+}
+
+impl Survivors {
+    /// Empty lists that everything may enter.
+    pub fn new(recorder: &mut Recorder, n_queries: usize, capacity: usize) -> Survivors {
+        let state = recorder.temporary((n_queries * STATE_BYTES) as u64);
+        recorder.clear(&state);
+        let hits = recorder.temporary((n_queries * capacity) as u64 * HIT_BYTES);
+        Survivors { n_queries, capacity, state, hits }
+    }
+
+    /// Empty lists for scores of at least the threshold of the list.
+    pub fn at_least(recorder: &mut Recorder, thresholds: &[f32], capacity: usize) -> Survivors {
+        // A scan in ascending position passes keys above the threshold.
+        let state: Vec<[u32; 3]> = thresholds.iter().map(|&threshold| [order_key(threshold) - 1, 0, 0]).collect();
+        let state = recorder.upload(&state);
+        let hits = recorder.temporary((thresholds.len() * capacity) as u64 * HIT_BYTES);
+        Survivors { n_queries: thresholds.len(), capacity, state, hits }
+    }
+
+    /// [`ListState`] of the bytes of `state`.
+    pub fn states(bytes: &[u8]) -> impl Iterator<Item = ListState> {
+        let state = |state: &[u8]| ListState { count: word(state, 4) as usize, pruned: word(state, 8) };
+        bytes.chunks_exact(STATE_BYTES).map(state)
+    }
+
+    /// Completes all commands and returns the positions in every list, ascending; `None` if one had no room.
+    pub fn positions(&self, recorder: &mut Recorder) -> Result<Option<Vec<Vec<u32>>>> {
+        let counts: Vec<usize> =
+            Survivors::states(&recorder.read_bytes(&self.state)?).map(|state| state.count).collect();
+        if counts.iter().any(|&count| count > self.capacity) {
+            return Ok(None);
+        }
+        let list = |(query, &count): (usize, &usize)| {
+            let start = (query * self.capacity) as u64 * HIT_BYTES;
+            self.hits.slice(start..start + count as u64 * HIT_BYTES)
+        };
+        let lists: Vec<Buffer> = counts.iter().enumerate().map(list).collect();
+        let read = recorder.read_all(&lists.iter().collect::<Vec<_>>())?;
+        let positions = |bytes: Vec<u8>| {
+            let mut positions: Vec<u32> = bytes.chunks_exact(HIT_BYTES as usize).map(|hit| !word(hit, 4)).collect();
+            positions.sort_unstable();
+            positions
+        };
+        Ok(Some(read.into_iter().map(positions).collect()))
+    }
+}
+
+/// The little-endian word at byte `at`.
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// `order_key` of `survivors.wgsl`.
+fn order_key(score: f32) -> u32 {
+    // Makes -0 the same score as 0.
+    let bits = (score + 0.0).to_bits();
+    if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits }
+}
+
+/// The score that [`order_key`] maps to `key`.
+pub(super) fn score_of(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 { key & 0x7fff_ffff } else { !key })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{order_key, score_of};
+
+    #[test]
+    fn keys_are_ordered_like_scores_and_map_back() {
+        let scores = [f32::NEG_INFINITY, f32::MIN, -1.5, -1e-40, 0.0, 1e-40, 1.5, f32::MAX, f32::INFINITY];
+        assert!(scores.is_sorted_by(|a, b| order_key(*a) < order_key(*b)));
+        assert!(scores.iter().all(|&score| score_of(order_key(score)).to_bits() == score.to_bits()));
+        assert_eq!(order_key(-0.0), order_key(0.0));
+        assert!(order_key(f32::NEG_INFINITY) > 0);
+    }
+}

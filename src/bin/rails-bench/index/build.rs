@@ -1,0 +1,78 @@
+//! `rails-bench index build`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rails_wgpu::backend::select;
+use rails_wgpu::checkpoint::Checkpoint;
+use rails_wgpu::dataset::{Dataset, ReadOptions};
+use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ListOptions};
+use rails_wgpu::model::Model;
+use rails_wgpu::{Error, Result};
+
+use super::info;
+use super::items::{self, ItemsArg};
+use crate::model_files::{load_config, with_history_and_target};
+use crate::options::{DeviceArgs, FormArg, ModelArgs};
+use crate::progress;
+use crate::searched::some_queries;
+
+#[derive(Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Items: a list of ids as for `eval --item-ids`; a .safetensors file with `ids` (N) and `embeddings` (N, D); or
+    /// random:N[:SEED], synthetic items for tests of capacity [default: every row of the model's item table from 1 on]
+    #[arg(long)]
+    items: Option<ItemsArg>,
+    /// The folder to make
+    #[arg(short, long)]
+    output: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// How component embeddings are kept
+    #[arg(long, default_value = "auto")]
+    form: FormArg,
+    /// Most items of one segment, which is held in memory while it is built
+    #[arg(long, default_value_t = IndexOptions::default().segment_items, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    segment_items: usize,
+    /// Also make this many inverted lists of each kind, for naive-ivf and tangent-ivf; 0: as many as suit the number of items
+    #[arg(long, value_name = "N")]
+    lists: Option<usize>,
+    /// Also fit a distilled gate, for `distilled` and `cascade`, to users of this data set
+    #[arg(long, value_name = "DATASET")]
+    distill: Option<PathBuf>,
+}
+
+pub fn run(args: &BuildArgs) -> Result<()> {
+    let checkpoint = Checkpoint::open(&args.model.checkpoint()?)?;
+    let config = load_config(&checkpoint, checkpoint.path(), args.model.config.as_deref())?;
+    let model = Model::load(&checkpoint, config.clone())?;
+    let listed = items::listed(args.items.as_ref(), &model)?;
+    let source = items::source(args.items.as_ref(), &model, &listed)?;
+    if source.is_empty() {
+        return Err(Error::argument("items", "at least one item", "none"));
+    }
+    let options = IndexOptions {
+        dtype: args.device.dtype.dtype(),
+        form: args.form.form(),
+        segment_items: args.segment_items,
+        lists: args.lists.map(|n_lists| ListOptions { n_lists, groups: true, all: true }),
+        ..IndexOptions::default()
+    };
+    let backends = [select::open(&args.device.device)?];
+    let bar = progress::bar(source.len() as u64, "items");
+    let source = source.inspect(|n| bar.inc(n as u64));
+    let built =
+        ItemIndex::create(&args.output, &backends, IndexModel::checkpoint(&checkpoint, config)?, options, source);
+    bar.finish_and_clear();
+    let index = built?;
+    if let Some(path) = &args.distill {
+        let (dataset, _) = Dataset::read(path, ReadOptions::default())?;
+        let (users, _) = with_history_and_target(&dataset.sequences)?;
+        let encoder = backends[0].encoder(&model.encoder)?;
+        index.distill(&some_queries(&model, encoder.as_ref(), &users)?)?;
+    }
+    drop(index);
+    info::print(&args.output)
+}

@@ -1,0 +1,102 @@
+//! `rails-bench index info` and `index verify`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use rails_wgpu::index::{IndexInfo, ItemIndex};
+use rails_wgpu::report::Table;
+use rails_wgpu::{Error, Result};
+
+use crate::json_output::JsonOutput;
+
+#[derive(Args)]
+pub struct InfoArgs {
+    /// The folder of the index
+    index: PathBuf,
+    /// Also write the facts as JSON to this file; `-`: to standard output, instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// The folder of the index
+    index: PathBuf,
+    /// Also write the report as JSON to this file; `-`: to standard output, instead of the list
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub fn run(args: &InfoArgs) -> Result<()> {
+    let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
+    if !matches!(json, Some(JsonOutput::Stdout)) {
+        print(&args.index)?;
+    }
+    let Some(json) = json else { return Ok(()) };
+    let text = serde_json::to_string_pretty(&ItemIndex::info(&args.index)?).map_err(std::io::Error::from);
+    json.write(&format!("{}\n", text.map_err(Error::io("write", Path::new("JSON")))?))
+}
+
+/// Prints what an index holds.
+pub fn print(folder: &Path) -> Result<()> {
+    let info = ItemIndex::info(folder)?;
+    let IndexInfo { generation, items, deleted, dim, dtype, form, similarity, .. } = &info;
+    let yes = |held: bool| if held { "yes" } else { "no" };
+    println!("{}: version {generation}", folder.display());
+    println!("items      {items}, and {deleted} deleted ones in {} segments", info.segments.len());
+    println!(
+        "similarity {similarity}, D = {dim}; encoder {}; distilled gate {}",
+        yes(info.encoder),
+        yes(info.distilled)
+    );
+    println!("tables     {dtype}, {form} form; {} with all files\n", size(info.bytes));
+    let mut table = Table::new(["segment", "items", "deleted", "lists", "size"]);
+    for segment in &info.segments {
+        table.row([
+            segment.file.clone(),
+            segment.items.to_string(),
+            segment.deleted.to_string(),
+            segment.lists.to_string(),
+            size(segment.bytes),
+        ]);
+    }
+    print!("{table}");
+    Ok(())
+}
+
+pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
+    let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
+    let report = ItemIndex::verify(&args.index)?;
+    if !matches!(json, Some(JsonOutput::Stdout)) {
+        let what = format!("version {}, {} files, {}", report.generation, report.files + 1, size(report.bytes));
+        match report.is_sound() {
+            true => println!("{}: sound ({what})", args.index.display()),
+            false => println!("{}: {} files are damaged ({what})", args.index.display(), report.damage.len()),
+        }
+        report.damage.iter().for_each(|damage| println!("{}: {}", damage.path.display(), damage.what));
+    }
+    if let Some(json) = json {
+        let damage: Vec<_> = report
+            .damage
+            .iter()
+            .map(|damage| serde_json::json!({ "path": damage.path, "what": damage.what }))
+            .collect();
+        let (generation, files, bytes) = (report.generation, report.files + 1, report.bytes);
+        let value = serde_json::json!({
+            "sound": report.is_sound(), "generation": generation, "files": files, "bytes": bytes, "damage": damage,
+        });
+        json.write(&format!("{value:#}\n"))?;
+    }
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} bytes"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}

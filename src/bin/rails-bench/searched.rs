@@ -1,0 +1,80 @@
+//! The index that a command searches: a stored one, or one that is built in memory.
+
+use std::sync::Arc;
+
+use rails_wgpu::backend::{Backend, Dtype, QueryBatch, QueryEncoder, select};
+use rails_wgpu::dataset::Sequence;
+use rails_wgpu::eval::history_of;
+use rails_wgpu::index::{IndexOptions, ItemIndex, OpenOptions};
+use rails_wgpu::model::Model;
+use rails_wgpu::search::Algorithm;
+use rails_wgpu::sequence::{History, SequenceBatch};
+use rails_wgpu::{Error, Result};
+
+use crate::model_files::{load_item_ids, load_model};
+use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
+
+/// An index, the model that makes queries for it, and the device that runs both.
+pub struct Searched {
+    pub model: Model,
+    pub index: ItemIndex,
+    pub backend: Arc<dyn Backend>,
+}
+
+impl Searched {
+    /// Opens the stored index if one is given, else builds one of the checkpoint's items.
+    pub fn open(
+        model: &ModelArgs,
+        data: &DataArgs,
+        stored: &StoredIndexArgs,
+        device: &DeviceArgs,
+        algorithms: &[Algorithm],
+    ) -> Result<Searched> {
+        let Some(folder) = &stored.index else {
+            if model.checkpoint.is_none() {
+                return Err(Error::argument("options", "--checkpoint or --index", "neither"));
+            }
+            let model = load_model(model)?;
+            let item_ids = load_item_ids(data.item_ids.as_deref(), &model)?;
+            return Searched::build(model, &item_ids, device, algorithms);
+        };
+        let backend = select::open(&device.device)?;
+        let device_memory = stored.device_memory.map(|mib| mib << 20);
+        let options = OpenOptions { check: stored.check_index, device_memory };
+        let index = ItemIndex::open(folder, std::slice::from_ref(&backend), options)?;
+        let model = match index.model()? {
+            Some(model) => model,
+            None if model.checkpoint.is_some() => load_model(model)?,
+            None => {
+                let found = "an index without one";
+                return Err(Error::argument("index", "--checkpoint, or an index with an encoder", found));
+            }
+        };
+        Ok(Searched { model, index, backend })
+    }
+
+    /// Builds an index of items `item_ids` of the model, with the inverted lists that `algorithms` look into.
+    pub fn build(model: Model, item_ids: &[u32], device: &DeviceArgs, algorithms: &[Algorithm]) -> Result<Searched> {
+        let backend = select::open(&device.device)?;
+        let options = IndexOptions::from(device.dtype.dtype()).with_lists_for(algorithms, 0);
+        let index = ItemIndex::from_model(backend.as_ref(), &model, item_ids, options)?;
+        Ok(Searched { model, index, backend })
+    }
+
+    /// Number format of the tables.
+    pub fn dtype(&self) -> &'static str {
+        match self.index.dtype() {
+            Dtype::F32 => "f32",
+            Dtype::F16 => "f16",
+            Dtype::I8 => "int8",
+        }
+    }
+}
+
+/// Queries of up to 256 users from all over a data set, for a distilled gate to learn from.
+pub fn some_queries(model: &Model, encoder: &dyn QueryEncoder, users: &[Sequence]) -> Result<QueryBatch> {
+    let n = users.len().min(256);
+    let histories: Vec<History> = (0..n).map(|i| history_of(&users[i * users.len() / n])).collect();
+    let batch = SequenceBatch::new(&histories, &model.config, model.n_item_rows())?;
+    Ok(QueryBatch { embeddings: encoder.encode(&batch)?, user_ids: batch.user_ids })
+}

@@ -1,0 +1,217 @@
+//! An open index folder: from files to segments, and back.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::content::{Content, SegmentEntry, damaged};
+use super::{deletions, model_file, segment_file};
+use crate::Result;
+use crate::backend::{Backend, DeviceKind, Similarity};
+use crate::index::build::Blueprint;
+use crate::index::{OpenOptions, Segment, Snapshot, least_used};
+use crate::model::{Model, Mol};
+use crate::store::{Store, Transaction};
+use crate::tables::Tables;
+use crate::tensor::Tensor;
+
+/// The version of a folder that an index has as its present one.
+pub(in crate::index) struct Folder {
+    store: Store,
+    content: Content,
+    options: OpenOptions,
+}
+
+impl Folder {
+    pub fn new(store: Store, options: OpenOptions) -> Result<Folder> {
+        let content = Content::read(&store)?;
+        Ok(Folder { store, content, options })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.store.folder()
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.store.generation()
+    }
+
+    /// Begins the next version.
+    pub fn write(&self) -> Result<Transaction> {
+        self.store.write()
+    }
+
+    /// What all segments share.
+    pub fn blueprint(&self) -> Result<Blueprint> {
+        let Content { dim, .. } = self.content;
+        let mol = match &self.content.model {
+            Some(file) => model_file::read_similarity(self.store.shard(file)?, dim)?,
+            None => None,
+        };
+        let similarity = mol.map(|mol| {
+            let n_logits = mol.config.n_logits();
+            let distilled = self.content.distilled.as_ref();
+            let read = |file: &String| model_file::read_distilled(self.store.shard(file)?, n_logits);
+            Ok::<_, crate::Error>(Arc::new(Similarity { distilled: distilled.map(read).transpose()?, mol }))
+        });
+        let mut options = self.content.options();
+        options.device_memory = self.options.device_memory;
+        Blueprint::new(options, similarity.transpose()?, dim, 0)
+    }
+
+    /// The model with its encoder, if it is stored.
+    pub fn model(&self) -> Result<Option<Model>> {
+        let Some(file) = &self.content.model else { return Ok(None) };
+        model_file::read_model(self.store.shard(file)?)
+    }
+
+    /// Whether the encoder is stored.
+    pub fn has_encoder(&self) -> bool {
+        let shard = self.content.model.as_ref().and_then(|file| self.store.shard(file).ok());
+        shard.is_some_and(model_file::has_encoder)
+    }
+
+    /// All segments of this version. Those that `known`, another version of the same folder, has as well stay as and where
+    /// they are.
+    pub fn segments(
+        &self,
+        blueprint: &Blueprint,
+        backends: &[Arc<dyn Backend>],
+        known: Option<(&Folder, &Snapshot)>,
+    ) -> Result<Vec<Segment>> {
+        let mut segments: Vec<Segment> = Vec::new();
+        for entry in &self.content.segments {
+            let same = known.and_then(|(folder, snapshot)| {
+                let segment = snapshot.segments().iter().find(|segment| segment.file() == Some(&entry.file))?;
+                self.has_same(folder, &entry.file).then_some((folder, segment))
+            });
+            let segment = match same {
+                Some((_, segment)) => segment.clone(),
+                None => self.read(blueprint, least_used(backends, &segments), entry)?,
+            };
+            let deletions_stay =
+                same.is_some_and(|(folder, _)| match (&entry.deleted, folder.deletions_of(&entry.file)) {
+                    (Some(new), Some(old)) => new == old && self.has_same(folder, new),
+                    (new, old) => new.is_none() && old.is_none(),
+                });
+            segments.push(match &entry.deleted {
+                _ if deletions_stay => segment,
+                Some(file) => segment.with_deleted(deletions::read(self.store.shard(file)?, entry.items)?),
+                None => segment.undeleted(),
+            });
+        }
+        Ok(segments)
+    }
+
+    fn read(&self, blueprint: &Blueprint, backend: &Arc<dyn Backend>, entry: &SegmentEntry) -> Result<Segment> {
+        let shard = self.store.shard(&entry.file)?;
+        let check = self.options.check || backend.info().kind != DeviceKind::Cpu;
+        let (ids, tables) = segment_file::read(shard, entry.items, blueprint.empty_tables()?, check)?;
+        Ok(blueprint.place(ids, Arc::new(tables), backend, false).stored_in(&entry.file))
+    }
+
+    /// Compares a stored segment with its checksums.
+    pub fn check(&self, segment: &Segment) -> Result<()> {
+        let Some(file) = segment.file() else { return Ok(()) };
+        // A segment that the transaction wrote itself is not in the store yet.
+        let Ok(shard) = self.store.shard(file) else { return Ok(()) };
+        shard.tensors().try_for_each(|tensor| shard.check(tensor))
+    }
+
+    /// `segment` in a file of `transaction`, mapped.
+    pub fn stored(&self, blueprint: &Blueprint, transaction: &Transaction, segment: Segment) -> Result<Segment> {
+        if segment.file().is_some() {
+            return Ok(segment);
+        }
+        let file = segment_file::write(transaction, segment.ids(), segment.tables())?;
+        let shard = transaction.shard(&file)?;
+        let (ids, tables) = segment_file::read(&shard, segment.len(), blueprint.empty_tables()?, false)?;
+        let placed = blueprint.place(ids, Arc::new(tables), segment.backend(), false).stored_in(&file);
+        Ok(match segment.deleted() {
+            Some(deleted) => placed.with_deleted((**deleted).clone()),
+            None => placed,
+        })
+    }
+
+    /// Makes `new`, whose segments are all stored, the version of the folder.
+    pub fn commit(&mut self, mut transaction: Transaction, old: &Snapshot, new: &Snapshot) -> Result<()> {
+        let mut content = self.content.without_segments();
+        for segment in new.segments() {
+            let unnamed = || damaged(self.path(), "a segment without a file");
+            let file = segment.file().ok_or_else(unnamed)?.to_string();
+            let before = old.segments().iter().find(|old| old.file() == Some(&file));
+            let before = before.and_then(|old| Some((old.deleted()?, self.deletions_of(&file)?)));
+            let deleted = match (segment.deleted(), before) {
+                (None, _) => None,
+                (Some(now), Some((before, file))) if Arc::ptr_eq(now, before) => Some(file.clone()),
+                (Some(now), _) => Some(deletions::write(&transaction, now)?),
+            };
+            content.segments.push(SegmentEntry { file, items: segment.len(), deleted });
+        }
+        let distilled =
+            |snapshot: &Snapshot| snapshot.similarity.clone().filter(|similarity| similarity.distilled.is_some());
+        if let Some(now) = distilled(new)
+            && distilled(old).is_none_or(|before| !Arc::ptr_eq(&before, &now))
+        {
+            content.distilled =
+                now.distilled.as_ref().map(|gate| model_file::write_distilled(&transaction, gate)).transpose()?;
+        }
+        let needed: BTreeSet<&String> = content.files().collect();
+        let unneeded: Vec<String> = self.content.files().filter(|file| !needed.contains(file)).cloned().collect();
+        unneeded.iter().try_for_each(|file| transaction.remove(file))?;
+        let value = content.to_value(self.path())?;
+        self.store = transaction.commit(value)?;
+        self.content = content;
+        Ok(())
+    }
+
+    /// The version that `store` has open, if it is another one of the same index.
+    pub fn newer(&self, store: Store) -> Result<Option<Folder>> {
+        if store.generation() == self.generation() && store.content() == self.store.content() {
+            return Ok(None);
+        }
+        let newer = Folder::new(store, self.options)?;
+        if !newer.content.is_version_of(&self.content) {
+            let what = "another index has taken its place";
+            return Err(crate::Error::index(self.path(), what, "open it anew"));
+        }
+        Ok(Some(newer))
+    }
+
+    pub(super) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether the distilled gate, if any, is that of `other`.
+    pub fn has_distilled_of(&self, other: &Folder) -> bool {
+        match (&self.content.distilled, &other.content.distilled) {
+            (None, None) => true,
+            (Some(ours), Some(theirs)) => ours == theirs && self.has_same(other, ours),
+            _ => false,
+        }
+    }
+
+    fn deletions_of(&self, file: &str) -> Option<&String> {
+        self.content.segments.iter().find(|entry| entry.file == file)?.deleted.as_ref()
+    }
+
+    /// Whether `file` is the same in `other`, another version of the folder.
+    fn has_same(&self, other: &Folder, file: &str) -> bool {
+        match (self.store.shard(file), other.store.shard(file)) {
+            (Ok(ours), Ok(theirs)) => ours.is_same(theirs),
+            _ => false,
+        }
+    }
+}
+
+impl Blueprint {
+    /// Tables without items.
+    pub(super) fn empty_tables(&self) -> Result<Tables> {
+        let mol: Option<&Mol<Tensor>> = self.similarity.as_ref().map(|similarity| &similarity.mol);
+        Tables::new(self.dim, mol, self.options.dtype, self.form)
+    }
+}

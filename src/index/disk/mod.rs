@@ -1,0 +1,166 @@
+//! An index in a folder: what the files of `src/store/` mean. See `docs/INDEX_FORMAT.md`.
+
+mod content;
+mod deletions;
+mod folder;
+mod info;
+mod model_file;
+mod segment_file;
+mod tensors;
+mod verify;
+
+pub(super) use folder::Folder;
+pub use info::{IndexInfo, SegmentInfo};
+pub use model_file::IndexModel;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::build::Blueprint;
+use super::source::Runs;
+use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, Segment, Snapshot, least_used, unique};
+use crate::backend::Backend;
+use crate::model::Model;
+use crate::store::{Report, Store, Transaction};
+use crate::{Error, Result};
+use content::{Content, SegmentEntry};
+
+impl ItemIndex {
+    /// Builds an index in a new folder and opens it. At most [`IndexOptions::segment_items`] items are in memory at a time.
+    ///
+    /// # Errors
+    /// If the folder has an index already or cannot be written, or as [`ItemIndex::build`]. What has been written so far is
+    /// removed then.
+    pub fn create(
+        folder: impl AsRef<Path>,
+        backends: &[Arc<dyn Backend>],
+        model: IndexModel,
+        options: IndexOptions,
+        source: ItemSource,
+    ) -> Result<ItemIndex> {
+        if source.is_empty() || backends.is_empty() {
+            return Err(Error::argument("index", "at least one item and one device", "none"));
+        }
+        let device_memory = options.device_memory;
+        let transaction = begin(folder.as_ref())?;
+        let similarity = model.similarity.clone().map(Arc::new);
+        let blueprint = Blueprint::new(options, similarity, model.dim, source.len())?;
+        let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
+        content.segments = write_segments(&transaction, &blueprint, backends, source)?;
+        content.model = model.write(&transaction)?;
+        let distilled = blueprint.similarity.as_ref().and_then(|similarity| similarity.distilled.as_ref());
+        content.distilled = distilled.map(|gate| model_file::write_distilled(&transaction, gate)).transpose()?;
+        let store = transaction.commit(content.to_value(folder.as_ref())?)?;
+        ItemIndex::of_folder(Folder::new(store, OpenOptions { check: false, device_memory })?, backends)
+    }
+
+    /// Opens the latest version of an index folder. Changes of the index are changes of the folder then; those that other
+    /// processes make show after [`ItemIndex::refresh`].
+    ///
+    /// # Errors
+    /// [`Error::Index`] if there is none, or a file is missing, damaged, or not what this program writes; or a device fails.
+    pub fn open(folder: impl AsRef<Path>, backends: &[Arc<dyn Backend>], options: OpenOptions) -> Result<ItemIndex> {
+        if backends.is_empty() {
+            return Err(Error::argument("index", "at least one device", "none"));
+        }
+        ItemIndex::of_folder(Folder::new(Store::open(folder)?, options)?, backends)
+    }
+
+    fn of_folder(folder: Folder, backends: &[Arc<dyn Backend>]) -> Result<ItemIndex> {
+        let blueprint = folder.blueprint()?;
+        let segments = folder.segments(&blueprint, backends, None)?;
+        ItemIndex::of_segments(blueprint, backends, folder.generation(), segments, Some(folder))
+    }
+
+    /// Goes to the latest version of the folder. Returns whether it is another one; always false for an index in memory.
+    ///
+    /// # Errors
+    /// As [`ItemIndex::open`], or if another index has taken its place; the present version stays then.
+    pub fn refresh(&self) -> Result<bool> {
+        let mut folder = self.lock();
+        let Some(folder) = folder.as_mut() else { return Ok(false) };
+        let latest = Store::open(folder.path())?;
+        self.follow(folder, latest)
+    }
+
+    /// Goes to the version that `store` has open.
+    pub(super) fn follow(&self, folder: &mut Folder, store: Store) -> Result<bool> {
+        let Some(newer) = folder.newer(store)? else { return Ok(false) };
+        let old: Arc<Snapshot> = self.snapshot();
+        let segments = newer.segments(&self.blueprint, &self.backends, Some((folder, &old)))?;
+        let similarity = match newer.has_distilled_of(folder) {
+            true => old.similarity.clone(),
+            false => newer.blueprint()?.similarity,
+        };
+        self.show(self.blueprint.snapshot(newer.generation(), segments, similarity)?);
+        *folder = newer;
+        Ok(true)
+    }
+
+    /// The folder, if the index is stored in one.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.lock().as_ref().map(|folder| folder.path().to_path_buf())
+    }
+
+    /// The model that the index was built for, read from its folder; `None` if it is in memory or has no encoder.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if its file is damaged.
+    pub fn model(&self) -> Result<Option<Model>> {
+        self.lock().as_ref().map_or(Ok(None), Folder::model)
+    }
+
+    /// The sizes of an index folder, from its manifest alone.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if there is no index, or it is damaged.
+    pub fn info(folder: impl AsRef<Path>) -> Result<IndexInfo> {
+        IndexInfo::new(&Folder::new(Store::open(folder)?, OpenOptions::default())?)
+    }
+
+    /// Reads every byte of the latest version of a folder: checksums first, then, if they are right, whether the content makes
+    /// sense. The report lists every damaged file.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if the manifest itself is missing, damaged, or of an unknown version.
+    pub fn verify(folder: impl AsRef<Path>) -> Result<Report> {
+        verify::verify(folder.as_ref())
+    }
+}
+
+/// The first version of `folder`, which may have been begun before.
+fn begin(folder: &Path) -> Result<Transaction> {
+    let store = match Store::open(folder) {
+        Ok(store) if store.content().is_null() => store,
+        _ => Store::create(folder)?,
+    };
+    let transaction = store.write()?;
+    match transaction.base().content().is_null() {
+        true => Ok(transaction),
+        false => Err(Error::index(folder, "there is an index already", "open that one, or choose another folder")),
+    }
+}
+
+/// Writes all items, a segment at a time.
+fn write_segments(
+    transaction: &Transaction,
+    blueprint: &Blueprint,
+    backends: &[Arc<dyn Backend>],
+    source: ItemSource,
+) -> Result<Vec<SegmentEntry>> {
+    let per_device = source.len().div_ceil(backends.len());
+    let per_segment = per_device.min(blueprint.options.segment_items.max(1));
+    let (mut entries, mut written) = (Vec::new(), Vec::<Segment>::new());
+    for run in Runs::new(source, blueprint.dim, per_segment) {
+        let run = run?;
+        let segment = blueprint.segment(least_used(backends, &written), run.ids, run.rows)?;
+        let file = segment_file::write(transaction, segment.ids(), segment.tables())?;
+        // From here on its ids are mapped, and its tables out of memory.
+        let (ids, tables) =
+            segment_file::read(&transaction.shard(&file)?, segment.len(), blueprint.empty_tables()?, false)?;
+        written.push(blueprint.place(ids, Arc::new(tables), segment.backend(), false));
+        entries.push(SegmentEntry { file, items: segment.len(), deleted: None });
+    }
+    unique::check(written.iter())?;
+    Ok(entries)
+}

@@ -1,0 +1,189 @@
+//! The file of a segment: ids, tables and inverted lists.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::content::damaged;
+use super::tensors::{self, Part, checked, floats, table};
+use crate::Result;
+use crate::backend::Columns;
+use crate::store::{Shard, Transaction};
+use crate::tables::{Bytes, Lists, MolTables, Table, Tables};
+
+const STEM: &str = "items";
+
+/// Metadata: number of sets of inverted lists.
+const N_LISTS: &str = "lists";
+
+/// Writes a segment of items `ids`, ascending, one per item of `tables`. Returns the name of the file.
+pub(super) fn write(transaction: &Transaction, ids: &[u64], tables: &Tables) -> Result<String> {
+    let mut parts = vec![Part::new("ids", &[ids.len()], ids)];
+    for (name, table) in tables.named() {
+        parts.extend(Part::of_table(name, table));
+    }
+    let mut metadata = BTreeMap::from([(N_LISTS.to_string(), tables.lists.len().to_string())]);
+    let names: Vec<String> = (0..tables.lists.len()).map(|i| format!("lists.{i}")).collect();
+    for (name, lists) in names.iter().zip(&tables.lists) {
+        metadata.insert(format!("{name}.columns"), columns_name(lists.columns));
+        let named = |part: &str| format!("{name}.{part}");
+        let vectors = Part::of_table(&named("vectors"), &lists.vectors);
+        parts.push(Part::new(named("centroids"), lists.centroids.shape(), lists.centroids.data()));
+        parts.push(Part::new(named("offsets"), &[lists.offsets.len()], &lists.offsets));
+        parts.push(Part::new(named("positions"), &[lists.positions.len()], &lists.positions));
+        parts.extend(vectors);
+    }
+    let specs: Vec<_> = parts.iter().map(|part| part.spec.clone()).collect();
+    tensors::write(transaction.file(STEM, &metadata, &specs)?, &parts)
+}
+
+/// What a file holds, in place: `items` items with tables like the empty ones of `like`. Ids and lists are checked, tables
+/// only if `check` says so.
+pub(super) fn read(shard: &Shard, items: usize, like: Tables, check: bool) -> Result<(Bytes<u64>, Tables)> {
+    let ids = checked::<u64>(shard, "ids", &[Some(items)])?;
+    if !ids.values::<u64>().unwrap_or_default().is_sorted_by(|a, b| a < b) {
+        return Err(damaged(shard.path(), "tensor `ids`: expected ascending ids, each once"));
+    }
+    let open = |name: &str, like: &Table| table(shard, name, items, like, check);
+    let optional = |name: &str, like: &Option<Table>| like.as_ref().map(|like| open(name, like)).transpose();
+    let mol = like.mol.as_ref().map(|mol| {
+        Ok(MolTables {
+            components: optional("components", &mol.components)?,
+            inverse_norms: optional("inverse_norms", &mol.inverse_norms)?,
+            mean: open("mean", &mol.mean)?,
+            gate: optional("gate", &mol.gate)?,
+        })
+    });
+    let mut tables = Tables { raw: open("raw", &like.raw)?, mol: mol.transpose()?, lists: Vec::new() };
+    let n_lists = shard.metadata().get(N_LISTS).and_then(|text| text.parse::<usize>().ok());
+    let n_lists = n_lists.ok_or_else(|| damaged(shard.path(), "the metadata does not tell the inverted lists"))?;
+    tables.lists = (0..n_lists).map(|i| read_lists(shard, i, &tables, check)).collect::<Result<_>>()?;
+    Ok((Bytes::Foreign(Arc::new(ids)), tables))
+}
+
+fn read_lists(shard: &Shard, index: usize, tables: &Tables, check: bool) -> Result<Lists> {
+    let named = |part: &str| format!("lists.{index}.{part}");
+    let wrong = |what: &str| damaged(shard.path(), format!("inverted lists {index}: {what}"));
+    let groups = tables.mol.as_ref().and_then(|mol| Some(mol.components.as_ref()?.groups()));
+    let groups = groups.or_else(|| tables.mol.as_ref().and_then(|mol| Some(mol.inverse_norms.as_ref()?.width())));
+    let groups = groups.ok_or_else(|| wrong("there are no components to make lists of"))?;
+    let columns = shard.metadata().get(&named("columns")).and_then(|name| columns_of(name, groups));
+    let columns = columns.ok_or_else(|| wrong("the metadata does not tell their columns"))?;
+    let (vectors, width) = match columns {
+        Columns::All => (groups, tables.component_width()),
+        Columns::Group(_) | Columns::Mean => (1, tables.component_width()),
+    };
+    let centroids = floats(shard, &named("centroids"), &[None, Some(vectors * width)])?;
+    let offsets = checked::<u32>(shard, &named("offsets"), &[Some(centroids.rows() + 1)])?;
+    let offsets = offsets.values::<u32>().unwrap_or_default().to_vec();
+    let n = tables.len();
+    if !offsets.is_sorted() || offsets.first() != Some(&0) || offsets.last().map(|&end| end as usize) != Some(n) {
+        return Err(wrong("expected offsets that ascend from 0 to the number of items"));
+    }
+    let positions = checked::<u32>(shard, &named("positions"), &[Some(n)])?;
+    let positions = positions.values::<u32>().unwrap_or_default().to_vec();
+    let mut seen = vec![false; n];
+    let once = |&position: &u32| seen.get_mut(position as usize).is_some_and(|seen| !std::mem::replace(seen, true));
+    if !positions.iter().all(once) {
+        return Err(wrong("expected the position of each item once"));
+    }
+    let like = Table::new(vectors, width, tables.dtype());
+    let vectors = table(shard, &named("vectors"), n, &like, check)?;
+    Ok(Lists { columns, centroids, offsets, positions, vectors })
+}
+
+fn columns_name(columns: Columns) -> String {
+    match columns {
+        Columns::All => "all".to_string(),
+        Columns::Mean => "mean".to_string(),
+        Columns::Group(group) => format!("group:{group}"),
+    }
+}
+
+fn columns_of(name: &str, n_groups: usize) -> Option<Columns> {
+    match name {
+        "all" => Some(Columns::All),
+        "mean" => Some(Columns::Mean),
+        _ => name.strip_prefix("group:")?.parse().ok().filter(|&group| group < n_groups).map(Columns::Group),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::tables::{Dtype, ItemSide};
+    use crate::tensor::Tensor;
+
+    const N: usize = 5;
+
+    /// Tables of items with two components of width two, and lists of all kinds.
+    fn tables(dtype: Dtype) -> Tables {
+        let mut tables = empty(dtype);
+        let numbers = |n: usize| (0..n).map(|i| (i as f32).sin()).collect::<Vec<f32>>();
+        let side = ItemSide { components: numbers(N * 4), norms: vec![1.0; N * 2], gate: None };
+        tables.append(&numbers(N * 3), Some(&side));
+        for (columns, width) in [(Columns::All, 4), (Columns::Group(1), 2), (Columns::Mean, 2)] {
+            let centroids = Tensor::new(vec![3, width], numbers(3 * width));
+            let lists = Lists::new(columns, centroids, &[2, 0, 2, 1, 0], &tables);
+            tables.lists.push(lists);
+        }
+        tables
+    }
+
+    fn empty(dtype: Dtype) -> Tables {
+        let mol = MolTables {
+            components: Some(Table::new(2, 2, dtype)),
+            inverse_norms: None,
+            mean: Table::new(1, 2, dtype),
+            gate: None,
+        };
+        Tables { raw: Table::new(1, 3, dtype), mol: Some(mol), lists: Vec::new() }
+    }
+
+    fn stored(tables: &Tables) -> (tempfile::TempDir, Result<(Bytes<u64>, Tables)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let transaction = Store::create(folder.path()).unwrap().write().unwrap();
+        let name = write(&transaction, &[2, 3, 5, 7, 11], tables).unwrap();
+        let shard = transaction.shard(&name).unwrap();
+        let read = read(&shard, N, empty(tables.dtype()), true);
+        (folder, read)
+    }
+
+    #[test]
+    fn lists_come_back_as_they_were() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
+            let written = tables(dtype);
+            let (_folder, read) = stored(&written);
+            let (ids, read) = read.unwrap();
+            assert_eq!(ids.as_slice(), [2, 3, 5, 7, 11]);
+            assert_eq!(read.lists.len(), 3);
+            assert_eq!(read.bytes(), written.bytes());
+            for (read, written) in read.lists.iter().zip(&written.lists) {
+                assert_eq!((read.columns, &read.offsets), (written.columns, &written.offsets));
+                assert_eq!((&read.positions, &read.centroids), (&written.positions, &written.centroids));
+                assert_eq!(read.vectors.read_rows(0..N), written.vectors.read_rows(0..N));
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_lists_are_refused() {
+        type Damage = (fn(&mut Lists), &'static str);
+        let cases: [Damage; 6] = [
+            (|lists| lists.positions[1] = 5, "position of each item once"),
+            (|lists| lists.positions[1] = lists.positions[0], "position of each item once"),
+            (|lists| lists.offsets[1] = 9, "offsets that ascend"),
+            (|lists| lists.offsets[0] = 1, "offsets that ascend"),
+            (|lists| lists.offsets[3] = 4, "offsets that ascend"),
+            (|lists| lists.columns = Columns::Group(2), "columns"),
+        ];
+        for (change, words) in cases {
+            let mut wrong = tables(Dtype::F32);
+            change(&mut wrong.lists[1]);
+            let (_folder, read) = stored(&wrong);
+            let error = read.err().unwrap().to_string();
+            assert!(error.contains(words) && error.contains("lists 1"), "{words}: {error}");
+        }
+    }
+}

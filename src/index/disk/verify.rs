@@ -1,0 +1,36 @@
+//! Reading everything.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Folder;
+use crate::backend::cpu::Cpu;
+use crate::index::{OpenOptions, unique};
+use crate::store::{Damage, Report, Store};
+use crate::{Error, Result};
+
+/// Checksums first: they tell every damaged file. What passes them and is wrong all the same was written so.
+pub(super) fn verify(path: &Path) -> Result<Report> {
+    let mut report = Store::verify(path)?;
+    if report.is_sound()
+        && let Err(error) = check_content(path)
+    {
+        report.damage.push(match error {
+            Error::Index { path, what, .. } => Damage { path, what },
+            other => Damage { path: path.to_path_buf(), what: other.to_string() },
+        });
+    }
+    Ok(report)
+}
+
+fn check_content(path: &Path) -> Result<()> {
+    let store = Store::open(path)?;
+    // An index that was begun and has no version yet is sound.
+    if store.content().is_null() {
+        return Ok(());
+    }
+    let folder = Folder::new(store, OpenOptions { check: true, device_memory: None })?;
+    let segments = folder.segments(&folder.blueprint()?, &[Arc::new(Cpu::default())], None)?;
+    folder.model()?;
+    unique::check(segments.iter())
+}

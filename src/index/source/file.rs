@@ -1,0 +1,127 @@
+//! Items of a .safetensors file.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
+
+use super::{CHUNK, ItemSource, Items};
+use crate::tensor::Tensor;
+use crate::{Error, Result, mapped};
+
+/// A mapped file with `ids` (N) and, where they are asked for, `embeddings` (N, D).
+struct ItemFile {
+    path: PathBuf,
+    map: Mmap,
+    /// Where the data begin.
+    base: usize,
+    header: Metadata,
+}
+
+impl ItemSource<'_> {
+    /// Items of a .safetensors file with tensors `ids` (N), of 32- or 64-bit integers, and `embeddings` (N, D), f32, f16 or
+    /// bf16. The file is mapped and read a chunk at a time.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read; [`Error::Checkpoint`] if it is not such a file.
+    pub fn of_file(path: impl AsRef<Path>) -> Result<ItemSource<'static>> {
+        let file = ItemFile::open(path.as_ref())?;
+        let (n, _) = file.ids()?;
+        let (dtype, dim, size) = {
+            let info = file.info("embeddings")?;
+            let size = match info.dtype {
+                Dtype::F32 => 4,
+                Dtype::F16 | Dtype::BF16 => 2,
+                other => return Err(file.wrong(format!("`embeddings` of type {other}; expected F32, F16 or BF16"))),
+            };
+            match info.shape[..] {
+                [rows, dim] if rows == n && dim > 0 => (info.dtype, dim, size),
+                ref shape => {
+                    return Err(
+                        file.wrong(format!("`embeddings` of shape {shape:?}; expected [{n}, D], as many as ids"))
+                    );
+                }
+            }
+        };
+        let start = file.range("embeddings")?.start;
+        let chunk = move |first: usize| {
+            let rows = first..n.min(first + CHUNK);
+            let bytes = &file.map[start + rows.start * dim * size..start + rows.end * dim * size];
+            let data = match dtype {
+                Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+                Dtype::F16 => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+                _ => bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+            };
+            Ok(Items { embeddings: Tensor::new(vec![rows.len(), dim], data), ids: file.ids_of(rows)? })
+        };
+        Ok(ItemSource::new(n, (0..n).step_by(CHUNK).map(chunk)))
+    }
+
+    /// The tensor `ids` (N) of a .safetensors file, in file order.
+    ///
+    /// # Errors
+    /// As [`ItemSource::of_file`].
+    pub fn ids_of_file(path: impl AsRef<Path>) -> Result<Vec<u64>> {
+        let file = ItemFile::open(path.as_ref())?;
+        let (n, _) = file.ids()?;
+        file.ids_of(0..n)
+    }
+}
+
+impl ItemFile {
+    fn open(path: &Path) -> Result<ItemFile> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let map = mapped::map(&file).map_err(Error::io("map", path))?;
+        let (length, header) = SafeTensors::read_metadata(&map).map_err(|error| wrong(path, error.to_string()))?;
+        Ok(ItemFile { path: path.to_path_buf(), map, base: size_of::<u64>() + length, header })
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo> {
+        self.header.info(name).ok_or_else(|| self.wrong(format!("there is no tensor `{name}`")))
+    }
+
+    /// Bytes of a tensor in the file.
+    fn range(&self, name: &str) -> Result<Range<usize>> {
+        let (start, end) = self.info(name)?.data_offsets;
+        Ok(self.base + start..self.base + end)
+    }
+
+    /// Number and type of the ids.
+    fn ids(&self) -> Result<(usize, Dtype)> {
+        let info = self.info("ids")?;
+        match (info.dtype, &info.shape[..]) {
+            (Dtype::I64 | Dtype::U64 | Dtype::I32 | Dtype::U32, &[n]) => Ok((n, info.dtype)),
+            (dtype, shape) => {
+                Err(self
+                    .wrong(format!("`ids` of type {dtype} and shape {shape:?}; expected [N] of I64, U64, I32 or U32")))
+            }
+        }
+    }
+
+    fn ids_of(&self, rows: Range<usize>) -> Result<Vec<u64>> {
+        let (_, dtype) = self.ids()?;
+        let size = dtype.bitsize() / 8;
+        let start = self.range("ids")?.start;
+        let bytes = &self.map[start + rows.start * size..start + rows.end * size];
+        let signed = |id: i64| u64::try_from(id).map_err(|_| self.wrong(format!("item id {id}; expected 0 or more")));
+        match dtype {
+            Dtype::U32 => Ok(bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes).into()).collect()),
+            Dtype::U64 => Ok(bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()),
+            Dtype::I32 => bytes.as_chunks().0.iter().map(|bytes| signed(i32::from_le_bytes(*bytes).into())).collect(),
+            _ => bytes.as_chunks().0.iter().map(|bytes| signed(i64::from_le_bytes(*bytes))).collect(),
+        }
+    }
+
+    fn wrong(&self, what: String) -> Error {
+        wrong(&self.path, what)
+    }
+}
+
+fn wrong(path: &Path, what: String) -> Error {
+    let fix = "give a .safetensors file with `ids` (N) and `embeddings` (N, D)".to_string();
+    Error::Checkpoint { path: path.to_path_buf(), what, fix }
+}
