@@ -46,10 +46,12 @@
 //!
 //! # Features
 //! `gpu` (default): the wgpu backend. `cli` (default): the program `rails-bench`. Without both, the library runs on the
-//! CPU only and depends on neither wgpu nor clap.
+//! CPU only and depends on neither wgpu nor clap. `capi`: functions for C, see `docs/C.md`.
 
 pub mod atomic;
 pub mod backend;
+#[cfg(feature = "capi")]
+pub mod capi;
 pub mod checkpoint;
 pub mod config;
 pub mod dataset;
@@ -62,6 +64,7 @@ pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod report;
+pub mod retriever;
 pub mod search;
 pub mod sequence;
 pub mod store;

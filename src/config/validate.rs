@@ -91,6 +91,14 @@ impl MolConfig {
             || "'none', unless gating_query_fn and gating_item_fn are both True".to_string(),
         )
     }
+
+    /// Checks that a similarity of this configuration can be built.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::validate`].
+    pub fn validate(&self) -> Result<()> {
+        self.check().map_err(|wrong| Error::argument(wrong.key, wrong.expected, wrong.found))
+    }
 }
 
 fn rule(key: &'static str, holds: bool, found: impl ToString, expected: impl FnOnce() -> String) -> Check {

@@ -1,0 +1,62 @@
+"""Whatever people have, as contiguous arrays of the type that the compiled half takes."""
+
+from typing import Any, Tuple
+
+import numpy as np
+import numpy.typing as npt
+
+_LARGEST = np.iinfo(np.int64).max
+
+
+def to_numpy(values: Any) -> "npt.NDArray[Any]":
+    """`values` as an array, without a copy where there can be one."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):  # a PyTorch tensor, maybe on a GPU and with gradients
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":  # which NumPy does not know
+            values = values.float()
+        return np.asarray(values.numpy())
+    if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+        return np.asarray(np.from_dlpack(values))
+    return np.asarray(values)
+
+
+def floats(name: str, values: Any) -> "npt.NDArray[np.float32]":
+    """A (rows, D) array of f32."""
+    array = to_numpy(values)
+    if array.ndim != 2:
+        raise ValueError(f"{name}: expected an array of two axes (rows, D), found shape {array.shape}")
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: expected numbers, found dtype {array.dtype}")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def integers(name: str, values: Any, least: int, most: int = _LARGEST) -> "npt.NDArray[Any]":
+    """A one-dimensional array of integers from `least` to `most`, of whatever type it has."""
+    array = to_numpy(values)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected one axis, found shape {array.shape}")
+    if array.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected integers, found dtype {array.dtype}")
+    for found in (int(array.min()), int(array.max())):
+        if not least <= found <= most:
+            raise ValueError(f"{name}: expected {least} to {most}, found {found}")
+    return array
+
+
+def ids(name: str, values: Any) -> "npt.NDArray[np.uint64]":
+    """Item ids: 0 to 2**63 - 1."""
+    return np.ascontiguousarray(integers(name, values, 0), dtype=np.uint64)
+
+
+def id_lists(name: str, lists: Any) -> "Tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]":
+    """Lists of ids one after the other, and where each begins and the last one ends. Negative numbers are padding."""
+    arrays = [integers(name, values, np.iinfo(np.int64).min) for values in lists]
+    arrays = [array[array >= 0].astype(np.uint64) for array in arrays]
+    return np.concatenate([np.empty(0, np.uint64), *arrays]), offsets(arrays)
+
+
+def offsets(arrays: "list[npt.NDArray[Any]]") -> "npt.NDArray[np.uint64]":
+    """Where each list begins if they lie one after the other, and where the last one ends."""
+    return np.cumsum([0, *(len(array) for array in arrays)]).astype(np.uint64)

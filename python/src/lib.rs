@@ -1,0 +1,34 @@
+//! The compiled half of the Python package `rails_wgpu`. It takes contiguous arrays of the exact type and nothing else; the
+//! half in Python (`package/`) makes such arrays of whatever people have, and holds the documentation.
+
+mod arrays;
+mod errors;
+mod searcher;
+
+use pyo3::prelude::*;
+use rails_wgpu::backend::select::Device;
+
+use errors::DeviceError;
+use searcher::Searcher;
+
+/// Name, kind, interface and driver of a device.
+type DeviceWords = (String, String, String, String);
+
+/// Each device in words: name, kind, backend, driver.
+#[pyfunction]
+fn devices(py: Python) -> Vec<DeviceWords> {
+    let words = |device: &Device| {
+        let info = device.info();
+        (info.name.clone(), format!("{:?}", info.kind), info.backend.clone(), info.driver.clone())
+    };
+    py.detach(|| Device::all().iter().map(words).collect())
+}
+
+/// The module `rails_wgpu._native`.
+#[pymodule(gil_used = false)]
+fn _native(module: &Bound<PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("DeviceError", module.py().get_type::<DeviceError>())?;
+    module.add_class::<Searcher>()?;
+    module.add_function(wrap_pyfunction!(devices, module)?)
+}

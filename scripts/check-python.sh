@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The Python package: builds the wheel, installs it into a virtual environment of its own, checks types, runs the tests, the
+# example and the quick start. Uses the CPU backend. Needs Python 3.9 or later; the tests with PyTorch run where the
+# environment (target/python) has it.
+#
+#     scripts/check-python.sh [options of cargo, such as --no-default-features for the CPU alone]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+venv=$root/target/python
+if [ ! -x "$venv/bin/pip" ]; then
+    if ! "${PYTHON:-python3}" -m venv "$venv"; then
+        apt-get update -q
+        DEBIAN_FRONTEND=noninteractive apt-get install -qy python3 python3-venv
+        python3 -m venv --clear "$venv"
+    fi
+fi
+"$venv/bin/pip" install -q 'maturin>=1.9,<2' 'numpy>=1.23' 'pytest>=7' 'mypy>=1.8'
+
+echo "-- lints"
+export PYO3_PYTHON=$venv/bin/python
+cargo fmt --check -p rails-wgpu-python
+cargo clippy --no-deps -p rails-wgpu-python "$@" -- -D warnings
+
+echo "-- wheel"
+"$venv/bin/maturin" build -m python/Cargo.toml --out "$work/wheels" --profile dev "$@"
+"$venv/bin/pip" install -q --force-reinstall --no-deps "$work"/wheels/*.whl
+
+echo "-- types"
+(cd python && "$venv/bin/mypy" --cache-dir "$root/target/mypy" package)
+
+echo "-- tests"
+(cd python && "$venv/bin/python" -m pytest -q -rs -p no:cacheprovider tests)
+
+echo "-- example and quick start of docs/PYTHON.md, from an empty folder"
+mkdir "$work/empty"
+awk '/^```python$/ { on = 1; next } /^```$/ { on = 0 } on' docs/PYTHON.md > "$work/empty/first.py"
+cd "$work/empty"
+"$venv/bin/python" "$root/examples/python/quick_start.py"
+"$venv/bin/python" first.py
+echo "-- Python is well"

@@ -1,0 +1,191 @@
+// rails-wgpu for C++17: rails_wgpu.h with destructors, exceptions and vectors. Quick start: docs/C.md.
+#ifndef RAILS_WGPU_HPP
+#define RAILS_WGPU_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rails_wgpu.h"
+
+namespace rails_wgpu {
+
+/// What a call that failed said.
+class Error : public std::runtime_error {
+public:
+    Error(rw_status status, const char *words) : std::runtime_error(words), status(status) {}
+    const rw_status status;
+};
+
+inline void check(rw_status status) {
+    if (status != RW_STATUS_OK) throw Error(status, rw_last_error());
+}
+
+struct Free {
+    void operator()(rw_devices *devices) const { rw_devices_free(devices); }
+    void operator()(rw_model *model) const { rw_model_free(model); }
+    void operator()(rw_searcher *searcher) const { rw_searcher_free(searcher); }
+};
+
+/// A device in words.
+struct Device {
+    std::string name, kind, backend, driver;
+};
+
+/// The devices of this machine, the CPU first.
+inline std::vector<Device> devices() {
+    rw_devices *handle = nullptr;
+    check(rw_devices_list(&handle));
+    const std::unique_ptr<rw_devices, Free> owner(handle);
+    std::vector<Device> found;
+    for (std::size_t i = 0; i < rw_devices_len(handle); i++) {
+        rw_device_info info;
+        check(rw_devices_get(handle, i, &info));
+        found.push_back({info.name, info.kind, info.backend, info.driver});
+    }
+    return found;
+}
+
+/// A trained model, or a similarity alone.
+class Model {
+public:
+    /// Loads a checkpoint; without `config`, the hyper-parameters inside or beside it are taken.
+    explicit Model(const std::string &checkpoint, const std::optional<std::string> &config = {}) {
+        rw_model *handle = nullptr;
+        check(rw_model_open(checkpoint.c_str(), config ? config->c_str() : nullptr, &handle));
+        handle_.reset(handle);
+    }
+    std::size_t dim() const { return rw_model_dim(get()); }
+    std::size_t item_rows() const { return rw_model_item_rows(get()); }
+    const rw_model *get() const { return handle_.get(); }
+
+private:
+    std::unique_ptr<rw_model, Free> handle_;
+};
+
+/// What one user has done so far.
+struct History {
+    std::int64_t user_id;
+    std::vector<std::uint32_t> item_ids;
+    std::vector<std::int64_t> timestamps;
+    std::int64_t now;
+};
+
+/// One item found.
+struct Hit {
+    std::uint64_t id;
+    float score;
+};
+
+/// How to search.
+struct Options {
+    std::string algorithm = "exact";
+    /// Ids that must not be found: one list per query, or no list at all.
+    std::vector<std::vector<std::uint64_t>> excluded;
+    /// The only ids that may be found, if there is a list.
+    std::optional<std::vector<std::uint64_t>> allowed;
+};
+
+/// Items on a device, and how to search them. Any number of threads may use one at once.
+class Searcher {
+public:
+    /// Indexes items of the model's own table; without `item_ids`, all of them.
+    explicit Searcher(const Model &model, const std::optional<std::vector<std::uint64_t>> &item_ids = {},
+                      const std::string &device = "auto", const std::string &dtype = "f32") {
+        rw_searcher *handle = nullptr;
+        check(rw_searcher_from_model(model.get(), item_ids ? pointer(*item_ids) : nullptr,
+                                     item_ids ? item_ids->size() : 0, device.c_str(), dtype.c_str(), &handle));
+        handle_.reset(handle);
+    }
+    /// Indexes embeddings (ids.size(), dim); without `model`, their inner product is the similarity.
+    Searcher(const std::vector<std::uint64_t> &ids, const std::vector<float> &embeddings, std::size_t dim,
+             const Model *model = nullptr, const std::string &device = "auto", const std::string &dtype = "f32") {
+        rw_searcher *handle = nullptr;
+        expect(embeddings.size() == ids.size() * dim, "embeddings: expected ids.size() * dim values");
+        check(rw_searcher_from_embeddings(ids.data(), embeddings.data(), ids.size(), dim,
+                                          model ? model->get() : nullptr, device.c_str(), dtype.c_str(), &handle));
+        handle_.reset(handle);
+    }
+
+    std::size_t size() const { return rw_searcher_len(get()); }
+    std::size_t dim() const { return rw_searcher_dim(get()); }
+    bool contains(std::uint64_t id) const { return rw_searcher_contains(get(), id); }
+    std::string device() const { return rw_searcher_device(get()); }
+    const rw_searcher *get() const { return handle_.get(); }
+
+    /// (B, D): query embeddings of the histories.
+    std::vector<float> encode(const std::vector<History> &histories) const {
+        std::vector<rw_history> views;
+        for (const History &h : histories) {
+            expect(h.item_ids.size() == h.timestamps.size(), "history: expected one timestamp per item");
+            views.push_back({h.user_id, h.item_ids.data(), h.timestamps.data(), h.item_ids.size(), h.now});
+        }
+        std::vector<float> queries(views.size() * dim());
+        check(rw_searcher_encode(get(), views.data(), views.size(), dim(), queries.data()));
+        return queries;
+    }
+
+    /// The `k` best items of each of the queries (B, D), best first; fewer only where fewer are left. `user_ids` has one
+    /// per query, or none unless the model has uid embeddings.
+    std::vector<std::vector<Hit>> search(const std::vector<float> &queries, const std::vector<std::int64_t> &user_ids,
+                                         std::size_t k, const Options &options = {}) const {
+        const std::size_t n = queries.size() / dim();
+        expect(queries.size() == n * dim(), "queries: expected a multiple of dim values");
+        expect(user_ids.empty() || user_ids.size() == n, "user_ids: expected one per query, or none");
+        expect(options.excluded.empty() || options.excluded.size() == n, "excluded: expected one list per query, or none");
+        std::vector<std::uint64_t> excluded;
+        std::vector<std::size_t> offsets{0};
+        for (const auto &list : options.excluded) {
+            excluded.insert(excluded.end(), list.begin(), list.end());
+            offsets.push_back(excluded.size());
+        }
+        const bool excludes = !options.excluded.empty();
+        const rw_search_options wanted = {options.algorithm.c_str(), excludes ? pointer(excluded) : nullptr,
+                                          excludes ? offsets.data() : nullptr,
+                                          options.allowed ? pointer(*options.allowed) : nullptr,
+                                          options.allowed ? options.allowed->size() : 0};
+        expect(k >= 1 && k <= size(), "k: expected 1 to the number of items");
+        std::vector<std::uint64_t> ids(n * k);
+        std::vector<float> scores(n * k);
+        std::vector<std::size_t> counts(n);
+        check(rw_searcher_search(get(), queries.data(), n, dim(), user_ids.empty() ? nullptr : user_ids.data(), k,
+                                 &wanted, ids.data(), scores.data(), counts.data()));
+        std::vector<std::vector<Hit>> hits(n);
+        for (std::size_t i = 0; i < n; i++)
+            for (std::size_t j = 0; j < counts[i]; j++) hits[i].push_back({ids[i * k + j], scores[i * k + j]});
+        return hits;
+    }
+
+    /// Adds items with embeddings (ids.size(), D), replacing those that are there.
+    void add(const std::vector<std::uint64_t> &ids, const std::vector<float> &embeddings) {
+        expect(embeddings.size() == ids.size() * dim(), "embeddings: expected ids.size() * dim values");
+        check(rw_searcher_add(get(), ids.data(), embeddings.data(), ids.size(), dim()));
+    }
+    /// Removes items; returns how many were there.
+    std::size_t remove(const std::vector<std::uint64_t> &ids) {
+        std::size_t removed = 0;
+        check(rw_searcher_remove(get(), ids.data(), ids.size(), &removed));
+        return removed;
+    }
+
+private:
+    static void expect(bool holds, const char *words) {
+        if (!holds) throw Error(RW_STATUS_ARGUMENT, words);
+    }
+    /// Never null, so that an empty list is not taken for none.
+    static const std::uint64_t *pointer(const std::vector<std::uint64_t> &ids) {
+        static const std::uint64_t nothing = 0;
+        return ids.empty() ? &nothing : ids.data();
+    }
+
+    std::unique_ptr<rw_searcher, Free> handle_;
+};
+
+} // namespace rails_wgpu
+
+#endif

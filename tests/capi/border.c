@@ -1,0 +1,238 @@
+/* What C may rely on: results, paddings, refusals with words, threads. Run by scripts/check-capi.sh, under valgrind. */
+#include <math.h>
+#include <pthread.h>
+#include <rails_wgpu.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int n_checks, n_failed;
+
+static void expect(int holds, int line, const char *what) {
+    n_checks++;
+    if (!holds) {
+        n_failed++;
+        fprintf(stderr, "border.c:%d: %s; last error: %s\n", line, what, rw_last_error());
+    }
+}
+#define EXPECT(holds) expect((holds), __LINE__, #holds)
+#define WORKS(call) EXPECT((call) == RW_STATUS_OK)
+#define REFUSES(call, status, words) EXPECT((call) == (status) && strstr(rw_last_error(), (words)) != NULL)
+#define ARGUMENT(call, words) REFUSES(call, RW_STATUS_ARGUMENT, words)
+
+/* Items (5, 7, 9) = (1,0), (0,1), (1,1); ids are not in order on purpose. */
+static const uint64_t IDS[] = {9, 5, 7};
+static const float ITEMS[] = {1, 1, 1, 0, 0, 1};
+/* Inner products of (2,1): 2, 1, 3; of (-1,0): -1, 0, -1, where 5 and 9 tie. */
+static const float QUERIES[] = {2, 1, -1, 0};
+
+static void finds_what_is_computed_by_hand(const rw_searcher *s) {
+    uint64_t ids[6];
+    float scores[6];
+    size_t counts[2];
+    WORKS(rw_searcher_search(s, QUERIES, 2, 2, NULL, 3, NULL, ids, scores, counts));
+    const uint64_t all[] = {9, 5, 7, 7, 5, 9};
+    const float all_scores[] = {3, 2, 1, 0, -1, -1};
+    EXPECT(memcmp(ids, all, sizeof all) == 0 && memcmp(scores, all_scores, sizeof all_scores) == 0);
+    EXPECT(counts[0] == 3 && counts[1] == 3);
+
+    /* Exclusion: 9 for the first query, nothing for the second; counts are optional. */
+    const uint64_t excluded[] = {9};
+    const size_t offsets[] = {0, 1, 1};
+    rw_search_options options = {.excluded = excluded, .excluded_offsets = offsets};
+    WORKS(rw_searcher_search(s, QUERIES, 2, 2, NULL, 3, &options, ids, scores, counts));
+    const uint64_t without[] = {5, 7, UINT64_MAX, 7, 5, 9};
+    EXPECT(memcmp(ids, without, sizeof without) == 0 && counts[0] == 2 && counts[1] == 3);
+    EXPECT(scores[2] == -INFINITY);
+
+    /* Allowed: only 7, then nothing at all. */
+    const uint64_t allowed[] = {7, 1234};
+    options = (rw_search_options){.algorithm = "mips", .allowed = allowed, .n_allowed = 2};
+    WORKS(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, &options, ids, scores, counts));
+    EXPECT(ids[0] == 7 && ids[1] == 7 && scores[0] == 1 && scores[1] == 0);
+    options.n_allowed = 0;
+    WORKS(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, &options, ids, scores, NULL));
+    EXPECT(ids[0] == UINT64_MAX && ids[1] == UINT64_MAX);
+
+    WORKS(rw_searcher_search(s, NULL, 0, 2, NULL, 1, NULL, NULL, NULL, NULL));
+}
+
+static void items_come_and_go(const rw_searcher *s) {
+    const uint64_t added[] = {100, 5};
+    const float rows[] = {10, 10, 0, 0};
+    WORKS(rw_searcher_add(s, added, rows, 2, 2));
+    EXPECT(rw_searcher_len(s) == 4 && rw_searcher_contains(s, 100));
+    uint64_t ids[4];
+    float scores[4];
+    WORKS(rw_searcher_search(s, QUERIES, 1, 2, NULL, 4, NULL, ids, scores, NULL));
+    const uint64_t expected[] = {100, 9, 7, 5};
+    EXPECT(memcmp(ids, expected, sizeof expected) == 0 && scores[0] == 30 && scores[3] == 0);
+    size_t removed = 0;
+    const uint64_t gone[] = {100, 777};
+    WORKS(rw_searcher_remove(s, gone, 2, &removed));
+    EXPECT(removed == 1 && rw_searcher_len(s) == 3 && !rw_searcher_contains(s, 100));
+    WORKS(rw_searcher_remove(s, gone, 2, NULL));
+    WORKS(rw_searcher_add(s, IDS, ITEMS, 3, 2));
+    WORKS(rw_searcher_add(s, NULL, NULL, 0, 2));
+}
+
+static void refuses_with_words(const rw_searcher *s, const char *model_path) {
+    uint64_t ids[8] = {42};
+    float scores[8];
+    rw_searcher *none = (rw_searcher *)&ids;
+    rw_model *model = NULL;
+    rw_search_options options = {0};
+
+    ARGUMENT(rw_searcher_from_embeddings(NULL, ITEMS, 3, 2, NULL, "cpu", NULL, &none), "null pointer");
+    ARGUMENT(rw_searcher_from_embeddings(IDS, NULL, 3, 2, NULL, "cpu", NULL, &none), "null pointer");
+    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cpu", NULL, NULL), "out");
+    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, 0, NULL, "cpu", NULL, &none), "D >= 1");
+    EXPECT(none == NULL);
+    ARGUMENT(rw_searcher_from_embeddings(NULL, NULL, 0, 2, NULL, "cpu", NULL, &none), "at least one item");
+    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, SIZE_MAX / 2, 8, NULL, "cpu", NULL, &none), "address space");
+    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, SIZE_MAX / 16, NULL, "cpu", NULL, &none), "address space");
+    ARGUMENT(rw_searcher_from_embeddings(IDS, (const float *)((const char *)ITEMS + 1), 2, 2, NULL, "cpu", NULL, &none),
+             "multiple of 4 bytes");
+    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cpu", "f64", &none), "f32, f16 or i8");
+    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cp\xff", NULL, &none), "UTF-8");
+    REFUSES(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "abacus", NULL, &none), RW_STATUS_DEVICE, "abacus");
+    const uint64_t twice[] = {9, 5, 9};
+    ARGUMENT(rw_searcher_from_embeddings(twice, ITEMS, 3, 2, NULL, "cpu", NULL, &none), "id 9 twice");
+    const float bad[] = {1, NAN};
+    ARGUMENT(rw_searcher_add(s, IDS, bad, 1, 2), "finite");
+    ARGUMENT(rw_searcher_add(s, IDS, ITEMS, 1, 3), "shape (N, 2)");
+    ARGUMENT(rw_searcher_add(NULL, IDS, ITEMS, 1, 2), "searcher");
+
+    ARGUMENT(rw_searcher_search(NULL, QUERIES, 2, 2, NULL, 1, NULL, ids, scores, NULL), "searcher");
+    ARGUMENT(rw_searcher_search(s, NULL, 2, 2, NULL, 1, NULL, ids, scores, NULL), "queries");
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, NULL, NULL, scores, NULL), "ids");
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, NULL, ids, NULL, NULL), "scores");
+    ARGUMENT(rw_searcher_search(s, QUERIES, 1, 4, NULL, 1, NULL, ids, scores, NULL), "expected 2");
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 0, NULL, ids, scores, NULL), "1..=3");
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 4, NULL, ids, scores, NULL), "1..=3");
+    ARGUMENT(rw_searcher_search(s, bad, 1, 2, NULL, 1, NULL, ids, scores, NULL), "finite");
+    options.algorithm = "magic";
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, &options, ids, scores, NULL), "`magic`");
+    options.algorithm = "tangent:2";
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, &options, ids, scores, NULL), "Mixture-of-Logits");
+    options = (rw_search_options){.n_allowed = 1};
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, &options, ids, scores, NULL), "allowed");
+    options = (rw_search_options){.excluded = IDS};
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, &options, ids, scores, NULL), "excluded_offsets");
+    const size_t descending[] = {0, 2, 1};
+    options.excluded_offsets = descending;
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, &options, ids, scores, NULL), "descend");
+    EXPECT(ids[0] == 0 || ids[0] == 42);
+    ARGUMENT(rw_searcher_encode(s, NULL, 0, 2, NULL), "a whole model");
+
+    ARGUMENT(rw_model_open(NULL, NULL, &model), "checkpoint");
+    ARGUMENT(rw_model_open(model_path, NULL, NULL), "out");
+    REFUSES(rw_model_open("no/such.pt", NULL, &model), RW_STATUS_FILE, "no/such.pt");
+    REFUSES(rw_model_open(model_path, "no/such.gin", &model), RW_STATUS_FILE, "no/such.gin");
+    REFUSES(rw_model_open(__FILE__, NULL, &model), RW_STATUS_FILE, "safetensors");
+    EXPECT(model == NULL);
+    ARGUMENT(rw_searcher_from_model(NULL, NULL, 0, "cpu", NULL, &none), "model");
+
+    rw_devices_free(NULL);
+    rw_model_free(NULL);
+    rw_searcher_free(NULL);
+    EXPECT(rw_devices_len(NULL) == 0 && rw_model_dim(NULL) == 0 && rw_model_item_rows(NULL) == 0);
+    EXPECT(rw_searcher_len(NULL) == 0 && rw_searcher_dim(NULL) == 0 && !rw_searcher_contains(NULL, 1));
+    EXPECT(strcmp(rw_searcher_device(NULL), "") == 0);
+}
+
+static void models_encode_and_mix(const char *model_path) {
+    rw_model *model;
+    rw_searcher *s;
+    WORKS(rw_model_open(model_path, NULL, &model));
+    EXPECT(rw_model_dim(model) == 16 && rw_model_item_rows(model) == 221);
+    const uint64_t beyond[] = {221}, beyond_32_bits[] = {1ull << 32 | 1};
+    ARGUMENT(rw_searcher_from_model(model, beyond, 1, "cpu", NULL, &s), "1..=220");
+    ARGUMENT(rw_searcher_from_model(model, beyond_32_bits, 1, "cpu", NULL, &s), "1..=220");
+    WORKS(rw_searcher_from_model(model, NULL, 0, "cpu", NULL, &s));
+    rw_model_free(model);
+    EXPECT(rw_searcher_len(s) == 220 && rw_searcher_dim(s) == 16 && strcmp(rw_searcher_device(s), "cpu") == 0);
+
+    const uint32_t items[] = {12, 31, 5}, unknown[] = {12, 500, 5};
+    const int64_t times[] = {100, 160, 300};
+    rw_history h = {.user_id = 7, .item_ids = items, .timestamps = times, .length = 3, .now = 400};
+    float query[16], norm = 0;
+    WORKS(rw_searcher_encode(s, &h, 1, 16, query));
+    for (int i = 0; i < 16; i++) norm += query[i] * query[i];
+    EXPECT(fabsf(norm - 16) < 1e-3); /* layer norm: 16 values of variance 1 */
+
+    uint64_t ids[220];
+    float scores[220];
+    ARGUMENT(rw_searcher_search(s, query, 1, 16, NULL, 5, NULL, ids, scores, NULL), "user ids");
+    WORKS(rw_searcher_search(s, query, 1, 16, &h.user_id, 220, NULL, ids, scores, NULL));
+    for (int i = 1; i < 220; i++) EXPECT(scores[i - 1] >= scores[i] && ids[i - 1] != ids[i]);
+    uint64_t few[5];
+    const rw_search_options tangent = {.algorithm = "tangent:100"};
+    WORKS(rw_searcher_search(s, query, 1, 16, &h.user_id, 5, &tangent, few, scores, NULL));
+    EXPECT(memcmp(ids, few, sizeof few) == 0);
+
+    ARGUMENT(rw_searcher_encode(s, &h, 1, 15, query), "expected 16");
+    ARGUMENT(rw_searcher_encode(s, &h, 1, 16, NULL), "queries");
+    ARGUMENT(rw_searcher_encode(s, NULL, 1, 16, query), "histories");
+    h.item_ids = unknown;
+    ARGUMENT(rw_searcher_encode(s, &h, 1, 16, query), "item id 500 of user 7");
+    h.item_ids = NULL;
+    ARGUMENT(rw_searcher_encode(s, &h, 1, 16, query), "history: item ids");
+    h.length = 0;
+    ARGUMENT(rw_searcher_encode(s, &h, 1, 16, query), "at least one event");
+    rw_searcher_free(s);
+}
+
+static void *search_often(void *searcher) {
+    size_t wrong = *rw_last_error() != '\0'; /* errors of other threads are not seen here */
+    for (int i = 0; i < 20; i++) {
+        uint64_t id;
+        float score;
+        wrong += rw_searcher_search(searcher, QUERIES, 1, 2, NULL, 1, NULL, &id, &score, NULL) != RW_STATUS_OK;
+        wrong += id != 9 || score != 3;
+    }
+    return (void *)wrong;
+}
+
+static void threads_share_a_searcher(rw_searcher *s) {
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, search_often, s);
+    for (int i = 0; i < 4; i++) {
+        void *wrong;
+        pthread_join(threads[i], &wrong);
+        EXPECT(wrong == NULL);
+    }
+}
+
+static void devices_are_listed(void) {
+    rw_devices *devices;
+    rw_device_info info;
+    WORKS(rw_devices_list(&devices));
+    EXPECT(rw_devices_len(devices) >= 1);
+    WORKS(rw_devices_get(devices, 0, &info));
+    EXPECT(strcmp(info.name, "cpu") == 0 && strcmp(info.kind, "Cpu") == 0 && strcmp(info.backend, "native") == 0);
+    ARGUMENT(rw_devices_get(devices, rw_devices_len(devices), &info), "index");
+    ARGUMENT(rw_devices_get(devices, 0, NULL), "out");
+    ARGUMENT(rw_devices_get(NULL, 0, &info), "devices");
+    rw_devices_free(devices);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) return 2;
+    EXPECT(strcmp(rw_version(), argv[2]) == 0);
+    EXPECT(strcmp(rw_last_error(), "") == 0);
+    devices_are_listed();
+    for (int round = 0; round < 2; round++) {
+        rw_searcher *s;
+        WORKS(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cpu", NULL, &s));
+        finds_what_is_computed_by_hand(s);
+        items_come_and_go(s);
+        finds_what_is_computed_by_hand(s);
+        refuses_with_words(s, argv[1]);
+        threads_share_a_searcher(s);
+        rw_searcher_free(s);
+    }
+    models_encode_and_mix(argv[1]);
+    printf("%d passed, %d failed\n", n_checks - n_failed, n_failed);
+    return n_failed != 0;
+}
