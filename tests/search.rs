@@ -28,7 +28,7 @@ use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition, Similarity
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::{Filter, IndexOptions, ItemIndex, ListOptions};
 use rails_wgpu::model::Mol;
-use rails_wgpu::ops::Ops;
+use rails_wgpu::ops::{Linear, Ops};
 use rails_wgpu::search::{Algorithm, Certificate, Hit, Request, Searcher};
 use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
@@ -212,6 +212,51 @@ fn every_backend_answers_as_the_definition_does() {
     }
 }
 
+/// Components of 4x16 numbers that come from embeddings of 6: an index finds so few directions, and the tangent is as good
+/// in them, in either form and on every backend.
+#[test]
+fn principal_directions_of_the_components_are_found_and_used() {
+    let mut random = Random::new(8);
+    let shape = Shape { p_q: 2, p_x: 4, d_p: 16, uid_sizes: vec![], ..Shape::default() };
+    let (mol, items, batch) = random_search(&mut random, &shape, 900, 6);
+    let ids: Vec<u64> = (0..900).collect();
+    for backend in backends() {
+        for form in [Form::Components, Form::Raw] {
+            let options = IndexOptions { form: Some(form), ..IndexOptions::default() };
+            let index = ItemIndex::from_embeddings(backend.as_ref(), &ids, &items, Some(&mol), options).unwrap();
+            let snapshot = index.snapshot();
+            let principal = snapshot.segments()[0].tables().mol.as_ref().unwrap().principal.as_ref().unwrap();
+            assert!(principal.width() <= 32 && principal.width() % 8 == 0, "{}", principal.width());
+            let searcher = Searcher::new(index);
+            // The same with as many directions as there are dimensions, which loses nothing.
+            let weight = (0..64 * 64).map(|i| if i % 65 == 0 { 1.0 } else { 0.0 }).collect();
+            let all = Linear { weight: Tensor::new(vec![64, 64], weight), bias: None, n_in: 64, n_out: 64 };
+            let similarity = Similarity { mol: Mol { principal: Some(all), ..mol.clone() }, distilled: None };
+            let options = IndexOptions { form: Some(form), ..IndexOptions::default() };
+            let whole = ItemIndex::build(&[backend.share()], &ids, &items, Some(similarity), options).unwrap();
+            let tangent = Algorithm::Tangent { candidates: 120 };
+            let expected = Searcher::new(whole).candidates(tangent, &batch, &[]).unwrap();
+            let found = searcher.candidates(tangent, &batch, &[]).unwrap();
+            let shared = |(a, b): (&Vec<u64>, &Vec<u64>)| a.iter().filter(|id| b.contains(id)).count();
+            let shared: usize = found.iter().zip(&expected).map(shared).sum();
+            assert!(shared >= 6 * 120 * 19 / 20, "{shared} of {}, {form:?}", 6 * 120);
+            // Lengths are kept but for the part that may be lost.
+            let layer = snapshot.similarity().unwrap().mol.principal.as_ref().unwrap();
+            assert_eq!((layer.n_in, layer.n_out), (64, principal.width()));
+            let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
+            let side = weights.item_side(&mut CpuOps, &CpuOps.floats(&items), 900);
+            let square = |values: &[f32]| values.iter().map(|x| f64::from(x * x)).sum::<f64>();
+            let (all, kept) = (square(&side.components), square(&principal.read_rows(0..900)));
+            assert!(kept <= all * 1.0001 && kept >= all * 0.997, "{kept} of {all}");
+        }
+    }
+    // Components that fill their dimensions are left alone.
+    let shape = Shape { p_q: 2, p_x: 2, d_p: 3, uid_sizes: vec![], ..Shape::default() };
+    let (mol, items, _) = random_search(&mut random, &shape, 100, 1);
+    let index = ItemIndex::from_embeddings(&Cpu::default(), &ids[..100], &items, Some(&mol), Dtype::F32).unwrap();
+    assert!(index.snapshot().segments()[0].tables().mol.as_ref().unwrap().principal.is_none());
+}
+
 #[test]
 fn a_distilled_gate_ranks_almost_as_the_model_does() {
     let mut random = Random::new(5);
@@ -277,7 +322,7 @@ fn what_is_added_is_found_and_what_is_removed_is_not() {
 
 /// score(z) by definition, in f64.
 fn score(mol: &Mol<Tensor>, z: &[f64], q: Option<&[f32]>, x: Option<&[f32]>) -> f64 {
-    let linear = |input: &[f64], layer: &rails_wgpu::ops::Linear<Tensor>| -> Vec<f64> {
+    let linear = |input: &[f64], layer: &Linear<Tensor>| -> Vec<f64> {
         let column =
             |j: usize| input.iter().enumerate().map(|(i, v)| v * f64::from(layer.weight.row(i)[j])).sum::<f64>();
         (0..layer.n_out).map(|j| column(j) + layer.bias.as_ref().map_or(0.0, |b| f64::from(b.data()[j]))).collect()

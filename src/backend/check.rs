@@ -2,7 +2,7 @@
 
 use super::{Columns, Exclusions, QueryBatch, Scorer};
 use crate::model::Mol;
-use crate::tables::{Lists, Tables};
+use crate::tables::{Lists, Table, Tables};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -47,15 +47,21 @@ pub(super) fn mol_queries(dim: usize, has_mol: bool, queries: &QueryBatch) -> Re
     Ok(())
 }
 
-/// Vectors of a first stage; `shape` is (P_X, D_P), if there are components.
-pub(super) fn components(shape: Option<(usize, usize)>, vectors: &Tensor, columns: Columns) -> Result<()> {
-    let (p_x, d_p) = shape.ok_or_else(no_mol)?;
+/// Vectors of a first stage.
+pub(super) fn components(tables: &Tables, vectors: &Tensor, columns: Columns) -> Result<()> {
+    let mol = tables.mol.as_ref().ok_or_else(no_mol)?;
+    let norms = mol.inverse_norms.as_ref().map_or(0, Table::width);
+    let (p_x, d_p) = (mol.components.as_ref().map_or(norms, Table::groups), mol.mean.width());
     let width = match columns {
         Columns::Group(group) if group >= p_x => {
             return Err(Error::argument("component group", format!("0..{p_x}"), group));
         }
         Columns::Group(_) | Columns::Mean => d_p,
         Columns::All => p_x * d_p,
+        Columns::Principal => {
+            let missing = || Error::argument("columns", "an index with principal directions", "one without");
+            mol.principal.as_ref().ok_or_else(missing)?.width()
+        }
     };
     matrix("component vectors", vectors, width)
 }

@@ -81,6 +81,8 @@ pub enum Columns {
     All,
     /// The mean of the components: width D_P.
     Mean,
+    /// The components in their principal directions: width R.
+    Principal,
 }
 
 /// A Mixture-of-Logits similarity as an index uses it.

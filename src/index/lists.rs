@@ -42,7 +42,7 @@ pub(super) fn lists(backend: &dyn Backend, tables: &Tables, options: ListOptions
 fn clustered(backend: &dyn Backend, tables: &Tables, columns: Columns, n_lists: usize) -> Result<Lists> {
     let width = match columns {
         Columns::All => tables.n_components() * tables.component_width(),
-        Columns::Group(_) | Columns::Mean => tables.component_width(),
+        Columns::Group(_) | Columns::Mean | Columns::Principal => tables.component_width(),
     };
     let read = |positions: &mut dyn Iterator<Item = usize>| {
         let mut rows = Vec::new();

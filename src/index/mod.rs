@@ -11,6 +11,7 @@ mod distil;
 mod filter;
 mod lists;
 mod options;
+mod principal;
 mod sample;
 mod segment;
 mod snapshot;
@@ -96,8 +97,9 @@ impl ItemIndex {
         if ids.is_empty() || backends.is_empty() {
             return Err(Error::argument("index", "at least one item and one device", "none"));
         }
-        let blueprint = Blueprint::new(options, similarity.map(Arc::new), dim, ids.len())?;
         let (ids, rows) = sorted(ids, embeddings.data(), dim);
+        let similarity = similarity.map(|similarity| with_directions(backends[0].as_ref(), similarity, &rows));
+        let blueprint = Blueprint::new(options, similarity.transpose()?.map(Arc::new), dim, ids.len())?;
         let per_device = ids.len().div_ceil(backends.len());
         let per_segment = per_device.min(blueprint.options.segment_items.max(1));
         let mut segments = Vec::new();
@@ -279,6 +281,14 @@ fn least_used<'a>(backends: &'a [Arc<dyn Backend>], segments: &[Segment]) -> &'a
     }
     let items = |backend: &&Arc<dyn Backend>| used.get(&Arc::as_ptr(backend).cast()).copied().unwrap_or(0);
     backends.iter().min_by_key(items).unwrap_or(&backends[0])
+}
+
+/// The similarity with the principal directions of items with raw embeddings `rows`, unless it has some.
+fn with_directions(backend: &dyn Backend, mut similarity: Similarity, rows: &[f32]) -> Result<Similarity> {
+    if similarity.mol.principal.is_none() {
+        similarity.mol.principal = principal::directions(backend, &similarity.mol, rows)?;
+    }
+    Ok(similarity)
 }
 
 /// Rows `ids` of the model's item table, as its similarity wants them.

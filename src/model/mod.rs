@@ -9,7 +9,7 @@ mod sasrec;
 
 pub use encoder::{Encoder, EncoderLayers, Tap};
 pub use hstu::{Hstu, HstuLayer};
-pub use mol::{CrossGate, GatePart, Mol, Projection};
+pub use mol::{CrossGate, GatePart, ItemParts, Mol, Projection};
 pub use sasrec::{Sasrec, SasrecLayer};
 
 use crate::checkpoint::{Checkpoint, Weights};

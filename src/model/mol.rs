@@ -26,6 +26,9 @@ pub struct Mol<T> {
     pub gate_item: Option<GatePart<T>>,
     /// L -> L: cross gate part, on the scaled logits.
     pub gate_cross: CrossGate<T>,
+    /// P_X * D_P -> R: coordinates of components in their principal directions. Not a part of the model: an index finds them
+    /// in its items.
+    pub principal: Option<Linear<T>>,
 }
 
 /// Projection of an embedding into component embeddings.
@@ -66,6 +69,8 @@ pub struct ItemParts<T> {
     pub projected: Option<T>,
     /// (n, L): item-only gate part, if there is one.
     pub gate: Option<T>,
+    /// (n, R): the components in their principal directions, if these are known.
+    pub principal: Option<T>,
 }
 
 impl<T> CrossGate<T> {
@@ -134,7 +139,7 @@ impl Mol<Tensor> {
                 linear: None,
             },
         };
-        Ok(Mol { config: config.clone(), query, uid_tables, item, gate_query, gate_item, gate_cross })
+        Ok(Mol { config: config.clone(), query, uid_tables, item, gate_query, gate_item, gate_cross, principal: None })
     }
 }
 
@@ -154,6 +159,7 @@ impl<T> Mol<T> {
             gate_query: self.gate_query.as_ref().map(|part| part.map(f)),
             gate_item: self.gate_item.as_ref().map(|part| part.map(f)),
             gate_cross: self.gate_cross.map(f),
+            principal: self.principal.as_ref().map(|layer| layer.map(f)),
         }
     }
 
@@ -188,7 +194,9 @@ impl<T> Mol<T> {
             Some(components) => (components, Some(projected)),
             None => (projected, None),
         };
-        ItemParts { components, projected, gate }
+        let principal = self.principal.as_ref();
+        let principal = principal.map(|layer| ops.linear(&components, n, layer, Activation::Identity, None));
+        ItemParts { components, projected, gate, principal }
     }
 
     fn normalised<O: Ops<Floats = T>>(&self, ops: &mut O, components: &T, rows: usize) -> Option<T> {

@@ -86,8 +86,8 @@ impl<'a> FirstStage<'a> {
             }
             Algorithm::HIndexer { candidates } => self.h_indexer(scaled(candidates))?,
             Algorithm::Tangent { candidates } => {
-                let vectors = tangent::vectors(self, candidates)?;
-                positions(self.best(&vectors, Columns::All, scaled(candidates), 1)?, 1)
+                let (vectors, columns) = tangent::reduced(self, tangent::vectors(self, candidates)?);
+                positions(self.best(&vectors, columns, scaled(candidates), 1)?, 1)
             }
             Algorithm::TangentIvf { candidates, n_probe } => {
                 let (vectors, k) = (tangent::vectors(self, candidates)?, (scaled(candidates), 1));
@@ -98,8 +98,8 @@ impl<'a> FirstStage<'a> {
                 positions(self.snapshot.scan(Scorer::Distilled, self.queries, scaled(candidates), self.excluded)?, 1)
             }
             Algorithm::Cascade { tangent, distilled } => {
-                let vectors = tangent::vectors(self, tangent)?;
-                let mut first = positions(self.best(&vectors, Columns::All, scaled(tangent), 1)?, 1);
+                let (vectors, columns) = tangent::reduced(self, tangent::vectors(self, tangent)?);
+                let mut first = positions(self.best(&vectors, columns, scaled(tangent), 1)?, 1);
                 first.iter_mut().for_each(|list| list.sort_unstable());
                 let scores = self.snapshot.rescore(Scorer::Distilled, self.queries, &first)?;
                 let keep = |(list, scores): (Vec<u32>, Vec<f32>)| {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::candidates::FirstStage;
 use crate::Result;
+use crate::backend::cpu::CpuOps;
 use crate::backend::{Bits, Columns, DeviceIndex, Exclusions, Scorer};
+use crate::ops::{Activation, Ops};
 use crate::tensor::Tensor;
 
 /// Items of the sample that are scored, the best by the product of mean components, for each that the derivative is
@@ -53,4 +55,12 @@ pub(super) fn vectors(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
         }
     }
     Ok(Tensor::new(vec![n_queries, p_x * d_p], data))
+}
+
+/// The vectors in the principal directions of the components, where these are known, and what to multiply them with.
+pub(super) fn reduced(stage: &FirstStage, vectors: Tensor) -> (Tensor, Columns) {
+    let Some(layer) = &stage.mol.principal else { return (vectors, Columns::All) };
+    let (n, weights) = (vectors.rows(), layer.map(&mut |tensor| CpuOps.floats(tensor)));
+    let reduced = CpuOps.linear(&CpuOps.floats(&vectors), n, &weights, Activation::Identity, None);
+    (Tensor::new(vec![n, layer.n_out], reduced.to_vec()), Columns::Principal)
 }

@@ -34,7 +34,7 @@ impl Lists {
         }
         let (groups, width) = match columns {
             Columns::All => (centroids.width() / tables.component_width().max(1), tables.component_width()),
-            Columns::Group(_) | Columns::Mean => (1, centroids.width()),
+            Columns::Group(_) | Columns::Mean | Columns::Principal => (1, centroids.width()),
         };
         let mut vectors = Table::new(groups, width, tables.dtype());
         let mut row = vec![0.0; centroids.width()];

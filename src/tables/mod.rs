@@ -12,7 +12,7 @@ pub use table::{Table, TableParts};
 pub use values::{Bytes, Dtype, Foreign, Values};
 
 use crate::backend::Columns;
-use crate::model::Mol;
+use crate::model::{ItemParts, Mol};
 use crate::{Error, Result};
 
 /// How the components g_m(x) of an item are kept.
@@ -52,6 +52,8 @@ pub struct MolTables {
     pub inverse_norms: Option<Table>,
     /// (N, D_P): mean of the components, for first stages.
     pub mean: Table,
+    /// (N, R): components in their principal directions, for first stages, if these are known.
+    pub principal: Option<Table>,
     /// (N, L): item-only gate part, if there is one.
     pub gate: Option<Table>,
 }
@@ -65,19 +67,21 @@ pub struct ItemSide {
     pub norms: Vec<f32>,
     /// (n, L): item-only gate part, if there is one.
     pub gate: Option<Vec<f32>>,
+    /// (n, R): components in their principal directions, if these are known.
+    pub principal: Option<Vec<f32>>,
 }
 
 impl ItemSide {
-    /// From arrays on the host: components (n, P_X * D_P), what they were before their normalisation, if there was one,
-    /// and the gate part.
-    pub fn new<T>(mol: &Mol<T>, components: Vec<f32>, projected: Option<&[f32]>, gate: Option<Vec<f32>>) -> ItemSide {
+    /// From arrays on the host.
+    pub fn new<T>(mol: &Mol<T>, parts: ItemParts<Vec<f32>>) -> ItemSide {
+        let ItemParts { components, projected, gate, principal } = parts;
         let d_p = mol.config.dot_product_dimension;
         let norm = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt().max(mol.config.eps);
-        let norms = match projected {
+        let norms = match &projected {
             Some(projected) => projected.chunks_exact(d_p).map(norm).collect(),
             None => vec![1.0; components.len() / d_p],
         };
-        ItemSide { components, norms, gate }
+        ItemSide { components, norms, gate, principal }
     }
 }
 
@@ -98,6 +102,7 @@ impl Tables {
                 components: (!raw_form).then(|| Table::new(p_x, d_p, dtype)),
                 inverse_norms: raw_form.then(|| Table::new(1, p_x, Dtype::F32)),
                 mean: Table::new(1, d_p, dtype),
+                principal: mol.principal.as_ref().map(|layer| Table::new(1, layer.n_out, dtype)),
                 gate: mol.gate_item.is_some().then(|| Table::new(1, mol.config.n_logits(), dtype)),
             })
         });
@@ -116,8 +121,10 @@ impl Tables {
         }
         let n_components = side.norms.len() * self.raw.width() / raw.len().max(1);
         tables.mean.append(&means(&side.components, n_components, tables.mean.width()));
-        if let (Some(table), Some(gate)) = (&mut tables.gate, &side.gate) {
-            table.append(gate);
+        for (table, rows) in [(&mut tables.gate, &side.gate), (&mut tables.principal, &side.principal)] {
+            if let (Some(table), Some(rows)) = (table, rows) {
+                table.append(rows);
+            }
         }
     }
 
@@ -130,6 +137,7 @@ impl Tables {
             (&mut to.components, &from.components),
             (&mut to.inverse_norms, &from.inverse_norms),
             (&mut to.gate, &from.gate),
+            (&mut to.principal, &from.principal),
         ];
         for (to, from) in optional {
             if let (Some(to), Some(from)) = (to, from) {
@@ -177,6 +185,11 @@ impl Tables {
         let Some(mol) = &self.mol else { return };
         match (columns, &mol.components) {
             (Columns::Mean, _) => mol.mean.read_row(position, out),
+            (Columns::Principal, _) => {
+                if let Some(principal) = &mol.principal {
+                    principal.read_row(position, out);
+                }
+            }
             (Columns::All, Some(components)) => components.read_row(position, out),
             (Columns::Group(group), Some(components)) => {
                 let mut row = vec![0.0; components.width()];
@@ -191,8 +204,12 @@ impl Tables {
     pub fn named(&self) -> Vec<(&'static str, &Table)> {
         let mut named = vec![("raw", &self.raw)];
         if let Some(mol) = &self.mol {
-            let optional =
-                [("components", &mol.components), ("inverse_norms", &mol.inverse_norms), ("gate", &mol.gate)];
+            let optional = [
+                ("components", &mol.components),
+                ("inverse_norms", &mol.inverse_norms),
+                ("principal", &mol.principal),
+                ("gate", &mol.gate),
+            ];
             named.extend(optional.into_iter().filter_map(|(name, table)| Some((name, table.as_ref()?))));
             named.push(("mean", &mol.mean));
         }

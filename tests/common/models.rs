@@ -110,6 +110,6 @@ impl Shape {
             output: random.linear(self.hidden.unwrap_or(n_logits), n_logits, true),
             linear: None,
         };
-        Mol { config, query, uid_tables, item, gate_query, gate_item, gate_cross }
+        Mol { config, query, uid_tables, item, gate_query, gate_item, gate_cross, principal: None }
     }
 }

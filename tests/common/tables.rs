@@ -63,6 +63,7 @@ pub fn column_scores(mol: &Mol<Tensor>, tables: &Tables, vectors: &Tensor, colum
     let weights = mol.map(&mut |tensor| Naive.floats(tensor));
     let values = match columns {
         Columns::Mean => numbers(&tables.mol.as_ref().unwrap().mean),
+        Columns::Principal => numbers(tables.mol.as_ref().unwrap().principal.as_ref().unwrap()),
         Columns::Group(_) | Columns::All => components(&weights, tables),
     };
     let first = if let Columns::Group(group) = columns { group * vectors.width() } else { 0 };

@@ -126,15 +126,11 @@ impl CpuIndex {
 
     /// A scan of the tables that first stages use.
     fn component_scan(&self, vectors: &Tensor, columns: Columns) -> Result<DotScan<'_>> {
-        let shape = self
-            .mol
-            .as_ref()
-            .map(|weights| (weights.host.config.item_dot_product_groups, weights.host.config.dot_product_dimension));
-        check::components(shape, vectors, columns)?;
+        check::components(&self.tables, vectors, columns)?;
         let (Some(weights), Some(tables)) = (&self.mol, &self.tables.mol) else { return Err(check::no_mol()) };
-        let MolTables { components, inverse_norms, mean, .. } = tables;
+        let MolTables { components, inverse_norms, mean, principal, .. } = tables;
         let groups = match columns {
-            Columns::Mean => 0..1,
+            Columns::Mean | Columns::Principal => 0..1,
             Columns::Group(group) => group..group + 1,
             Columns::All => 0..weights.host.config.item_dot_product_groups,
         };
@@ -145,6 +141,7 @@ impl CpuIndex {
         };
         Ok(match (columns, components, inverse_norms) {
             (Columns::Mean, ..) => plain(mean),
+            (Columns::Principal, ..) => plain(principal.as_ref().ok_or_else(check::no_mol)?),
             (_, Some(components), _) => plain(components),
             (_, None, None) => return Err(check::no_mol()),
             (_, None, Some(inverse_norms)) => {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::backend::{Backend, DeviceIndex, DeviceInfo, DeviceKind, QueryEncoder, Similarity};
-use crate::model::{Encoder, Mol};
+use crate::model::{Encoder, ItemParts, Mol};
 use crate::ops::Ops;
 use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
@@ -70,8 +70,13 @@ impl Backend for Cpu {
         let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
         let parts = weights.item_side(&mut CpuOps, &CpuOps.floats(items), items.rows());
         let host = |values: &Shared| values.to_vec();
-        let projected = parts.projected.as_ref().map(|values| values.as_slice());
-        Ok(ItemSide::new(mol, host(&parts.components), projected, parts.gate.as_ref().map(host)))
+        let parts = ItemParts {
+            components: host(&parts.components),
+            projected: parts.projected.as_ref().map(host),
+            gate: parts.gate.as_ref().map(host),
+            principal: parts.principal.as_ref().map(host),
+        };
+        Ok(ItemSide::new(mol, parts))
     }
 
     fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {

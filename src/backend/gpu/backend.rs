@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Adapter, Buffer, Gpu, GpuEncoder, GpuIndex, Recorder, ScanLimits};
 use crate::Result;
 use crate::backend::{Backend, DeviceIndex, DeviceInfo, QueryEncoder, Similarity};
-use crate::model::{Encoder, Mol};
+use crate::model::{Encoder, ItemParts, Mol};
 use crate::ops::Ops;
 use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
@@ -54,12 +54,19 @@ impl Backend for GpuBackend {
         let weights = mol.map(&mut |tensor| recorder.floats(tensor));
         let rows = recorder.upload(items.data());
         let parts = weights.item_side(&mut recorder, &rows, items.rows());
-        let arrays = [Some(&parts.components), parts.projected.as_ref(), parts.gate.as_ref()];
-        let present: Vec<&Buffer> = arrays.into_iter().flatten().collect();
+        let optional = [&parts.projected, &parts.gate, &parts.principal];
+        let present: Vec<&Buffer> = std::iter::once(&parts.components).chain(optional.into_iter().flatten()).collect();
         let mut read = recorder.read_all(&present)?.into_iter().map(|bytes| bytemuck::pod_collect_to_vec(&bytes));
         let components = read.next().unwrap_or_default();
-        let projected: Option<Vec<f32>> = parts.projected.is_some().then(|| read.next()).flatten();
-        Ok(ItemSide::new(mol, components, projected.as_deref(), read.next()))
+        // In the order of `optional`.
+        let mut next = |part: &Option<Buffer>| part.as_ref().and_then(|_| read.next());
+        let parts = ItemParts {
+            components,
+            projected: next(&parts.projected),
+            gate: next(&parts.gate),
+            principal: next(&parts.principal),
+        };
+        Ok(ItemSide::new(mol, parts))
     }
 
     fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {

@@ -36,6 +36,7 @@ struct MolIndex {
     /// Components and gate part, where they are kept.
     components: Option<ItemTable>,
     mean: ItemTable,
+    principal: Option<ItemTable>,
 }
 
 impl GpuIndex {
@@ -62,7 +63,8 @@ impl GpuIndex {
             Some(ItemSource { vectors: mol.components.as_ref()?, gate: mol.gate.as_ref(), norms: None })
         });
         let mean = mol.map(|(_, mol)| ItemSource::plain(&mol.mean));
-        let sources = [Some(raw), components, mean];
+        let principal = mol.and_then(|(_, mol)| mol.principal.as_ref()).map(ItemSource::plain);
+        let sources = [Some(raw), components, mean, principal];
         let widest = sources.iter().flatten().map(|source| source.layout().tile_bytes()).max().unwrap_or(0);
         let shards = shards(tables.len(), widest, &limits)?;
         let load = |source: ItemSource| ItemTable::new(gpu, source, &shards, &limits);
@@ -73,7 +75,8 @@ impl GpuIndex {
             Some(((similarity, _), mean)) => {
                 let layout = &components.as_ref().unwrap_or(&raw).layout;
                 let side = MolSide::new(gpu, similarity, layout, (tables.form(), dim))?;
-                Some(MolIndex { side, components, mean: load(mean)? })
+                let principal = principal.map(load).transpose()?;
+                Some(MolIndex { side, components, mean: load(mean)?, principal })
             }
         };
         let lists = tables.lists.iter().map(|lists| ListTable::new(gpu, lists, &limits)).collect::<Result<_>>()?;
@@ -117,15 +120,16 @@ impl GpuIndex {
         let (first, groups) = match columns {
             Columns::Group(group) => (group, 1),
             Columns::All => (0, config.item_dot_product_groups),
-            Columns::Mean => (0, 1),
+            Columns::Mean | Columns::Principal => (0, 1),
         };
         let (table, transform) = match (columns, &mol.components) {
             (Columns::Mean, _) => (&mol.mean, None),
+            (Columns::Principal, _) => (mol.principal.as_ref().ok_or_else(check::no_mol)?, None),
             (_, Some(components)) => (components, None),
             (_, None) => (&self.raw, mol.side.transform()),
         };
         let program = match transform {
-            None => Program::dot(&table.layout, (first, groups), config.dot_product_dimension),
+            None => Program::dot(&table.layout, (first, groups), vectors.width() / groups),
             Some(_) => Program::transformed_dot(&table.layout, (first, groups), self.host.raw.width()),
         };
         let query_parts = |recorder: &mut Recorder, range: Range<usize>| {
@@ -147,12 +151,6 @@ impl GpuIndex {
         query_parts: QueryParts<'a>,
     ) -> Scan<'a> {
         Scan { gpu: &self.gpu, limits: &self.limits, program, weights: None, excluded, n_queries, query_parts }
-    }
-
-    /// What [`check::components`] wants to know.
-    fn component_shape(&self) -> Option<(usize, usize)> {
-        let config = self.mol.as_ref()?.side.config();
-        Some((config.item_dot_product_groups, config.dot_product_dimension))
     }
 
     /// What [`check::scan`] wants to know.
@@ -186,7 +184,8 @@ impl DeviceIndex for GpuIndex {
     }
 
     fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits> {
-        check::components(self.component_shape(), vectors, columns)?;
+        self.mol()?;
+        check::components(&self.host, vectors, columns)?;
         check::top_k(self.host.len(), vectors.rows(), k, excluded)?;
         self.component_scan(vectors, columns, excluded, |scan, table| Ok(scan.best(table, k, false)?.0))
     }
@@ -215,7 +214,8 @@ impl DeviceIndex for GpuIndex {
         thresholds: &[f32],
         excluded: &Exclusions,
     ) -> Result<Vec<Vec<u32>>> {
-        check::components(self.component_shape(), vectors, columns)?;
+        self.mol()?;
+        check::components(&self.host, vectors, columns)?;
         check::thresholds(vectors.rows(), thresholds)?;
         check::exclusions(self.host.len(), vectors.rows(), excluded)?;
         self.component_scan(vectors, columns, excluded, |scan, table| scan.above(table, thresholds))
@@ -238,7 +238,7 @@ impl DeviceIndex for GpuIndex {
     }
 
     fn bytes(&self) -> u64 {
-        let mol = self.mol.iter().flat_map(|mol| mol.components.iter().chain([&mol.mean]));
+        let mol = self.mol.iter().flat_map(|mol| mol.components.iter().chain(&mol.principal).chain([&mol.mean]));
         let tables: u64 = std::iter::once(&self.raw).chain(mol).map(ItemTable::bytes).sum();
         tables + self.lists.iter().map(ListTable::bytes).sum::<u64>()
     }

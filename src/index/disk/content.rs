@@ -32,6 +32,9 @@ pub(super) struct Content {
     pub model: Option<String>,
     /// File of the distilled gate, if there is one.
     pub distilled: Option<String>,
+    /// File of the principal directions of the components, if any were found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
     pub segments: Vec<SegmentEntry>,
 }
 
@@ -110,6 +113,7 @@ impl Content {
             lists,
             model: None,
             distilled: None,
+            principal: None,
             segments: Vec::new(),
         }
     }
@@ -187,7 +191,7 @@ impl Content {
     /// All files that this version needs.
     pub fn files(&self) -> impl Iterator<Item = &String> {
         let of_segments = self.segments.iter().flat_map(|segment| [Some(&segment.file), segment.deleted.as_ref()]);
-        of_segments.chain([self.model.as_ref(), self.distilled.as_ref()]).flatten()
+        of_segments.chain([self.model.as_ref(), self.distilled.as_ref(), self.principal.as_ref()]).flatten()
     }
 }
 

@@ -48,7 +48,11 @@ impl Folder {
             Some(file) => model_file::read_similarity(self.store.shard(file)?, dim)?,
             None => None,
         };
-        let similarity = mol.map(|mol| {
+        let similarity = mol.map(|mut mol| {
+            if let Some(file) = &self.content.principal {
+                let width = mol.config.item_dot_product_groups * mol.config.dot_product_dimension;
+                mol.principal = Some(model_file::read_principal(self.store.shard(file)?, width)?);
+            }
             let n_logits = mol.config.n_logits();
             let distilled = self.content.distilled.as_ref();
             let read = |file: &String| model_file::read_distilled(self.store.shard(file)?, n_logits);

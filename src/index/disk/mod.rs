@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build::Blueprint;
-use super::source::Runs;
-use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, Segment, Snapshot, least_used, unique};
+use super::source::{Run, Runs};
+use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, Segment, Snapshot, least_used, unique, with_directions};
 use crate::backend::Backend;
 use crate::model::Model;
 use crate::store::{Report, Store, Transaction};
@@ -43,10 +43,21 @@ impl ItemIndex {
         }
         let device_memory = options.device_memory;
         let transaction = begin(folder.as_ref())?;
-        let similarity = model.similarity.clone().map(Arc::new);
-        let blueprint = Blueprint::new(options, similarity, model.dim, source.len())?;
+        let n_items = source.len();
+        let per_segment = n_items.div_ceil(backends.len()).min(options.segment_items.max(1));
+        let mut runs = Runs::new(source, model.dim, per_segment).peekable();
+        let first: &[f32] = match runs.peek() {
+            Some(Ok(run)) => &run.rows,
+            // Said when the run is written.
+            _ => &[],
+        };
+        let similarity = model.similarity.clone();
+        let similarity = similarity.map(|similarity| with_directions(backends[0].as_ref(), similarity, first));
+        let blueprint = Blueprint::new(options, similarity.transpose()?.map(Arc::new), model.dim, n_items)?;
         let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
-        content.segments = write_segments(&transaction, &blueprint, backends, source)?;
+        content.segments = write_segments(&transaction, &blueprint, backends, runs)?;
+        let principal = blueprint.similarity.as_ref().and_then(|similarity| similarity.mol.principal.as_ref());
+        content.principal = principal.map(|layer| model_file::write_principal(&transaction, layer)).transpose()?;
         content.model = model.write(&transaction)?;
         let distilled = blueprint.similarity.as_ref().and_then(|similarity| similarity.distilled.as_ref());
         content.distilled = distilled.map(|gate| model_file::write_distilled(&transaction, gate)).transpose()?;
@@ -146,12 +157,10 @@ fn write_segments(
     transaction: &Transaction,
     blueprint: &Blueprint,
     backends: &[Arc<dyn Backend>],
-    source: ItemSource,
+    runs: impl Iterator<Item = Result<Run>>,
 ) -> Result<Vec<SegmentEntry>> {
-    let per_device = source.len().div_ceil(backends.len());
-    let per_segment = per_device.min(blueprint.options.segment_items.max(1));
     let (mut entries, mut written) = (Vec::new(), Vec::<Segment>::new());
-    for run in Runs::new(source, blueprint.dim, per_segment) {
+    for run in runs {
         let run = run?;
         let segment = blueprint.segment(least_used(backends, &written), run.ids, run.rows)?;
         let file = segment_file::write(transaction, segment.ids(), segment.tables())?;

@@ -106,6 +106,19 @@ fn unusable(path: &Path, error: Error) -> Error {
     }
 }
 
+/// Writes principal directions. Returns the name of the file.
+pub(super) fn write_principal(transaction: &Transaction, layer: &Linear<Tensor>) -> Result<String> {
+    let part = Part::new("principal.weight", layer.weight.shape(), layer.weight.data());
+    tensors::write(transaction.file("principal", &BTreeMap::new(), &[part.spec.clone()])?, &[part])
+}
+
+/// The principal directions of components of `width` numbers.
+pub(super) fn read_principal(shard: &Shard, width: usize) -> Result<Linear<Tensor>> {
+    let weight = floats(shard, "principal.weight", &[Some(width), None])?;
+    let n_out = weight.width();
+    Ok(Linear { weight, bias: None, n_in: width, n_out })
+}
+
 /// Writes a distilled gate. Returns the name of the file.
 pub(super) fn write_distilled(transaction: &Transaction, gate: &CrossGate<Tensor>) -> Result<String> {
     let mut parts = Vec::new();

@@ -50,6 +50,7 @@ pub(super) fn read(shard: &Shard, items: usize, like: Tables, check: bool) -> Re
             components: optional("components", &mol.components)?,
             inverse_norms: optional("inverse_norms", &mol.inverse_norms)?,
             mean: open("mean", &mol.mean)?,
+            principal: optional("principal", &mol.principal)?,
             gate: optional("gate", &mol.gate)?,
         })
     });
@@ -70,7 +71,7 @@ fn read_lists(shard: &Shard, index: usize, tables: &Tables, check: bool) -> Resu
     let columns = columns.ok_or_else(|| wrong("the metadata does not tell their columns"))?;
     let (vectors, width) = match columns {
         Columns::All => (groups, tables.component_width()),
-        Columns::Group(_) | Columns::Mean => (1, tables.component_width()),
+        Columns::Group(_) | Columns::Mean | Columns::Principal => (1, tables.component_width()),
     };
     let centroids = floats(shard, &named("centroids"), &[None, Some(vectors * width)])?;
     let offsets = checked::<u32>(shard, &named("offsets"), &[Some(centroids.rows() + 1)])?;
@@ -95,6 +96,7 @@ fn columns_name(columns: Columns) -> String {
     match columns {
         Columns::All => "all".to_string(),
         Columns::Mean => "mean".to_string(),
+        Columns::Principal => "principal".to_string(),
         Columns::Group(group) => format!("group:{group}"),
     }
 }
@@ -121,7 +123,7 @@ mod tests {
     fn tables(dtype: Dtype) -> Tables {
         let mut tables = empty(dtype);
         let numbers = |n: usize| (0..n).map(|i| (i as f32).sin()).collect::<Vec<f32>>();
-        let side = ItemSide { components: numbers(N * 4), norms: vec![1.0; N * 2], gate: None };
+        let side = ItemSide { components: numbers(N * 4), norms: vec![1.0; N * 2], gate: None, principal: None };
         tables.append(&numbers(N * 3), Some(&side));
         for (columns, width) in [(Columns::All, 4), (Columns::Group(1), 2), (Columns::Mean, 2)] {
             let centroids = Tensor::new(vec![3, width], numbers(3 * width));
@@ -136,6 +138,7 @@ mod tests {
             components: Some(Table::new(2, 2, dtype)),
             inverse_norms: None,
             mean: Table::new(1, 2, dtype),
+            principal: None,
             gate: None,
         };
         Tables { raw: Table::new(1, 3, dtype), mol: Some(mol), lists: Vec::new() }

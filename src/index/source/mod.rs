@@ -4,7 +4,7 @@ mod file;
 mod random;
 mod runs;
 
-pub(super) use runs::Runs;
+pub(super) use runs::{Run, Runs};
 
 use super::item_embeddings;
 use crate::Result;
