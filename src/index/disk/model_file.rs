@@ -109,7 +109,7 @@ fn unusable(path: &Path, error: Error) -> Error {
 /// Writes principal directions. Returns the name of the file.
 pub(super) fn write_principal(transaction: &Transaction, layer: &Linear<Tensor>) -> Result<String> {
     let part = Part::new("principal.weight", layer.weight.shape(), layer.weight.data());
-    tensors::write(transaction.file("principal", &BTreeMap::new(), &[part.spec.clone()])?, &[part])
+    tensors::write(transaction.file("principal", &BTreeMap::new(), std::slice::from_ref(&part.spec))?, &[part])
 }
 
 /// The principal directions of components of `width` numbers.
