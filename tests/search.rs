@@ -226,7 +226,7 @@ fn principal_directions_of_the_components_are_found_and_used() {
             let index = ItemIndex::from_embeddings(backend.as_ref(), &ids, &items, Some(&mol), options).unwrap();
             let snapshot = index.snapshot();
             let principal = snapshot.segments()[0].tables().mol.as_ref().unwrap().principal.as_ref().unwrap();
-            assert!(principal.width() <= 32 && principal.width() % 8 == 0, "{}", principal.width());
+            assert!(principal.width() <= 32 && principal.width().is_multiple_of(8), "{}", principal.width());
             let searcher = Searcher::new(index);
             // The same with as many directions as there are dimensions, which loses nothing.
             let weight = (0..64 * 64).map(|i| if i % 65 == 0 { 1.0 } else { 0.0 }).collect();

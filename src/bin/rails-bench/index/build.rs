@@ -22,7 +22,7 @@ pub struct BuildArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Items: a list of ids as for `eval --item-ids`; a .safetensors file with `ids` (N) and `embeddings` (N, D); or
-    /// random:N[:SEED], synthetic items for tests of capacity [default: every row of the model's item table from 1 on]
+    /// `random:N[:SEED]`, synthetic items for tests of capacity [default: every row of the model's item table from 1 on]
     #[arg(long)]
     items: Option<ItemsArg>,
     /// The folder to make

@@ -15,7 +15,7 @@ pub struct AddArgs {
     /// The folder of the index
     index: PathBuf,
     /// Items: a list of rows of the model's item table; a .safetensors file with `ids` (N) and `embeddings` (N, D); or
-    /// random:N[:SEED]
+    /// `random:N[:SEED]`
     #[arg(long)]
     items: ItemsArg,
     /// Where to compute their tables: see `rails-bench devices`
