@@ -3,12 +3,10 @@
 //! which `sum_{n,m} t[n,m] <f_n, g_m>` = <v, (g_1, ..., g_{P_X})> with v_m = sum_n t[n,m] f_n: one inner product per item
 //! with a vector that the model itself writes.
 
-use std::sync::Arc;
-
 use super::candidates::FirstStage;
 use crate::Result;
 use crate::backend::cpu::CpuOps;
-use crate::backend::{Bits, Columns, DeviceIndex, Exclusions, Scorer};
+use crate::backend::{Columns, DeviceIndex, Scorer};
 use crate::ops::{Activation, Ops};
 use crate::tensor::Tensor;
 
@@ -32,9 +30,7 @@ pub(super) fn vectors(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
     let best = (candidates / 8).clamp(16, 64);
     let scored = SCORED_PER_BEST * best;
     let size = (best * stage.snapshot.len() / candidates.max(1)).max(scored).min(sample.len());
-    let beyond = Bits::new(sample.len(), |position| position as usize >= size);
-    let first = Exclusions { denied: Some(Arc::new(beyond)), ..Exclusions::default() };
-    let promising = index.scan_components(&stage.sums(), Columns::Mean, scored.min(size), &first)?;
+    let promising = index.scan_first(&stage.sums(), size, scored.min(size))?;
     let promising: Vec<Vec<u32>> = promising.iter().map(|hits| hits.iter().map(|hit| hit.position).collect()).collect();
     let scores = index.rescore(Scorer::Mol, stage.queries, &promising)?;
     let ranked = |(positions, scores): (&Vec<u32>, Vec<f32>)| {

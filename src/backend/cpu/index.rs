@@ -107,6 +107,19 @@ impl CpuIndex {
         Ok(Tensor::new(vec![rows.len(), n_logits], rows.concat()))
     }
 
+    /// The best `k` of the first `n_items` items by inner product with the mean of their components, for each of the
+    /// `vectors` (V, D_P).
+    ///
+    /// # Errors
+    /// As [`DeviceIndex::scan_components`].
+    pub fn scan_first(&self, vectors: &Tensor, n_items: usize, k: usize) -> Result<Hits> {
+        let scan = self.component_scan(vectors, Columns::Mean)?;
+        let n_items = n_items.min(self.tables.len());
+        check::top_k(n_items, vectors.rows(), k, &Exclusions::default())?;
+        let extent = (n_items.div_ceil(TILE), n_items);
+        Ok(workers::best(&scan, extent, vectors.rows(), k, &Exclusions::default()).0)
+    }
+
     fn checked(&self, queries: &QueryBatch) -> Result<&MolWeights> {
         check::mol_queries(self.tables.raw.width(), self.mol.is_some(), queries)?;
         self.mol.as_ref().ok_or_else(check::no_mol)
