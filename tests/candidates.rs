@@ -3,22 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[cfg(feature = "gpu")]
-#[allow(dead_code, reason = "each test program uses a part")]
-#[path = "common/gpu.rs"]
-mod gpu;
+#[path = "common/backends.rs"]
+mod backends;
+#[path = "common/case.rs"]
+mod case;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
+use backends::backends;
+use case::{Case, fixture};
 use half::bf16;
-use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch};
-use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::{ModelConfig, MolConfig};
+use rails_wgpu::config::MolConfig;
 use rails_wgpu::index::ItemIndex;
-use rails_wgpu::model::Model;
 use rails_wgpu::search::{Algorithm, Hit, Searcher};
 use rails_wgpu::tensor::Tensor;
 use safetensors::SafeTensors;
@@ -44,48 +42,15 @@ const SCORE_TOLERANCE: f32 = 1e-4;
 /// What the reference gives to columns that name an item once more.
 const REPEATED: f32 = -32767.0;
 
-struct Case {
-    name: String,
-    bytes: Vec<u8>,
-    model: Model,
+/// All fixtures, and the cases that the environment names.
+fn cases() -> Vec<Case> {
+    let more = std::env::var("RAILS_ORACLE_CASES").unwrap_or_default();
+    let more = more.split(',').filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    CASES.iter().map(|case| fixture(case)).chain(more).map(|folder| Case::load(&folder)).collect()
 }
 
+/// What is asked of a case here.
 impl Case {
-    fn all() -> Vec<Case> {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle");
-        let more = std::env::var("RAILS_ORACLE_CASES").unwrap_or_default();
-        let more = more.split(',').filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        CASES.iter().map(|case| fixtures.join(case)).chain(more).map(Case::load).collect()
-    }
-
-    fn load(folder: PathBuf) -> Case {
-        let checkpoint = Checkpoint::open(folder.join("model.pt")).unwrap();
-        let model = Model::load(&checkpoint, ModelConfig::from_gin(folder.join("config.gin")).unwrap()).unwrap();
-        let bytes = std::fs::read(folder.join("oracle.safetensors")).unwrap();
-        Case { name: folder.file_name().unwrap().to_string_lossy().into_owned(), bytes, model }
-    }
-
-    fn find<const N: usize, T>(&self, name: &str, number: fn([u8; N]) -> T) -> Option<(Vec<usize>, Vec<T>)> {
-        let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
-        let tensor = tensors.tensor(name).ok()?;
-        let values: Vec<T> = tensor.data().chunks_exact(N).map(|bytes| number(bytes.try_into().unwrap())).collect();
-        assert_eq!(values.len(), tensor.shape().iter().product::<usize>(), "{name} has another type");
-        Some((tensor.shape().to_vec(), values))
-    }
-
-    fn floats(&self, name: &str) -> Tensor {
-        let (shape, values) = self.find(name, f32::from_le_bytes).unwrap_or_else(|| panic!("no {name}"));
-        Tensor::new(shape, values)
-    }
-
-    fn integers(&self, name: &str) -> Vec<i64> {
-        self.find(name, i64::from_le_bytes).unwrap_or_else(|| panic!("no {name}")).1
-    }
-
-    fn item_ids(&self) -> Vec<u32> {
-        self.integers("in.all_item_ids").iter().map(|&id| id as u32).collect()
-    }
-
     /// The first `n` query embeddings of the reference.
     fn queries(&self, n: usize) -> QueryBatch {
         let all = self.floats("enc.query_embeddings");
@@ -108,19 +73,11 @@ impl Case {
     }
 }
 
-fn backends() -> Vec<Arc<dyn Backend>> {
-    #[cfg_attr(not(feature = "gpu"), allow(unused_mut, reason = "only GPUs are added"))]
-    let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(Cpu::default())];
-    #[cfg(feature = "gpu")]
-    all.extend(gpu::shared().map(|gpu| Arc::new(rails_wgpu::backend::gpu::GpuBackend::new(gpu)) as Arc<dyn Backend>));
-    all
-}
-
 #[test]
 fn candidates_are_those_of_the_reference() {
     for backend in backends() {
         let (mut compared, mut near_ties, mut different) = (0, 0, Vec::new());
-        for case in Case::all() {
+        for case in cases() {
             let (searcher, ids) = (case.searcher(backend.as_ref()), case.item_ids());
             let (query_components, item_components) =
                 (case.floats("mol.query_components"), case.floats("mol.item_components"));
@@ -173,7 +130,7 @@ fn compare(hits: &[Hit], ids: &[i64], scores: &[f32]) -> Result<(), String> {
 fn results_are_those_of_the_reference() {
     for backend in backends() {
         let mut compared = 0;
-        for case in Case::all() {
+        for case in cases() {
             let searcher = case.searcher(backend.as_ref());
             for name in case.algorithms("topk.", "__f32") {
                 let (shape, ids) = case.find(&format!("topk.{name}__f32.ids"), i64::from_le_bytes).unwrap();
@@ -276,7 +233,7 @@ fn bounds(
 #[test]
 fn bfloat16_candidates_are_those_of_the_reference_up_to_ties() {
     let (mut compared, mut narrow) = (0, 0);
-    for case in Case::all() {
+    for case in cases() {
         let ids = case.item_ids();
         let components = (case.floats("mol.query_components"), case.floats("mol.item_components"));
         for name in case.algorithms("cand.", "") {

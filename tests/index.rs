@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use catalog::{Catalog, DIM, cpu, hits, open, queries, rows, similarity};
 use models::Random;
 use rails_wgpu::backend::cpu::Cpu;
-use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition};
+use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition, Similarity};
 use rails_wgpu::index::{Filter, IndexModel, IndexOptions, ItemIndex, ItemSource, Items, ListOptions, OpenOptions};
 use rails_wgpu::search::{Algorithm, Request, Searcher};
 use rails_wgpu::tables::Form;
@@ -521,5 +521,37 @@ fn a_distilled_gate_and_inverted_lists_stay_with_the_folder() {
         let expected = hits(&index, algorithm.parse().unwrap(), 6);
         assert_eq!(hits(&reader, algorithm.parse().unwrap(), 6), expected, "{algorithm}, refreshed");
         assert_eq!(hits(&opened, algorithm.parse().unwrap(), 6), expected, "{algorithm}, opened");
+    }
+}
+
+/// Components of 4x16 numbers out of embeddings of 6 have few principal directions, which a folder keeps.
+#[test]
+fn principal_directions_stay_with_the_folder() {
+    let mut random = Random::new(12);
+    let shape = models::Shape { p_q: 2, p_x: 4, d_p: 16, uid_sizes: vec![], ..models::Shape::default() };
+    let (mol, items) = (shape.mol(&mut random, 6), random.tensor(&[600, 6], 1.0));
+    let batch = QueryBatch { embeddings: random.tensor(&[4, 6], 1.0), user_ids: vec![0; 4] };
+    for form in [Form::Components, Form::Raw] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = IndexOptions { segment_items: 250, ..options(Dtype::I8, form) };
+        let model = IndexModel::similarity(Similarity { mol: mol.clone(), distilled: None });
+        let source = ItemSource::of_embeddings((0..600).collect(), items.clone());
+        let created = ItemIndex::create(folder.path(), &[Arc::new(Cpu::default())], model, options, source).unwrap();
+        created.add(&[700], &Tensor::new(vec![1, 6], items.row(3).to_vec())).unwrap();
+        created.remove(&[5]).unwrap();
+        let opened = open(folder.path());
+        let width = |index: &ItemIndex| {
+            index.snapshot().similarity().unwrap().mol.principal.as_ref().map(|layer| (layer.n_in, layer.n_out))
+        };
+        assert!(width(&created).is_some_and(|(n_in, n_out)| n_in == 64 && n_out <= 32), "{:?}", width(&created));
+        assert_eq!(width(&opened), width(&created));
+        assert!(ItemIndex::verify(folder.path()).unwrap().is_sound());
+        created.compact().unwrap();
+        assert!(opened.refresh().unwrap());
+        let search = |index| {
+            let request = Algorithm::Tangent { candidates: 60 };
+            Searcher::new(index).search(request, &batch, 10, &[]).unwrap()
+        };
+        assert_eq!(search(opened), search(created), "{form:?}");
     }
 }

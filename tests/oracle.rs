@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[allow(dead_code, reason = "each test program uses a part")]
+#[path = "common/case.rs"]
+mod case;
 #[path = "common/compare.rs"]
 mod compare;
 #[cfg(feature = "gpu")]
@@ -16,66 +19,23 @@ mod mol;
 mod naive;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
+use case::{Case, fixture};
 use naive::{Naive, Num};
 use rails_wgpu::backend::cpu::{Cpu, CpuOps};
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch};
-use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::ModelConfig;
 use rails_wgpu::dataset::{Dataset, ReadOptions};
 use rails_wgpu::eval::{Evaluator, Protocol};
 use rails_wgpu::index::ItemIndex;
-use rails_wgpu::model::Model;
 use rails_wgpu::ops::Ops;
 use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::tensor::Tensor;
-use safetensors::SafeTensors;
 
 const LAYER_TOLERANCE: f32 = 1e-5;
 
-struct Case {
-    name: &'static str,
-    bytes: Vec<u8>,
-    model: Model,
-}
-
+/// What is asked of a case here.
 impl Case {
-    fn folder(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(name)
-    }
-
-    fn load(name: &'static str) -> Case {
-        let folder = Case::folder(name);
-        let checkpoint = Checkpoint::open(folder.join("model.pt")).unwrap();
-        let config = ModelConfig::from_gin(folder.join("config.gin")).unwrap();
-        let model = Model::load(&checkpoint, config).unwrap();
-        Case { name, bytes: std::fs::read(folder.join("oracle.safetensors")).unwrap(), model }
-    }
-
-    fn find<const N: usize, T>(&self, name: &str, number: fn([u8; N]) -> T) -> Option<(Vec<usize>, Vec<T>)> {
-        let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
-        let tensor = tensors.tensor(name).ok()?;
-        let bytes = tensor.data().chunks_exact(N).map(|bytes| number(bytes.try_into().unwrap()));
-        let values: Vec<T> = bytes.collect();
-        assert_eq!(values.len(), tensor.shape().iter().product::<usize>(), "{name} has another type");
-        Some((tensor.shape().to_vec(), values))
-    }
-
-    fn floats(&self, name: &str) -> Tensor {
-        let (shape, values) = self.find(name, f32::from_le_bytes).unwrap_or_else(|| panic!("no {name}"));
-        Tensor::new(shape, values)
-    }
-
-    fn integers(&self, name: &str) -> Vec<i64> {
-        self.find(name, i64::from_le_bytes).unwrap_or_else(|| panic!("no {name}")).1
-    }
-
-    fn item_ids(&self) -> Vec<u32> {
-        self.integers("in.all_item_ids").iter().map(|&id| id as u32).collect()
-    }
-
     fn lengths(&self) -> Vec<usize> {
         self.integers("in.past_lengths").iter().map(|&length| length as usize).collect()
     }
@@ -141,19 +101,19 @@ fn assert_close(case: &str, name: &str, found: &[f32], expected: &[f32]) {
 
 /// Compares every layer with the reference.
 fn check_encoder(case: &Case, found: &BTreeMap<String, Vec<f32>>) {
-    assert_close(case.name, "preproc_out", &found["preproc_out"], &case.packed("enc.preproc_out"));
+    assert_close(&case.name, "preproc_out", &found["preproc_out"], &case.packed("enc.preproc_out"));
     let mut layers = 0;
     for (name, values) in found {
         if name.ends_with(".jagged_out") {
-            assert_close(case.name, name, values, case.floats(&format!("enc.{name}")).data());
+            assert_close(&case.name, name, values, case.floats(&format!("enc.{name}")).data());
             layers += 1;
         } else if let Some(layer) = name.strip_suffix(".ffn_out") {
-            assert_close(case.name, name, values, &case.packed(&format!("enc.{layer}.ffn_out_before_mask")));
+            assert_close(&case.name, name, values, &case.packed(&format!("enc.{layer}.ffn_out_before_mask")));
             layers += 1;
         }
     }
     assert_eq!(layers, 2, "{}: every layer is compared", case.name);
-    assert_close(case.name, "query", &found["query_embeddings"], case.floats("enc.query_embeddings").data());
+    assert_close(&case.name, "query", &found["query_embeddings"], case.floats("enc.query_embeddings").data());
 }
 
 /// Scores (B, N) by definition with error bounds, in position order.
@@ -200,11 +160,11 @@ fn check_search(case: &Case, backend: &dyn Backend, algorithm: Algorithm) {
 
 /// Metrics of all users, through encoder, index and search, in the reference's protocol.
 fn check_metrics(case: &Case, backend: &dyn Backend) {
-    let folder = Case::folder(case.name);
+    let folder = fixture(&case.name);
     let oracle: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(folder.join("oracle.json")).unwrap()).unwrap();
     let expected = &oracle["metrics"];
-    let csv = Case::folder("tiny.csv");
+    let csv = fixture("tiny.csv");
     let (dataset, _) = Dataset::read(&csv, ReadOptions::default()).unwrap();
     let encoder = backend.encoder(&case.model.encoder).unwrap();
     let ids = case.item_ids();
@@ -236,7 +196,7 @@ macro_rules! cases {
 
             #[test]
             fn definition_agrees_with_the_reference() {
-                let case = Case::load(stringify!($name));
+                let case = Case::load(&fixture(stringify!($name)));
                 check_encoder(&case, &intermediates(&case, Naive, |_, array| array.iter().map(|x| x.value as f32).collect()));
                 let reference = case.floats("scores.full");
                 for (query, scores) in definition(&case, Algorithm::Exact).iter().enumerate() {
@@ -249,7 +209,7 @@ macro_rules! cases {
 
             #[test]
             fn cpu() {
-                let case = Case::load(stringify!($name));
+                let case = Case::load(&fixture(stringify!($name)));
                 check_encoder(&case, &intermediates(&case, CpuOps, |ops, array| ops.read(array).unwrap()));
                 check_search(&case, &Cpu::default(), Algorithm::Exact);
                 check_search(&case, &Cpu::default(), Algorithm::Mips);
@@ -261,7 +221,7 @@ macro_rules! cases {
             fn gpu() {
                 use rails_wgpu::backend::gpu::{GpuBackend, Recorder};
                 let Some(gpu) = super::gpu::shared() else { return };
-                let case = Case::load(stringify!($name));
+                let case = Case::load(&fixture(stringify!($name)));
                 check_encoder(&case, &intermediates(&case, Recorder::new(&gpu), |ops, array| ops.read(array).unwrap()));
                 let backend = GpuBackend::new(gpu);
                 check_search(&case, &backend, Algorithm::Exact);
@@ -292,7 +252,7 @@ cases! {
 #[test]
 #[should_panic(expected = "off by")]
 fn a_wrong_layer_is_rejected() {
-    let case = Case::load("tiny_hstu_mol");
+    let case = Case::load(&fixture("tiny_hstu_mol"));
     let mut found = intermediates(&case, CpuOps, |ops, array| ops.read(array).unwrap());
     found.get_mut("layer1.jagged_out").unwrap()[7] += 3e-5;
     check_encoder(&case, &found);
@@ -300,7 +260,7 @@ fn a_wrong_layer_is_rejected() {
 
 #[test]
 fn scores_of_another_model_are_rejected() {
-    let (case, other) = (Case::load("tiny_hstu_mol"), Case::load("tiny_hstu_mol_geglu"));
+    let (case, other) = (Case::load(&fixture("tiny_hstu_mol")), Case::load(&fixture("tiny_hstu_mol_geglu")));
     let scores = definition(&case, Algorithm::Exact);
     let reference = other.floats("scores.full");
     let wrong = (0..scores[0].len())

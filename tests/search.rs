@@ -1,12 +1,10 @@
 //! Retrieval algorithms: candidates against the reference's, results against the definition, on every backend.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "common/backends.rs"]
+mod backends;
 #[path = "common/compare.rs"]
 mod compare;
-#[cfg(feature = "gpu")]
-#[allow(dead_code, reason = "each test program uses a part")]
-#[path = "common/gpu.rs"]
-mod gpu;
 #[allow(dead_code, reason = "each test program uses a part")]
 #[path = "common/models.rs"]
 mod models;
@@ -20,6 +18,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use backends::backends;
 use models::{Random, Shape};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -34,14 +33,6 @@ use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
 
 const DIM: usize = 6;
-
-fn backends() -> Vec<Arc<dyn Backend>> {
-    #[cfg_attr(not(feature = "gpu"), allow(unused_mut, reason = "only GPUs are added"))]
-    let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(Cpu::default())];
-    #[cfg(feature = "gpu")]
-    all.extend(gpu::shared().map(|gpu| Arc::new(rails_wgpu::backend::gpu::GpuBackend::new(gpu)) as Arc<dyn Backend>));
-    all
-}
 
 /// Every algorithm that collects candidates.
 fn approximate(candidates: usize, n_probe: usize) -> [Algorithm; 9] {

@@ -1,0 +1,19 @@
+//! The CPU backend, and a GPU if there is one.
+
+use std::sync::Arc;
+
+use rails_wgpu::backend::Backend;
+use rails_wgpu::backend::cpu::Cpu;
+
+#[cfg(feature = "gpu")]
+#[allow(dead_code, reason = "each test program uses a part")]
+#[path = "gpu.rs"]
+mod gpu;
+
+pub fn backends() -> Vec<Arc<dyn Backend>> {
+    #[cfg_attr(not(feature = "gpu"), allow(unused_mut, reason = "only GPUs are added"))]
+    let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(Cpu::default())];
+    #[cfg(feature = "gpu")]
+    all.extend(gpu::shared().map(|gpu| Arc::new(rails_wgpu::backend::gpu::GpuBackend::new(gpu)) as Arc<dyn Backend>));
+    all
+}
