@@ -16,7 +16,7 @@ pub use exclusions::{Bits, Exclusions};
 
 use std::sync::Arc;
 
-pub use crate::tables::Dtype;
+pub use crate::tables::{Columns, Dtype};
 
 use crate::Result;
 use crate::model::{CrossGate, Encoder, Mol};
@@ -70,19 +70,6 @@ pub enum Scorer {
     Distilled,
     /// The largest component logit of a pair, plus what rounding may add: no Mixture-of-Logits score is greater.
     Bound,
-}
-
-/// What the vectors of a first stage are multiplied with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Columns {
-    /// One component of every item: width D_P.
-    Group(usize),
-    /// All components side by side: width P_X * D_P.
-    All,
-    /// The mean of the components: width D_P.
-    Mean,
-    /// The components in their principal directions: width R.
-    Principal,
 }
 
 /// A Mixture-of-Logits similarity as an index uses it.

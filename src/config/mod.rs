@@ -3,10 +3,12 @@
 //! Read from the reference's `.gin` files ([`ModelConfig::from_gin`]) or from the JSON metadata that
 //! `rails-bench convert` stores inside a `.safetensors` file.
 
+mod find;
 mod gin;
 mod json;
 mod validate;
 
+pub use find::{find_config, has_config};
 pub use json::CONFIG_KEY;
 use serde::{Deserialize, Serialize};
 

@@ -51,7 +51,7 @@ impl Blueprint {
         let embeddings = Tensor::new(vec![ids.len(), self.dim], rows);
         let mut tables = backend.tables(&embeddings, self.mol(), self.options.dtype, self.form)?;
         self.cluster(backend.as_ref(), &mut tables)?;
-        Ok(self.place(Bytes::Owned(ids), Arc::new(tables), backend, false))
+        Ok(self.place(Bytes::Owned(ids), Arc::new(tables), backend))
     }
 
     /// Makes the inverted lists that the options ask for.
@@ -66,8 +66,8 @@ impl Blueprint {
     }
 
     /// A segment of tables that are there already.
-    pub fn place(&self, ids: Bytes<u64>, tables: Arc<Tables>, backend: &Arc<dyn Backend>, streamed: bool) -> Segment {
-        Segment::new(ids, tables, backend.clone(), self.similarity.clone(), streamed)
+    pub fn place(&self, ids: Bytes<u64>, tables: Arc<Tables>, backend: &Arc<dyn Backend>) -> Segment {
+        Segment::new(ids, tables, backend.clone(), self.similarity.clone())
     }
 
     /// A version made of `segments`, searched by `similarity`, on their devices as far as these have room.

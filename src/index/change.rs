@@ -61,7 +61,7 @@ impl<'a> Change<'a> {
         }
         self.index.blueprint.cluster(group[0].backend().as_ref(), &mut tables)?;
         let ids = Bytes::Owned(rows.iter().map(|(id, ..)| *id).collect());
-        Ok(self.index.blueprint.place(ids, Arc::new(tables), group[0].backend(), false))
+        Ok(self.index.blueprint.place(ids, Arc::new(tables), group[0].backend()))
     }
 
     /// One segment instead of several, unless it is one already and has no deletions.

@@ -1,6 +1,5 @@
 //! How an index is built.
 
-use crate::search::Algorithm;
 use crate::tables::{Dtype, Form};
 
 /// Choices of whoever builds an index. [`Default`] suits most; a [`Dtype`] alone converts into it.
@@ -19,16 +18,6 @@ pub struct IndexOptions {
     pub device_memory: Option<u64>,
     /// Inverted lists to make, if any.
     pub lists: Option<ListOptions>,
-}
-
-impl IndexOptions {
-    /// With the inverted lists that `algorithms` look into; `n_lists` of them, 0: the default number.
-    pub fn with_lists_for(self, algorithms: &[Algorithm], n_lists: usize) -> IndexOptions {
-        let groups = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::NaiveIvf { .. }));
-        let all = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::TangentIvf { .. }));
-        let lists = (groups || all).then_some(ListOptions { n_lists, groups, all });
-        IndexOptions { lists, ..self }
-    }
 }
 
 /// Which inverted lists to make.

@@ -28,15 +28,14 @@ struct Home {
 }
 
 impl Segment {
-    /// Items `ids`, ascending, one per item of the tables. A `streamed` segment is on the device only while it is searched.
+    /// Items `ids`, ascending, one per item of the tables.
     pub fn new(
         ids: Bytes<u64>,
         tables: Arc<Tables>,
         backend: Arc<dyn Backend>,
         similarity: Option<Arc<Similarity>>,
-        streamed: bool,
     ) -> Segment {
-        let home = Home { backend, similarity, device: OnceLock::new(), streamed };
+        let home = Home { backend, similarity, device: OnceLock::new(), streamed: false };
         Segment { ids: Arc::new(ids), tables, deleted: None, home: Arc::new(home), file: None }
     }
 
@@ -123,7 +122,7 @@ impl Segment {
         Segment { home: Arc::new(Home { backend, similarity, device: OnceLock::new(), streamed: *streamed }), ..self }
     }
 
-    /// The same segment, on the device always or only while it is searched.
+    /// The same segment, on the device always or, `streamed`, only while it is searched.
     pub fn streamed(self, streamed: bool) -> Segment {
         if self.home.streamed == streamed {
             return self;

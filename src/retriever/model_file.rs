@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::checkpoint::{Checkpoint, Weights};
-use crate::config::{CONFIG_KEY, ModelConfig, MolConfig};
+use crate::config::{MolConfig, find_config};
 use crate::model::{Model, Mol};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -41,23 +41,11 @@ impl ModelFile {
     pub fn open(path: impl AsRef<Path>, config: Option<&Path>) -> Result<ModelFile> {
         let path = path.as_ref();
         let checkpoint = Checkpoint::open(path)?;
-        let metadata = |key| checkpoint.metadata().and_then(|metadata| metadata.get(key));
-        if let (None, Some(json)) = (config, metadata(MOL_KEY)) {
+        let similarity = checkpoint.metadata().and_then(|metadata| metadata.get(MOL_KEY));
+        if let (None, Some(json)) = (config, similarity) {
             return Ok(ModelFile::Mol(Box::new(load_mol(&checkpoint, json)?)));
         }
-        let beside = || {
-            let candidates = [path.with_extension("gin"), path.with_file_name("config.gin")];
-            candidates.into_iter().find(|candidate| candidate.is_file())
-        };
-        let config = match (config, metadata(CONFIG_KEY)) {
-            (Some(given), _) => ModelConfig::from_gin(given)?,
-            (None, Some(json)) => ModelConfig::from_json(json, path)?,
-            (None, None) => ModelConfig::from_gin(beside().ok_or_else(|| Error::Checkpoint {
-                path: path.to_path_buf(),
-                what: "holds no hyper-parameters".to_string(),
-                fix: "name the model's .gin file, or convert the checkpoint with `rails-bench convert`".to_string(),
-            })?)?,
-        };
+        let config = find_config(&checkpoint, config)?;
         Ok(ModelFile::Model(Box::new(Model::load(&checkpoint, config)?)))
     }
 

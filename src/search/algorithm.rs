@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::index::ListOptions;
 use crate::{Error, Result};
 
 /// A retrieval algorithm and its parameters. All but [`Algorithm::Exact`] and [`Algorithm::Mips`] need a
@@ -81,6 +82,13 @@ const EXPECTED: &str = "exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K
                         (MoLNaiveTopK50, ...)";
 
 impl Algorithm {
+    /// The inverted lists that some algorithms look into, if any does; `n_lists` of them, 0: the default number.
+    pub fn lists_of(algorithms: &[Algorithm], n_lists: usize) -> Option<ListOptions> {
+        let groups = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::NaiveIvf { .. }));
+        let all = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::TangentIvf { .. }));
+        (groups || all).then_some(ListOptions { n_lists, groups, all })
+    }
+
     /// Whether it needs the distilled gate of an index.
     pub fn needs_distilled(self) -> bool {
         matches!(self, Algorithm::Distilled { .. } | Algorithm::Cascade { .. })

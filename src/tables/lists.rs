@@ -1,7 +1,6 @@
 //! Inverted lists: items clustered by some columns of their tables, each cluster's vectors side by side.
 
-use super::{Table, Tables};
-use crate::backend::Columns;
+use super::{Columns, Table, Tables};
 use crate::tensor::Tensor;
 
 /// Clusters of items. A copy of the vectors lies in the order of the lists, so that a list is scanned as a small table.

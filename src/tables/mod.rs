@@ -11,7 +11,6 @@ pub use lists::Lists;
 pub use table::{Table, TableParts};
 pub use values::{Bytes, Dtype, Foreign, Values};
 
-use crate::backend::Columns;
 use crate::model::{ItemParts, Mol};
 use crate::{Error, Result};
 
@@ -30,6 +29,19 @@ impl Form {
     pub fn suits<T>(self, mol: &Mol<T>) -> bool {
         self == Form::Components || mol.item.glu.is_none()
     }
+}
+
+/// What the vectors of a first stage are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// One component of every item: width D_P.
+    Group(usize),
+    /// All components side by side: width P_X * D_P.
+    All,
+    /// The mean of the components: width D_P.
+    Mean,
+    /// The components in their principal directions: width R.
+    Principal,
 }
 
 /// The tables of some items.

@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rails_wgpu::checkpoint::{Checkpoint, Weights, save_safetensors};
-use rails_wgpu::config::CONFIG_KEY;
+use rails_wgpu::config::{CONFIG_KEY, find_config};
 use rails_wgpu::model::Model;
 use rails_wgpu::{Result, atomic};
-
-use crate::model_files::load_config;
 
 #[derive(Args)]
 pub struct ConvertArgs {
@@ -25,7 +23,7 @@ pub struct ConvertArgs {
 pub fn run(args: &ConvertArgs) -> Result<()> {
     atomic::check(&args.output)?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
-    let config = load_config(&checkpoint, &args.checkpoint, args.config.as_deref())?;
+    let config = find_config(&checkpoint, args.config.as_deref())?;
     let model = Model::load(&checkpoint, config)?;
     let tensors = checkpoint
         .names()

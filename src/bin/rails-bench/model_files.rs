@@ -1,9 +1,9 @@
 //! From the paths a user gives to a model and its data.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::{CONFIG_KEY, ModelConfig};
+use rails_wgpu::config::find_config;
 use rails_wgpu::dataset::{Dataset, ReadOptions, Sequence, read_item_ids};
 use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
@@ -14,40 +14,8 @@ use crate::options::{DataArgs, ModelArgs};
 pub fn load_model(args: &ModelArgs) -> Result<Model> {
     let path = args.checkpoint()?;
     let checkpoint = Checkpoint::open(&path)?;
-    let config = load_config(&checkpoint, &path, args.config.as_deref())?;
+    let config = find_config(&checkpoint, args.config.as_deref())?;
     Model::load(&checkpoint, config)
-}
-
-/// The configuration given, or that of the metadata, or that of a .gin file beside the checkpoint.
-pub fn load_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -> Result<ModelConfig> {
-    if let Some(given) = given {
-        return ModelConfig::from_gin(given);
-    }
-    if let Some(json) = checkpoint.metadata().and_then(|metadata| metadata.get(CONFIG_KEY)) {
-        return ModelConfig::from_json(json, path);
-    }
-    match config_beside(path) {
-        Some(config) => {
-            log::info!("hyper-parameters from {}", config.display());
-            ModelConfig::from_gin(config)
-        }
-        None => Err(Error::Checkpoint {
-            path: path.to_path_buf(),
-            what: "holds no hyper-parameters".to_string(),
-            fix: "name the model's .gin file with --config, or convert the checkpoint with `rails-bench convert`"
-                .to_string(),
-        }),
-    }
-}
-
-/// Whether [`load_config`] finds a configuration without one being given.
-pub fn has_config(checkpoint: &Checkpoint, path: &Path) -> bool {
-    checkpoint.metadata().is_some_and(|metadata| metadata.contains_key(CONFIG_KEY)) || config_beside(path).is_some()
-}
-
-fn config_beside(path: &Path) -> Option<PathBuf> {
-    let beside = [path.with_extension("gin"), path.with_file_name("config.gin")];
-    beside.into_iter().find(|candidate| candidate.is_file())
 }
 
 /// Reads the sequences and says what was passed over.

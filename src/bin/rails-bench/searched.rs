@@ -56,7 +56,8 @@ impl Searched {
     /// Builds an index of items `item_ids` of the model, with the inverted lists that `algorithms` look into.
     pub fn build(model: Model, item_ids: &[u32], device: &DeviceArgs, algorithms: &[Algorithm]) -> Result<Searched> {
         let backend = select::open(&device.device)?;
-        let options = IndexOptions::from(device.dtype.dtype()).with_lists_for(algorithms, 0);
+        let lists = Algorithm::lists_of(algorithms, 0);
+        let options = IndexOptions { lists, ..IndexOptions::from(device.dtype.dtype()) };
         let index = ItemIndex::from_model(backend.as_ref(), &model, item_ids, options)?;
         Ok(Searched { model, index, backend })
     }

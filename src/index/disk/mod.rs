@@ -167,7 +167,7 @@ fn write_segments(
         // From here on its ids are mapped, and its tables out of memory.
         let (ids, tables) =
             segment_file::read(&transaction.shard(&file)?, segment.len(), blueprint.empty_tables()?, false)?;
-        written.push(blueprint.place(ids, Arc::new(tables), segment.backend(), false));
+        written.push(blueprint.place(ids, Arc::new(tables), segment.backend()));
         entries.push(SegmentEntry { file, items: segment.len(), deleted: None });
     }
     unique::check(written.iter())?;

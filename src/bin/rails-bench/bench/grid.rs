@@ -10,7 +10,7 @@ use rails_wgpu::backend::{Backend, Dtype};
 use rails_wgpu::eval::{Bencher, Measurement, QuerySet, Truth};
 use rails_wgpu::index::IndexOptions;
 use rails_wgpu::report::{SpeedReport, SpeedRow};
-use rails_wgpu::search::Searcher;
+use rails_wgpu::search::{Algorithm, Searcher};
 
 use super::outputs::Outputs;
 use super::plan::Plan;
@@ -150,8 +150,8 @@ impl Grid<'_> {
 
     fn build(&self, backend: &dyn Backend, queries: &QuerySet, n: usize, dtype: Dtype) -> Result<Built> {
         let started = Instant::now();
-        let options = IndexOptions { dtype, form: self.plan.form, ..IndexOptions::default() };
-        let options = options.with_lists_for(&self.plan.algorithms, self.plan.n_lists);
+        let lists = Algorithm::lists_of(&self.plan.algorithms, self.plan.n_lists);
+        let options = IndexOptions { dtype, form: self.plan.form, lists, ..IndexOptions::default() };
         let index = self.source.index(backend, n, options)?;
         if self.plan.algorithms.iter().any(|algorithm| algorithm.needs_distilled()) {
             index.distill(&queries.spread(DISTILLED_FROM))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rails_wgpu::backend::Backend;
 use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::{MolConfig, SimilarityConfig};
+use rails_wgpu::config::{MolConfig, SimilarityConfig, find_config, has_config};
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{BenchFile, QuerySet, Rules, shuffled};
 use rails_wgpu::index::{IndexOptions, ItemIndex};
@@ -13,7 +13,7 @@ use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
 
 use super::BenchArgs;
-use crate::model_files::{has_config, load_config, load_dataset, load_item_ids, load_model, with_history_and_target};
+use crate::model_files::{load_dataset, load_item_ids, load_model, with_history_and_target};
 use crate::options::{DataArgs, ModelArgs};
 
 /// Items and queries.
@@ -147,7 +147,7 @@ impl Source {
 
 /// The similarity of the configuration given or lying with the file; what the shapes tell if there is none.
 fn mol_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -> Result<MolConfig> {
-    if given.is_none() && !has_config(checkpoint, path) {
+    if given.is_none() && !has_config(checkpoint) {
         let config = BenchFile::guess_config(checkpoint)?;
         eprintln!(
             "{}: no hyper-parameters; taken from the shapes, temperature 0.05, SwiGLU, l2 norm, glu_silu",
@@ -155,7 +155,7 @@ fn mol_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -> Res
         );
         return Ok(config);
     }
-    match load_config(checkpoint, path, given)?.similarity {
+    match find_config(checkpoint, given)?.similarity {
         SimilarityConfig::Mol(mol) => Ok(mol),
         SimilarityConfig::DotProduct => {
             Err(Error::argument("config", "a Mixture-of-Logits similarity for the bench file", "a dot product"))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rails_wgpu::backend::select;
 use rails_wgpu::checkpoint::Checkpoint;
+use rails_wgpu::config::find_config;
 use rails_wgpu::dataset::{Dataset, ReadOptions};
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ListOptions};
 use rails_wgpu::model::Model;
@@ -12,7 +13,7 @@ use rails_wgpu::{Error, Result};
 
 use super::info;
 use super::items::{self, ItemsArg};
-use crate::model_files::{load_config, with_history_and_target};
+use crate::model_files::with_history_and_target;
 use crate::options::{DeviceArgs, FormArg, ModelArgs};
 use crate::progress;
 use crate::searched::some_queries;
@@ -46,7 +47,7 @@ pub struct BuildArgs {
 
 pub fn run(args: &BuildArgs) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.model.checkpoint()?)?;
-    let config = load_config(&checkpoint, checkpoint.path(), args.model.config.as_deref())?;
+    let config = find_config(&checkpoint, args.model.config.as_deref())?;
     let model = Model::load(&checkpoint, config.clone())?;
     let listed = items::listed(args.items.as_ref(), &model)?;
     let source = items::source(args.items.as_ref(), &model, &listed)?;
