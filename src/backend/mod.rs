@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use crate::tables::{Columns, Dtype};
 
 use crate::Result;
-use crate::model::{CrossGate, Encoder, Mol};
+use crate::model::{Distilled, Encoder, Mol};
 use crate::sequence::SequenceBatch;
 use crate::tables::{Form, ItemSide, Tables};
 use crate::tensor::Tensor;
@@ -77,8 +77,8 @@ pub enum Scorer {
 pub struct Similarity {
     /// The model's.
     pub mol: Mol<Tensor>,
-    /// A cheaper stand-in for its cross gate, see [`crate::search::Algorithm::Distilled`].
-    pub distilled: Option<CrossGate<Tensor>>,
+    /// Cheaper stand-ins for parts of it, if the index has learned from queries.
+    pub distilled: Option<Distilled>,
 }
 
 /// A batch of queries, as an encoder yields them.

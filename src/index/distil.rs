@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::Sample;
+use super::least_squares::solve;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
 use crate::config::GatingCombination;
@@ -272,31 +273,8 @@ fn least_squares(n_logits: usize, pairs: &[Pair]) -> Option<Vec<f32>> {
     }
     let ridge = 1e-6 * pairs.len() as f64;
     (0..width).for_each(|i| normal[i * width + i] += ridge);
-    // Cholesky factor, then two triangular solves per output.
-    for i in 0..width {
-        for j in 0..=i {
-            let sum: f64 = (0..j).map(|k| normal[i * width + k] * normal[j * width + k]).sum();
-            let rest = normal[i * width + j] - sum;
-            if i == j && rest <= 0.0 {
-                return None;
-            }
-            normal[i * width + j] = if i == j { rest.sqrt() } else { rest / normal[j * width + j] };
-        }
-    }
-    let mut solution = vec![0.0f32; n_logits * width];
-    for l in 0..n_logits {
-        let mut x: Vec<f64> = (0..width).map(|i| right[i * n_logits + l]).collect();
-        for i in 0..width {
-            let sum: f64 = (0..i).map(|k| normal[i * width + k] * x[k]).sum();
-            x[i] = (x[i] - sum) / normal[i * width + i];
-        }
-        for i in (0..width).rev() {
-            let sum: f64 = (i + 1..width).map(|k| normal[k * width + i] * x[k]).sum();
-            x[i] = (x[i] - sum) / normal[i * width + i];
-        }
-        x.iter().enumerate().for_each(|(i, x)| solution[l * width + i] = *x as f32);
-    }
-    Some(solution)
+    let solution = solve(normal, right, width)?;
+    Some((0..n_logits * width).map(|i| solution[i % width * n_logits + i / width] as f32).collect())
 }
 
 /// Adam (arXiv 1412.6980).

@@ -9,6 +9,7 @@ mod change;
 mod disk;
 mod distil;
 mod filter;
+mod least_squares;
 mod lists;
 mod options;
 mod principal;
@@ -16,6 +17,7 @@ mod sample;
 mod segment;
 mod snapshot;
 mod source;
+mod tangents;
 mod unique;
 
 pub use disk::{IndexInfo, IndexModel, SegmentInfo};
@@ -30,7 +32,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::backend::{Backend, QueryBatch, Similarity};
-use crate::model::{Model, Mol};
+use crate::model::{Distilled, Model, Mol};
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -223,9 +225,10 @@ impl ItemIndex {
         Ok(n)
     }
 
-    /// Fits a distilled gate to the model's, for [`Algorithm::Distilled`](crate::search::Algorithm::Distilled) and
-    /// [`Algorithm::Cascade`](crate::search::Algorithm::Cascade). `queries` should be like those that will be asked; a few
-    /// hundred are enough. An index of a folder keeps it there.
+    /// Learns from `queries`, which should be like those that will be asked; a few hundred are enough: a gate that is cheaper
+    /// than the model's, for [`Algorithm::Distilled`](crate::search::Algorithm::Distilled) and
+    /// [`Algorithm::Cascade`](crate::search::Algorithm::Cascade), and tangents that need no sample, for
+    /// [`Algorithm::Tangent`](crate::search::Algorithm::Tangent). An index of a folder keeps them there.
     ///
     /// # Errors
     /// If the index has no Mixture-of-Logits similarity, there is no query, shapes do not fit, or the folder cannot be
@@ -233,10 +236,11 @@ impl ItemIndex {
     pub fn distill(&self, queries: &QueryBatch) -> Result<()> {
         let mut change = Change::begin(self)?;
         let old = change.old.clone();
-        let (Some(similarity), Some(sample)) = (old.similarity(), old.sample()) else {
+        let (Some(similarity), Some(sample)) = (old.similarity(), old.sample()?) else {
             return Err(Error::argument("distilled gate", "an index with Mixture-of-Logits", "one without"));
         };
-        let distilled = Some(distil::fit(&similarity.mol, sample, queries)?);
+        let cross = distil::fit(&similarity.mol, sample, queries)?;
+        let distilled = Some(Distilled { cross, tangents: Some(tangents::fit(&similarity.mol, sample, queries)?) });
         change.similarity = Some(Arc::new(Similarity { mol: similarity.mol.clone(), distilled }));
         change.commit(old.segments().to_vec())
     }

@@ -9,9 +9,6 @@ use crate::backend::cpu::CpuIndex;
 use crate::tables::{Dtype, Tables};
 use crate::tensor::Tensor;
 
-/// Most items of a sample.
-const SIZE: usize = 8192;
-
 /// Some items with the item side of their similarity, f32.
 pub struct Sample {
     index: CpuIndex,
@@ -19,6 +16,9 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Most items of a sample.
+    pub const MOST: usize = 8192;
+
     /// Draws from the items that can be found, in random order; always the same ones for the same segments. `None` if there
     /// is no item.
     ///
@@ -65,7 +65,7 @@ impl Sample {
     }
 }
 
-/// Up to [`SIZE`] different numbers below `n`, by a seeded partial Fisher-Yates shuffle.
+/// Up to [`Sample::MOST`] different numbers below `n`, by a seeded partial Fisher-Yates shuffle.
 fn drawn(n: usize) -> Vec<usize> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut moved = std::collections::HashMap::new();
@@ -77,7 +77,7 @@ fn drawn(n: usize) -> Vec<usize> {
         moved.insert(other, own);
         taken
     };
-    (0..n.min(SIZE)).map(draw).collect()
+    (0..n.min(Sample::MOST)).map(draw).collect()
 }
 
 #[cfg(test)]
@@ -86,17 +86,17 @@ mod tests {
 
     #[test]
     fn draws_are_different_spread_out_and_repeatable() {
-        for n in [1, 5, SIZE, SIZE + 1, 1_000_000] {
+        for n in [1, 5, Sample::MOST, Sample::MOST + 1, 1_000_000] {
             let rows = drawn(n);
-            assert_eq!(rows.len(), n.min(SIZE));
+            assert_eq!(rows.len(), n.min(Sample::MOST));
             let different: std::collections::BTreeSet<&usize> = rows.iter().collect();
             assert!(different.len() == rows.len() && rows.iter().all(|&row| row < n), "n = {n}");
             assert_eq!(rows, drawn(n));
         }
         let in_last_quarter = drawn(1_000_000).iter().filter(|&&row| row >= 750_000).count();
         assert!(
-            (SIZE / 5..SIZE * 3 / 10).contains(&in_last_quarter),
-            "{in_last_quarter} of {SIZE} in the last quarter"
+            (Sample::MOST / 5..Sample::MOST * 3 / 10).contains(&in_last_quarter),
+            "{in_last_quarter} of {Sample::MOST} in the last quarter"
         );
     }
 }

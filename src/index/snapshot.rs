@@ -1,7 +1,7 @@
 //! One consistent version of an index: its segments as one range of positions.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::filter::PerSegment;
 use super::{Filter, Sample, Segment};
@@ -23,7 +23,8 @@ pub struct Snapshot {
     offsets: Vec<u32>,
     pub(super) similarity: Option<Arc<Similarity>>,
     pub(super) dtype: Dtype,
-    sample: Option<Arc<Sample>>,
+    /// Drawn when it is first asked for.
+    sample: OnceLock<Option<Sample>>,
 }
 
 /// What the queries of a search must not find, for each segment.
@@ -35,7 +36,7 @@ impl Snapshot {
     /// A version made of `segments`.
     ///
     /// # Errors
-    /// If there are 2^32 items or more, or the sample cannot be drawn.
+    /// If there are 2^32 items or more.
     pub(super) fn new(
         version: u64,
         segments: Vec<Segment>,
@@ -48,9 +49,8 @@ impl Snapshot {
             let too_many = || Error::argument("items", "fewer than 2^32, deleted ones included", end);
             offsets.push(u32::try_from(end).map_err(|_| too_many())?);
         }
-        let sample = similarity.as_ref().map(|similarity| Sample::draw(&segments, similarity)).transpose()?;
         let stamp = STAMPS.fetch_add(1, Ordering::Relaxed);
-        Ok(Snapshot { version, stamp, segments, offsets, similarity, dtype, sample: sample.flatten().map(Arc::new) })
+        Ok(Snapshot { version, stamp, segments, offsets, similarity, dtype, sample: OnceLock::new() })
     }
 
     /// Number of items that can be found.
@@ -84,8 +84,20 @@ impl Snapshot {
     }
 
     /// Some of the items on the host, if there is a Mixture-of-Logits similarity and an item.
-    pub fn sample(&self) -> Option<&Sample> {
-        self.sample.as_deref()
+    ///
+    /// # Errors
+    /// If tables do not suit the similarity.
+    pub fn sample(&self) -> Result<Option<&Sample>> {
+        let drawn = match (self.sample.get(), &self.similarity) {
+            (Some(drawn), _) => drawn,
+            (None, None) => return Ok(None),
+            (None, Some(similarity)) => {
+                let drawn = Sample::draw(&self.segments, similarity)?;
+                // Two first searches may both draw; the samples are the same.
+                self.sample.get_or_init(|| drawn)
+            }
+        };
+        Ok(drawn.as_ref())
     }
 
     /// Bytes of all tables.

@@ -1,12 +1,14 @@
 //! Typed weights: every tensor of a checkpoint at its place, with its shape asserted, and the forward passes
 //! over any backend's [`Ops`](crate::ops::Ops).
 
+mod distilled;
 mod encoder;
 mod hstu;
 mod mol;
 mod mol_tensors;
 mod sasrec;
 
+pub use distilled::{Distilled, Tangents};
 pub use encoder::{Encoder, EncoderLayers, Tap};
 pub use hstu::{Hstu, HstuLayer};
 pub use mol::{CrossGate, GatePart, ItemParts, Mol, Projection};

@@ -49,9 +49,15 @@ pub enum Algorithm {
         /// K': candidates aimed at.
         candidates: usize,
     },
-    /// `tangent:K`. Candidates: the best items by the similarity's own linearisation around the best items of a sample,
-    /// which is an inner product. See `docs/ARCHITECTURE.md`.
+    /// `tangent:K`, the default of approximate algorithms. Candidates: the best items by the similarity's own linearisation
+    /// around the best items, which is an inner product. See `docs/ARCHITECTURE.md`. An index that has learned from queries
+    /// ([`ItemIndex::distill`](crate::index::ItemIndex::distill)) predicts the derivatives; others take them from a sample.
     Tangent {
+        /// K': candidates.
+        candidates: usize,
+    },
+    /// `tangent-sampled:K`: the same, with derivatives from a sample always.
+    TangentSampled {
         /// K': candidates.
         candidates: usize,
     },
@@ -78,8 +84,8 @@ pub enum Algorithm {
 }
 
 const EXPECTED: &str = "exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K, comb:K_K, h-indexer:K, tangent:K, \
-                        tangent-ivf:K@P, distilled:K or cascade:K_K with K, P >= 1, or the reference's name \
-                        (MoLNaiveTopK50, ...)";
+                        tangent-sampled:K, tangent-ivf:K@P, distilled:K or cascade:K_K with K, P >= 1, or the \
+                        reference's name (MoLNaiveTopK50, ...)";
 
 impl Algorithm {
     /// The inverted lists that some algorithms look into, if any does; `n_lists` of them, 0: the default number.
@@ -89,9 +95,10 @@ impl Algorithm {
         (groups || all).then_some(ListOptions { n_lists, groups, all })
     }
 
-    /// Whether it needs the distilled gate of an index.
-    pub fn needs_distilled(self) -> bool {
-        matches!(self, Algorithm::Distilled { .. } | Algorithm::Cascade { .. })
+    /// Whether it needs an index that has learned from queries, or is better on one.
+    pub fn learns(self) -> bool {
+        let needs = matches!(self, Algorithm::Distilled { .. } | Algorithm::Cascade { .. });
+        needs || matches!(self, Algorithm::Tangent { .. } | Algorithm::TangentIvf { .. })
     }
 }
 
@@ -108,6 +115,8 @@ fn parse(name: &str) -> Option<Algorithm> {
         "exact" | "MoLBruteForceTopK" => return Some(Algorithm::Exact),
         "exact-pruned" => return Some(Algorithm::ExactPruned),
         "mips" | "MIPSBruteForceTopK" => return Some(Algorithm::Mips),
+        // As many candidates as a recall@100 of .99 takes on the models that were measured.
+        "tangent" => return Some(Algorithm::Tangent { candidates: 1000 }),
         _ => {}
     }
     let number = |text: &str| text.parse().ok().filter(|&k: &usize| k >= 1);
@@ -128,6 +137,7 @@ fn parse(name: &str) -> Option<Algorithm> {
         "avg" => Algorithm::Avg { candidates: number(ks)? },
         "h-indexer" => Algorithm::HIndexer { candidates: number(ks)? },
         "tangent" => Algorithm::Tangent { candidates: number(ks)? },
+        "tangent-sampled" => Algorithm::TangentSampled { candidates: number(ks)? },
         "distilled" => Algorithm::Distilled { candidates: number(ks)? },
         "comb" => two(ks, '_').map(|(per_group, candidates)| Algorithm::Comb { per_group, candidates })?,
         "cascade" => two(ks, '_').map(|(tangent, distilled)| Algorithm::Cascade { tangent, distilled })?,
@@ -149,6 +159,7 @@ impl fmt::Display for Algorithm {
             Algorithm::Comb { per_group, candidates } => write!(f, "comb:{per_group}_{candidates}"),
             Algorithm::HIndexer { candidates } => write!(f, "h-indexer:{candidates}"),
             Algorithm::Tangent { candidates } => write!(f, "tangent:{candidates}"),
+            Algorithm::TangentSampled { candidates } => write!(f, "tangent-sampled:{candidates}"),
             Algorithm::TangentIvf { candidates, n_probe } => write!(f, "tangent-ivf:{candidates}@{n_probe}"),
             Algorithm::Distilled { candidates } => write!(f, "distilled:{candidates}"),
             Algorithm::Cascade { tangent, distilled } => write!(f, "cascade:{tangent}_{distilled}"),
@@ -173,6 +184,7 @@ mod tests {
             assert!(parse(ours).is_some());
             assert_eq!(parse(ours), parse(alias));
         }
+        assert_eq!(parse("tangent"), parse("tangent:1000"));
         for name in [
             "exact",
             "exact-pruned",
@@ -183,6 +195,7 @@ mod tests {
             "comb:50_500",
             "h-indexer:100000",
             "tangent:1000",
+            "tangent-sampled:1000",
             "tangent-ivf:1000@16",
             "distilled:300",
             "cascade:2000_300",

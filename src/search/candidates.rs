@@ -2,9 +2,8 @@
 
 use super::{Algorithm, tangent};
 use crate::backend::cpu::CpuOps;
-use crate::backend::{Columns, DeviceIndex, Hits, QueryBatch, ScoredPosition, Scorer};
+use crate::backend::{Columns, DeviceIndex, Hits, QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::index::{Excluded, Snapshot};
-use crate::model::Mol;
 use crate::ops::Ops;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -15,7 +14,7 @@ pub(super) type Candidates = Vec<Vec<u32>>;
 /// A batch and what its queries must not find.
 pub(super) struct FirstStage<'a> {
     pub snapshot: &'a Snapshot,
-    pub mol: &'a Mol<Tensor>,
+    pub similarity: &'a Similarity,
     pub queries: &'a QueryBatch,
     pub excluded: &'a Excluded,
     /// (B, P_Q * D_P): component embeddings of the queries.
@@ -29,10 +28,11 @@ impl<'a> FirstStage<'a> {
     /// If shapes do not fit, or a number is not finite.
     pub fn new(
         snapshot: &'a Snapshot,
-        mol: &'a Mol<Tensor>,
+        similarity: &'a Similarity,
         queries: &'a QueryBatch,
         excluded: &'a Excluded,
     ) -> Result<FirstStage<'a>> {
+        let mol = &similarity.mol;
         let (n, width) = (queries.user_ids.len(), queries.embeddings.width());
         if n != queries.embeddings.rows() || width != mol.item_dim() {
             let expected = format!("shape (B, {}) with B user ids", mol.item_dim());
@@ -43,7 +43,7 @@ impl<'a> FirstStage<'a> {
         let embeddings = CpuOps.floats(&queries.embeddings);
         let (components, _) = weights.query_side(&mut CpuOps, &embeddings, &queries.user_ids);
         let components = Tensor::new(vec![n, components.len() / n.max(1)], components.to_vec());
-        Ok(FirstStage { snapshot, mol, queries, excluded, components })
+        Ok(FirstStage { snapshot, similarity, queries, excluded, components })
     }
 
     /// At least `k` candidates per query, as far as so many items are left: where the algorithm's own number does not
@@ -86,11 +86,14 @@ impl<'a> FirstStage<'a> {
             }
             Algorithm::HIndexer { candidates } => self.h_indexer(scaled(candidates))?,
             Algorithm::Tangent { candidates } => {
-                let (vectors, columns) = tangent::reduced(self, tangent::vectors(self, candidates)?);
-                positions(self.best(&vectors, columns, scaled(candidates), 1)?, 1)
+                self.along(&tangent::derivatives(self, candidates)?, scaled(candidates))?
+            }
+            Algorithm::TangentSampled { candidates } => {
+                self.along(&tangent::sampled(self, candidates)?, scaled(candidates))?
             }
             Algorithm::TangentIvf { candidates, n_probe } => {
-                let (vectors, k) = (tangent::vectors(self, candidates)?, (scaled(candidates), 1));
+                let vectors = tangent::vectors(self, &tangent::derivatives(self, candidates)?);
+                let k = (scaled(candidates), 1);
                 let (columns, n_probe) = (Columns::All, probes(n_probe));
                 positions(self.snapshot.scan_lists(&vectors, columns, n_probe, k, self.excluded)?, 1)
             }
@@ -98,8 +101,7 @@ impl<'a> FirstStage<'a> {
                 positions(self.snapshot.scan(Scorer::Distilled, self.queries, scaled(candidates), self.excluded)?, 1)
             }
             Algorithm::Cascade { tangent, distilled } => {
-                let (vectors, columns) = tangent::reduced(self, tangent::vectors(self, tangent)?);
-                let mut first = positions(self.best(&vectors, columns, scaled(tangent), 1)?, 1);
+                let mut first = self.along(&tangent::derivatives(self, tangent)?, scaled(tangent))?;
                 first.iter_mut().for_each(|list| list.sort_unstable());
                 let scores = self.snapshot.rescore(Scorer::Distilled, self.queries, &first)?;
                 let keep = |(list, scores): (Vec<u32>, Vec<f32>)| {
@@ -119,11 +121,12 @@ impl<'a> FirstStage<'a> {
 
     /// The best `n` by <f_n, g_m>, for every n and m, of everything or of the lists probed.
     fn naive(&self, n: usize, n_probe: Option<usize>) -> Result<Candidates> {
-        let (p_q, d_p) = (self.mol.config.query_dot_product_groups, self.mol.config.dot_product_dimension);
+        let (p_q, d_p) =
+            (self.similarity.mol.config.query_dot_product_groups, self.similarity.mol.config.dot_product_dimension);
         let n_queries = self.queries.user_ids.len();
         let vectors = Tensor::new(vec![n_queries * p_q, d_p], self.components.data().to_vec());
         let mut lists = vec![Vec::new(); n_queries];
-        for m in 0..self.mol.config.item_dot_product_groups {
+        for m in 0..self.similarity.mol.config.item_dot_product_groups {
             let columns = Columns::Group(m);
             let hits = match n_probe {
                 None => self.best(&vectors, columns, n, p_q)?,
@@ -134,6 +137,12 @@ impl<'a> FirstStage<'a> {
         Ok(lists)
     }
 
+    /// The best `n` by the linear combination of logits with coefficients `derivatives` (B, L).
+    fn along(&self, derivatives: &Tensor, n: usize) -> Result<Candidates> {
+        let (vectors, columns) = tangent::reduced(self, tangent::vectors(self, derivatives));
+        Ok(positions(self.best(&vectors, columns, n, 1)?, 1))
+    }
+
     /// The best `n` by (sum_n f_n) . (mean_m g_m).
     fn avg(&self, n: usize) -> Result<Hits> {
         self.best(&self.sums(), Columns::Mean, n, 1)
@@ -141,7 +150,7 @@ impl<'a> FirstStage<'a> {
 
     /// (B, D_P): the sum of the components of each query.
     pub fn sums(&self) -> Tensor {
-        let d_p = self.mol.config.dot_product_dimension;
+        let d_p = self.similarity.mol.config.dot_product_dimension;
         let mut sums = Vec::with_capacity(self.components.rows() * d_p);
         for components in self.components.data().chunks_exact(self.components.width().max(1)) {
             sums.extend((0..d_p).map(|j| components.iter().skip(j).step_by(d_p).sum::<f32>()));
@@ -151,7 +160,7 @@ impl<'a> FirstStage<'a> {
 
     /// All items above a threshold that about `n` of the index exceed, going by the sample.
     fn h_indexer(&self, n: usize) -> Result<Candidates> {
-        let Some(sample) = self.snapshot.sample() else {
+        let Some(sample) = self.snapshot.sample()? else {
             return Ok(vec![Vec::new(); self.queries.user_ids.len()]);
         };
         let vectors = self.sums();

@@ -13,10 +13,8 @@ use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 
-use crate::backend::{QueryBatch, ScoredPosition, Scorer};
+use crate::backend::{QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::index::{Filter, ItemIndex, Snapshot};
-use crate::model::Mol;
-use crate::tensor::Tensor;
 use crate::{Error, Result};
 use candidates::{Candidates, FirstStage};
 
@@ -147,7 +145,7 @@ impl Searcher {
             return Ok(Answer { hits, certificates, stats });
         }
 
-        let stage = FirstStage::new(&snapshot, mol(&snapshot, algorithm)?, queries, &excluded)?;
+        let stage = FirstStage::new(&snapshot, similarity(&snapshot, algorithm)?, queries, &excluded)?;
         let candidates = stage.collect(algorithm, k)?;
         stats.first_stage = started.elapsed();
         let started = Instant::now();
@@ -197,7 +195,7 @@ impl Searcher {
     pub fn candidates(&self, algorithm: Algorithm, queries: &QueryBatch, excluded: &[&[u64]]) -> Result<Vec<Vec<u64>>> {
         let snapshot = self.index.snapshot();
         let excluded = snapshot.exclude(excluded, None);
-        let stage = FirstStage::new(&snapshot, mol(&snapshot, algorithm)?, queries, &excluded)?;
+        let stage = FirstStage::new(&snapshot, similarity(&snapshot, algorithm)?, queries, &excluded)?;
         let id_list = |list: Vec<u32>| {
             let mut ids: Vec<u64> = list.into_iter().map(|position| snapshot.id(position)).collect();
             ids.sort_unstable();
@@ -207,12 +205,12 @@ impl Searcher {
     }
 }
 
-fn mol(snapshot: &Snapshot, algorithm: Algorithm) -> Result<&Mol<Tensor>> {
+fn similarity(snapshot: &Snapshot, algorithm: Algorithm) -> Result<&Similarity> {
     let missing = || {
         let found = format!("`{algorithm}` on an index without");
         Error::argument("algorithm", "`exact` or `mips`, or an index with Mixture-of-Logits", found)
     };
-    Ok(&snapshot.similarity().ok_or_else(missing)?.mol)
+    snapshot.similarity().ok_or_else(missing)
 }
 
 /// The best `k` candidates, in order.

@@ -1,12 +1,13 @@
 //! Tangent MIPS: near the top of the ranking a mixture of logits is almost linear in its logits. The derivative of the score
-//! with respect to each logit, gate included, averaged over the best items of a sample, gives weights t[n,m] with
-//! which `sum_{n,m} t[n,m] <f_n, g_m>` = <v, (g_1, ..., g_{P_X})> with v_m = sum_n t[n,m] f_n: one inner product per item
-//! with a vector that the model itself writes.
+//! with respect to each logit, gate included, averaged over the best items, gives weights t[n,m] with which
+//! `sum_{n,m} t[n,m] <f_n, g_m>` = <v, (g_1, ..., g_{P_X})> with v_m = sum_n t[n,m] f_n: one inner product per item with a
+//! vector that the model itself writes.
 
 use super::candidates::FirstStage;
 use crate::Result;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{Columns, DeviceIndex, Scorer};
+use crate::index::Sample;
 use crate::ops::{Activation, Ops};
 use crate::tensor::Tensor;
 
@@ -14,17 +15,29 @@ use crate::tensor::Tensor;
 /// averaged over.
 const SCORED_PER_BEST: usize = 4;
 
-/// (B, P_X * D_P): the vector v of each query, for about `candidates` candidates.
+/// (B, L): derivatives for about `candidates` candidates; those that the index has learned to predict, if it has.
 ///
-/// The linearisation serves best where it has to decide, which is at the K'-th item and not at the first. So the sample
-/// is as large as makes its best items stand for the best K' of the index; how many of them are worth their time depends on
-/// how much time K' leaves.
-pub(super) fn vectors(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
-    let config = &stage.mol.config;
-    let (p_x, d_p) = (config.item_dot_product_groups, config.dot_product_dimension);
-    let n_queries = stage.components.rows();
-    let Some(sample) = stage.snapshot.sample() else {
-        return Ok(Tensor::new(vec![n_queries, p_x * d_p], vec![0.0; n_queries * p_x * d_p]));
+/// The linearisation serves best where it has to decide, which is at the K'-th item and not at the first: the derivative is
+/// averaged over as many items of the sample as stand for the best K' of the index.
+pub(super) fn derivatives(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
+    let Some(tangents) = stage.similarity.distilled.as_ref().and_then(|distilled| distilled.tangents.as_ref()) else {
+        return sampled(stage, candidates);
+    };
+    let n_items = stage.snapshot.len();
+    let best = (candidates * n_items.min(Sample::MOST)).div_ceil(n_items.max(1));
+    let queries = &stage.components;
+    let rows = (0..queries.rows()).flat_map(|row| tangents.derivative(queries.row(row), best)).collect();
+    Ok(Tensor::new(vec![queries.rows(), stage.similarity.mol.config.n_logits()], rows))
+}
+
+/// (B, L): derivatives for about `candidates` candidates, averaged over the best items of a sample.
+///
+/// The sample is as large as makes its best items stand for the best K' of the index; how many of them are worth their time
+/// depends on how much time K' leaves.
+pub(super) fn sampled(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
+    let Some(sample) = stage.snapshot.sample()? else {
+        let shape = vec![stage.components.rows(), stage.similarity.mol.config.n_logits()];
+        return Ok(Tensor::new(shape.clone(), vec![0.0; shape.iter().product()]));
     };
     let index = sample.index();
     let best = (candidates / 8).clamp(16, 64);
@@ -39,23 +52,29 @@ pub(super) fn vectors(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
         ranked.into_iter().take(best).map(|(_, position)| position).collect()
     };
     let around: Vec<Vec<u32>> = promising.iter().zip(scores).map(ranked).collect();
-    let weights = index.gradient(stage.queries, &around)?;
+    index.gradient(stage.queries, &around)
+}
 
+/// (B, P_X * D_P): the vector v of each query.
+pub(super) fn vectors(stage: &FirstStage, derivatives: &Tensor) -> Tensor {
+    let config = &stage.similarity.mol.config;
+    let (p_x, d_p) = (config.item_dot_product_groups, config.dot_product_dimension);
+    let n_queries = stage.components.rows();
     let mut data = vec![0.0; n_queries * p_x * d_p];
     for (query, v) in data.chunks_exact_mut((p_x * d_p).max(1)).enumerate() {
-        let weights = weights.row(query);
+        let weights = derivatives.row(query);
         for (n, f) in stage.components.row(query).chunks_exact(d_p).enumerate() {
             for (m, v) in v.chunks_exact_mut(d_p).enumerate() {
                 v.iter_mut().zip(f).for_each(|(v, f)| *v += weights[n * p_x + m] * f);
             }
         }
     }
-    Ok(Tensor::new(vec![n_queries, p_x * d_p], data))
+    Tensor::new(vec![n_queries, p_x * d_p], data)
 }
 
 /// The vectors in the principal directions of the components, where these are known, and what to multiply them with.
 pub(super) fn reduced(stage: &FirstStage, vectors: Tensor) -> (Tensor, Columns) {
-    let Some(layer) = &stage.mol.principal else { return (vectors, Columns::All) };
+    let Some(layer) = &stage.similarity.mol.principal else { return (vectors, Columns::All) };
     let (n, weights) = (vectors.rows(), layer.map(&mut |tensor| CpuOps.floats(tensor)));
     let reduced = CpuOps.linear(&CpuOps.floats(&vectors), n, &weights, Activation::Identity, None);
     (Tensor::new(vec![n, layer.n_out], reduced.to_vec()), Columns::Principal)

@@ -41,7 +41,7 @@ impl MolWeights {
             host: mol.clone(),
             query: mol.map(&mut |tensor| CpuOps.floats(tensor)),
             kernel: MolKernel::new(&mol.config, &mol.gate_cross),
-            distilled: similarity.distilled.as_ref().map(|cross| MolKernel::new(&mol.config, cross)),
+            distilled: similarity.distilled.as_ref().map(|distilled| MolKernel::new(&mol.config, &distilled.cross)),
             gradient: MolGradient::new(&mol.gate_cross),
         }
     }

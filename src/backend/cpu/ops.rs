@@ -18,8 +18,11 @@ use crate::tensor::Tensor;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuOps;
 
-/// Rows that one thread works on at a time: keeps a tile of weights in the first-level cache.
+/// Most rows that one thread works on at a time: keeps a tile of weights in the first-level cache.
 const ROW_CHUNK: usize = 64;
+
+/// Least rows that one thread works on at a time, so that small batches are shared, too: those of the micro-kernel.
+const FEW_ROWS: usize = 4;
 
 impl Ops for CpuOps {
     type Floats = Shared;
@@ -73,8 +76,9 @@ impl Ops for CpuOps {
     ) -> Shared {
         let mut out = vec![0.0; rows * layer.n_out];
         let tiles = pack_columns(&layer.weight, layer.n_in, layer.n_out);
-        out.par_chunks_mut((ROW_CHUNK * layer.n_out).max(1)).enumerate().for_each(|(chunk, out)| {
-            let first = chunk * ROW_CHUNK;
+        let chunk_rows = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(FEW_ROWS).min(ROW_CHUNK);
+        out.par_chunks_mut((chunk_rows * layer.n_out).max(1)).enumerate().for_each(|(chunk, out)| {
+            let first = chunk * chunk_rows;
             let rows = out.len() / layer.n_out;
             let x = RowBlocks::from_rows(&x[first * layer.n_in..], rows, layer.n_in);
             let bias = layer.bias.as_ref().map(|bias| bias.as_slice());

@@ -1,6 +1,7 @@
 //! The micro-kernel: a block of rows times a tile of columns that lie in SIMD lanes.
 
 use pulp::Simd;
+use rayon::prelude::*;
 
 /// Columns (items, or outputs of a layer) in one tile.
 pub const TILE: usize = 32;
@@ -91,12 +92,12 @@ fn block_rows<S: Simd, const R: usize>(
 /// Packs a row-major matrix (depth, columns) into tiles `[column / TILE][depth][column % TILE]`, padded with zeros.
 pub fn pack_columns(values: &[f32], depth: usize, columns: usize) -> Vec<f32> {
     let mut tiles = vec![0.0; columns.div_ceil(TILE) * depth * TILE];
-    for (t, tile) in tiles.chunks_exact_mut((depth * TILE).max(1)).enumerate() {
+    tiles.par_chunks_exact_mut((depth * TILE).max(1)).enumerate().for_each(|(t, tile)| {
         let width = TILE.min(columns - t * TILE);
         for (j, lanes) in tile.chunks_exact_mut(TILE).enumerate() {
             lanes[..width].copy_from_slice(&values[j * columns + t * TILE..][..width]);
         }
-    }
+    });
     tiles
 }
 

@@ -50,7 +50,7 @@ impl MolSide {
                 transform,
                 mixture: mixture(&mol.gate_cross)?,
                 bound: program(Score::Bound),
-                distilled: similarity.distilled.as_ref().map(mixture).transpose()?,
+                distilled: similarity.distilled.as_ref().map(|distilled| mixture(&distilled.cross)).transpose()?,
             }),
         }
     }

@@ -77,7 +77,7 @@ pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json
     let depth = args.protocol.depth(k, n_items)?;
     let encoder = backend.encoder(&model.encoder)?;
     let lacks_gate = |similarity: &Similarity| similarity.distilled.is_none();
-    if args.algorithm.iter().any(|algorithm| algorithm.needs_distilled())
+    if args.algorithm.iter().any(|algorithm| algorithm.learns())
         && index.folder().is_none()
         && index.snapshot().similarity().is_some_and(lacks_gate)
     {

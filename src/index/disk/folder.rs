@@ -53,9 +53,9 @@ impl Folder {
                 let width = mol.config.item_dot_product_groups * mol.config.dot_product_dimension;
                 mol.principal = Some(model_file::read_principal(self.store.shard(file)?, width)?);
             }
-            let n_logits = mol.config.n_logits();
+            let config = mol.config.clone();
             let distilled = self.content.distilled.as_ref();
-            let read = |file: &String| model_file::read_distilled(self.store.shard(file)?, n_logits);
+            let read = |file: &String| model_file::read_distilled(self.store.shard(file)?, &config);
             Ok::<_, crate::Error>(Arc::new(Similarity { distilled: distilled.map(read).transpose()?, mol }))
         });
         let mut options = self.content.options();
@@ -157,8 +157,11 @@ impl Folder {
         if let Some(now) = distilled(new)
             && distilled(old).is_none_or(|before| !Arc::ptr_eq(&before, &now))
         {
-            content.distilled =
-                now.distilled.as_ref().map(|gate| model_file::write_distilled(&transaction, gate)).transpose()?;
+            content.distilled = now
+                .distilled
+                .as_ref()
+                .map(|distilled| model_file::write_distilled(&transaction, distilled))
+                .transpose()?;
         }
         let needed: BTreeSet<&String> = content.files().collect();
         let unneeded: Vec<String> = self.content.files().filter(|file| !needed.contains(file)).cloned().collect();

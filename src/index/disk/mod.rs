@@ -60,7 +60,8 @@ impl ItemIndex {
         content.principal = principal.map(|layer| model_file::write_principal(&transaction, layer)).transpose()?;
         content.model = model.write(&transaction)?;
         let distilled = blueprint.similarity.as_ref().and_then(|similarity| similarity.distilled.as_ref());
-        content.distilled = distilled.map(|gate| model_file::write_distilled(&transaction, gate)).transpose()?;
+        content.distilled =
+            distilled.map(|distilled| model_file::write_distilled(&transaction, distilled)).transpose()?;
         let store = transaction.commit(content.to_value(folder.as_ref())?)?;
         ItemIndex::of_folder(Folder::new(store, OpenOptions { check: false, device_memory })?, backends)
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::content::damaged;
-use super::tensors::{self, Part, floats};
+use super::tensors::{self, Part, checked, floats};
 use crate::backend::Similarity;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::{CONFIG_KEY, ModelConfig, MolConfig, SimilarityConfig};
-use crate::model::{CrossGate, Model, Mol};
+use crate::model::{CrossGate, Distilled, Model, Mol, Tangents};
 use crate::ops::Linear;
 use crate::store::{Shard, Transaction};
 use crate::tensor::Tensor;
@@ -119,21 +119,29 @@ pub(super) fn read_principal(shard: &Shard, width: usize) -> Result<Linear<Tenso
     Ok(Linear { weight, bias: None, n_in: width, n_out })
 }
 
-/// Writes a distilled gate. Returns the name of the file.
-pub(super) fn write_distilled(transaction: &Transaction, gate: &CrossGate<Tensor>) -> Result<String> {
+/// Writes what an index has learned from queries. Returns the name of the file.
+pub(super) fn write_distilled(transaction: &Transaction, distilled: &Distilled) -> Result<String> {
     let mut parts = Vec::new();
+    let Distilled { cross: gate, tangents } = distilled;
+    let best = tangents.as_ref().map(|tangents| tangents.best.iter().map(|&n| n as u64).collect::<Vec<u64>>());
     let hidden = gate.hidden.iter().map(|layer| ("hidden", layer));
-    for (name, layer) in hidden.chain([("output", &gate.output)]) {
+    let layer = tangents.iter().map(|tangents| ("tangents", &tangents.layer));
+    for (name, layer) in hidden.chain([("output", &gate.output)]).chain(layer) {
         parts.push(Part::new(format!("{name}.weight"), layer.weight.shape(), layer.weight.data()));
         parts.extend(layer.bias.iter().map(|bias| Part::new(format!("{name}.bias"), bias.shape(), bias.data())));
     }
     parts.extend(gate.linear.iter().map(|linear| Part::new("linear", linear.shape(), linear.data())));
+    parts.extend(best.iter().map(|best| Part::new("tangents.best", &[best.len()], best.as_slice())));
+    parts.extend(
+        tangents.iter().map(|tangents| Part::new("tangents.mean", tangents.mean.shape(), tangents.mean.data())),
+    );
     let specs: Vec<_> = parts.iter().map(|part| part.spec.clone()).collect();
     tensors::write(transaction.file("distilled", &BTreeMap::new(), &specs)?, &parts)
 }
 
-/// The distilled gate of a similarity with `n_logits` logits.
-pub(super) fn read_distilled(shard: &Shard, n_logits: usize) -> Result<CrossGate<Tensor>> {
+/// What an index has learned from queries, for a similarity of this shape.
+pub(super) fn read_distilled(shard: &Shard, config: &MolConfig) -> Result<Distilled> {
+    let n_logits = config.n_logits();
     let has = |name: &str| shard.tensors().any(|tensor| tensor == name);
     let linear = |name: &str, n_in: usize, n_out: Option<usize>| {
         let weight = floats(shard, &format!("{name}.weight"), &[Some(n_in), n_out])?;
@@ -144,6 +152,22 @@ pub(super) fn read_distilled(shard: &Shard, n_logits: usize) -> Result<CrossGate
     let hidden = if has("hidden.weight") { Some(linear("hidden", n_logits, None)?) } else { None };
     let output = linear("output", hidden.as_ref().map_or(n_logits, |layer| layer.n_out), Some(n_logits))?;
     let direct = Some(n_logits);
-    let linear = if has("linear") { Some(floats(shard, "linear", &[direct, direct])?) } else { None };
-    Ok(CrossGate { hidden, output, linear })
+    let beside = if has("linear") { Some(floats(shard, "linear", &[direct, direct])?) } else { None };
+    let tangents = if has("tangents.best") {
+        let best = checked::<u64>(shard, "tangents.best", &[None])?;
+        let best: Vec<usize> = best.values::<u64>().unwrap_or_default().iter().map(|&n| n as usize).collect();
+        if best.is_empty() || !best.is_sorted() {
+            return Err(damaged(
+                shard.path(),
+                format!("tensor `tangents.best`: expected ascending numbers, found {best:?}"),
+            ));
+        }
+        let (p_q, p_x) = (config.query_dot_product_groups, config.item_dot_product_groups);
+        let mean = floats(shard, "tangents.mean", &[Some(p_x), Some(config.dot_product_dimension)])?;
+        let layer = linear("tangents", Tangents::n_features(p_q, p_x), Some(best.len() * n_logits))?;
+        Some(Tangents { best, mean, layer })
+    } else {
+        None
+    };
+    Ok(Distilled { cross: CrossGate { hidden, output, linear: beside }, tangents })
 }

@@ -153,7 +153,7 @@ impl Grid<'_> {
         let lists = Algorithm::lists_of(&self.plan.algorithms, self.plan.n_lists);
         let options = IndexOptions { dtype, form: self.plan.form, lists, ..IndexOptions::default() };
         let index = self.source.index(backend, n, options)?;
-        if self.plan.algorithms.iter().any(|algorithm| algorithm.needs_distilled()) {
+        if self.plan.algorithms.iter().any(|algorithm| algorithm.learns()) {
             index.distill(&queries.spread(DISTILLED_FROM))?;
         }
         Ok(Built { time: started.elapsed(), searcher: Searcher::new(index) })

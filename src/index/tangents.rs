@@ -1,0 +1,136 @@
+//! Fitting tangents: the derivatives of the score around the best items, as a linear function of the query.
+//!
+//! A tangent needs the derivative of the score with respect to the logits around the best items of a query. Finding these
+//! items costs each search a scan of a sample, scores and derivatives. But the derivative hardly depends on the items: it is
+//! the gate that decides, and most of the gate is the query's. So it can be learned: ridge regression on some queries. The
+//! features are inner products of components, because logits are what the gate sees.
+
+use super::Sample;
+use super::least_squares::solve;
+use crate::backend::cpu::CpuOps;
+use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
+use crate::model::{Mol, Tangents};
+use crate::ops::{Linear, Ops};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// The least number of items of the sample that a derivative is averaged over, and the greatest.
+const BEST: (usize, usize) = (16, 1024);
+
+/// How many queries the mean over all queries weighs as much as.
+const PRIOR: f64 = 30.0;
+
+/// Fits tangents to `queries`.
+///
+/// # Errors
+/// If there is no query, or shapes do not fit.
+pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> Result<Tangents> {
+    let mut best = vec![BEST.0.min(sample.len())];
+    while let Some(&last) = best.last()
+        && last < BEST.1.min(sample.len())
+    {
+        best.push((2 * last).min(BEST.1).min(sample.len()));
+    }
+    let targets = derivatives(sample, queries, &best)?;
+    let mean_item = mean_item(mol, sample);
+    let components = components(mol, queries);
+    let features: Vec<Vec<f32>> = components
+        .chunks_exact(components.len() / targets.rows())
+        .map(|components| Tangents::features(&mean_item, components))
+        .collect();
+    let features = Tensor::new(vec![features.len(), features[0].len()], features.concat());
+    let scaling = Scaling::of(&features);
+    let width = scaling.means.len();
+    let n_out = targets.width();
+    let means: Vec<f64> =
+        (0..n_out).map(|o| mean((0..targets.rows()).map(|row| f64::from(targets.row(row)[o])))).collect();
+    let mut normal = vec![0.0; width * width];
+    let mut right = vec![0.0; width * n_out];
+    for row in 0..targets.rows() {
+        let x = scaling.scaled(features.row(row));
+        for (i, a) in x.iter().enumerate() {
+            x.iter().enumerate().for_each(|(j, b)| normal[i * width + j] += a * b);
+            let errors = targets.row(row).iter().zip(&means).map(|(target, mean)| f64::from(*target) - mean);
+            right[i * n_out..][..n_out].iter_mut().zip(errors).for_each(|(sum, error)| *sum += a * error);
+        }
+    }
+    (0..width).for_each(|i| normal[i * width + i] += PRIOR);
+    let solution = solve(normal, right, width);
+    let solution = solution.ok_or_else(|| Error::argument("queries to learn from", "finite ones", "others"))?;
+
+    // Undoes the scaling of the features.
+    let weight = (0..width * n_out).map(|i| solution[i] * scaling.scales[i / n_out]);
+    let weight: Vec<f32> = weight.map(|weight| weight as f32).collect();
+    let shift =
+        |o: usize| (0..width).map(|i| solution[i * n_out + o] * scaling.scales[i] * scaling.means[i]).sum::<f64>();
+    let bias = (0..n_out).map(|o| (means[o] - shift(o)) as f32).collect();
+    let (weight, bias) = (Tensor::new(vec![width, n_out], weight), Tensor::new(vec![n_out], bias));
+    Ok(Tangents { best, mean: mean_item, layer: Linear { weight, bias: Some(bias), n_in: width, n_out } })
+}
+
+/// (B, P_Q * D_P): components of the queries.
+fn components(mol: &Mol<Tensor>, queries: &QueryBatch) -> Vec<f32> {
+    let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
+    let embeddings = CpuOps.floats(&queries.embeddings);
+    weights.query_side(&mut CpuOps, &embeddings, &queries.user_ids).0.to_vec()
+}
+
+/// (P_X, D_P): mean components of the sample.
+fn mean_item(mol: &Mol<Tensor>, sample: &Sample) -> Tensor {
+    let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
+    let components = weights.item_side(&mut CpuOps, &CpuOps.floats(&sample.raw()), sample.len()).components;
+    let shape = vec![mol.config.item_dot_product_groups, mol.config.dot_product_dimension];
+    let width = shape.iter().product();
+    let column = |j: usize| mean(components.iter().skip(j).step_by(width).map(|&x| f64::from(x))) as f32;
+    Tensor::new(shape, (0..width).map(column).collect())
+}
+
+/// (B, R * L): for each number of `best` items of the sample, the derivative averaged over so many.
+fn derivatives(sample: &Sample, queries: &QueryBatch, best: &[usize]) -> Result<Tensor> {
+    let n_queries = queries.embeddings.rows();
+    let Some(&most) = best.last().filter(|_| n_queries > 0) else {
+        return Err(Error::argument("queries to learn from", "at least one, better some hundreds", "none"));
+    };
+    let ranked = sample.index().scan(Scorer::Mol, queries, most, &Exclusions::default())?;
+    let mut rows: Vec<Vec<f32>> = vec![Vec::new(); n_queries];
+    let (mut before, mut sums) = (0, Vec::new());
+    for &n in best {
+        let ring = ranked.iter().map(|hits| hits[before..n].iter().map(|hit| hit.position).collect());
+        let means = sample.index().gradient(queries, &ring.collect::<Vec<Vec<u32>>>())?;
+        sums.resize(means.data().len(), 0.0);
+        sums.iter_mut().zip(means.data()).for_each(|(sum, mean)| *sum += mean * (n - before) as f32);
+        for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(means.width().max(1))) {
+            row.extend(sums.iter().map(|sum| sum / n as f32));
+        }
+        before = n;
+    }
+    Ok(Tensor::new(vec![n_queries, rows[0].len()], rows.concat()))
+}
+
+/// What is done to each feature before the regression: mean 0, variance 1.
+struct Scaling {
+    means: Vec<f64>,
+    scales: Vec<f64>,
+}
+
+impl Scaling {
+    fn of(features: &Tensor) -> Scaling {
+        let column = |j: usize| (0..features.rows()).map(move |row| f64::from(features.row(row)[j]));
+        let means: Vec<f64> = (0..features.width()).map(|j| mean(column(j))).collect();
+        let deviation = |(j, m): (usize, &f64)| mean(column(j).map(|x| (x - m) * (x - m))).sqrt();
+        // The product of a normalised component with itself is always one, but for rounding: it says nothing.
+        let inverse = |deviation: f64| if deviation > 1e-5 { 1.0 / deviation } else { 0.0 };
+        let scales = means.iter().enumerate().map(deviation).map(inverse).collect();
+        Scaling { means, scales }
+    }
+
+    fn scaled(&self, features: &[f32]) -> Vec<f64> {
+        let scaled = features.iter().zip(&self.means).zip(&self.scales);
+        scaled.map(|((x, mean), scale)| (f64::from(*x) - mean) * scale).collect()
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, n) = values.fold((0.0, 0u64), |(sum, n), value| (sum + value, n + 1));
+    sum / n.max(1) as f64
+}
