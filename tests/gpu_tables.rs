@@ -78,7 +78,8 @@ impl Case {
             Linear { weight, bias, n_in, n_out }
         };
         let (hidden, output) = (layer(n_logits, 3), layer(3, n_logits));
-        let distilled = CrossGate { hidden: Some(hidden), output, linear: Some(layer(n_logits, n_logits).weight) };
+        let cross = CrossGate { hidden: Some(hidden), output, linear: Some(layer(n_logits, n_logits).weight) };
+        let distilled = Distilled { cross, tangents: None };
         let tables = Arc::new(Cpu::default().tables(&items, Some(&mol), dtype, form).unwrap());
         Case { similarity: Similarity { mol, distilled: Some(distilled) }, tables, batch }
     }

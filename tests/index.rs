@@ -517,7 +517,7 @@ fn a_distilled_gate_and_inverted_lists_stay_with_the_folder() {
     assert_eq!(lists(&index), [4, 4, 0], "lists of three components and of all together; none of a few items");
     let (index, reader) = (Arc::new(Searcher::new(index)), Arc::new(Searcher::new(reader)));
     let opened = Arc::new(Searcher::new(open(folder.path())));
-    for algorithm in ["distilled:12", "cascade:20_10", "naive-ivf:3@1", "tangent-ivf:8@2"] {
+    for algorithm in ["distilled:12", "tangent:9", "cascade:20_10", "naive-ivf:3@1", "tangent-ivf:8@2"] {
         let expected = hits(&index, algorithm.parse().unwrap(), 6);
         assert_eq!(hits(&reader, algorithm.parse().unwrap(), 6), expected, "{algorithm}, refreshed");
         assert_eq!(hits(&opened, algorithm.parse().unwrap(), 6), expected, "{algorithm}, opened");

@@ -17,7 +17,7 @@ use models::{Random, Shape};
 use rails_wgpu::Error;
 use rails_wgpu::backend::{Dtype, Similarity};
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, OpenOptions};
-use rails_wgpu::model::{CrossGate, Mol};
+use rails_wgpu::model::{CrossGate, Distilled, Mol, Tangents};
 use rails_wgpu::ops::Linear;
 use rails_wgpu::search::{Algorithm, Hit, Searcher};
 use rails_wgpu::store::{Dtype as Element, Store, TensorSpec};
@@ -284,7 +284,7 @@ fn wrong_contents_with_right_checksums_are_refused() {
 }
 
 #[test]
-fn every_similarity_comes_back_as_it_was_with_its_distilled_gate() {
+fn every_similarity_comes_back_as_it_was_with_what_it_has_learned() {
     let shapes = [
         Shape::default(),
         Shape { query_glu: Some(5), item_glu: Some(7), ..Shape::default() },
@@ -305,8 +305,13 @@ fn every_similarity_comes_back_as_it_was_with_its_distilled_gate() {
             n_out,
         };
         let gate = CrossGate { hidden: Some(linear(l, 3)), output: linear(3, l), linear: Some(linear(l, l).weight) };
-        let gates = [None, Some(CrossGate { hidden: None, output: linear(l, l), linear: None }), Some(gate)];
-        for distilled in gates {
+        let linear_gate = CrossGate { hidden: None, output: linear(l, l), linear: None };
+        let (p_q, p_x) = (written.config.query_dot_product_groups, written.config.item_dot_product_groups);
+        let layer = linear(Tangents::n_features(p_q, p_x), 2 * l);
+        let mean = random.tensor(&[p_x, written.config.dot_product_dimension], 1.0);
+        let tangents = Some(Tangents { best: vec![16, 32], mean, layer });
+        let without = Distilled { cross: linear_gate, tangents: None };
+        for distilled in [None, Some(without), Some(Distilled { cross: gate, tangents })] {
             let folder = tempfile::tempdir().unwrap();
             let source = ItemSource::of_embeddings(catalog().ids(), catalog().embeddings());
             let model = IndexModel::similarity(Similarity { mol: written.clone(), distilled: distilled.clone() });

@@ -26,7 +26,7 @@ use rails_wgpu::backend::cpu::{Cpu, CpuIndex, CpuOps};
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition, Similarity};
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::{Filter, IndexOptions, ItemIndex, ListOptions};
-use rails_wgpu::model::Mol;
+use rails_wgpu::model::{Distilled, Mol};
 use rails_wgpu::ops::{Linear, Ops};
 use rails_wgpu::search::{Algorithm, Certificate, Hit, Request, Searcher};
 use rails_wgpu::tables::Form;
@@ -35,7 +35,7 @@ use rails_wgpu::tensor::Tensor;
 const DIM: usize = 6;
 
 /// Every algorithm that collects candidates.
-fn approximate(candidates: usize, n_probe: usize) -> [Algorithm; 9] {
+fn approximate(candidates: usize, n_probe: usize) -> [Algorithm; 10] {
     [
         Algorithm::Naive { per_group: candidates },
         Algorithm::NaiveIvf { per_group: candidates, n_probe },
@@ -43,6 +43,7 @@ fn approximate(candidates: usize, n_probe: usize) -> [Algorithm; 9] {
         Algorithm::Comb { per_group: candidates, candidates },
         Algorithm::HIndexer { candidates },
         Algorithm::Tangent { candidates },
+        Algorithm::TangentSampled { candidates },
         Algorithm::TangentIvf { candidates, n_probe },
         Algorithm::Distilled { candidates },
         Algorithm::Cascade { tangent: candidates, distilled: candidates },
@@ -56,7 +57,7 @@ fn random_search(random: &mut Random, shape: &Shape, n: usize, n_queries: usize)
     (mol, items, batch)
 }
 
-/// An index with inverted lists, if it has 8 items or more, and a distilled gate.
+/// An index with inverted lists, if it has 8 items or more, that has learned from queries.
 fn full_index(backend: &dyn Backend, ids: &[u64], items: &Tensor, mol: &Mol<Tensor>, dtype: Dtype) -> ItemIndex {
     let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
     let options = IndexOptions { lists, ..IndexOptions::from(dtype) };
@@ -143,7 +144,8 @@ fn certificates_never_lie() {
         let shape = Shape { p_q, p_x, gating, uid_sizes: vec![], ..Shape::default() };
         let (mol, items, batch) = random_search(&mut random, &shape, n, 4);
         let ids: Vec<u64> = (0..n as u64).collect();
-        let distilled = Some(Shape { hidden: None, ..shape }.mol(&mut random, DIM).gate_cross);
+        let cross = Shape { hidden: None, ..shape }.mol(&mut random, DIM).gate_cross;
+        let distilled = Some(Distilled { cross, tangents: None });
         let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
         let options = IndexOptions { lists, ..IndexOptions::from(dtype) };
         let similarity = Some(Similarity { mol, distilled });
@@ -264,6 +266,38 @@ fn a_distilled_gate_ranks_almost_as_the_model_does() {
     let found = searcher.search(algorithm, &batch, 20, &[]).unwrap();
     let share = found.iter().flatten().filter(|hit| exact.iter().flatten().any(|other| other == *hit)).count();
     assert!(share >= 16 * 20 * 9 / 10, "{share} of {}", 16 * 20);
+}
+
+/// How many of the best `k` items the first `n_candidates` candidates hold, of `k` for each query.
+fn recalled(searcher: &Searcher, algorithm: Algorithm, batch: &QueryBatch, k: usize) -> usize {
+    let exact = searcher.search(Algorithm::Exact, batch, k, &[]).unwrap();
+    let candidates = searcher.candidates(algorithm, batch, &[]).unwrap();
+    let pairs = exact.iter().zip(&candidates);
+    pairs.map(|(hits, found)| hits.iter().filter(|hit| found.contains(&hit.id)).count()).sum()
+}
+
+#[test]
+fn learned_tangents_serve_queries_that_they_have_not_seen() {
+    let mut random = Random::new(8);
+    let shape = Shape { p_q: 4, p_x: 4, d_p: 8, hidden: Some(24), ..Shape::default() };
+    let (mol, items, batch) = random_search(&mut random, &shape, 3000, 24);
+    let ids: Vec<u64> = (0..3000).collect();
+    let index = ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
+    let searcher = Searcher::new(index);
+    let (candidates, k) = (60, 30);
+    let [avg, tangent, sampled] =
+        [Algorithm::Avg { candidates }, Algorithm::Tangent { candidates }, Algorithm::TangentSampled { candidates }];
+    let before = searcher.candidates(sampled, &batch, &[]).unwrap();
+    assert_eq!(searcher.candidates(tangent, &batch, &[]).unwrap(), before, "an index that has learned nothing samples");
+    let queries = QueryBatch { embeddings: random.tensor(&[200, DIM], 1.0), user_ids: (0..200).collect() };
+    searcher.index().distill(&queries).unwrap();
+    assert_eq!(searcher.candidates(sampled, &batch, &[]).unwrap(), before);
+    assert_ne!(searcher.candidates(tangent, &batch, &[]).unwrap(), before);
+    let recalled = [avg, tangent, sampled].map(|algorithm| recalled(&searcher, algorithm, &batch, k));
+    let [avg, tangent, sampled] = recalled;
+    // The gate of a model that was not trained depends on the items more than a trained one does; half of what a sample
+    // gains over the mean is learned all the same.
+    assert!(sampled > avg && tangent - avg >= (sampled - avg) / 2, "avg {avg}, learned {tangent}, sampled {sampled}");
 }
 
 #[test]

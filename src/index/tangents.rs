@@ -134,3 +134,16 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = values.fold((0.0, 0u64), |(sum, n), value| (sum + value, n + 1));
     sum / n.max(1) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scaled_features_have_mean_zero_and_variance_one_and_constants_are_ignored() {
+        let features = Tensor::new(vec![2, 2], vec![1.0, 7.0, 5.0, 7.0]);
+        let scaling = Scaling::of(&features);
+        assert_eq!(scaling.scaled(features.row(0)), [-1.0, 0.0]);
+        assert_eq!(scaling.scaled(&[7.0, 9.0]), [2.0, 0.0]);
+    }
+}

@@ -31,7 +31,7 @@ fn components(mol: &Weights, tables: &Tables) -> Rc<Vec<Num>> {
 /// (B, N): scores by a scorer of mixtures.
 pub fn mol_scores(scorer: Scorer, similarity: &Similarity, tables: &Tables, batch: &QueryBatch) -> Vec<Vec<Num>> {
     let mol = match (scorer, &similarity.distilled) {
-        (Scorer::Distilled, Some(cross)) => Mol { gate_cross: cross.clone(), ..similarity.mol.clone() },
+        (Scorer::Distilled, Some(distilled)) => Mol { gate_cross: distilled.cross.clone(), ..similarity.mol.clone() },
         _ => similarity.mol.clone(),
     };
     let mol = mol.map(&mut |tensor| Naive.floats(tensor));
