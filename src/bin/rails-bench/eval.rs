@@ -76,10 +76,10 @@ pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json
     let k = args.k.unwrap_or(200.min(n_items));
     let depth = args.protocol.depth(k, n_items)?;
     let encoder = backend.encoder(&model.encoder)?;
-    let lacks_gate = |similarity: &Similarity| similarity.distilled.is_none();
+    let has_learned_nothing = |similarity: &Similarity| similarity.distilled.is_none();
     if args.algorithm.iter().any(|algorithm| algorithm.learns())
         && index.folder().is_none()
-        && index.snapshot().similarity().is_some_and(lacks_gate)
+        && index.snapshot().similarity().is_some_and(has_learned_nothing)
     {
         index.distill(&some_queries(&model, encoder.as_ref(), &usable)?)?;
     }

@@ -72,7 +72,7 @@ impl Searched {
     }
 }
 
-/// Queries of up to 256 users from all over a data set, for a distilled gate to learn from.
+/// Queries of up to 256 users from all over a data set, for an index to learn from.
 pub fn some_queries(model: &Model, encoder: &dyn QueryEncoder, users: &[Sequence]) -> Result<QueryBatch> {
     let n = users.len().min(256);
     let histories: Vec<History> = (0..n).map(|i| history_of(&users[i * users.len() / n])).collect();

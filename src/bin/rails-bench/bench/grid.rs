@@ -17,8 +17,8 @@ use super::plan::Plan;
 use super::source::Source;
 use crate::progress;
 
-/// Queries that a distilled gate is fitted to.
-const DISTILLED_FROM: usize = 256;
+/// Queries that an index learns from.
+const LEARNED_FROM: usize = 256;
 
 /// A grid, and what it is measured with.
 pub struct Grid<'a> {
@@ -154,7 +154,7 @@ impl Grid<'_> {
         let options = IndexOptions { dtype, form: self.plan.form, lists, ..IndexOptions::default() };
         let index = self.source.index(backend, n, options)?;
         if self.plan.algorithms.iter().any(|algorithm| algorithm.learns()) {
-            index.distill(&queries.spread(DISTILLED_FROM))?;
+            index.distill(&queries.spread(LEARNED_FROM))?;
         }
         Ok(Built { time: started.elapsed(), searcher: Searcher::new(index) })
     }

@@ -23,7 +23,8 @@ use source::Source;
 const NOTES: &str = "\
 Every list makes the grid larger: it is their product, with one row for each algorithm at each point. At a point all
 algorithms answer each batch in turn. Recall is against exact search of the f32 index on the same device, so that what
-f16 and int8 lose shows. A distilled gate is fitted to 256 of the queries, from all over the data set. HR, NDCG and MRR look for the user's next item; users whose next item is not among the N items of a
+f16 and int8 lose shows. The index learns (tangents, distilled gate) from 256 of the queries, without labels, from all
+over the data set. HR, NDCG and MRR look for the user's next item; users whose next item is not among the N items of a
 smaller index are left out of them. Ctrl-C ends after the current batch and keeps what was measured; files are written
 after each point.";
 
@@ -70,8 +71,8 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 0, value_name = "N")]
     lists: usize,
     /// Algorithms, separated by commas: exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K, comb:K_K, h-indexer:K,
-    /// tangent:K, tangent-ivf:K@P, distilled:K, cascade:K_K (K candidates, P lists), or the reference's names
-    /// [default: exact,naive:50,avg:500,comb:50_500,tangent:1000]
+    /// tangent:K, tangent-sampled:K, tangent-ivf:K@P, distilled:K, cascade:K_K (K candidates, P lists), or the reference's
+    /// names [default: exact,naive:50,avg:500,comb:50_500,tangent:1000]
     #[arg(long, value_delimiter = ',')]
     algorithm: Option<Vec<Algorithm>>,
     /// Queries per batch, separated by commas [default: 32]. A last batch is filled up with the first queries

@@ -40,7 +40,7 @@ pub struct BuildArgs {
     /// Also make this many inverted lists of each kind, for naive-ivf and tangent-ivf; 0: as many as suit the number of items
     #[arg(long, value_name = "N")]
     lists: Option<usize>,
-    /// Also fit a distilled gate, for `distilled` and `cascade`, to users of this data set
+    /// Also learn from users of this data set: a small gate for `distilled` and `cascade`, and better tangents
     #[arg(long, value_name = "DATASET")]
     distill: Option<PathBuf>,
 }
