@@ -72,3 +72,6 @@ pub mod tables;
 pub mod tensor;
 
 pub use error::{Error, Result};
+/// The version of wgpu that devices and buffers of this crate are of.
+#[cfg(feature = "gpu")]
+pub use wgpu;
