@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let similarity = demo.model.mol.clone().map(|mol| Similarity { mol, distilled: None });
     let model = similarity.map_or_else(|| IndexModel::dot(16), IndexModel::similarity);
     let source = ItemSource::of_model(&demo.model, first);
-    let index = ItemIndex::create(&folder, &[backend.clone()], model, Dtype::F16.into(), source)?;
+    let index = ItemIndex::create(&folder, std::slice::from_ref(&backend), model, Dtype::F16.into(), source)?;
     let searcher = Searcher::builder().index(index).build()?;
     show("built", &searcher, &queries)?;
 

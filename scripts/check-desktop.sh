@@ -27,10 +27,10 @@ for device in gpu cpu; do
     image=$work/desktop-$device.png
     rm -f "$image"
     timeout 600 xvfb-run -a -s "-screen 0 1280x800x24" "$target/debug/rails-desktop" --device "$device" --screenshot "$image"
-    # Anything drawn takes some bytes per row, even compressed; an image of one colour takes next to nothing.
+    # The program fails where nothing was drawn; a window without its texts would still be small.
     bytes=$(stat -c %s "$image")
-    if [ "$bytes" -lt 20000 ]; then
-        echo "$image has $bytes bytes only: is anything drawn?"
+    if [ "$bytes" -lt 100000 ]; then
+        echo "$image has $bytes bytes only: what is drawn?"
         exit 1
     fi
     echo "$image: $bytes bytes"

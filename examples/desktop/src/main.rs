@@ -1,7 +1,8 @@
 //! A desktop application with recommendations: like some films, and see what to watch next while you click.
 //!
 //! It draws with egui on wgpu, and searches on the same wgpu device. Run it with `cargo run --release -p rails-desktop`;
-//! `--device auto|cpu|gpu` says where to search, `--screenshot FILE.png` saves what it shows and ends.
+//! `--device auto|cpu|gpu` says where to search, `--screenshot FILE.png` saves what it shows and ends. Drawing needs a Vulkan,
+//! Metal or DX12 driver; one that runs on the processor will do, and then the CPU backend searches.
 
 mod app;
 mod catalog;

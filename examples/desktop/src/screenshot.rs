@@ -56,6 +56,9 @@ fn set(outcome: &Outcome, ended: Result<(), String>) {
 }
 
 fn save(image: &ColorImage, path: &Path) -> Result<(), String> {
+    if image.pixels.windows(2).all(|pair| pair[0] == pair[1]) {
+        return Err("the window has one colour only: nothing was drawn".to_string());
+    }
     let rgb: Vec<u8> = image.pixels.iter().flat_map(|pixel| [pixel.r(), pixel.g(), pixel.b()]).collect();
     let [width, height] = image.size.map(|side| side as u32);
     image::save_buffer(path, &rgb, width, height, image::ExtendedColorType::Rgb8)
