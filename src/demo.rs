@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use crate::Result;
+use crate::backend::{Backend, QueryBatch};
 use crate::checkpoint::Checkpoint;
 use crate::config::{CONFIG_KEY, ModelConfig};
 use crate::dataset::{Dataset, ReadOptions, parse_item_ids};
+use crate::eval::history_of;
 use crate::model::Model;
+use crate::sequence::{History, SequenceBatch};
 
 const CHECKPOINT: &[u8] = include_bytes!("../assets/demo.safetensors");
 const DATASET: &[u8] = include_bytes!("../assets/demo.csv");
@@ -38,5 +41,16 @@ impl Demo {
             item_ids: parse_item_ids(&mut &*ITEM_IDS, Path::new("assets/demo.items.txt"))?,
             dataset,
         })
+    }
+
+    /// (96, 16): all users, each encoded from all events but the last.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn queries(&self, backend: &dyn Backend) -> Result<QueryBatch> {
+        let histories: Vec<History> = self.dataset.sequences.iter().map(history_of).collect();
+        let batch = SequenceBatch::new(&histories, &self.model.config, self.model.n_item_rows())?;
+        let embeddings = backend.encoder(&self.model.encoder)?.encode(&batch)?;
+        Ok(QueryBatch { embeddings, user_ids: batch.user_ids })
     }
 }

@@ -20,17 +20,15 @@
 //!
 //! # Example
 //! ```
-//! use rails_wgpu::backend::{Dtype, QueryBatch, select};
+//! use rails_wgpu::backend::{QueryBatch, select};
 //! use rails_wgpu::demo::Demo;
-//! use rails_wgpu::index::ItemIndex;
 //! use rails_wgpu::search::{Algorithm, Searcher};
 //! use rails_wgpu::sequence::{History, SequenceBatch};
 //!
 //! # fn main() -> rails_wgpu::Result<()> {
 //! let Demo { model, item_ids, .. } = Demo::load()?;
 //! let backend = select::open("auto")?;
-//! let index = ItemIndex::from_model(backend.as_ref(), &model, &item_ids, Dtype::F32)?;
-//! let searcher = Searcher::new(index);
+//! let searcher = Searcher::builder().model(&model, &item_ids).backend(backend.clone()).build()?;
 //!
 //! let history = History { user_id: 7, item_ids: &[12, 31, 5], timestamps: &[100, 160, 300], now: 400 };
 //! let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
@@ -43,6 +41,10 @@
 //! # Ok(())
 //! # }
 //! ```
+//! [`Searcher::builder`](search::Searcher::builder) also takes an index folder, or embeddings of your own. An application
+//! that draws with wgpu shares its device
+//! ([`GpuBackend::from_device`](backend::gpu::GpuBackend::from_device)) and may leave results on it
+//! ([`Searcher::search_on_gpu`](search::Searcher::search_on_gpu)). More in `examples/`.
 //!
 //! # Features
 //! `gpu` (default): the wgpu backend. `cli` (default): the program `rails-bench`. Without both, the library runs on the
@@ -72,3 +74,6 @@ pub mod tables;
 pub mod tensor;
 
 pub use error::{Error, Result};
+/// The version of wgpu that devices and buffers of this crate are of.
+#[cfg(feature = "gpu")]
+pub use wgpu;

@@ -174,12 +174,12 @@ fn a_lost_device_is_an_error_and_a_new_one_works() {
 #[test]
 fn a_host_application_lends_its_device() {
     let Some(own) = gpu::shared() else { return };
-    let lent = Gpu::from_device(own.device().clone(), own.queue().clone());
+    let lent = Gpu::from_device(own.device().clone(), own.queue().clone()).unwrap();
     assert_eq!(lent.info().name, own.info().name);
     assert_works(&lent);
     let Some(adapter) = gpu::adapter() else { return };
     let host = Gpu::open(&adapter).unwrap();
-    let lent = Gpu::from_device(host.device().clone(), host.queue().clone());
+    let lent = Gpu::from_device(host.device().clone(), host.queue().clone()).unwrap();
     let x = lent.upload(&[1u32]).unwrap();
     host.device().destroy();
     assert!(matches!(Recorder::new(&lent).read_bytes(&x), Err(Error::Device { .. })));

@@ -221,6 +221,12 @@ pub trait DeviceIndex: Send + Sync {
     /// As [`DeviceIndex::scan`], or if a position is not in the index.
     fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
 
+    /// The index as that of the wgpu backend, if it is, for results that stay on the device.
+    #[cfg(feature = "gpu")]
+    fn on_gpu(&self) -> Option<&gpu::GpuIndex> {
+        None
+    }
+
     /// Bytes that the tables take on the device.
     fn bytes(&self) -> u64;
 }

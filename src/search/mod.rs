@@ -1,12 +1,18 @@
 //! Retrieval algorithms over an [`ItemIndex`]: from query embeddings to hits.
 
 mod algorithm;
+mod builder;
 mod candidates;
 mod certificate;
+#[cfg(feature = "gpu")]
+mod on_gpu;
 mod tangent;
 
 pub use algorithm::Algorithm;
+pub use builder::SearcherBuilder;
 pub use certificate::Certificate;
+#[cfg(feature = "gpu")]
+pub use on_gpu::GpuAnswer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -52,5 +52,5 @@ pub fn opened_with(adapter: &Adapter, change: impl Fn(&mut wgpu::Limits)) -> Arc
     change(&mut required_limits);
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(found.request_device(&descriptor)).unwrap();
-    Gpu::from_device(device, queue)
+    Gpu::from_device(device, queue).unwrap()
 }

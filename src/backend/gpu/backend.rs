@@ -25,7 +25,26 @@ impl GpuBackend {
         Ok(GpuBackend { gpu: Gpu::open(adapter)? })
     }
 
-    /// Works on a device that is open already, e.g. that of a host application.
+    /// Works on the device of a host application, e.g. the one that it draws with; see [`Gpu::from_device`].
+    ///
+    /// ```no_run
+    /// use rails_wgpu::backend::gpu::{GpuBackend, device_descriptor};
+    /// use rails_wgpu::wgpu;
+    ///
+    /// # async fn host(adapter: wgpu::Adapter) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (device, queue) = adapter.request_device(&device_descriptor(&adapter)).await?;
+    /// let backend = GpuBackend::from_device(device.clone(), queue.clone())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Gpu::from_device`].
+    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Result<GpuBackend> {
+        Ok(GpuBackend::new(Gpu::from_device(device, queue)?))
+    }
+
+    /// Works on a device that is open already.
     pub fn new(gpu: Arc<Gpu>) -> GpuBackend {
         GpuBackend { gpu }
     }

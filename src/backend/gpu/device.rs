@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::buffer::{Buffer, Pool, lock};
+use super::host::{check_limits, device_descriptor};
 use super::kernel::{Kernel, KernelSpec};
 use crate::backend::{DeviceInfo, DeviceKind};
 use crate::{Error, Result};
 
 /// Optional features that kernels or benchmarks make use of.
-const USEFUL: [(wgpu::Features, &str); 3] = [
+pub(super) const USEFUL: [(wgpu::Features, &str); 3] = [
     (wgpu::Features::SHADER_F16, "shader-f16"),
     (wgpu::Features::SUBGROUP, "subgroup"),
     (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
@@ -69,22 +70,12 @@ impl Gpu {
     /// # Errors
     /// If the driver refuses.
     pub fn open(adapter: &Adapter) -> Result<Arc<Gpu>> {
-        let useful = USEFUL.iter().fold(wgpu::Features::empty(), |all, (feature, _)| all | *feature);
-        let mut limits = adapter.handle.limits();
-        // Metal miscomputes addresses beyond 4 GiB inside one binding.
-        limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min((4 << 30) - 4);
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("rails-wgpu"),
-            required_features: adapter.handle.features() & useful,
-            required_limits: limits,
-            ..Default::default()
-        };
-        let opened = pollster::block_on(adapter.handle.request_device(&descriptor));
+        let opened = pollster::block_on(adapter.handle.request_device(&device_descriptor(&adapter.handle)));
         let (device, queue) = opened.map_err(|error| Error::Device {
             device: adapter.info.name.clone(),
             what: format!("not opened: {error}"),
         })?;
-        let gpu = Gpu::from_device(device, queue);
+        let gpu = Gpu::from_device(device, queue)?;
         let lost = gpu.lost.clone();
         gpu.device.set_device_lost_callback(move |reason, message| {
             *lock(&lost) = Some(format!("{reason:?}: {message}"));
@@ -94,18 +85,23 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Works on the device of a host application, with the features and limits that it was opened with. Its callbacks
-    /// for errors and loss are left alone: unless the host passes a loss on to [`Gpu::mark_lost`], it shows as a failure
-    /// of the next submission or read.
-    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Arc<Gpu> {
+    /// Works on the device of a host application, with the features and limits that it was opened with:
+    /// [`device_descriptor`] gives those to ask for. Its callbacks for errors and loss are left alone. Unless the host passes a
+    /// loss on to [`Gpu::mark_lost`], it shows as a failure of the next submission or read. Errors that this crate causes
+    /// are caught in error scopes and never reach the callback of the host.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the device was opened with lower compute limits than [`wgpu::Limits::default`].
+    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Result<Arc<Gpu>> {
         let limits = device.limits();
+        check_limits(&limits)?;
         let nothing = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("nothing"),
             size: 16,
             usage: STORAGE,
             mapped_at_creation: false,
         });
-        Arc::new(Gpu {
+        Ok(Arc::new(Gpu {
             info: describe(&device.adapter_info(), device.features(), &limits),
             limits,
             lost: Arc::default(),
@@ -114,7 +110,7 @@ impl Gpu {
             nothing: Buffer::new(nothing, 16, Weak::new()),
             device,
             queue,
-        })
+        }))
     }
 
     /// What the device is.
@@ -224,9 +220,15 @@ impl Gpu {
         self.guarded(&format!("a buffer of {size} bytes"), || self.device.create_buffer(&descriptor))
     }
 
-    /// Runs `work` with every error that it causes on this thread caught and returned.
+    /// Runs `work`, if the device still works, with every error that it causes on this thread caught and returned.
     pub(super) fn guarded<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
         self.check()?;
+        self.caught(what, work)
+    }
+
+    /// Runs `work` with every error that it causes on this thread caught and returned: the callback for errors may be a
+    /// host's, and wgpu's own panics.
+    pub(super) fn caught<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
         let filters = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let value = work();

@@ -20,19 +20,19 @@ use crate::tensor::Tensor;
 /// An item index on a device.
 #[derive(Debug)]
 pub struct GpuIndex {
-    gpu: Arc<Gpu>,
+    pub(super) gpu: Arc<Gpu>,
     limits: ScanLimits,
-    host: Arc<Tables>,
+    pub(super) host: Arc<Tables>,
     /// Raw embeddings; of [`crate::tables::Form::Raw`] with gate part and norms.
-    raw: ItemTable,
-    dot: Program,
+    pub(super) raw: ItemTable,
+    pub(super) dot: Program,
     mol: Option<MolIndex>,
     lists: Vec<ListTable>,
 }
 
 #[derive(Debug)]
-struct MolIndex {
-    side: MolSide,
+pub(super) struct MolIndex {
+    pub(super) side: MolSide,
     /// Components and gate part, where they are kept.
     components: Option<ItemTable>,
     mean: ItemTable,
@@ -84,12 +84,12 @@ impl GpuIndex {
         Ok(GpuIndex { gpu: gpu.clone(), limits, host: tables, raw, dot, mol, lists })
     }
 
-    fn mol(&self) -> Result<&MolIndex> {
+    pub(super) fn mol(&self) -> Result<&MolIndex> {
         self.mol.as_ref().ok_or_else(check::no_mol)
     }
 
     /// The table that Mixture-of-Logits reads.
-    fn mol_table<'a>(&'a self, mol: &'a MolIndex) -> &'a ItemTable {
+    pub(super) fn mol_table<'a>(&'a self, mol: &'a MolIndex) -> &'a ItemTable {
         mol.components.as_ref().unwrap_or(&self.raw)
     }
 
@@ -143,7 +143,7 @@ impl GpuIndex {
         work(&self.scan_by(&program, vectors.rows(), excluded, &query_parts), table)
     }
 
-    fn scan_by<'a>(
+    pub(super) fn scan_by<'a>(
         &'a self,
         program: &'a Program,
         n_queries: usize,
@@ -154,7 +154,7 @@ impl GpuIndex {
     }
 
     /// What [`check::scan`] wants to know.
-    fn extent(&self) -> (usize, usize, bool) {
+    pub(super) fn extent(&self) -> (usize, usize, bool) {
         (self.host.len(), self.host.raw.width(), self.mol.is_some())
     }
 }
@@ -237,6 +237,10 @@ impl DeviceIndex for GpuIndex {
         Ok(scores)
     }
 
+    fn on_gpu(&self) -> Option<&GpuIndex> {
+        Some(self)
+    }
+
     fn bytes(&self) -> u64 {
         let mol = self.mol.iter().flat_map(|mol| mol.components.iter().chain(&mol.principal).chain([&mol.mean]));
         let tables: u64 = std::iter::once(&self.raw).chain(mol).map(ItemTable::bytes).sum();
@@ -245,6 +249,6 @@ impl DeviceIndex for GpuIndex {
 }
 
 /// Rows `range` of a matrix.
-fn uploaded_rows(recorder: &mut Recorder, rows: &Tensor, range: Range<usize>) -> Buffer {
+pub(super) fn uploaded_rows(recorder: &mut Recorder, rows: &Tensor, range: Range<usize>) -> Buffer {
     recorder.upload(&rows.data()[range.start * rows.width()..range.end * rows.width()])
 }

@@ -241,8 +241,8 @@ impl Recorder {
             slice.get_mapped_range().map(|view| view.to_vec()).map_err(|error| self.gpu.error(error.to_string()))
         });
         // A buffer whose mapping is still pending must not be mapped again by its next user.
-        landing.handle().unmap();
-        read
+        let unmapped = self.gpu.caught("read", || landing.handle().unmap());
+        read.and_then(|bytes| unmapped.map(|()| bytes))
     }
 
     /// Waits for the answer of a mapping whose submission is done. Another thread that polls the device may have taken

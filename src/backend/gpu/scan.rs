@@ -45,10 +45,38 @@ impl Scan<'_> {
     /// The best `k` items of `table` for every query, and the number of pairs that were left out because `prune` says
     /// that they may be.
     pub fn best(&self, table: &ItemTable, k: usize, prune: bool) -> Result<(Hits, u64)> {
+        let (mut hits, mut pruned) = (Vec::with_capacity(self.n_queries), 0);
+        self.selected(table, k, prune, |recorder, top_k, _| {
+            let (found, left_out) = top_k.finish(recorder)?;
+            hits.extend(found);
+            pruned += left_out.into_iter().map(u64::from).sum::<u64>();
+            Ok(())
+        })?;
+        Ok((hits, pruned))
+    }
+
+    /// Submits the search for the best `k` items of `table` for every query, which go to `positions` and `scores`, each (B, k)
+    /// words. Does not wait.
+    pub fn leave_best(&self, table: &ItemTable, k: usize, positions_and_scores: [&Buffer; 2]) -> Result<()> {
+        self.selected(table, k, false, |recorder, top_k, first_query| {
+            top_k.leave(recorder, positions_and_scores, first_query);
+            recorder.submit()
+        })
+    }
+
+    /// Scans `table` for slices of the batch, and calls `finish` with what each has selected and the number of its first
+    /// query.
+    fn selected(
+        &self,
+        table: &ItemTable,
+        k: usize,
+        prune: bool,
+        mut finish: impl FnMut(&mut Recorder, TopK, usize) -> Result<()>,
+    ) -> Result<()> {
         TopK::check(k)?;
         let plan = self.plan(k, &table.rows)?;
-        let (mut hits, mut pruned) = (Vec::with_capacity(self.n_queries), 0);
         for range in self.slices(&plan) {
+            let first_query = range.start;
             let mut recorder = Recorder::new(self.gpu);
             let slice = self.slice(&mut recorder, range, None);
             let kernel =
@@ -63,11 +91,9 @@ impl Scan<'_> {
                     top_k.select(&mut recorder);
                 }
             }
-            let (found, left_out) = top_k.finish(&mut recorder)?;
-            hits.extend(found);
-            pruned += left_out.into_iter().map(u64::from).sum::<u64>();
+            finish(&mut recorder, top_k, first_query)?;
         }
-        Ok((hits, pruned))
+        Ok(())
     }
 
     /// All positions of `table`, ascending, whose score is at least the query's threshold.

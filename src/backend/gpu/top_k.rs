@@ -46,9 +46,8 @@ impl TopK {
         recorder.dispatch(&select_kernel(), &params, &[state, hits], [*n_queries as u32, 1, 1]);
     }
 
-    /// Completes all commands and returns the best k of every query, in order, and how many items were left out for
-    /// each. [`TopK::select`] comes before.
-    pub fn finish(self, recorder: &mut Recorder) -> Result<(Hits, Vec<u32>)> {
+    /// The best k of every query, in order: (B, k) of (key, !position). [`TopK::select`] comes before.
+    fn sort(&self, recorder: &mut Recorder) -> Buffer {
         let Survivors { n_queries, capacity, state, hits: survivors } = &self.survivors;
         let hits = recorder.temporary((n_queries * self.k) as u64 * 8);
         let [sort_blocks, merge_far, merge_near] = sort_kernels();
@@ -71,7 +70,14 @@ impl TopK {
             pass(&merge_near, blocks, 0, 0);
             run *= 2;
         }
-        let read: [&Buffer; 2] = [state, &hits];
+        hits
+    }
+
+    /// Completes all commands and returns the best k of every query, in order, and how many items were left out for
+    /// each. [`TopK::select`] comes before.
+    pub fn finish(self, recorder: &mut Recorder) -> Result<(Hits, Vec<u32>)> {
+        let hits = self.sort(recorder);
+        let read: [&Buffer; 2] = [&self.survivors.state, &hits];
         let read = recorder.read_all(&read)?;
         let states = Survivors::states(&read[0]);
         let lists = read[1].chunks_exact(self.k * 8);
@@ -80,6 +86,15 @@ impl TopK {
             (hits, state.pruned)
         });
         Ok(sorted.unzip())
+    }
+
+    /// Records that the best k of every query go to rows `first_query..` of `positions` and `scores`, each (.., k).
+    /// [`TopK::select`] comes before.
+    pub fn leave(self, recorder: &mut Recorder, [positions, scores]: [&Buffer; 2], first_query: usize) {
+        let hits = self.sort(recorder);
+        let params = SplitParams { k: self.k as u32, first_query: first_query as u32 };
+        let grid = [self.k.div_ceil(WIDTH) as u32, self.survivors.n_queries as u32, 1];
+        recorder.dispatch(&split_kernel(), &params, &[&self.survivors.state, &hits, positions, scores], grid);
     }
 }
 
@@ -104,6 +119,12 @@ fn sort_kernels() -> [KernelSpec; 3] {
     ]
 }
 
+/// Hits as two arrays.
+fn split_kernel() -> KernelSpec {
+    let source = include_str!("../../../shaders/split_hits.wgsl");
+    KernelSpec::new("split_hits", source, &[Bind::Params, Bind::Read, Bind::Read, Bind::Write, Bind::Write])
+}
+
 fn hit(bytes: &[u8]) -> ScoredPosition {
     ScoredPosition { position: !word(bytes, 4), score: score_of(word(bytes, 0)) }
 }
@@ -112,8 +133,11 @@ params!(SelectParams { k: u32, capacity: u32 });
 
 params!(SortParams { k: u32, capacity: u32, run: u32, stride: u32 });
 
+params!(SplitParams { k: u32, first_query: u32 });
+
 /// All kernels of the top-k, for tests of `shaders/`.
 pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
     let sort = sort_kernels().map(|kernel| (kernel, SortParams::LAYOUT));
-    [(select_kernel(), SelectParams::LAYOUT)].into_iter().chain(sort).collect()
+    let others = [(select_kernel(), SelectParams::LAYOUT), (split_kernel(), SplitParams::LAYOUT)];
+    others.into_iter().chain(sort).collect()
 }

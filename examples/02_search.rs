@@ -1,9 +1,8 @@
-//! Load a model, index its items, and recommend to one user. Run it with `cargo run --release --example 01_search`.
+//! Load a model, index its items, and recommend to one user. Run it with `cargo run --release --example 02_search`.
 
 use rails_wgpu::Result;
-use rails_wgpu::backend::{Dtype, QueryBatch, select};
+use rails_wgpu::backend::{QueryBatch, select};
 use rails_wgpu::demo::Demo;
-use rails_wgpu::index::ItemIndex;
 use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::sequence::{History, SequenceBatch};
 
@@ -13,9 +12,9 @@ fn main() -> Result<()> {
 
     // 2. A device, and the items on it.
     let backend = select::open("auto")?;
-    let index = ItemIndex::from_model(backend.as_ref(), &model, &item_ids, Dtype::F32)?;
+    let searcher = Searcher::builder().model(&model, &item_ids).backend(backend.clone()).build()?;
+    let index = searcher.index();
     println!("{} items on `{}`, {} bytes", index.len(), backend.info().name, index.bytes());
-    let searcher = Searcher::new(index);
 
     // 3. A user's history, encoded.
     let user = &dataset.sequences[0];

@@ -1,0 +1,266 @@
+//! The window: the library, what is recommended, and how the algorithms compare.
+
+use eframe::egui::{
+    self, CentralPanel, CornerRadius, Frame, Label, Margin, Panel, RichText, ScrollArea, Stroke, TextEdit, Ui,
+};
+use rails_wgpu::search::Algorithm;
+
+use crate::catalog::{Film, film};
+use crate::device::Chosen;
+use crate::engine::{ALGORITHMS, Answer, Engine, Event, Point, Question};
+use crate::film_row::{Rank, film_row};
+use crate::heart::heart;
+use crate::plot::{plot, readable};
+use crate::screenshot::Screenshot;
+use crate::theme::{self, ACCENT, BACKGROUND, LINE, PANEL, RAISED, TEXT, WEAK};
+
+/// What is liked when the window opens for a screenshot: two tastes at once.
+const SHOWN: [u32; 5] = [121, 123, 62, 124, 65];
+
+/// Everything on the screen.
+pub struct App {
+    engine: Engine,
+    device: String,
+    why: String,
+    films: Vec<Film>,
+    words: String,
+    likes: Vec<u32>,
+    algorithm: Algorithm,
+    asked: Option<Question>,
+    answer: Option<Answer>,
+    points: Vec<Point>,
+    is_idle: bool,
+    failed: Option<String>,
+    screenshot: Option<Screenshot>,
+}
+
+impl App {
+    /// An app that searches on `chosen`, over items `ids`.
+    pub fn new(ctx: &egui::Context, chosen: Chosen, ids: &[u32], screenshot: Option<Screenshot>) -> App {
+        theme::apply(ctx);
+        let wake = ctx.clone();
+        let mut films: Vec<Film> = ids.iter().map(|&id| film(id)).collect();
+        films.sort_by(|a, b| a.title.cmp(&b.title));
+        App {
+            engine: Engine::start(chosen.backend, move || wake.request_repaint()),
+            device: chosen.name,
+            why: chosen.why,
+            films,
+            words: String::new(),
+            likes: if screenshot.is_some() { SHOWN.to_vec() } else { Vec::new() },
+            algorithm: ALGORITHMS[1],
+            asked: None,
+            answer: None,
+            points: Vec::new(),
+            is_idle: false,
+            failed: None,
+            screenshot,
+        }
+    }
+
+    fn toggle(&mut self, id: u32) {
+        match self.likes.iter().position(|&liked| liked == id) {
+            Some(place) => _ = self.likes.remove(place),
+            None => self.likes.push(id),
+        }
+    }
+
+    /// Takes what the engine has done, and asks it for what the window needs.
+    fn converse(&mut self) {
+        for event in self.engine.events.try_iter() {
+            match event {
+                Event::Answered(answer) => self.answer = Some(answer),
+                Event::Measured(point) => self.points.push(point),
+                Event::Idle => self.is_idle = true,
+                Event::Failed(what) => self.failed = Some(what),
+            }
+        }
+        let question = Question { likes: self.likes.clone(), algorithm: self.algorithm, is_warm: self.is_idle };
+        if self.likes.is_empty() {
+            (self.asked, self.answer) = (None, None);
+        } else if self.asked.as_ref() != Some(&question) {
+            self.engine.ask(question.clone());
+            self.asked = Some(question);
+        }
+    }
+
+    /// Whether everything that is going to be on the screen is there.
+    fn is_settled(&self) -> bool {
+        self.is_idle && self.answer.as_ref().map(|answer| &answer.question) == self.asked.as_ref()
+    }
+
+    fn header(&self, ui: &mut Ui) {
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("Tonight").size(24.0).color(TEXT));
+            ui.add_space(6.0);
+            ui.label(RichText::new("recommendations with rails-wgpu").color(WEAK));
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                let chip = Frame::new()
+                    .fill(RAISED)
+                    .corner_radius(CornerRadius::same(12))
+                    .inner_margin(Margin::symmetric(12, 4));
+                let chip = chip.show(ui, |ui| ui.label(RichText::new(&self.device).size(12.5).color(TEXT)));
+                chip.response.on_hover_text(&self.why);
+                ui.label(RichText::new(&self.why).size(12.5).color(WEAK));
+            });
+        });
+    }
+
+    fn library(&mut self, ui: &mut Ui) {
+        title(ui, "Library", &format!("{} films", self.films.len()));
+        let hint = RichText::new("Search by title or genre").color(WEAK);
+        ui.add(
+            TextEdit::singleline(&mut self.words)
+                .hint_text(hint)
+                .desired_width(f32::INFINITY)
+                .margin(Margin::symmetric(10, 7)),
+        );
+        ui.add_space(4.0);
+        let words = self.words.to_lowercase();
+        let matches = |film: &&Film| format!("{} {}", film.title, film.genre).to_lowercase().contains(&words);
+        let found: Vec<&Film> = self.films.iter().filter(matches).collect();
+        let mut clicked = None;
+        ScrollArea::vertical().auto_shrink(false).show_rows(ui, 40.0, found.len(), |ui, rows| {
+            for film in &found[rows] {
+                if film_row(ui, film, self.likes.contains(&film.id), None).clicked() {
+                    clicked = Some(film.id);
+                }
+            }
+        });
+        if found.is_empty() {
+            ui.label(RichText::new("Nothing is called so.").color(WEAK));
+        }
+        if let Some(id) = clicked {
+            self.toggle(id);
+        }
+    }
+
+    fn likes(&mut self, ui: &mut Ui) {
+        let mut clicked = None;
+        ui.horizontal_wrapped(|ui| {
+            for &id in &self.likes {
+                let film = film(id);
+                let text = RichText::new(format!("{}  ×", film.title)).size(13.0).color(film.color);
+                let chip = egui::Button::new(text).fill(RAISED).corner_radius(CornerRadius::same(12));
+                if ui.add(chip).on_hover_text("Do not like it any more").clicked() {
+                    clicked = Some(id);
+                }
+            }
+        });
+        if let Some(id) = clicked {
+            self.toggle(id);
+        }
+    }
+
+    fn recommendations(&mut self, ui: &mut Ui) {
+        title(ui, "For you", "");
+        if let Some(what) = &self.failed {
+            ui.label(RichText::new(what).color(ACCENT));
+            return;
+        }
+        if self.likes.is_empty() {
+            ui.add_space(60.0);
+            ui.vertical_centered(|ui| {
+                let (rect, _) = ui.allocate_exact_size(egui::vec2(56.0, 64.0), egui::Sense::hover());
+                heart(ui.painter(), rect.center(), 52.0, LINE, true);
+                ui.label(RichText::new("Like a film on the left, and what to watch next appears here.").color(WEAK));
+            });
+            return;
+        }
+        self.likes(ui);
+        ui.add_space(8.0);
+        let Some(answer) = &self.answer else {
+            ui.spinner();
+            return;
+        };
+        let scores = || answer.hits.iter().map(|hit| hit.score);
+        let (low, high) = scores().fold((f32::MAX, f32::MIN), |(low, high), score| (low.min(score), high.max(score)));
+        let mut clicked = None;
+        ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            for (i, hit) in answer.hits.iter().enumerate() {
+                // From a fifth for the last to the whole for the first.
+                let share = 0.2 + 0.8 * (hit.score - low) / (high - low).max(f32::EPSILON);
+                let rank = Rank { rank: i + 1, score: hit.score, share };
+                if film_row(ui, &film(hit.id as u32), false, Some(&rank)).clicked() {
+                    clicked = Some(hit.id as u32);
+                }
+            }
+        });
+        if let Some(id) = clicked {
+            self.toggle(id);
+        }
+    }
+
+    fn speed(&mut self, ui: &mut Ui) {
+        title(ui, "Algorithm", "");
+        ui.horizontal_wrapped(|ui| {
+            for algorithm in ALGORITHMS {
+                let text = RichText::new(algorithm.to_string()).size(13.0);
+                if ui.selectable_label(self.algorithm == algorithm, text).clicked() {
+                    self.algorithm = algorithm;
+                }
+            }
+        });
+        ui.add_space(10.0);
+        let dash = || "–".to_string();
+        let of = |value: fn(&Answer) -> String| self.answer.as_ref().map_or_else(dash, value);
+        let searching = of(|answer| readable(answer.searching));
+        let encoding = of(|answer| readable(answer.encoding));
+        let scored = of(|answer| answer.scored.to_string());
+        ui.columns(3, |columns| {
+            number(&mut columns[0], &searching, "search");
+            number(&mut columns[1], &encoding, "encode history");
+            number(&mut columns[2], &scored, "items scored");
+        });
+        ui.add_space(14.0);
+        let measured = format!("{} of {}", self.points.len(), ALGORITHMS.len());
+        title(ui, "Measured here", if self.points.len() < ALGORITHMS.len() { &measured } else { "one user at a time" });
+        let height = (ui.available_height() - 64.0).clamp(160.0, 420.0);
+        if let Some(clicked) = plot(ui, &self.points, self.algorithm, height) {
+            self.algorithm = clicked;
+        }
+        let text = "With 200 films the exact search is hard to beat; cheaper first stages pay from some ten thousand items on.";
+        ui.add(Label::new(RichText::new(text).size(12.0).color(WEAK)).wrap());
+    }
+}
+
+impl eframe::App for App {
+    fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
+        self.converse();
+        let margin = |x, y| Frame::new().inner_margin(Margin::symmetric(x, y));
+        Panel::top("header").frame(margin(20, 12).fill(PANEL)).show(ui, |ui| self.header(ui));
+        let side = || margin(16, 14).fill(PANEL);
+        Panel::left("library").exact_size(320.0).resizable(false).frame(side()).show(ui, |ui| self.library(ui));
+        Panel::right("speed").exact_size(390.0).resizable(false).frame(side()).show(ui, |ui| self.speed(ui));
+        CentralPanel::default().frame(margin(20, 14).fill(BACKGROUND)).show(ui, |ui| self.recommendations(ui));
+
+        let (is_settled, failed) = (self.is_settled(), self.failed.clone());
+        if let Some(screenshot) = &mut self.screenshot {
+            screenshot.step(ui.ctx(), is_settled, failed);
+        }
+    }
+
+    fn clear_color(&self, _: &egui::Visuals) -> [f32; 4] {
+        BACKGROUND.to_normalized_gamma_f32()
+    }
+}
+
+fn title(ui: &mut Ui, text: &str, note: &str) {
+    ui.horizontal(|ui| {
+        ui.label(RichText::new(text).size(17.0).color(TEXT));
+        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+            ui.label(RichText::new(note).size(12.5).color(WEAK));
+        });
+    });
+    ui.add_space(4.0);
+}
+
+fn number(ui: &mut Ui, value: &str, what: &str) {
+    let card = Frame::new().fill(BACKGROUND).stroke(Stroke::new(1.0, LINE)).corner_radius(CornerRadius::same(8));
+    card.inner_margin(Margin::symmetric(10, 8)).show(ui, |ui| {
+        ui.set_width(ui.available_width());
+        ui.spacing_mut().item_spacing.y = 1.0;
+        ui.label(RichText::new(value).size(18.0).color(TEXT));
+        ui.label(RichText::new(what).size(12.0).color(WEAK));
+    });
+}

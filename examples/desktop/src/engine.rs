@@ -1,0 +1,200 @@
+//! The search, on a thread of its own: the window never waits for it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use rails_wgpu::Result;
+use rails_wgpu::backend::{Backend, QueryBatch, QueryEncoder};
+use rails_wgpu::demo::Demo;
+use rails_wgpu::search::{Algorithm, Hit, Request, Searcher};
+use rails_wgpu::sequence::{History, SequenceBatch};
+use rails_wgpu::tensor::Tensor;
+
+/// Recommendations per question, and the k of recall.
+pub const K: usize = 10;
+
+/// Users whose queries, one at a time, measure an algorithm.
+const MEASURED: usize = 32;
+
+/// The algorithms that can be chosen.
+pub const ALGORITHMS: [Algorithm; 7] = [
+    Algorithm::Exact,
+    Algorithm::Tangent { candidates: 40 },
+    Algorithm::Avg { candidates: 40 },
+    Algorithm::Naive { per_group: 8 },
+    Algorithm::Comb { per_group: 5, candidates: 30 },
+    Algorithm::Distilled { candidates: 20 },
+    Algorithm::Mips,
+];
+
+/// What the user likes, oldest first, and how to search.
+#[derive(Clone, PartialEq)]
+pub struct Question {
+    /// Items; at least one.
+    pub likes: Vec<u32>,
+    /// How.
+    pub algorithm: Algorithm,
+    /// Whether every algorithm has run already, so that the times are not those of compiling kernels.
+    pub is_warm: bool,
+}
+
+/// An answered [`Question`].
+pub struct Answer {
+    /// What was asked.
+    pub question: Question,
+    /// The best items that are not liked already.
+    pub hits: Vec<Hit>,
+    /// Time of the encoder.
+    pub encoding: Duration,
+    /// Time of the search.
+    pub searching: Duration,
+    /// Items scored with the full similarity.
+    pub scored: u64,
+}
+
+/// What one algorithm is good for on this device.
+#[derive(Clone, Copy)]
+pub struct Point {
+    /// Which.
+    pub algorithm: Algorithm,
+    /// Share of the exact best [`K`] that it finds.
+    pub recall: f64,
+    /// Median time of a search for one user.
+    pub latency: Duration,
+}
+
+/// What the thread has to say.
+pub enum Event {
+    /// The newest question is answered.
+    Answered(Answer),
+    /// An algorithm was measured.
+    Measured(Point),
+    /// All were.
+    Idle,
+    /// Something went wrong.
+    Failed(String),
+}
+
+/// The window's end of the thread.
+pub struct Engine {
+    questions: Sender<Question>,
+    /// What has happened, in order.
+    pub events: Receiver<Event>,
+}
+
+impl Engine {
+    /// Starts the thread; `wake` is called after each event.
+    pub fn start(backend: Arc<dyn Backend>, wake: impl Fn() + Send + 'static) -> Engine {
+        let (questions, asked) = channel();
+        let (tell, events) = channel();
+        std::thread::spawn(move || {
+            let say = |event| {
+                // The window may be closed already.
+                let _ = tell.send(event);
+                wake();
+            };
+            if let Err(error) = Worker::new(backend).and_then(|worker| worker.run(&asked, &say)) {
+                say(Event::Failed(error.to_string()));
+            }
+        });
+        Engine { questions, events }
+    }
+
+    /// Asks; an earlier question that is not answered yet is dropped.
+    pub fn ask(&self, question: Question) {
+        // The thread has said why if it has ended.
+        let _ = self.questions.send(question);
+    }
+}
+
+struct Worker {
+    demo: Demo,
+    encoder: Box<dyn QueryEncoder>,
+    searcher: Searcher,
+    users: QueryBatch,
+}
+
+impl Worker {
+    fn new(backend: Arc<dyn Backend>) -> Result<Worker> {
+        let demo = Demo::load()?;
+        let searcher = Searcher::builder().model(&demo.model, &demo.item_ids).backend(backend.clone()).build()?;
+        let users = demo.queries(backend.as_ref())?;
+        searcher.index().distill(&users)?;
+        let encoder = backend.encoder(&demo.model.encoder)?;
+        Ok(Worker { demo, encoder, searcher, users })
+    }
+
+    /// Answers questions, and measures an algorithm whenever there is none.
+    fn run(&self, asked: &Receiver<Question>, say: &dyn Fn(Event)) -> Result<()> {
+        let mut exact = Vec::new();
+        let mut left = ALGORITHMS.iter();
+        loop {
+            match asked.try_recv() {
+                Ok(question) => {
+                    let newest = asked.try_iter().last().unwrap_or(question);
+                    say(Event::Answered(self.answer(newest)?));
+                }
+                Err(TryRecvError::Disconnected) => return Ok(()),
+                Err(TryRecvError::Empty) => match left.next() {
+                    Some(&algorithm) => say(Event::Measured(self.measure(algorithm, &mut exact)?)),
+                    None => {
+                        say(Event::Idle);
+                        let Ok(question) = asked.recv() else { return Ok(()) };
+                        let newest = asked.try_iter().last().unwrap_or(question);
+                        say(Event::Answered(self.answer(newest)?));
+                    }
+                },
+            }
+        }
+    }
+
+    fn answer(&self, question: Question) -> Result<Answer> {
+        // As if they had been watched evening after evening.
+        let day = 86_400;
+        let timestamps: Vec<i64> = (1..=question.likes.len() as i64).map(|evening| evening * day).collect();
+        let now = (timestamps.len() as i64 + 1) * day;
+        let history = History { user_id: 1, item_ids: &question.likes, timestamps: &timestamps, now };
+        let started = Instant::now();
+        let batch = SequenceBatch::new(&[history], &self.demo.model.config, self.demo.model.n_item_rows())?;
+        let embeddings = self.encoder.encode(&batch)?;
+        let encoding = started.elapsed();
+        let seen: Vec<u64> = question.likes.iter().map(|&id| id.into()).collect();
+        let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
+        let request = Request { excluded: &[&seen], ..Request::new(question.algorithm, K) };
+        let started = Instant::now();
+        let mut answer = self.searcher.answer(&queries, &request)?;
+        let searching = started.elapsed();
+        let hits = answer.hits.pop().unwrap_or_default();
+        Ok(Answer { question, hits, encoding, searching, scored: answer.stats.pairs })
+    }
+
+    /// `exact` is filled by the first algorithm, which is exact, and read by the others.
+    fn measure(&self, algorithm: Algorithm, exact: &mut Vec<Vec<Hit>>) -> Result<Point> {
+        let user = |row: usize| {
+            let width = self.users.embeddings.width();
+            let embedding = self.users.embeddings.data()[row * width..(row + 1) * width].to_vec();
+            QueryBatch { embeddings: Tensor::new(vec![1, width], embedding), user_ids: vec![self.users.user_ids[row]] }
+        };
+        let rows = 0..MEASURED.min(self.users.user_ids.len());
+        // The first search compiles kernels.
+        self.searcher.search(algorithm, &user(0), K, &[])?;
+        let (mut times, mut found) = (Vec::new(), Vec::new());
+        for row in rows {
+            let query = user(row);
+            let started = Instant::now();
+            found.extend(self.searcher.search(algorithm, &query, K, &[])?);
+            times.push(started.elapsed());
+        }
+        if exact.is_empty() {
+            exact.clone_from(&found);
+        }
+        let total: usize = exact.iter().map(Vec::len).sum();
+        let hit = |(exact, found): (&Vec<Hit>, &Vec<Hit>)| {
+            exact.iter().filter(|hit| found.iter().any(|other| other.id == hit.id)).count()
+        };
+        let recall = exact.iter().zip(&found).map(hit).sum::<usize>() as f64 / total.max(1) as f64;
+        times.sort_unstable();
+        Ok(Point { algorithm, recall, latency: times[times.len() / 2] })
+    }
+}
