@@ -29,7 +29,7 @@ use rails_wgpu::backend::{
     Backend, Bits, Columns, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, Similarity,
 };
 use rails_wgpu::config::GatingCombination;
-use rails_wgpu::model::CrossGate;
+use rails_wgpu::model::{CrossGate, Distilled};
 use rails_wgpu::ops::Linear;
 use rails_wgpu::tables::{Form, Lists, Tables};
 use rails_wgpu::tensor::Tensor;
