@@ -42,12 +42,12 @@ def options():
     parser.add_argument("--threads", default="2", help="numbers of threads, separated by commas (2)")
     parser.add_argument("--cases", default="", help="only cases whose names begin so, separated by commas")
     parser.add_argument("--runs", type=int, default=21, help="most batches of each program (21)")
-    parser.add_argument("--seconds", type=float, default=120, help="time for the batches of a case, 5 of each at least (120)")
+    parser.add_argument("--seconds", type=float, default=120, help="time for the batches of a case, 3 of each at least (120)")
     parser.add_argument("--bench-file", help="weights, items and queries for the cases with random weights; else seeded ones")
     parser.add_argument("--checkpoint", help="a trained model (.safetensors), for the tangent cases")
     parser.add_argument("--config", help="its .gin file")
     parser.add_argument("--dataset", help="its sequence CSV")
-    parser.add_argument("--tangent", default="1000,2000,4000", help="numbers of candidates of the tangent cases")
+    parser.add_argument("--tangent", default="2000", help="numbers of candidates of the tangent cases (2000); recall should be .99 or more")
     parser.add_argument("--cuda", action="store_true", help="PyTorch on a CUDA device; ours, if it is there, on a GPU")
     parser.add_argument("--torch-only", action="store_true", help="without this crate: only the times of PyTorch")
     parser.add_argument("--items", default="", help="numbers of items of the exact case (100000)")
@@ -83,8 +83,7 @@ def cases(args):
             print("tangent: left out, it needs a trained model: --checkpoint, --config and --dataset", flush=True)
             break
         folder = made / f"trained-{n}"
-        peers = torch_peers or {"torch eager": 100, "torch eager, malloc tuned": None, "torch best": None,
-                                "ours exact": 10 if n < 1_000_000 else 15}
+        peers = torch_peers or {"torch eager": 100, "torch best": None, "ours exact": 10 if n < 1_000_000 else 15}
         for candidates in args.tangent.split(","):
             make = lambda: inputs.trained(folder, args.checkpoint, args.config, args.dataset, n, 32)
             yield dict(name=f"tangent:{candidates} N={n}", kind="mol", algorithm=f"tangent:{candidates}",
@@ -153,7 +152,7 @@ def measure(case, threads, args):
             worker.end()
     times = {name: [] for name in workers}
     started, runs = time.monotonic(), 0
-    most, least = (2, 2) if args.quick else (args.runs, 5)
+    most, least = (2, 2) if args.quick else (args.runs, 3)
     while workers and runs < most and (runs < least or time.monotonic() - started < args.seconds):
         order = list(workers)
         # Whoever is first once is second the next time.

@@ -129,7 +129,8 @@ def trained(folder, checkpoint, config, dataset, n, batch):
     tensors = read_safetensors(checkpoint)
     state = mol_state(tensors)
     table = next(tensor for name, tensor in tensors.items() if name.endswith("_item_emb.weight"))
-    histories, csv.field_size_limit = [], csv.field_size_limit(1 << 30)
+    histories = []
+    csv.field_size_limit(1 << 30)
     with open(dataset, newline="") as file:
         for row in csv.DictReader(file):
             items = [int(id) for id in row["sequence_item_ids"].split(",")]
