@@ -203,6 +203,8 @@ def versions():
 def main():
     args = options()
     args.out.mkdir(parents=True, exist_ok=True)
+    # Of a run that was broken off, with other options perhaps.
+    shutil.rmtree(args.out / "inputs", ignore_errors=True)
     name, wanted_cases = args.machine or machine(), [part for part in args.cases.split(",") if part]
     rows = []
     for threads in [int(part) for part in args.threads.split(",")]:
