@@ -13,7 +13,7 @@
 // items:   ITEM_VECTORS * D4 quads of g or x; if ITEM_GATE, from quad ITEM_GATES on, the item-only gate part; if SCALED, from quad
 //          SCALES on the scales of the vectors and in quad GATE_SCALE that of the gate part; if TRANSFORMED, from quad
 //          NORMS on the inverse norms
-// weights: b2 (L4 quads); for each of HIDDEN units b1 (1 quad, of which x counts), its column of W1 (L4 quads) and its
+// weights: b2 (L4 quads); for each of HIDDEN units b1 and three zeros, its column of W1 (L4 quads) and its
 //          row of W2 (L4 quads); for each of LINEAR logits its row of W (L4 quads)
 // twin src/backend/cpu/mol_kernel.rs
 // needs constants TILE, QUERY_VECTORS, ITEM_VECTORS, P_X, D4, L, L4, HIDDEN, LINEAR, GATING, BOUND, TRANSFORMED, SCALED,
@@ -85,7 +85,10 @@ fn mixtures_of(z: ptr<function, Logits>, query_base: u32, item_base: u32) -> Lan
     }
     for (var h = 0u; h < HIDDEN; h++) {
         let unit = L4 + h * UNIT_QUADS;
-        var sums = array<Lanes, 4>(Lanes(weights[unit].x), Lanes(0.0), Lanes(0.0), Lanes(0.0));
+        let b = weights[unit];
+        // The zeros are loaded: with constant ones a driver makes plain products of the first terms, then contracts some of
+        // them with the sum below, which ones depending on LANES.
+        var sums = array<Lanes, 4>(Lanes(b.x), Lanes(b.y), Lanes(b.z), Lanes(b.w));
         for (var i = 0u; i < L4; i++) {
             let w = weights[unit + 1u + i];
             sums[0] = fma(Lanes(w.x), (*z)[i * 4u], sums[0]);

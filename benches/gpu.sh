@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Everything to be measured on a machine with a GPU, in one command.
+#
+#     benches/gpu.sh OUT_DIR [--quick] [--binary FILE] [--device gpu] [--bench-file FILE]
+#                    [--checkpoint FILE --config FILE --dataset FILE]
+#
+# Needs the release binary (target/release/rails-bench, or --binary) and a Vulkan loader. With python3 and numpy it makes random
+# inputs itself (else --bench-file), with torch it measures PyTorch on the same ones, with cargo it runs the shader tests; what
+# is missing is said, and left out. A trained model (--checkpoint and its company) adds recall. Writes CSV files and log.txt to
+# OUT_DIR. `--quick` is a trial, for software drivers too: --device llvmpipe.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+out=${1:?usage: benches/gpu.sh OUT_DIR [options]}
+shift
+quick= binary=target/release/rails-bench device=gpu file= checkpoint= config= dataset=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --quick) quick=1; shift ;;
+        --binary) binary=$2; shift 2 ;;
+        --device) device=$2; shift 2 ;;
+        --bench-file) file=$2; shift 2 ;;
+        --checkpoint) checkpoint=$2; shift 2 ;;
+        --config) config=$2; shift 2 ;;
+        --dataset) dataset=$2; shift 2 ;;
+        *) echo "$1: no such option" >&2; exit 2 ;;
+    esac
+done
+[ -x "$binary" ] || { echo "$binary is not there: cargo build --release, or --binary FILE" >&2; exit 1; }
+mkdir -p "$out"
+exec > >(tee "$out/log.txt") 2>&1
+python=${PYTHON:-python3}
+has() { "$python" -c "import $1" 2> /dev/null; }
+made=()
+trap 'rm -rf "${made[@]}"' EXIT
+
+if [ -n "$quick" ]; then
+    sizes=2000 large= kernels=2000 batches=1,32 big=20000 topk_items=2000 ks=10,1000 runs=2 few=1 dtypes=f32 pool=200
+else
+    sizes=4000,100000,1000000 large=10000000 kernels=100000 batches=1,2,4,8,16,32,64,128,256,512 big=100000000
+    topk_items=200000 ks=1,10,100,1000,2048,10000 runs=20 few=5 dtypes=f32,f16,int8 pool=100000
+fi
+
+echo "== adapters and limits"
+"$binary" devices | tee "$out/devices.txt"
+
+echo "== shader tests"
+if [ -z "$quick" ] && command -v cargo > /dev/null; then
+    RAILS_REQUIRE_GPU=1 cargo test --test shaders --test gpu_ops --test gpu_scan --test gpu_tables --test gpu_device
+else
+    echo "left out: they need cargo, and no --quick"
+fi
+
+if [ -z "$file" ]; then
+    if has numpy; then
+        file=$out/inputs.safetensors
+        made+=("$file")
+        "$python" benches/peers/bench_file.py "$file" --items "$(echo "$sizes,${large:-0},$topk_items" | tr , '\n' | sort -n | tail -n 1)" \
+            --queries 512
+    else
+        echo "no inputs: give --bench-file FILE, or python3 with numpy, which makes some" >&2
+        exit 1
+    fi
+fi
+bench() {
+    local name=$1
+    shift
+    echo "== $name"
+    "$binary" bench --bench-file "$file" --device "$device" --csv "$out/$name.csv" "$@"
+}
+
+# GFLOP/s and GB/s of the fused scan follow from the times: kernels.csv is read below.
+bench kernels --items "$kernels" --batch-size "$batches" --dtype "$dtypes" --algorithm exact,mips \
+    --runs "$few"
+"$python" - "$out/kernels.csv" << 'EOF' || echo "kernels: no table of GFLOP/s without python3"
+import csv, sys
+print(f"{'dtype':6} {'batch':>6} {'algorithm':10} {'ms p50':>10} {'GFLOP/s':>10} {'GB/s':>8}   8x4x64, D = 50, H = 128")
+for row in csv.DictReader(open(sys.argv[1])):
+    n, batch, ms = int(row["items"]), int(row["batch"]), float(row["ms_per_batch_p50"])
+    mol = row["algorithm"] == "exact"
+    size = {"f32": 4, "f16": 2, "int8": 1}[row["dtype"]]
+    flops, numbers = (2 * 32 * 64 + 4 * 32 * 128, 4 * 64 + 32) if mol else (2 * 50, 50)
+    print(f"{row['dtype']:6} {batch:6} {row['algorithm']:10} {ms:10.3f} {n * batch * flops / ms / 1e6:10.1f} {n * numbers * size / ms / 1e6:8.1f}")
+EOF
+
+algorithms=exact,naive:50,avg:500,avg:1000,comb:50_500,tangent:500,tangent:1000
+bench algorithms --items "$sizes" --limit 32 --dtype "${dtypes%,int8}" --algorithm "$algorithms" --runs "$runs"
+[ -z "$large" ] || bench algorithms-large --items "$large" --limit 32 --dtype int8 --form raw \
+    --algorithm exact,avg:1000,tangent:1000,h-indexer:100000 --runs "$few"
+bench top-k --items "$topk_items" --limit 32 --k "$ks" --algorithm mips,exact --runs "$runs"
+
+echo "== trained model"
+if [ -n "$checkpoint" ] && [ -n "$config" ] && [ -n "$dataset" ]; then
+    "$binary" bench --checkpoint "$checkpoint" --config "$config" --dataset "$dataset" --device "$device" --limit 1024 \
+        --algorithm "$algorithms,h-indexer:4000,distilled:200,cascade:2000_300" --csv "$out/trained.csv"
+else
+    echo "left out: no --checkpoint, --config and --dataset"
+fi
+
+# The model of the demo, a small one (4x2x16, D = 16), if no other is given.
+model=${checkpoint:-assets/demo.safetensors} users=${dataset:-assets/demo.csv}
+[ -n "$checkpoint" ] || config=
+echo "== $big items, $model: h-indexer, and the scan of the same first stage with next to nothing after it"
+index=$(mktemp -d "$out/index.XXXX")
+made+=("$index")
+"$binary" index build --checkpoint "$model" ${config:+--config "$config"} --items "random:$big" -o "$index/idx" --dtype int8 \
+    --form raw --device "$device"
+for algorithm in "h-indexer:$pool" avg:100; do
+    "$binary" eval --index "$index/idx" --dataset "$users" --device "$device" --limit 96 --batch-size 32 --k 100 \
+        --algorithm "$algorithm" --json "$out/large-${algorithm%%:*}.json"
+done
+
+echo "== PyTorch on the same inputs"
+if has torch && [ -n "$quick" ]; then
+    "$python" benches/peers/compare.py --torch-only --quick --cases exact --bench-file "$file" --out "$out/torch"
+elif has torch && "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; then
+    "$python" benches/peers/compare.py --torch-only --cuda --items "$sizes" --cases exact,naive,avg,comb,mips \
+        --bench-file "$file" --out "$out/torch"
+else
+    echo "left out: no python3 with a torch that sees a CUDA device"
+fi
+echo "== done: $out"

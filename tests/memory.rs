@@ -1,0 +1,71 @@
+//! A search needs memory for its batch and its results, whatever the number of items. `benches/memory.rs` measures the same
+//! at a million items.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "common/counting.rs"]
+mod counting;
+#[allow(dead_code, reason = "each test program uses a part")]
+#[path = "common/models.rs"]
+mod models;
+
+use counting::Counting;
+use models::{Random, Shape};
+use rails_wgpu::backend::cpu::Cpu;
+use rails_wgpu::backend::{Dtype, QueryBatch};
+use rails_wgpu::index::ItemIndex;
+use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::tensor::Tensor;
+
+#[global_allocator]
+static MEMORY: Counting = Counting::new();
+
+const DIM: usize = 6;
+const B: usize = 32;
+const K: usize = 100;
+const THREADS: usize = 2;
+
+/// Bytes that a search may need: for each query the hits that every thread holds and that are merged, of 8 bytes, those of
+/// the result, and the query side; and for each thread some tiles.
+fn allowed(candidates: usize) -> usize {
+    let of_query = (THREADS + 1) * 2 * K.max(candidates).max(64) * 8 + K * 32 + 16 * candidates + 4096;
+    2 * (B * of_query + THREADS * (64 << 10))
+}
+
+/// One test, because all tests of a program share its memory.
+#[test]
+fn the_memory_of_a_search_does_not_depend_on_the_number_of_items() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().unwrap();
+    let mut random = Random::new(4);
+    let mol = Shape { uid_sizes: Vec::new(), ..Shape::default() }.mol(&mut random, DIM);
+    let queries = QueryBatch { embeddings: random.tensor(&[B, DIM], 1.0), user_ids: vec![0; B] };
+    let items = random.tensor(&[100_000, DIM], 1.0);
+    let searcher = |n: usize| {
+        let ids: Vec<u64> = (0..n as u64).collect();
+        let items = Tensor::new(vec![n, DIM], items.data()[..n * DIM].to_vec());
+        Searcher::new(ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap())
+    };
+    let (small, large) = (searcher(10_000), searcher(100_000));
+    let algorithms = [
+        (Algorithm::Exact, 0),
+        (Algorithm::Mips, 0),
+        (Algorithm::Avg { candidates: 500 }, 500),
+        (Algorithm::Tangent { candidates: 500 }, 500),
+    ];
+    for (algorithm, candidates) in algorithms {
+        let peak = |searcher: &Searcher| {
+            let search = || pool.install(|| searcher.search(algorithm, &queries, K, &[]).unwrap());
+            // Threads keep what they need to begin with.
+            search();
+            (0..3).map(|_| MEMORY.peak_of(search).1).max().unwrap()
+        };
+        let allowed = allowed(candidates);
+        for searcher in [&small, &large] {
+            let (n, peak) = (searcher.index().len(), peak(searcher));
+            assert!(peak < allowed, "{algorithm}: {peak} bytes for {n} items, {allowed} are enough");
+        }
+        // What must not happen: one number for each pair.
+        let pairs = MEMORY.peak_of(|| (vec![0u32; B * large.index().len()], peak(&large))).1;
+        assert!(pairs > allowed, "{algorithm}: scores of all pairs, in {pairs} bytes, would not have been noticed");
+    }
+    assert!(allowed(0) < 64 << 20);
+}
