@@ -71,7 +71,7 @@ impl WithSimd for GradientStage<'_> {
         if let Some((layer, bias)) = &kernel.hidden {
             layer.multiply(simd, logits, &mut KeepInput { hidden, inputs: &mut out.hidden, bias });
         }
-        kernel.output.multiply(simd, cross, &mut Gates { gates, kernel, query_gate, item_gate, activate: false });
+        kernel.output.multiply(simd, cross, &mut Gates { gates, kernel, query_gate, item_gate });
         let logits = &cross[n_hidden * TILE..];
         for register in 0..TILE / S::F32_LANES {
             gate_derivatives(simd, kernel.config.gating_combination, (gates, logits), register, out);

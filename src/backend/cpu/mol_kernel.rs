@@ -6,7 +6,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::lanes::Lanes;
-use super::simd::{exp, sigmoid, silu};
+use super::simd::{Silu, exp, map_in_place, sigmoid};
 use super::tile::{RowBlocks, Sink, TILE, store};
 use crate::config::{GatingCombination, MolConfig};
 use crate::model::{CrossGate, Mol};
@@ -187,9 +187,14 @@ impl WithSimd for MixtureStage<'_> {
         let Work { cross, gates } = work;
         if let Some((layer, bias)) = &kernel.hidden {
             let (hidden, logits) = cross.split_at_mut(kernel.n_hidden * TILE);
-            layer.multiply(simd, logits, &mut Hidden { hidden, bias });
+            layer.multiply(simd, logits, &mut Biased { sums: hidden, bias });
+            // All at once, not as sums come in: more of them are under way at a time.
+            map_in_place(simd, Silu, hidden);
         }
-        kernel.output.multiply(simd, cross, &mut Gates { gates, kernel, query_gate, item_gate, activate: true });
+        kernel.output.multiply(simd, cross, &mut Gates { gates, kernel, query_gate, item_gate });
+        if kernel.config.gating_combination == GatingCombination::GluSilu {
+            map_in_place(simd, Silu, gates);
+        }
         for register in 0..TILE / S::F32_LANES {
             if kernel.config.gating_combination == GatingCombination::GluSiluLn {
                 normalised_silu(simd, gates, register);
@@ -271,29 +276,26 @@ impl<S: Simd> Sink<S> for Logits<'_> {
     }
 }
 
-/// Hidden units of the cross gate part.
-struct Hidden<'a> {
-    hidden: &'a mut [f32],
+/// Sums with a bias for each row.
+struct Biased<'a> {
+    sums: &'a mut [f32],
     bias: &'a [f32],
 }
 
-impl<S: Simd> Sink<S> for Hidden<'_> {
+impl<S: Simd> Sink<S> for Biased<'_> {
     #[inline(always)]
-    fn take(&mut self, simd: S, h: usize, first: usize, [a, b]: [S::f32s; 2]) {
-        let bias = simd.splat_f32s(self.bias[h]);
-        let units = [silu(simd, simd.add_f32s(a, bias)), silu(simd, simd.add_f32s(b, bias))];
-        store::<S>(self.hidden, h, first, units);
+    fn take(&mut self, simd: S, row: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let bias = simd.splat_f32s(self.bias[row]);
+        store::<S>(self.sums, row, first, [simd.add_f32s(a, bias), simd.add_f32s(b, bias)]);
     }
 }
 
-/// Gates: the cross part joined with the two one-sided parts.
+/// Gates before their activation: the cross part joined with the two one-sided parts.
 pub(super) struct Gates<'a> {
     pub gates: &'a mut [f32],
     pub kernel: &'a MolKernel,
     pub query_gate: Option<&'a [f32]>,
     pub item_gate: Option<&'a [f32]>,
-    /// Whether the sum goes through its activation.
-    pub activate: bool,
 }
 
 impl<S: Simd> Sink<S> for Gates<'_> {
@@ -310,10 +312,7 @@ impl<S: Simd> Sink<S> for Gates<'_> {
         };
         let query = simd.splat_f32s(self.query_gate.map_or(neutral, |gate| gate[l]));
         let (a, b) = (simd.add_f32s(a, bias), simd.add_f32s(b, bias));
-        let mut gates = [combine(simd, combination, query, item_a, a), combine(simd, combination, query, item_b, b)];
-        if self.activate && combination == GatingCombination::GluSilu {
-            gates = [silu(simd, gates[0]), silu(simd, gates[1])];
-        }
+        let gates = [combine(simd, combination, query, item_a, a), combine(simd, combination, query, item_b, b)];
         store::<S>(self.gates, l, first, gates);
     }
 }
