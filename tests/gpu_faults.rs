@@ -18,7 +18,7 @@ use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::gpu::{Gpu, GpuBackend};
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, Similarity};
 use rails_wgpu::demo::Demo;
-use rails_wgpu::index::{IndexOptions, ItemIndex};
+use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ItemSource};
 use rails_wgpu::model::Mol;
 use rails_wgpu::search::{Algorithm, Hit, Searcher};
 use rails_wgpu::sequence::{History, SequenceBatch};
@@ -122,12 +122,8 @@ fn an_index_of_a_folder_moves_and_stays_in_its_folder() {
     let Some((gpu, backend)) = opened() else { return };
     let case = case(150);
     let folder = tempfile::tempdir().unwrap();
-    let model = rails_wgpu::index::IndexModel {
-        dim: DIM,
-        similarity: Some(Similarity { mol: case.mol.clone(), distilled: None }),
-        ..Default::default()
-    };
-    let source = rails_wgpu::index::ItemSource::of_embeddings(case.ids.clone(), case.items.clone());
+    let model = IndexModel::similarity(Similarity { mol: case.mol.clone(), distilled: None });
+    let source = ItemSource::of_embeddings(case.ids.clone(), case.items.clone());
     let options = IndexOptions::default();
     let index = ItemIndex::create(folder.path().join("index"), &[backend], model, options, source).unwrap();
     let searcher = Searcher::new(index);
@@ -197,21 +193,22 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// 2000 items of 24 + 6 + 6 + 18 numbers: a few hundred KB.
+/// 40,000 items of 6 + 18 + 6 + 6 numbers in four segments: far more than what the work on them takes.
 #[test]
 fn an_index_that_does_not_fit_says_what_to_do_and_that_helps() {
     let Some((gpu, backend)) = opened() else { return };
-    let case = case(2000);
-    let cut = |dtype, device_memory| IndexOptions { segment_items: 500, device_memory, ..IndexOptions::from(dtype) };
-    // What the work on one segment takes beside the tables, kernels and all.
+    let case = case(40_000);
+    let cut = |dtype, device_memory| IndexOptions { segment_items: 10_000, device_memory, ..IndexOptions::from(dtype) };
+    let search = |index| Searcher::new(index).search(Algorithm::Exact, &case.queries, 10, &[]);
     let empty = gpu.memory_in_use();
     let whole = case.index(&backend, cut(Dtype::F32, None)).unwrap();
     let tables = whole.bytes();
-    let expected = Searcher::new(whole).search(Algorithm::Exact, &case.queries, 10, &[]).unwrap();
-    assert!(gpu.memory_in_use() > empty);
+    assert!(gpu.memory_in_use() >= empty + tables);
+    let expected = search(whole).unwrap();
+    let kept = gpu.memory_in_use();
+    assert!(kept < empty + tables, "the tables are gone with their index: {kept} of {tables} bytes");
 
-    // Room for two of four segments.
-    let limit = empty + (gpu.memory_in_use() - empty).max(tables) / 2 + tables / 2;
+    let limit = empty + tables * 3 / 4;
     gpu.limit_memory(Some(limit));
     let error = case.index(&backend, cut(Dtype::F32, None)).map(|_| ()).unwrap_err();
     let text = error.to_string();
@@ -220,7 +217,16 @@ fn an_index_that_does_not_fit_says_what_to_do_and_that_helps() {
     for word in ["device_memory", "f16", "int8", &need.to_string(), &in_use.to_string(), &limit.to_string()] {
         assert!(text.contains(word), "`{word}` is not in {text}");
     }
-    assert!(gpu.memory_in_use() <= limit, "what failed has given everything back");
+    assert!(gpu.memory_in_use() <= kept, "what failed has given back what it had");
+
+    // What the error says helps.
+    let streamed = case.index(&backend, cut(Dtype::F32, Some(tables / 4))).unwrap();
+    assert_eq!(search(streamed).unwrap(), expected);
+    let halved = case.index(&backend, cut(Dtype::F16, None)).unwrap();
+    assert!(halved.bytes() < tables * 3 / 4 && search(halved).is_ok());
+    assert!(gpu.memory_in_use() <= limit);
+    gpu.limit_memory(None);
+    assert_eq!(search(case.index(&backend, cut(Dtype::F32, None)).unwrap()).unwrap(), expected);
 }
 
 #[test]

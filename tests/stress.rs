@@ -99,9 +99,8 @@ fn results_of_many_threads_equal_serial_ones_while_the_index_changes() {
     let mut random = Random::new(17);
     let shape = Shape { p_q: 2, p_x: 2, d_p: 4, hidden: Some(4), uid_sizes: vec![], ..Shape::default() };
     let mol = shape.mol(&mut random, DIM);
-    let queries: Vec<QueryBatch> = (0..QUERIES)
-        .map(|_| QueryBatch { embeddings: random.tensor(&[1, DIM], 1.0), user_ids: vec![0] })
-        .collect();
+    let queries: Vec<QueryBatch> =
+        (0..QUERIES).map(|_| QueryBatch { embeddings: random.tensor(&[1, DIM], 1.0), user_ids: vec![0] }).collect();
     let start: Items = (0..200).map(|id| (id, 0)).collect();
     let mut items = start.clone();
     let mut expected: Expected = Vec::new();

@@ -156,6 +156,11 @@ impl ItemIndex {
         self.snapshot().contains(id)
     }
 
+    /// D: width of raw embeddings.
+    pub fn dim(&self) -> usize {
+        self.blueprint.dim
+    }
+
     /// Number format of the tables.
     pub fn dtype(&self) -> Dtype {
         self.blueprint.options.dtype

@@ -163,7 +163,7 @@ impl Gpu {
         self.poll(wgpu::PollType::Poll)?;
         match &*lock(&self.lost) {
             None => Ok(()),
-            Some(reason) => Err(self.error(format!("lost ({reason}); build the index again on a new device"))),
+            Some(reason) => Err(self.lost(reason)),
         }
     }
 
@@ -297,6 +297,10 @@ impl Gpu {
                 Ok(())
             }
         }
+    }
+
+    pub(super) fn lost(&self, reason: &str) -> Error {
+        self.error(format!("lost ({reason}); move the index to a new device or build the index again"))
     }
 
     pub(super) fn error(&self, what: String) -> Error {

@@ -264,7 +264,8 @@ impl Recorder {
             match receiver.recv_timeout(Duration::from_millis(20)) {
                 Ok(Ok(())) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) if start.elapsed() < TIMEOUT => self.gpu.check()?,
-                _ => return Err(self.gpu.error("results cannot be read: the device is lost".into())),
+                // Only a loss ends a mapping so; its reason may not have come yet.
+                _ => return self.gpu.check().and_then(|()| Err(self.gpu.lost("results cannot be read"))),
             }
         }
     }
