@@ -267,7 +267,10 @@ impl Gpu {
         match errors.first() {
             None => Ok(value),
             Some(wgpu::Error::OutOfMemory { .. }) => Err(self.out_of_memory(need)),
-            Some(error) => Err(self.error(format!("{what}: {error}"))),
+            Some(error) => {
+                self.loss()?;
+                Err(self.error(format!("{what}: {error}")))
+            }
         }
     }
 
@@ -280,6 +283,16 @@ impl Gpu {
     /// Waits until nothing is left to do, so that memory given up is free.
     fn idle(&self) -> Result<()> {
         self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) })?;
+        self.check()
+    }
+
+    /// Whether an error is that of a lost device, which refuses everything in words of its own until it says that it is
+    /// lost: when all work has ended, and perhaps to another thread, which is about to pass it on.
+    fn loss(&self) -> Result<()> {
+        for _ in 0..5 {
+            self.idle()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.check()
     }
 
