@@ -128,6 +128,7 @@ impl Job {
     }
 
     /// Whether somebody may cancel it.
+    #[cfg(feature = "gpu")]
     pub fn can_be_cancelled(&self) -> bool {
         self.cancel().is_some()
     }
@@ -165,6 +166,7 @@ impl Job {
     }
 
     /// Whether to measure kernels.
+    #[cfg(feature = "gpu")]
     pub fn is_profiled(&self) -> bool {
         self.0.as_ref().is_some_and(|state| state.kernels.is_some())
     }

@@ -163,7 +163,9 @@ impl Gpu {
         self.poll(wgpu::PollType::Poll)?;
         match &*lock(&self.lost) {
             None => Ok(()),
-            Some(reason) => Err(self.lost(reason)),
+            Some(reason) => {
+                Err(self.error(format!("lost ({reason}); move the index to a new device or build the index again")))
+            }
         }
     }
 
@@ -267,10 +269,7 @@ impl Gpu {
         match errors.first() {
             None => Ok(value),
             Some(wgpu::Error::OutOfMemory { .. }) => Err(self.out_of_memory(need)),
-            Some(error) => {
-                self.loss()?;
-                Err(self.error(format!("{what}: {error}")))
-            }
+            Some(error) => Err(self.failure(format!("{what}: {error}"))),
         }
     }
 
@@ -286,14 +285,17 @@ impl Gpu {
         self.check()
     }
 
-    /// Whether an error is that of a lost device, which refuses everything in words of its own until it says that it is
-    /// lost: when all work has ended, and perhaps to another thread, which is about to pass it on.
-    fn loss(&self) -> Result<()> {
+    /// The error for `what` went wrong; that of the loss, if the device was lost meanwhile. Such a device refuses everything
+    /// in words of its own until it says that it is lost: when all work has ended, and perhaps to another thread, which
+    /// is about to pass it on.
+    pub(super) fn failure(&self, what: String) -> Error {
         for _ in 0..5 {
-            self.idle()?;
+            if let Err(lost) = self.idle() {
+                return lost;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.check()
+        self.error(what)
     }
 
     fn poll(&self, kind: wgpu::PollType) -> Result<()> {
@@ -310,10 +312,6 @@ impl Gpu {
                 Ok(())
             }
         }
-    }
-
-    pub(super) fn lost(&self, reason: &str) -> Error {
-        self.error(format!("lost ({reason}); move the index to a new device or build the index again"))
     }
 
     pub(super) fn error(&self, what: String) -> Error {

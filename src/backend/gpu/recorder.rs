@@ -249,7 +249,7 @@ impl Recorder {
             });
         });
         let read = read.and_then(|()| self.gpu.wait(submission)).and_then(|()| self.answer(&receiver)).and_then(|()| {
-            slice.get_mapped_range().map(|view| view.to_vec()).map_err(|error| self.gpu.error(error.to_string()))
+            slice.get_mapped_range().map(|view| view.to_vec()).map_err(|error| self.gpu.failure(error.to_string()))
         });
         // A buffer whose mapping is still pending must not be mapped again by its next user.
         landing.handle().unmap();
@@ -264,8 +264,8 @@ impl Recorder {
             match receiver.recv_timeout(Duration::from_millis(20)) {
                 Ok(Ok(())) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) if start.elapsed() < TIMEOUT => self.gpu.check()?,
-                // Only a loss ends a mapping so; its reason may not have come yet.
-                _ => return self.gpu.check().and_then(|()| Err(self.gpu.lost("results cannot be read"))),
+                // Only a loss ends a mapping so; a host that keeps its callbacks to itself has not passed it on.
+                _ => return Err(self.gpu.failure("results cannot be read: the device is lost".into())),
             }
         }
     }
