@@ -54,8 +54,15 @@ checked() {
 echo "-- test program"
 version=$(pkg-config --modversion rails-wgpu)
 cc -std=c11 -Wall -Wextra -Werror -g tests/capi/border.c -o "$work/border" $flags -lpthread -lm
-"$work/border" assets/demo.safetensors "$version"
-checked "$work/border" assets/demo.safetensors "$version"
+# Each run changes the index that it opens.
+index() {
+    cargo run -q --no-default-features --features cli -- index build --checkpoint assets/demo.safetensors --device cpu \
+        --dtype f16 --lists 4 -o "$1" > /dev/null
+}
+index "$work/index"
+cp -R "$work/index" "$work/index2"
+"$work/border" assets/demo.safetensors "$version" "$work/index"
+checked "$work/border" assets/demo.safetensors "$version" "$work/index2"
 
 echo "-- examples"
 cc -std=c11 -Wall -Wextra -Werror examples/c/search.c -o "$work/search_c" $flags

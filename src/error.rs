@@ -104,7 +104,23 @@ pub enum Error {
         /// How much the device offers.
         have: u64,
     },
-    /// The device failed: lost, out of memory, or it refused a command.
+    /// The device has no memory left, or is not allowed more. What it has keeps working.
+    #[error(
+        "device `{device}`: out of memory: {} are in use, {need} bytes more do not fit; let tables pass through the device \
+         (`device_memory` of the index options, `--device-memory`), or use f16 or int8, the raw form or a smaller batch",
+        in_use_of(*in_use, *limit)
+    )]
+    OutOfMemory {
+        /// Name of the device.
+        device: String,
+        /// Bytes of the new buffer; 0 where the driver ran out in the middle of other work.
+        need: u64,
+        /// Bytes of all buffers of this crate on the device.
+        in_use: u64,
+        /// Most bytes of them, if a limit was set.
+        limit: Option<u64>,
+    },
+    /// The device failed: it was lost, or it refused a command.
     #[error("device `{device}`: {what}")]
     Device {
         /// Name of the device.
@@ -112,6 +128,13 @@ pub enum Error {
         /// What it reported.
         what: String,
     },
+    /// A search was cancelled; its searcher goes on to work.
+    #[error("the search was cancelled")]
+    Cancelled,
+}
+
+fn in_use_of(in_use: u64, limit: Option<u64>) -> String {
+    limit.map_or(format!("{in_use} bytes"), |limit| format!("{in_use} of the {limit} bytes allowed"))
 }
 
 impl Error {

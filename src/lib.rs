@@ -48,7 +48,8 @@
 //!
 //! # Features
 //! `gpu` (default): the wgpu backend. `cli` (default): the program `rails-bench`. Without both, the library runs on the
-//! CPU only and depends on neither wgpu nor clap. `capi`: functions for C, see `docs/C.md`.
+//! CPU only and depends on neither wgpu nor clap. `capi`: functions for C, see `docs/C.md`. `tracing`: spans, see
+//! [`search`].
 
 pub mod atomic;
 pub mod backend;
@@ -61,6 +62,7 @@ pub mod demo;
 pub mod error;
 pub mod eval;
 pub mod index;
+mod job;
 mod mapped;
 pub mod metrics;
 pub mod model;

@@ -347,3 +347,94 @@ fn wrong_uses_of_an_index_are_explained() {
     let both = [&search[..], &["--index", path(&index), "--item-ids", "assets/demo.items.txt"]].concat();
     refuses(&both, &["--item-ids", "cannot be used"]);
 }
+
+#[test]
+fn a_stored_index_is_measured_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    let checkpoint = format!("{MOL}/model.pt");
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "-o", path(&index)];
+    let kind = ["--dtype", "int8", "--lists", "4", "--distill", "tests/oracle/tiny.csv"];
+    succeeds(&[&build[..], &["--items", "assets/demo.items.txt"], &kind].concat());
+    let files = || -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files: Vec<_> = std::fs::read_dir(&index).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+            .into_iter()
+            .filter(|file| file.is_file())
+            .map(|file| (file.clone(), std::fs::read(file).unwrap()))
+            .collect()
+    };
+    let before = files();
+    let bench = ["bench", "--dataset", "tests/oracle/tiny.csv", "--device", "cpu", "--k", "10", "--limit", "20"];
+    let stored = ["--index", path(&index), "--warm-up", "0"];
+    let algorithms = ["--algorithm", "exact,naive-ivf:60@4,distilled:200", "--json", "-"];
+    let json: serde_json::Value =
+        serde_json::from_str(&succeeds(&[&bench[..], &stored, &algorithms].concat())).unwrap();
+    assert_eq!(json["items"], 200);
+    let rows = json["results"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        assert_eq!((&row["dtype"], &row["items"]), (&"int8".into(), &200.into()));
+    }
+    assert_eq!((rows[0]["recall@10"].as_f64(), rows[2]["recall@10"].as_f64()), (Some(1.0), Some(1.0)));
+    assert_eq!(files(), before, "measuring changes nothing");
+    assert!(!before.is_empty());
+
+    refuses(&[&bench[..], &stored, &["--items", "100"]].concat(), &["--items", "--index"]);
+    refuses(&[&bench[..], &stored, &["--form", "raw"]].concat(), &["--form", "--index"]);
+    refuses(&["bench", "--index", path(&index)], &["--dataset"]);
+    refuses(&[&bench[..], &["--index", "no/such"]].concat(), &["no index here"]);
+}
+
+#[test]
+fn search_says_what_it_took() {
+    let checkpoint = format!("{MOL}/model.pt");
+    let search = ["search", "--user", "37", "--k", "7", "--device", "cpu", "--dataset", "tests/oracle/tiny.csv"];
+    let stats =
+        ["--checkpoint", &checkpoint, "--item-ids", "assets/demo.items.txt", "--algorithm", "avg:50", "--stats"];
+    let text = succeeds(&[&search[..], &stats].concat());
+    assert!(text.contains("50 pairs scored, 0 pruned; 50 candidates;"), "{text}");
+    for stage in ["query-side", "first-stage", "scoring", "selection", "certifying", "total"] {
+        assert!(text.lines().any(|line| line.starts_with(stage)), "{stage} is not in\n{text}");
+    }
+}
+
+/// Whoever reads the output may have seen enough: `rails-bench devices | head -1`.
+#[test]
+fn a_closed_standard_output_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = format!("{MOL}/model.pt");
+    let (index, csv, converted) =
+        (folder.path().join("index"), folder.path().join("bench.csv"), folder.path().join("model.safetensors"));
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--items", "random:30", "--device", "cpu", "-o"];
+    succeeds(&[&build[..], &[path(&index)]].concat());
+    let data = ["--checkpoint", &checkpoint, "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
+    let run: [&[&str]; 9] = [
+        &["devices"],
+        &["demo", "--device", "cpu"],
+        &["convert", &checkpoint, "-o", path(&converted)],
+        &["index", "info", path(&index)],
+        &["index", "verify", path(&index), "--json", "-"],
+        &[&["eval", "--json", "-"][..], &data].concat(),
+        &[&["search", "--user", "37", "--stats"][..], &data].concat(),
+        &[&["bench", "--limit", "10", "--k", "5", "--algorithm", "exact", "--csv", path(&csv)][..], &data].concat(),
+        &["--help"],
+    ];
+    for args in run {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rails-bench"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(args)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Before the program has written anything, or soon after.
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("panicked"), "{args:?}: {}", stderr(&output));
+    }
+    assert!(std::fs::read_to_string(csv).unwrap().contains("exact"), "files are written all the same");
+    assert!(converted.exists());
+}

@@ -25,7 +25,7 @@ int main(int argc, char **argv) {
     rw_model *model;
     rw_searcher *searcher;
     check(rw_model_open(argv[1], NULL, &model));
-    check(rw_searcher_from_model(model, NULL, 0, argc > 2 ? argv[2] : "auto", "f32", &searcher));
+    check(rw_searcher_from_model(model, NULL, 0, argc > 2 ? argv[2] : "auto", NULL, &searcher));
     rw_model_free(model);
     printf("rails-wgpu %s: %zu items on `%s`\n", rw_version(), rw_searcher_len(searcher), rw_searcher_device(searcher));
 

@@ -19,7 +19,9 @@ pub fn exception(error: Error) -> PyErr {
     let words = error.to_string();
     match error {
         Error::Io { source, .. } => io::Error::new(source.kind(), words).into(),
-        Error::NoDevice { .. } | Error::Limit { .. } | Error::Device { .. } => DeviceError::new_err(words),
+        Error::NoDevice { .. } | Error::Limit { .. } | Error::OutOfMemory { .. } | Error::Device { .. } => {
+            DeviceError::new_err(words)
+        }
         _ => PyValueError::new_err(words),
     }
 }

@@ -5,17 +5,23 @@ use std::path::PathBuf;
 use numpy::{PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use rails_wgpu::index::Filter;
-use rails_wgpu::retriever::{ModelFile, Retriever, dtype};
-use rails_wgpu::search::{Algorithm, Hit, Request};
+use rails_wgpu::index::{Filter, IndexOptions, OpenOptions};
+use rails_wgpu::retriever::{self, ModelFile, Retriever};
+use rails_wgpu::search::{Algorithm, Hit, KernelTime, Request, Stage, Stats};
 use rails_wgpu::sequence::History;
 use roaring::RoaringTreemap;
 
 use crate::arrays::{matrix, numbers, tensor};
 use crate::errors::exception;
 
-/// Ids (B, k) and scores (B, k).
-type Found<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>);
+/// dtype, form, number of inverted lists, bytes on the device.
+type Options = (String, String, Option<usize>, Option<u64>);
+
+/// Counts; stages with their seconds; kernels: stage, name, dispatches, seconds.
+type Took = (Vec<u64>, Vec<(String, f64)>, Vec<(String, &'static str, u32, f64)>);
+
+/// Ids (B, k), scores (B, k), and what it took.
+type Found<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Took);
 
 /// Fills a row of ids that has fewer than k items.
 const NO_ITEM: i64 = -1;
@@ -53,14 +59,33 @@ impl Searcher {
         config: Option<PathBuf>,
         item_ids: Option<PyReadonlyArray1<u64>>,
         device: &str,
-        format: &str,
+        options: Options,
+        folder: Option<PathBuf>,
     ) -> PyResult<Searcher> {
         let item_ids = item_ids.map(|ids| numbers("item_ids", &ids)).transpose()?;
-        let format = dtype(format).map_err(exception)?;
-        let open = || {
-            let file = ModelFile::open(&checkpoint, config.as_deref())?;
-            Retriever::from_model(&file, item_ids.as_deref(), device, format)
+        let options = index_options(&options)?;
+        let open = || match folder {
+            Some(folder) => {
+                let (config, ids) = (config.as_deref(), item_ids.as_deref());
+                Retriever::create_index(folder, &checkpoint, config, ids, device, options)
+            }
+            None => {
+                let file = ModelFile::open(&checkpoint, config.as_deref())?;
+                Retriever::from_model(&file, item_ids.as_deref(), device, options)
+            }
         };
+        py.detach(open).map(Searcher).map_err(exception)
+    }
+
+    #[staticmethod]
+    fn from_index(
+        py: Python,
+        folder: PathBuf,
+        device: &str,
+        check: bool,
+        device_memory: Option<u64>,
+    ) -> PyResult<Searcher> {
+        let open = || Retriever::from_index(folder, device, OpenOptions { check, device_memory });
         py.detach(open).map(Searcher).map_err(exception)
     }
 
@@ -71,13 +96,13 @@ impl Searcher {
         embeddings: PyReadonlyArray2<f32>,
         mol: Option<PathBuf>,
         device: &str,
-        format: &str,
+        options: Options,
     ) -> PyResult<Searcher> {
         let (ids, embeddings) = (numbers("ids", &ids)?, tensor("embeddings", &embeddings)?);
-        let format = dtype(format).map_err(exception)?;
+        let options = index_options(&options)?;
         let build = || {
             let file = mol.map(|path| ModelFile::open(path, None)).transpose()?;
-            Retriever::from_embeddings(&ids, &embeddings, file.as_ref(), device, format)
+            Retriever::from_embeddings(&ids, &embeddings, file.as_ref(), device, options)
         };
         py.detach(build).map(Searcher).map_err(exception)
     }
@@ -114,6 +139,7 @@ impl Searcher {
         algorithm: &str,
         excluded: Option<(PyReadonlyArray1<u64>, PyReadonlyArray1<u64>)>,
         allowed: Option<PyReadonlyArray1<u64>>,
+        profile: bool,
     ) -> PyResult<Found<'py>> {
         let algorithm: Algorithm = algorithm.parse().map_err(exception)?;
         let queries = tensor("queries", &queries)?;
@@ -127,12 +153,29 @@ impl Searcher {
         let search = || {
             let excluded: Vec<&[u64]> = excluded.as_ref().map(|lists| lists.iter().collect()).unwrap_or_default();
             let filter = allowed.map(|ids| Filter::allow(ids.into_iter().collect::<RoaringTreemap>()));
-            let request = Request { excluded: &excluded, filter: filter.as_ref(), ..Request::new(algorithm, k) };
-            let hits = self.0.search(queries, user_ids, &request)?.hits;
-            Ok(padded(&hits, k))
+            let request =
+                Request { excluded: &excluded, filter: filter.as_ref(), profile, ..Request::new(algorithm, k) };
+            let answer = self.0.search(queries, user_ids, &request)?;
+            Ok((padded(&answer.hits, k), answer.stats, answer.kernels))
         };
-        let (ids, scores) = py.detach(search).map_err(exception)?;
-        Ok((matrix(py, ids, n_queries, k)?, matrix(py, scores, n_queries, k)?))
+        let ((ids, scores), stats, kernels) = py.detach(search).map_err(exception)?;
+        let (ids, scores) = (matrix(py, ids, n_queries, k)?, matrix(py, scores, n_queries, k)?);
+        Ok((ids, scores, (counts(&stats), times(&stats), kernels.iter().map(kernel).collect())))
+    }
+
+    fn distill(
+        &self,
+        py: Python,
+        queries: PyReadonlyArray2<f32>,
+        user_ids: Option<PyReadonlyArray1<i64>>,
+    ) -> PyResult<()> {
+        let queries = tensor("queries", &queries)?;
+        let user_ids = user_ids.map(|ids| numbers("user_ids", &ids)).transpose()?;
+        py.detach(|| self.0.distill(queries, user_ids)).map_err(exception)
+    }
+
+    fn compact(&self, py: Python) -> PyResult<()> {
+        py.detach(|| self.0.index().compact()).map_err(exception)
     }
 
     fn add(&self, py: Python, ids: PyReadonlyArray1<u64>, embeddings: PyReadonlyArray2<f32>) -> PyResult<()> {
@@ -167,6 +210,25 @@ impl Searcher {
     fn device(&self) -> String {
         self.0.backend().info().name.clone()
     }
+}
+
+fn index_options((dtype, form, n_lists, device_memory): &Options) -> PyResult<IndexOptions> {
+    retriever::index_options(dtype, form, *n_lists, *device_memory).map_err(exception)
+}
+
+/// pairs, pruned, candidates, bytes_read.
+fn counts(stats: &Stats) -> Vec<u64> {
+    vec![stats.pairs, stats.pruned, stats.candidates, stats.bytes_read]
+}
+
+/// Seconds by stage, and of all together.
+fn times(stats: &Stats) -> Vec<(String, f64)> {
+    let stages = Stage::ALL.map(|stage| (stage.to_string(), stats.time(stage).as_secs_f64()));
+    stages.into_iter().chain([("total".to_string(), stats.total.as_secs_f64())]).collect()
+}
+
+fn kernel(time: &KernelTime) -> (String, &'static str, u32, f64) {
+    (time.stage.to_string(), time.kernel, time.dispatches, time.time.as_secs_f64())
 }
 
 /// Rows of `k` ids and scores. The Python half lets no id in that does not fit an i64.

@@ -59,7 +59,9 @@ pub fn guarded(body: impl FnOnce() -> Result<()>) -> RwStatus {
 fn status_of(error: &Error) -> RwStatus {
     match error {
         Error::Argument { .. } => RwStatus::Argument,
-        Error::NoDevice { .. } | Error::Limit { .. } | Error::Device { .. } => RwStatus::Device,
+        Error::NoDevice { .. } | Error::Limit { .. } | Error::OutOfMemory { .. } | Error::Device { .. } => {
+            RwStatus::Device
+        }
         _ => RwStatus::File,
     }
 }

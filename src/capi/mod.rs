@@ -19,7 +19,8 @@ pub use border::{RwStatus, rw_last_error, rw_version};
 pub use device::{RwDeviceInfo, RwDevices, rw_devices_free, rw_devices_get, rw_devices_len, rw_devices_list};
 pub use model::{RwModel, rw_model_dim, rw_model_free, rw_model_item_rows, rw_model_open};
 pub use searcher::{
-    RwHistory, RwSearchOptions, RwSearcher, rw_searcher_add, rw_searcher_contains, rw_searcher_device, rw_searcher_dim,
-    rw_searcher_encode, rw_searcher_free, rw_searcher_from_embeddings, rw_searcher_from_model, rw_searcher_len,
-    rw_searcher_remove, rw_searcher_search,
+    RwHistory, RwIndexOptions, RwSearchOptions, RwSearcher, rw_searcher_add, rw_searcher_compact, rw_searcher_contains,
+    rw_searcher_device, rw_searcher_dim, rw_searcher_distill, rw_searcher_encode, rw_searcher_free,
+    rw_searcher_from_embeddings, rw_searcher_from_model, rw_searcher_len, rw_searcher_open_index, rw_searcher_remove,
+    rw_searcher_search,
 };

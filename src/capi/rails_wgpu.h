@@ -61,6 +61,11 @@ typedef struct rw_model rw_model;
 typedef struct rw_searcher rw_searcher;
 
 /*
+ A stage of a search, in the order in which they come.
+ */
+typedef struct Stage Stage;
+
+/*
  A device in words, which live as long as the list.
  */
 typedef struct rw_device_info {
@@ -81,6 +86,33 @@ typedef struct rw_device_info {
    */
   const char *driver;
 } rw_device_info;
+
+/*
+ How an index is built. All zero: f32 tables of components, no inverted lists, all of it on the device.
+ */
+typedef struct rw_index_options {
+  /*
+   Number format of tables: "f32", "f16" or "i8"; null: "f32".
+   */
+  const char *dtype;
+  /*
+   How item components are kept: "components", "raw" (computed in every search, for a fraction of the memory) or "auto",
+   by size; null: "auto".
+   */
+  const char *form;
+  /*
+   Whether to make inverted lists, for the algorithms naive-ivf and tangent-ivf.
+   */
+  bool with_lists;
+  /*
+   Number of lists; 0: as many as suit the number of items.
+   */
+  size_t n_lists;
+  /*
+   Bytes of tables that may stay on the device; what exceeds them passes through it in every search. 0: no limit.
+   */
+  uint64_t device_memory;
+} rw_index_options;
 
 /*
  What one user has done so far.
@@ -217,7 +249,7 @@ void rw_model_free(struct rw_model *model);
 
 /*
  Indexes rows `item_ids` of the model's own item table; null: all of them. `device` is "auto", "cpu", "gpu" or a part of
- a device's name; null: "auto". `dtype` is the number format of tables, "f32", "f16" or "i8"; null: "f32".
+ a device's name; null: "auto". `options` may be null.
 
  # Safety
  Pointers are null or point to what is described; the model is alive.
@@ -226,12 +258,12 @@ rw_status rw_searcher_from_model(const struct rw_model *model,
                                  const uint64_t *item_ids,
                                  size_t n_items,
                                  const char *device,
-                                 const char *dtype,
+                                 const struct rw_index_options *options,
                                  struct rw_searcher **out);
 
 /*
  Indexes items `ids` (n_items) with raw embeddings (n_items, dim) of the caller's. The similarity is that of `model`;
- null: the inner product. `device` and `dtype` as for `rw_searcher_from_model`.
+ null: the inner product. `device` and `options` as for `rw_searcher_from_model`.
 
  # Safety
  Pointers are null or point to what is described; the model is null or alive.
@@ -242,8 +274,43 @@ rw_status rw_searcher_from_embeddings(const uint64_t *ids,
                                       size_t dim,
                                       const struct rw_model *model,
                                       const char *device,
-                                      const char *dtype,
+                                      const struct rw_index_options *options,
                                       struct rw_searcher **out);
+
+/*
+ Opens an index folder that `rails-bench index build` made, with the similarity, and the encoder if there is one, that are
+ in it. Items that are added or removed are changed in the folder too. `check`: whether to compare all files with their
+ checksums first. `device_memory`: bytes of tables that may stay on the device; 0: no limit.
+
+ # Safety
+ Texts are null or end with a zero; `out` is null or can be written to.
+ */
+rw_status rw_searcher_open_index(const char *folder,
+                                 const char *device,
+                                 bool check,
+                                 uint64_t device_memory,
+                                 struct rw_searcher **out);
+
+/*
+ Fits a distilled gate to the model's, for the algorithms distilled and cascade, by `queries` (n_queries, dim) like those
+ that will be asked; a few hundred are enough. `user_ids` as for `rw_searcher_search`. An index folder keeps it.
+
+ # Safety
+ Pointers are null or point to what is described; the searcher is alive.
+ */
+rw_status rw_searcher_distill(const struct rw_searcher *searcher,
+                              const float *queries,
+                              size_t n_queries,
+                              size_t dim,
+                              const int64_t *user_ids);
+
+/*
+ Rewrites the index without the deleted items and with as few segments as may be.
+
+ # Safety
+ The searcher is null or alive.
+ */
+rw_status rw_searcher_compact(const struct rw_searcher *searcher);
 
 /*
  Number of items that can be found; 0 for null.

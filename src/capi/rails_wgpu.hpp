@@ -91,25 +91,47 @@ struct Options {
     std::optional<std::vector<std::uint64_t>> allowed;
 };
 
+/// How an index is built.
+struct IndexOptions {
+    /// "f32", "f16" or "i8".
+    std::string dtype = "f32";
+    /// "components", "raw" or "auto".
+    std::string form = "auto";
+    /// Number of inverted lists, if there are to be any; 0: as many as suit the number of items.
+    std::optional<std::size_t> lists;
+    /// Bytes of tables that may stay on the device; 0: no limit.
+    std::uint64_t device_memory = 0;
+};
+
 /// Items on a device, and how to search them. Any number of threads may use one at once.
 class Searcher {
 public:
     /// Indexes items of the model's own table; without `item_ids`, all of them.
     explicit Searcher(const Model &model, const std::optional<std::vector<std::uint64_t>> &item_ids = {},
-                      const std::string &device = "auto", const std::string &dtype = "f32") {
+                      const std::string &device = "auto", const IndexOptions &options = {}) {
         rw_searcher *handle = nullptr;
+        const rw_index_options wanted = view(options);
         check(rw_searcher_from_model(model.get(), item_ids ? pointer(*item_ids) : nullptr,
-                                     item_ids ? item_ids->size() : 0, device.c_str(), dtype.c_str(), &handle));
+                                     item_ids ? item_ids->size() : 0, device.c_str(), &wanted, &handle));
         handle_.reset(handle);
     }
     /// Indexes embeddings (ids.size(), dim); without `model`, their inner product is the similarity.
     Searcher(const std::vector<std::uint64_t> &ids, const std::vector<float> &embeddings, std::size_t dim,
-             const Model *model = nullptr, const std::string &device = "auto", const std::string &dtype = "f32") {
+             const Model *model = nullptr, const std::string &device = "auto", const IndexOptions &options = {}) {
         rw_searcher *handle = nullptr;
+        const rw_index_options wanted = view(options);
         expect(embeddings.size() == ids.size() * dim, "embeddings: expected ids.size() * dim values");
         check(rw_searcher_from_embeddings(ids.data(), embeddings.data(), ids.size(), dim,
-                                          model ? model->get() : nullptr, device.c_str(), dtype.c_str(), &handle));
+                                          model ? model->get() : nullptr, device.c_str(), &wanted, &handle));
         handle_.reset(handle);
+    }
+
+    /// Opens an index folder with the similarity, and the encoder if there is one, that are in it.
+    static Searcher open_index(const std::string &folder, const std::string &device = "auto", bool check = false,
+                               std::uint64_t device_memory = 0) {
+        rw_searcher *handle = nullptr;
+        rails_wgpu::check(rw_searcher_open_index(folder.c_str(), device.c_str(), check, device_memory, &handle));
+        return Searcher(handle);
     }
 
     std::size_t size() const { return rw_searcher_len(get()); }
@@ -172,8 +194,23 @@ public:
         check(rw_searcher_remove(get(), ids.data(), ids.size(), &removed));
         return removed;
     }
+    /// Rewrites the index without deleted items.
+    void compact() { check(rw_searcher_compact(get())); }
+    /// Fits a distilled gate by queries (B, D), for the algorithms distilled and cascade.
+    void distill(const std::vector<float> &queries, const std::vector<std::int64_t> &user_ids = {}) {
+        const std::size_t n = queries.size() / dim();
+        expect(queries.size() == n * dim(), "queries: expected a multiple of dim values");
+        expect(user_ids.empty() || user_ids.size() == n, "user_ids: expected one per query, or none");
+        check(rw_searcher_distill(get(), queries.data(), n, dim(), user_ids.empty() ? nullptr : user_ids.data()));
+    }
 
 private:
+    explicit Searcher(rw_searcher *handle) : handle_(handle) {}
+
+    static rw_index_options view(const IndexOptions &options) {
+        return {options.dtype.c_str(), options.form.c_str(), options.lists.has_value(), options.lists.value_or(0),
+                options.device_memory};
+    }
     static void expect(bool holds, const char *words) {
         if (!holds) throw Error(RW_STATUS_ARGUMENT, words);
     }

@@ -7,8 +7,8 @@ use roaring::RoaringTreemap;
 
 use super::border::{RwStatus, guarded, hand_out, optional, places, product, reference, release, slice, text};
 use super::model::RwModel;
-use crate::index::Filter;
-use crate::retriever::{Retriever, dtype};
+use crate::index::{Filter, IndexOptions, OpenOptions};
+use crate::retriever::{Retriever, index_options};
 use crate::search::{Algorithm, Request};
 use crate::sequence::History;
 use crate::tensor::Tensor;
@@ -51,8 +51,24 @@ pub struct RwSearchOptions {
     pub n_allowed: usize,
 }
 
+/// How an index is built. All zero: f32 tables of components, no inverted lists, all of it on the device.
+#[repr(C)]
+pub struct RwIndexOptions {
+    /// Number format of tables: "f32", "f16" or "i8"; null: "f32".
+    pub dtype: *const c_char,
+    /// How item components are kept: "components", "raw" (computed in every search, for a fraction of the memory) or "auto",
+    /// by size; null: "auto".
+    pub form: *const c_char,
+    /// Whether to make inverted lists, for the algorithms naive-ivf and tangent-ivf.
+    pub with_lists: bool,
+    /// Number of lists; 0: as many as suit the number of items.
+    pub n_lists: usize,
+    /// Bytes of tables that may stay on the device; what exceeds them passes through it in every search. 0: no limit.
+    pub device_memory: u64,
+}
+
 /// Indexes rows `item_ids` of the model's own item table; null: all of them. `device` is "auto", "cpu", "gpu" or a part of
-/// a device's name; null: "auto". `dtype` is the number format of tables, "f32", "f16" or "i8"; null: "f32".
+/// a device's name; null: "auto". `options` may be null.
 ///
 /// # Safety
 /// Pointers are null or point to what is described; the model is alive.
@@ -62,23 +78,23 @@ pub unsafe extern "C" fn rw_searcher_from_model(
     item_ids: *const u64,
     n_items: usize,
     device: *const c_char,
-    dtype: *const c_char,
+    options: *const RwIndexOptions,
     out: *mut *mut RwSearcher,
 ) -> RwStatus {
     guarded(|| {
         // SAFETY: the caller vouches for all of them.
         let (model, ids, place) = unsafe {
             let ids = if item_ids.is_null() { None } else { Some(slice("item ids", item_ids, n_items)?) };
-            (reference("model", model)?, ids, Place::new(device, dtype)?)
+            (reference("model", model)?, ids, Place::new(device, options)?)
         };
-        let make = || searcher(Retriever::from_model(&model.0, ids, place.device, place.dtype)?);
+        let make = || searcher(Retriever::from_model(&model.0, ids, place.device, place.options)?);
         // SAFETY: the caller vouches for `out`.
         unsafe { hand_out(out, make) }
     })
 }
 
 /// Indexes items `ids` (n_items) with raw embeddings (n_items, dim) of the caller's. The similarity is that of `model`;
-/// null: the inner product. `device` and `dtype` as for `rw_searcher_from_model`.
+/// null: the inner product. `device` and `options` as for `rw_searcher_from_model`.
 ///
 /// # Safety
 /// Pointers are null or point to what is described; the model is null or alive.
@@ -90,20 +106,78 @@ pub unsafe extern "C" fn rw_searcher_from_embeddings(
     dim: usize,
     model: *const RwModel,
     device: *const c_char,
-    dtype: *const c_char,
+    options: *const RwIndexOptions,
     out: *mut *mut RwSearcher,
 ) -> RwStatus {
     guarded(|| {
         // SAFETY: the caller vouches for all of them.
         let (ids, embeddings, model, place) = unsafe {
             let embeddings = matrix("item embeddings", embeddings, n_items, dim)?;
-            (slice("item ids", ids, n_items)?, embeddings, optional("model", model)?, Place::new(device, dtype)?)
+            (slice("item ids", ids, n_items)?, embeddings, optional("model", model)?, Place::new(device, options)?)
         };
         let file = model.map(|model| &model.0);
-        let make = || searcher(Retriever::from_embeddings(ids, &embeddings, file, place.device, place.dtype)?);
+        let make = || searcher(Retriever::from_embeddings(ids, &embeddings, file, place.device, place.options)?);
         // SAFETY: the caller vouches for `out`.
         unsafe { hand_out(out, make) }
     })
+}
+
+/// Opens an index folder that `rails-bench index build` made, with the similarity, and the encoder if there is one, that are
+/// in it. Items that are added or removed are changed in the folder too. `check`: whether to compare all files with their
+/// checksums first. `device_memory`: bytes of tables that may stay on the device; 0: no limit.
+///
+/// # Safety
+/// Texts are null or end with a zero; `out` is null or can be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rw_searcher_open_index(
+    folder: *const c_char,
+    device: *const c_char,
+    check: bool,
+    device_memory: u64,
+    out: *mut *mut RwSearcher,
+) -> RwStatus {
+    guarded(|| {
+        // SAFETY: the caller vouches for the texts.
+        let (folder, device) = unsafe { (text("folder", folder)?, text("device", device)?.unwrap_or("auto")) };
+        let folder = folder.ok_or_else(|| Error::argument("folder", "a path", "a null pointer"))?;
+        let options = OpenOptions { check, device_memory: (device_memory > 0).then_some(device_memory) };
+        // SAFETY: the caller vouches for `out`.
+        unsafe { hand_out(out, || searcher(Retriever::from_index(folder, device, options)?)) }
+    })
+}
+
+/// Fits a distilled gate to the model's, for the algorithms distilled and cascade, by `queries` (n_queries, dim) like those
+/// that will be asked; a few hundred are enough. `user_ids` as for `rw_searcher_search`. An index folder keeps it.
+///
+/// # Safety
+/// Pointers are null or point to what is described; the searcher is alive.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rw_searcher_distill(
+    searcher: *const RwSearcher,
+    queries: *const f32,
+    n_queries: usize,
+    dim: usize,
+    user_ids: *const i64,
+) -> RwStatus {
+    guarded(|| {
+        // SAFETY: the caller vouches for all of them.
+        let (searcher, queries, users) = unsafe {
+            let users = if user_ids.is_null() { None } else { Some(slice("user ids", user_ids, n_queries)?.to_vec()) };
+            (reference("searcher", searcher)?, matrix("queries", queries, n_queries, dim)?, users)
+        };
+        same_dim(searcher, dim)?;
+        searcher.retriever.distill(queries, users)
+    })
+}
+
+/// Rewrites the index without the deleted items and with as few segments as may be.
+///
+/// # Safety
+/// The searcher is null or alive.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rw_searcher_compact(searcher: *const RwSearcher) -> RwStatus {
+    // SAFETY: the caller vouches for it.
+    guarded(|| unsafe { reference("searcher", searcher) }?.retriever.index().compact())
 }
 
 /// Number of items that can be found; 0 for null.
@@ -307,19 +381,25 @@ fn searcher(retriever: Retriever) -> Result<RwSearcher> {
     Ok(RwSearcher { retriever, device })
 }
 
-/// Where an index goes, and in which format.
+/// Where an index goes, and how it is built.
 struct Place<'a> {
     device: &'a str,
-    dtype: crate::backend::Dtype,
+    options: IndexOptions,
 }
 
 impl Place<'_> {
     /// # Safety
-    /// As [`text`].
-    unsafe fn new<'a>(device: *const c_char, format: *const c_char) -> Result<Place<'a>> {
+    /// As [`text`] and [`optional`].
+    unsafe fn new<'a>(device: *const c_char, options: *const RwIndexOptions) -> Result<Place<'a>> {
         // SAFETY: the caller vouches for both.
-        let (device, format) = unsafe { (text("device", device)?, text("dtype", format)?) };
-        Ok(Place { device: device.unwrap_or("auto"), dtype: dtype(format.unwrap_or("f32"))? })
+        let (device, options) = unsafe { (text("device", device)?.unwrap_or("auto"), optional("options", options)?) };
+        let Some(given) = options else { return Ok(Place { device, options: IndexOptions::default() }) };
+        // SAFETY: the caller vouches for what the options point to.
+        let (dtype, form) = unsafe { (text("dtype", given.dtype)?, text("form", given.form)?) };
+        let device_memory = (given.device_memory > 0).then_some(given.device_memory);
+        let n_lists = given.with_lists.then_some(given.n_lists);
+        let options = index_options(dtype.unwrap_or("f32"), form.unwrap_or("auto"), n_lists, device_memory)?;
+        Ok(Place { device, options })
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod build;
 mod change;
+mod cost;
 mod disk;
 mod distil;
 mod filter;
@@ -31,7 +32,7 @@ pub use source::{ItemSource, Items};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::backend::{Backend, QueryBatch, Similarity};
+use crate::backend::{Backend, DeviceKind, QueryBatch, Similarity};
 use crate::model::{Distilled, Model, Mol};
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
@@ -44,7 +45,8 @@ use source::Runs;
 /// Items with their tables on one or more devices; in memory only, or stored in a folder.
 pub struct ItemIndex {
     blueprint: Blueprint,
-    backends: Vec<Arc<dyn Backend>>,
+    /// Changed by whoever holds the folder.
+    backends: RwLock<Vec<Arc<dyn Backend>>>,
     current: RwLock<Arc<Snapshot>>,
     /// Where the index is stored, if it is. Held by whoever makes the next snapshot.
     folder: Mutex<Option<Folder>>,
@@ -127,7 +129,8 @@ impl ItemIndex {
         folder: Option<Folder>,
     ) -> Result<ItemIndex> {
         let current = RwLock::new(Arc::new(blueprint.snapshot(version, segments, blueprint.similarity.clone())?));
-        Ok(ItemIndex { blueprint, backends: backends.to_vec(), current, folder: Mutex::new(folder) })
+        let backends = RwLock::new(backends.to_vec());
+        Ok(ItemIndex { blueprint, backends, current, folder: Mutex::new(folder) })
     }
 
     /// The present version. It stays as it is while the index changes.
@@ -153,6 +156,11 @@ impl ItemIndex {
     /// Whether `id` can be found.
     pub fn contains(&self, id: u64) -> bool {
         self.snapshot().contains(id)
+    }
+
+    /// D: width of raw embeddings.
+    pub fn dim(&self) -> usize {
+        self.blueprint.dim
     }
 
     /// Number format of the tables.
@@ -194,7 +202,7 @@ impl ItemIndex {
                 full.push(change.stored(complete)?);
             }
             let placed: Vec<Segment> = segments.iter().chain(&full).cloned().collect();
-            added = Some(self.blueprint.segment(least_used(&self.backends, &placed), run.ids, run.rows)?);
+            added = Some(self.blueprint.segment(least_used(&self.backends(), &placed), run.ids, run.rows)?);
         }
         let Some(mut added) = added else { return Ok(()) };
         unique::check(full.iter().chain([&added]))?;
@@ -253,8 +261,8 @@ impl ItemIndex {
         let change = Change::begin(self)?;
         let per_segment = self.blueprint.options.segment_items.max(1);
         let mut compacted: Vec<Segment> = Vec::new();
-        for backend in &self.backends {
-            let of_device = change.old.segments().iter().filter(|segment| Arc::ptr_eq(segment.backend(), backend));
+        for backend in self.backends() {
+            let of_device = change.old.segments().iter().filter(|segment| Arc::ptr_eq(segment.backend(), &backend));
             let mut group: Vec<Segment> = Vec::new();
             for segment in of_device {
                 if group.iter().map(Segment::n_live).sum::<usize>() + segment.n_live() > per_segment {
@@ -266,6 +274,37 @@ impl ItemIndex {
             compacted.extend(change.rewritten(&group)?);
         }
         change.commit(compacted)
+    }
+
+    /// Moves all segments to other devices, evenly: to a new one in place of one that was lost, say. Their tables are on the
+    /// host, so nothing is computed again, and the old devices are not asked. Results stay the same but for rounding; the
+    /// version too. Encoders are made for a device and do not move.
+    ///
+    /// # Errors
+    /// If there is no device, one has no room or fails, or a stored table that a device copies is damaged; nothing has
+    /// changed then.
+    pub fn move_to(&self, backends: &[Arc<dyn Backend>]) -> Result<()> {
+        if backends.is_empty() {
+            return Err(Error::argument("index", "at least one device", "none"));
+        }
+        let folder = self.lock();
+        let old = self.snapshot();
+        let mut moved: Vec<Segment> = Vec::new();
+        for segment in old.segments() {
+            let backend = least_used(backends, &moved);
+            if let (Some(folder), false) = (&*folder, backend.info().kind == DeviceKind::Cpu) {
+                folder.check(segment)?;
+            }
+            moved.push(segment.on(backend));
+        }
+        let snapshot = self.blueprint.snapshot(old.version(), moved, old.similarity.clone())?;
+        *self.backends.write().unwrap_or_else(PoisonError::into_inner) = backends.to_vec();
+        self.show(snapshot);
+        Ok(())
+    }
+
+    fn backends(&self) -> Vec<Arc<dyn Backend>> {
+        self.backends.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn show(&self, snapshot: Snapshot) {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::backend::{Backend, Bits, DeviceIndex, Exclusions, Similarity};
+use crate::job::Job;
 use crate::tables::{Bytes, Tables};
 use crate::{Error, Result};
 
@@ -112,6 +113,13 @@ impl Segment {
         Some(self.with_deleted(deleted))
     }
 
+    /// The same segment on another device.
+    pub(super) fn on(&self, backend: &Arc<dyn Backend>) -> Segment {
+        let similarity = self.home.similarity.clone();
+        let home = Home { backend: backend.clone(), similarity, device: OnceLock::new(), streamed: false };
+        Segment { home: Arc::new(home), ..self.clone() }
+    }
+
     /// The same segment, searched by this similarity.
     pub(super) fn searched_by(self, similarity: Option<&Arc<Similarity>>) -> Segment {
         if self.home.similarity.as_ref().map(Arc::as_ptr) == similarity.map(Arc::as_ptr) {
@@ -140,12 +148,16 @@ impl Segment {
         if self.home.streamed { Ok(()) } else { self.on_device(|_| Ok(())) }
     }
 
-    /// Runs `work` on the tables on their device.
+    /// Runs `work` on the tables on their device, for a search that is still wanted.
     ///
     /// # Errors
-    /// As [`Backend::load`], or those of `work`.
+    /// As [`Backend::load`], those of `work`, or if the search was cancelled before or meanwhile.
     pub fn on_device<T>(&self, work: impl FnOnce(&dyn DeviceIndex) -> Result<T>) -> Result<T> {
         let Home { backend, similarity, device, streamed } = &*self.home;
+        let job = Job::current();
+        // What a device finds while the search is cancelled is not all of it.
+        let work = |device: &dyn DeviceIndex| work(device).and_then(|found| job.check().map(|()| found));
+        job.check()?;
         let load = || backend.load(self.tables.clone(), similarity.as_deref());
         if *streamed {
             return work(load()?.as_ref());

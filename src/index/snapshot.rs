@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::cost;
 use super::filter::PerSegment;
 use super::{Filter, Sample, Segment};
 use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, ScoredPosition, Scorer, Similarity};
+use crate::job::Job;
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -175,7 +177,10 @@ impl Snapshot {
     /// # Errors
     /// As there.
     pub fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Excluded) -> Result<Hits> {
-        self.best(k, excluded, |device, k, excluded, _| device.scan(scorer, queries, k, excluded))
+        self.best(k, excluded, |device, k, excluded, segment| {
+            reads(segment.len(), cost::of_scorer(segment.tables(), scorer));
+            device.scan(scorer, queries, k, excluded)
+        })
     }
 
     /// See [`DeviceIndex::scan_pruned`].
@@ -183,7 +188,10 @@ impl Snapshot {
     /// # Errors
     /// As there.
     pub fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Excluded) -> Result<(Hits, u64)> {
-        let found = self.each(excluded, |device, excluded, n| device.scan_pruned(queries, k.min(n), excluded))?;
+        let found = self.each(excluded, |device, excluded, segment| {
+            reads(segment.len(), cost::of_scorer(segment.tables(), Scorer::Mol));
+            device.scan_pruned(queries, k.min(segment.len()), excluded)
+        })?;
         let (hits, pruned): (Vec<Hits>, Vec<u64>) = found.into_iter().unzip();
         Ok((self.merged(hits, k), pruned.iter().sum()))
     }
@@ -199,7 +207,8 @@ impl Snapshot {
         (k, per_query): (usize, usize),
         excluded: &Excluded,
     ) -> Result<Hits> {
-        self.best(k, excluded, |device, k, excluded, _| {
+        self.best(k, excluded, |device, k, excluded, segment| {
+            reads(segment.len(), cost::of_columns(segment.tables(), columns));
             let excluded = excluded.repeated(vectors.rows() / per_query, per_query);
             device.scan_components(vectors, columns, k, &excluded)
         })
@@ -221,8 +230,15 @@ impl Snapshot {
             let excluded = excluded.repeated(vectors.rows() / per_query, per_query);
             let lists = &segment.tables().lists;
             match lists.iter().position(|lists| lists.columns == columns) {
-                Some(i) => device.scan_lists(i, vectors, &lists[i].probes(vectors, n_probe), k, &excluded),
-                None => device.scan_components(vectors, columns, k, &excluded),
+                Some(i) => {
+                    let probes = lists[i].probes(vectors, n_probe);
+                    reads(lists[i].n_probed(&probes), cost::of(&lists[i].vectors));
+                    device.scan_lists(i, vectors, &probes, k, &excluded)
+                }
+                None => {
+                    reads(segment.len(), cost::of_columns(segment.tables(), columns));
+                    device.scan_components(vectors, columns, k, &excluded)
+                }
             }
         })
     }
@@ -238,7 +254,10 @@ impl Snapshot {
         thresholds: &[f32],
         excluded: &Excluded,
     ) -> Result<Vec<Vec<u32>>> {
-        let found = self.each(excluded, |device, excluded, _| device.above(vectors, columns, thresholds, excluded))?;
+        let found = self.each(excluded, |device, excluded, segment| {
+            reads(segment.len(), cost::of_columns(segment.tables(), columns));
+            device.above(vectors, columns, thresholds, excluded)
+        })?;
         let mut lists = vec![Vec::new(); vectors.rows()];
         for (found, offset) in found.into_iter().zip(&self.offsets) {
             for (list, positions) in lists.iter_mut().zip(found) {
@@ -253,8 +272,12 @@ impl Snapshot {
     /// # Errors
     /// As there.
     pub fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let rescore = |segment: &Segment, candidates: &[Vec<u32>]| {
+            reads(candidates.iter().map(Vec::len).sum(), cost::of_scorer(segment.tables(), scorer));
+            segment.on_device(|device| device.rescore(scorer, queries, candidates))
+        };
         if let [segment] = self.segments.as_slice() {
-            return segment.on_device(|device| device.rescore(scorer, queries, candidates));
+            return rescore(segment, candidates);
         }
         let none = Excluded { per_segment: vec![Exclusions::default(); self.segments.len()] };
         let parts = self.each_segment(&none, |segment, index, _| {
@@ -267,7 +290,7 @@ impl Snapshot {
             if part.iter().all(Vec::is_empty) {
                 return Ok(vec![Vec::new(); part.len()]);
             }
-            segment.on_device(|device| device.rescore(scorer, queries, &part))
+            rescore(segment, &part)
         })?;
         let mut scores: Vec<Vec<f32>> = candidates.iter().map(|list| Vec::with_capacity(list.len())).collect();
         parts.into_iter().for_each(|part| scores.iter_mut().zip(part).for_each(|(all, part)| all.extend(part)));
@@ -297,11 +320,9 @@ impl Snapshot {
     fn each<T: Send>(
         &self,
         excluded: &Excluded,
-        work: impl Fn(&dyn DeviceIndex, &Exclusions, usize) -> Result<T> + Sync,
+        work: impl Fn(&dyn DeviceIndex, &Exclusions, &Segment) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        self.each_segment(excluded, |segment, _, excluded| {
-            segment.on_device(|device| work(device, excluded, segment.len()))
-        })
+        self.each_segment(excluded, |segment, _, excluded| segment.on_device(|device| work(device, excluded, segment)))
     }
 
     /// Runs `work` on every segment: those of one device one after the other, different devices at the same time.
@@ -327,11 +348,13 @@ impl Snapshot {
             return (0..self.segments.len()).map(run).collect();
         }
         let mut results: Vec<Option<Result<T>>> = (0..self.segments.len()).map(|_| None).collect();
+        let job = Job::current();
         let done = std::thread::scope(|scope| {
-            let run = &run;
+            let (run, job) = (&run, &job);
             let spawn = |group: &Vec<usize>| {
                 let group = group.clone();
-                scope.spawn(move || group.into_iter().map(|index| (index, run(index))).collect::<Vec<_>>())
+                let all = move || group.into_iter().map(|index| (index, run(index))).collect::<Vec<_>>();
+                scope.spawn(move || job.run(all))
             };
             let threads: Vec<_> = groups.iter().map(spawn).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect::<Vec<_>>()
@@ -359,4 +382,9 @@ impl Snapshot {
         }
         merged
     }
+}
+
+/// Tells the search of this thread that it reads `rows` of so many bytes.
+fn reads(rows: usize, bytes: u64) {
+    Job::current().reads(rows as u64 * bytes);
 }

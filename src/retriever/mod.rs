@@ -4,14 +4,17 @@ mod model_file;
 
 pub use model_file::{MOL_KEY, ModelFile};
 
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Dtype, QueryBatch, QueryEncoder, select};
-use crate::config::ModelConfig;
-use crate::index::{IndexOptions, ItemIndex};
-use crate::model::{Model, Mol};
+use crate::backend::{Backend, Dtype, QueryBatch, QueryEncoder, Similarity, select};
+use crate::checkpoint::Checkpoint;
+use crate::config::{ModelConfig, find_config};
+use crate::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, ListOptions, OpenOptions};
+use crate::model::Model;
 use crate::search::{Answer, Request, Searcher};
 use crate::sequence::{History, SequenceBatch};
+use crate::tables::Form;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -44,14 +47,7 @@ impl Retriever {
     ) -> Result<Retriever> {
         let found = "a file with a similarity only";
         let model = file.model().ok_or_else(|| Error::argument("model", "a whole model with an item table", found))?;
-        let beyond = |id: u64| {
-            let expected = format!("ids in 1..={} (rows of the item table)", model.n_item_rows().saturating_sub(1));
-            Error::argument("item ids", expected, id)
-        };
-        let item_ids: Vec<u32> = match item_ids {
-            Some(ids) => ids.iter().map(|&id| u32::try_from(id).map_err(|_| beyond(id))).collect::<Result<_>>()?,
-            None => (1..model.n_item_rows() as u32).collect(),
-        };
+        let item_ids = rows(model, item_ids)?;
         let backend = select::open(device)?;
         let index = ItemIndex::from_model(backend.as_ref(), model, &item_ids, options)?;
         Retriever::new(backend, Some(file), model.config.item_embedding_dim, index)
@@ -75,15 +71,64 @@ impl Retriever {
         Retriever::new(backend, file, embeddings.width(), index)
     }
 
+    /// Indexes items of a checkpoint, as [`Retriever::from_model`] does, in a new folder, with the model, and opens it.
+    /// `config` as for [`ModelFile::open`].
+    ///
+    /// # Errors
+    /// If a file cannot be read, or as [`ItemIndex::create`].
+    pub fn create_index(
+        folder: impl AsRef<Path>,
+        checkpoint: impl AsRef<Path>,
+        config: Option<&Path>,
+        item_ids: Option<&[u64]>,
+        device: &str,
+        options: IndexOptions,
+    ) -> Result<Retriever> {
+        let checkpoint = Checkpoint::open(checkpoint)?;
+        let config = find_config(&checkpoint, config)?;
+        let model = Model::load(&checkpoint, config.clone())?;
+        let item_ids = rows(&model, item_ids)?;
+        let backend = select::open(device)?;
+        let (stored, source) = (IndexModel::checkpoint(&checkpoint, config)?, ItemSource::of_model(&model, &item_ids));
+        let index = ItemIndex::create(folder, std::slice::from_ref(&backend), stored, options, source)?;
+        let dim = index.dim();
+        Retriever::of_model(backend, Some(&model), dim, index)
+    }
+
+    /// Opens an index folder with everything in it: tables, similarity, encoder if it was built with one. Changes of the
+    /// items are changes of the folder.
+    ///
+    /// # Errors
+    /// If there is no such device, or as [`ItemIndex::open`].
+    pub fn from_index(folder: impl AsRef<Path>, device: &str, options: OpenOptions) -> Result<Retriever> {
+        let backend = select::open(device)?;
+        let index = ItemIndex::open(folder, std::slice::from_ref(&backend), options)?;
+        let (model, dim) = (index.model()?, index.dim());
+        Retriever::of_model(backend, model.as_ref(), dim, index)
+    }
+
     fn new(backend: Arc<dyn Backend>, file: Option<&ModelFile>, dim: usize, index: ItemIndex) -> Result<Retriever> {
+        Retriever::of_model(backend, file.and_then(ModelFile::model), dim, index)
+    }
+
+    fn of_model(backend: Arc<dyn Backend>, model: Option<&Model>, dim: usize, index: ItemIndex) -> Result<Retriever> {
         let encoding = |model: &Model| {
             let encoder = backend.encoder(&model.encoder)?;
             Ok(Encoding { encoder, config: model.config.clone(), n_item_rows: model.n_item_rows() })
         };
-        let encoding = file.and_then(ModelFile::model).map(encoding).transpose()?;
-        let has_tables = |mol: &Mol<Tensor>| !mol.uid_tables.is_empty();
-        let has_uid_tables = file.and_then(ModelFile::mol).is_some_and(has_tables);
+        let encoding = model.map(encoding).transpose()?;
+        let has_tables = |similarity: &Similarity| !similarity.mol.uid_tables.is_empty();
+        let has_uid_tables = index.snapshot().similarity().is_some_and(has_tables);
         Ok(Retriever { backend, encoding, dim, has_uid_tables, searcher: Searcher::new(index) })
+    }
+
+    /// Fits a distilled gate to the model's, for the algorithms `distilled` and `cascade`, by queries (B, D) like those that
+    /// will be asked; a few hundred are enough. An index of a folder keeps it there.
+    ///
+    /// # Errors
+    /// As [`ItemIndex::distill`], or if `user_ids` do not suit.
+    pub fn distill(&self, queries: Tensor, user_ids: Option<Vec<i64>>) -> Result<()> {
+        self.index().distill(&self.batch(queries, user_ids)?)
     }
 
     /// The device.
@@ -122,6 +167,15 @@ impl Retriever {
     /// # Errors
     /// If a model with uid embeddings gets no users, or as [`Searcher::answer`].
     pub fn search(&self, queries: Tensor, user_ids: Option<Vec<i64>>, request: &Request) -> Result<Answer> {
+        let batch = self.batch(queries, user_ids)?;
+        if batch.user_ids.is_empty() {
+            return Ok(Answer::default());
+        }
+        self.searcher.answer(&batch, request)
+    }
+
+    /// Queries with one user each.
+    fn batch(&self, queries: Tensor, user_ids: Option<Vec<i64>>) -> Result<QueryBatch> {
         let n_queries = queries.rows();
         let user_ids = match user_ids {
             Some(user_ids) => user_ids,
@@ -134,10 +188,19 @@ impl Retriever {
         if user_ids.len() != n_queries {
             return Err(Error::argument("user ids", format!("{n_queries}, one per query"), user_ids.len()));
         }
-        if n_queries == 0 {
-            return Ok(Answer::default());
-        }
-        self.searcher.answer(&QueryBatch { embeddings: queries, user_ids }, request)
+        Ok(QueryBatch { embeddings: queries, user_ids })
+    }
+}
+
+/// Rows `item_ids` of the model's item table; `None`: all of them, 1 and up.
+fn rows(model: &Model, item_ids: Option<&[u64]>) -> Result<Vec<u32>> {
+    let beyond = |id: u64| {
+        let expected = format!("ids in 1..={} (rows of the item table)", model.n_item_rows().saturating_sub(1));
+        Error::argument("item ids", expected, id)
+    };
+    match item_ids {
+        Some(ids) => ids.iter().map(|&id| u32::try_from(id).map_err(|_| beyond(id))).collect(),
+        None => Ok((1..model.n_item_rows() as u32).collect()),
     }
 }
 
@@ -152,4 +215,37 @@ pub fn dtype(name: &str) -> Result<Dtype> {
         "i8" => Ok(Dtype::I8),
         _ => Err(Error::argument("dtype", "f32, f16 or i8", format!("`{name}`"))),
     }
+}
+
+/// How components are kept, by name: `auto` (by size), `components` or `raw`.
+///
+/// # Errors
+/// If there is no such form.
+pub fn form(name: &str) -> Result<Option<Form>> {
+    match name {
+        "auto" => Ok(None),
+        "components" => Ok(Some(Form::Components)),
+        "raw" => Ok(Some(Form::Raw)),
+        _ => Err(Error::argument("form", "auto, components or raw", format!("`{name}`"))),
+    }
+}
+
+/// Choices for an index by the names that the bindings have for them: see [`dtype`] and [`form`]; `n_lists` inverted lists
+/// of each kind (0: as many as suit the number of items; `None`: none); bytes of tables that may stay on the device.
+///
+/// # Errors
+/// If there is no such name.
+pub fn index_options(
+    dtype_name: &str,
+    form_name: &str,
+    n_lists: Option<usize>,
+    device_memory: Option<u64>,
+) -> Result<IndexOptions> {
+    Ok(IndexOptions {
+        dtype: dtype(dtype_name)?,
+        form: form(form_name)?,
+        lists: n_lists.map(|n_lists| ListOptions { n_lists, groups: true, all: true }),
+        device_memory,
+        ..IndexOptions::default()
+    })
 }

@@ -1,4 +1,11 @@
 //! Retrieval algorithms over an [`ItemIndex`]: from query embeddings to hits.
+//!
+//! # What a search tells
+//! [`Answer::stats`] counts and times every search; [`Request::profile`] adds what each kernel of a GPU took. Whoever
+//! has set up the `log` crate gets the same as lines at debug level, target `rails_wgpu::search`: one per stage
+//! (`stage=scoring ms=1.234`), then one for the search (`search algorithm=exact batch=2 k=10 pairs=400 ... ms=1.250`). With
+//! the feature `tracing` there is one span per search (`search`: algorithm, batch, k, pairs, ms, error) and in it one per
+//! stage (`stage`: stage, ms).
 
 mod algorithm;
 mod builder;
@@ -6,16 +13,19 @@ mod candidates;
 mod certificate;
 #[cfg(feature = "gpu")]
 mod on_gpu;
+mod span;
+mod stats;
 mod tangent;
 
+pub use crate::job::{Cancel, KernelTime, Stage};
 pub use algorithm::Algorithm;
 pub use builder::SearcherBuilder;
 pub use certificate::Certificate;
 #[cfg(feature = "gpu")]
 pub use on_gpu::GpuAnswer;
+pub use stats::Stats;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 
@@ -23,6 +33,7 @@ use crate::backend::{QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::index::{Filter, ItemIndex, Snapshot};
 use crate::{Error, Result};
 use candidates::{Candidates, FirstStage};
+use stats::{Course, course};
 
 /// One item found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,12 +57,17 @@ pub struct Request<'a> {
     pub filter: Option<&'a Filter>,
     /// Whether to find out how far the result can be from the exact one, which takes another scan of the components.
     pub certify: bool,
+    /// Ends the search before its time.
+    pub cancel: Option<&'a Cancel>,
+    /// Whether to ask a GPU what its kernels take ([`Answer::kernels`]). It then waits after every submission, and runs one
+    /// kernel at a time: the search takes longer, other searches take as long as ever.
+    pub profile: bool,
 }
 
 impl Request<'_> {
     /// The `k` best items, whatever they are.
     pub fn new(algorithm: Algorithm, k: usize) -> Request<'static> {
-        Request { algorithm, k, excluded: &[], filter: None, certify: false }
+        Request { algorithm, k, excluded: &[], filter: None, certify: false, cancel: None, profile: false }
     }
 }
 
@@ -64,21 +80,8 @@ pub struct Answer {
     pub certificates: Vec<Certificate>,
     /// What it took.
     pub stats: Stats,
-}
-
-/// What a search took.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Stats {
-    /// (query, item) pairs scored with the full similarity.
-    pub pairs: u64,
-    /// Pairs that [`Algorithm::ExactPruned`] left out.
-    pub pruned: u64,
-    /// Time of the first stage.
-    pub first_stage: Duration,
-    /// Time of the scan with, or rescoring by, the full similarity.
-    pub scoring: Duration,
-    /// Time of the certificates.
-    pub certifying: Duration,
+    /// What each kernel of a GPU took, by stage, if that was asked for and the device has timestamps; else nothing.
+    pub kernels: Vec<KernelTime>,
 }
 
 /// Answers queries from an index.
@@ -117,9 +120,16 @@ impl Searcher {
     /// Answers `request` for a batch of queries.
     ///
     /// # Errors
-    /// As [`Searcher::search`].
+    /// As [`Searcher::search`], or if the request was cancelled.
     pub fn answer(&self, queries: &QueryBatch, request: &Request) -> Result<Answer> {
-        let Request { algorithm, k, excluded, filter, certify } = *request;
+        let n_queries = queries.embeddings.rows();
+        let ((hits, certificates), stats, job) =
+            course(request, n_queries, |course| self.stages(course, queries, request))?;
+        Ok(Answer { hits, certificates, stats, kernels: job.kernels() })
+    }
+
+    fn stages(&self, course: &mut Course, queries: &QueryBatch, request: &Request) -> Result<Found> {
+        let Request { algorithm, k, excluded, filter, certify, .. } = *request;
         let snapshot = self.index.snapshot();
         let (n_items, n_queries) = (snapshot.len(), queries.embeddings.rows());
         if k == 0 || k > n_items {
@@ -129,48 +139,46 @@ impl Searcher {
             return Err(Error::argument("exclusions", format!("none, or {n_queries} lists of ids"), excluded.len()));
         }
         let excluded = snapshot.exclude(excluded, filter);
-        let started = Instant::now();
-        let mut stats = Stats::default();
+        let scan = |scorer| snapshot.scan(scorer, queries, k, &excluded).map(|hits| (hits, 0));
         let everything = match (algorithm, snapshot.similarity()) {
             (Algorithm::ExactPruned, Some(_)) => {
-                let (hits, pruned) = snapshot.scan_pruned(queries, k, &excluded)?;
-                stats.pruned = pruned;
-                Some(hits)
+                Some(course.stage(Stage::Scoring, || snapshot.scan_pruned(queries, k, &excluded))?)
             }
-            (Algorithm::Exact, Some(_)) => Some(snapshot.scan(Scorer::Mol, queries, k, &excluded)?),
+            (Algorithm::Exact, Some(_)) => Some(course.stage(Stage::Scoring, || scan(Scorer::Mol))?),
             (Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips, _) => {
-                Some(snapshot.scan(Scorer::Dot, queries, k, &excluded)?)
+                Some(course.stage(Stage::Scoring, || scan(Scorer::Dot))?)
             }
             _ => None,
         };
-        if let Some(found) = everything {
-            stats.pairs = (n_items * n_queries) as u64 - stats.pruned;
-            stats.scoring = started.elapsed();
-            let hits: Vec<_> = found.into_iter().map(|hits| named(&snapshot, hits)).collect();
-            let certificates = vec![Certificate::Exact; if certify { n_queries } else { 0 }];
-            return Ok(Answer { hits, certificates, stats });
+        if let Some((found, pruned)) = everything {
+            course.stats.pruned = pruned;
+            course.stats.pairs = (n_items * n_queries) as u64 - pruned;
+            let named = || Ok(found.into_iter().map(|hits| named(&snapshot, hits)).collect());
+            let hits = course.stage(Stage::Selection, named)?;
+            return Ok((hits, vec![Certificate::Exact; if certify { n_queries } else { 0 }]));
         }
 
-        let stage = FirstStage::new(&snapshot, similarity(&snapshot, algorithm)?, queries, &excluded)?;
-        let candidates = stage.collect(algorithm, k)?;
-        stats.first_stage = started.elapsed();
-        let started = Instant::now();
-        let scores = snapshot.rescore(Scorer::Mol, queries, &candidates)?;
-        stats.pairs = candidates.iter().map(|list| list.len() as u64).sum();
-        let pairs = candidates.iter().zip(scores);
-        let hits: Vec<_> = pairs.map(|(list, scores)| named(&snapshot, best(&snapshot, list, scores, k))).collect();
-        stats.scoring = started.elapsed();
-        let started = Instant::now();
+        let similarity = similarity(&snapshot, algorithm)?;
+        let stage = course.stage(Stage::QuerySide, || FirstStage::new(&snapshot, similarity, queries, &excluded))?;
+        let candidates = course.stage(Stage::FirstStage, || stage.collect(algorithm, k))?;
+        course.stats.candidates = candidates.iter().map(|list| list.len() as u64).sum();
+        let scores = course.stage(Stage::Scoring, || snapshot.rescore(Scorer::Mol, queries, &candidates))?;
+        course.stats.pairs = course.stats.candidates;
+        let hits: Vec<Vec<Hit>> = course.stage(Stage::Selection, || {
+            let pairs = candidates.iter().zip(scores);
+            Ok(pairs.map(|(list, scores)| named(&snapshot, best(&snapshot, list, scores, k))).collect())
+        })?;
         let certificates = match certify {
-            true => certificate::certify(&snapshot, queries, k, &hits, &candidates, &excluded)?,
+            true => course.stage(Stage::Certifying, || {
+                certificate::certify(&snapshot, queries, k, &hits, &candidates, &excluded)
+            })?,
             false => Vec::new(),
         };
-        stats.certifying = started.elapsed();
-        Ok(Answer { hits, certificates, stats })
+        Ok((hits, certificates))
     }
 
-    /// [`Searcher::search`] on a worker thread, for asynchronous programs. It begins at once; dropping the future drops
-    /// the result.
+    /// [`Searcher::search`] on a worker thread, for asynchronous programs. It begins at once; dropping the future cancels it,
+    /// and the worker is free after the chunk of items, or the submission to a GPU, that it is at.
     ///
     /// # Errors
     /// As [`Searcher::search`].
@@ -183,12 +191,19 @@ impl Searcher {
     ) -> impl Future<Output = Result<Vec<Vec<Hit>>>> + Send + 'static {
         let (sender, receiver) = oneshot::channel();
         let searcher = Arc::clone(self);
+        let dropped = CancelOnDrop::default();
+        let cancel = dropped.0.clone();
         rayon::spawn(move || {
             let lists: Vec<&[u64]> = excluded.iter().map(Vec::as_slice).collect();
+            let request = Request { excluded: &lists, cancel: Some(&cancel), ..Request::new(algorithm, k) };
+            let hits = searcher.answer(&queries, &request).map(|answer| answer.hits);
+            // Whoever sees the result, or its absence, finds the searcher unused.
+            drop(searcher);
             // Nobody waits any more if the future was dropped.
-            let _ = sender.send(searcher.search(algorithm, &queries, k, &lists));
+            let _ = sender.send(hits);
         });
         async move {
+            let _dropped = dropped;
             let ended = |_| Error::Device { device: "worker".to_string(), what: "ended without an answer".to_string() };
             receiver.await.map_err(ended)?
         }
@@ -208,6 +223,19 @@ impl Searcher {
             ids
         };
         Ok(stage.collect(algorithm, 1)?.into_iter().map(id_list).collect())
+    }
+}
+
+/// Hits and certificates.
+type Found = (Vec<Vec<Hit>>, Vec<Certificate>);
+
+/// Cancels what nobody waits for any more.
+#[derive(Default)]
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

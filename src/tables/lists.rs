@@ -61,6 +61,14 @@ impl Lists {
         vectors.data().chunks_exact(vectors.width().max(1)).map(nearest).collect()
     }
 
+    /// Rows of all lists that some of the `probes` name.
+    pub fn n_probed(&self, probes: &[Vec<u32>]) -> usize {
+        let mut lists = probes.concat();
+        lists.sort_unstable();
+        lists.dedup();
+        lists.into_iter().map(|list| self.list(list).len()).sum()
+    }
+
     /// Bytes of vectors, positions and centres.
     pub fn bytes(&self) -> u64 {
         let small = size_of_val(self.positions.as_slice()) + size_of_val(self.centroids.data());

@@ -73,6 +73,7 @@ static void items_come_and_go(const rw_searcher *s) {
     EXPECT(removed == 1 && rw_searcher_len(s) == 3 && !rw_searcher_contains(s, 100));
     WORKS(rw_searcher_remove(s, gone, 2, NULL));
     WORKS(rw_searcher_add(s, IDS, ITEMS, 3, 2));
+    WORKS(rw_searcher_compact(s));
     WORKS(rw_searcher_add(s, NULL, NULL, 0, 2));
 }
 
@@ -93,7 +94,17 @@ static void refuses_with_words(const rw_searcher *s, const char *model_path) {
     ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, SIZE_MAX / 16, NULL, "cpu", NULL, &none), "address space");
     ARGUMENT(rw_searcher_from_embeddings(IDS, (const float *)((const char *)ITEMS + 1), 2, 2, NULL, "cpu", NULL, &none),
              "multiple of 4 bytes");
-    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cpu", "f64", &none), "f32, f16 or i8");
+    rw_index_options built = {.dtype = "f64"};
+    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cpu", &built, &none), "f32, f16 or i8");
+    built = (rw_index_options){.form = "loose"};
+    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cpu", &built, &none), "auto, components or raw");
+    built = (rw_index_options){.with_lists = true};
+    ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cpu", &built, &none), "inverted lists");
+    ARGUMENT(rw_searcher_open_index(NULL, "cpu", false, 0, &none), "folder");
+    REFUSES(rw_searcher_open_index("no/such", "cpu", false, 0, &none), RW_STATUS_FILE, "no index here");
+    ARGUMENT(rw_searcher_distill(NULL, QUERIES, 2, 2, NULL), "searcher");
+    ARGUMENT(rw_searcher_distill(s, QUERIES, 2, 2, NULL), "Mixture-of-Logits");
+    ARGUMENT(rw_searcher_compact(NULL), "searcher");
     ARGUMENT(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cp\xff", NULL, &none), "UTF-8");
     REFUSES(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "abacus", NULL, &none), RW_STATUS_DEVICE, "abacus");
     const uint64_t twice[] = {9, 5, 9};
@@ -183,6 +194,49 @@ static void models_encode_and_mix(const char *model_path) {
     rw_searcher_free(s);
 }
 
+/* An index in a folder, made of all 220 items of the model: it answers as the model does, and keeps what changes. */
+static void folders_are_opened(const char *model_path, const char *folder) {
+    rw_model *model;
+    rw_searcher *built, *stored;
+    WORKS(rw_model_open(model_path, NULL, &model));
+    const rw_index_options options = {.dtype = "f16", .form = "components", .with_lists = true, .n_lists = 4};
+    WORKS(rw_searcher_from_model(model, NULL, 0, "cpu", &options, &built));
+    WORKS(rw_searcher_open_index(folder, "cpu", true, 0, &stored));
+    rw_model_free(model);
+    EXPECT(rw_searcher_len(stored) == 220 && rw_searcher_dim(stored) == 16);
+
+    const uint32_t items[] = {12, 31, 5};
+    const int64_t times[] = {100, 160, 300};
+    const rw_history h = {.user_id = 7, .item_ids = items, .timestamps = times, .length = 3, .now = 400};
+    float query[16], same[16];
+    WORKS(rw_searcher_encode(stored, &h, 1, 16, query));
+    WORKS(rw_searcher_encode(built, &h, 1, 16, same));
+    EXPECT(memcmp(query, same, sizeof query) == 0);
+    uint64_t ids[5], others[5];
+    float scores[5], other_scores[5];
+    ARGUMENT(rw_searcher_search(stored, query, 1, 16, NULL, 5, NULL, ids, scores, NULL), "user ids");
+    rw_search_options search = {.algorithm = "naive-ivf:220@4"};
+    WORKS(rw_searcher_search(stored, query, 1, 16, &h.user_id, 5, &search, ids, scores, NULL));
+    WORKS(rw_searcher_search(built, query, 1, 16, &h.user_id, 5, &search, others, other_scores, NULL));
+    EXPECT(memcmp(ids, others, sizeof ids) == 0 && memcmp(scores, other_scores, sizeof scores) == 0);
+    search.algorithm = "distilled:220";
+    ARGUMENT(rw_searcher_search(stored, query, 1, 16, &h.user_id, 5, &search, others, other_scores, NULL), "distilled");
+    WORKS(rw_searcher_distill(stored, query, 1, 16, &h.user_id));
+    WORKS(rw_searcher_search(stored, query, 1, 16, &h.user_id, 5, &search, others, other_scores, NULL));
+    EXPECT(memcmp(ids, others, sizeof ids) == 0);
+    size_t removed;
+    WORKS(rw_searcher_remove(stored, ids, 1, &removed));
+    rw_searcher_free(stored);
+    WORKS(rw_searcher_open_index(folder, NULL, false, 1, &stored));
+    EXPECT(removed == 1 && rw_searcher_len(stored) == 219 && !rw_searcher_contains(stored, ids[0]));
+    WORKS(rw_searcher_search(stored, query, 1, 16, &h.user_id, 4, &search, others, other_scores, NULL));
+    EXPECT(memcmp(ids + 1, others, 4 * sizeof *ids) == 0);
+    WORKS(rw_searcher_compact(stored));
+    EXPECT(rw_searcher_len(stored) == 219);
+    rw_searcher_free(stored);
+    rw_searcher_free(built);
+}
+
 static void *search_often(void *searcher) {
     size_t wrong = *rw_last_error() != '\0'; /* errors of other threads are not seen here */
     for (int i = 0; i < 20; i++) {
@@ -218,7 +272,7 @@ static void devices_are_listed(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) return 2;
+    if (argc != 4) return 2;
     EXPECT(strcmp(rw_version(), argv[2]) == 0);
     EXPECT(strcmp(rw_last_error(), "") == 0);
     devices_are_listed();
@@ -233,6 +287,7 @@ int main(int argc, char **argv) {
         rw_searcher_free(s);
     }
     models_encode_and_mix(argv[1]);
+    folders_are_opened(argv[1], argv[3]);
     printf("%d passed, %d failed\n", n_checks - n_failed, n_failed);
     return n_failed != 0;
 }

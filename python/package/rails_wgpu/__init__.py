@@ -16,6 +16,17 @@ right type are read as they are.
 from ._devices import Device, devices
 from ._mol import export_mol
 from ._native import DeviceError, __version__
-from ._searcher import NO_ITEM, History, Searcher
+from ._searcher import NO_ITEM, History, KernelTime, Searcher, Stats
 
-__all__ = ["NO_ITEM", "Device", "DeviceError", "History", "Searcher", "__version__", "devices", "export_mol"]
+__all__ = [
+    "NO_ITEM",
+    "Device",
+    "DeviceError",
+    "History",
+    "KernelTime",
+    "Searcher",
+    "Stats",
+    "__version__",
+    "devices",
+    "export_mol",
+]

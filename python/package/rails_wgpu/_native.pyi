@@ -6,6 +6,9 @@ import numpy.typing as npt
 
 __version__: str
 
+_Options = Tuple[str, str, Optional[int], Optional[int]]
+_Took = Tuple[List[int], List[Tuple[str, float]], List[Tuple[str, str, int, float]]]
+
 class DeviceError(RuntimeError):
     """There is no such device, it failed, or the work does not fit it."""
 
@@ -18,7 +21,12 @@ class Searcher:
         config: "Optional[str | os.PathLike[str]]",
         item_ids: Optional[npt.NDArray[np.uint64]],
         device: str,
-        format: str,
+        options: _Options,
+        folder: "Optional[str | os.PathLike[str]]",
+    ) -> Searcher: ...
+    @staticmethod
+    def from_index(
+        folder: "str | os.PathLike[str]", device: str, check: bool, device_memory: Optional[int]
     ) -> Searcher: ...
     @staticmethod
     def from_embeddings(
@@ -26,7 +34,7 @@ class Searcher:
         embeddings: npt.NDArray[np.float32],
         mol: "Optional[str | os.PathLike[str]]",
         device: str,
-        format: str,
+        options: _Options,
     ) -> Searcher: ...
     def encode(
         self,
@@ -44,7 +52,10 @@ class Searcher:
         algorithm: str,
         excluded: Optional[Tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]],
         allowed: Optional[npt.NDArray[np.uint64]],
-    ) -> Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
+        profile: bool,
+    ) -> Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _Took]: ...
+    def distill(self, queries: npt.NDArray[np.float32], user_ids: Optional[npt.NDArray[np.int64]]) -> None: ...
+    def compact(self) -> None: ...
     def add(self, ids: npt.NDArray[np.uint64], embeddings: npt.NDArray[np.float32]) -> None: ...
     def remove(self, ids: npt.NDArray[np.uint64]) -> int: ...
     def ids(self) -> List[int]: ...

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from typing import Any, Iterable, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,36 @@ class History(NamedTuple):
     """The user; only models with uid embeddings look at it."""
 
 
+class KernelTime(NamedTuple):
+    """What one kernel of a GPU took in one stage, by the timestamps of the device."""
+
+    stage: str
+    kernel: str
+    dispatches: int
+    seconds: float
+
+
+class Stats(NamedTuple):
+    """What a search took."""
+
+    pairs: int
+    """(query, item) pairs scored with the full similarity."""
+    pruned: int
+    """Pairs that ``exact-pruned`` left out."""
+    candidates: int
+    """Pairs that a first stage left to be scored; 0 for a scan of everything."""
+    bytes_read: int
+    """Bytes of item tables read, an estimate without caches."""
+    seconds: Dict[str, float]
+    """Time by stage: ``query-side``, ``first-stage``, ``scoring``, ``selection``, ``certifying``; and ``total``."""
+    kernels: List[KernelTime]
+    """Kernels of a GPU that has timestamps; else none."""
+
+
 class Searcher:
     """Items on a device, and how to search them.
 
-    Made by :meth:`from_checkpoint` or :meth:`from_embeddings`. Any number of threads may use one at once: the
+    Made by :meth:`from_checkpoint`, :meth:`from_embeddings` or :meth:`from_index`. Any number of threads may use one at once: the
     interpreter is released while it works.
     """
 
@@ -47,6 +73,10 @@ class Searcher:
         item_ids: Optional[Any] = None,
         device: str = "auto",
         dtype: str = "f32",
+        form: str = "auto",
+        n_lists: Optional[int] = None,
+        device_memory: Optional[int] = None,
+        folder: Optional[Path] = None,
     ) -> "Searcher":
         """A searcher over items of a model's own item table, with the model's encoder.
 
@@ -55,10 +85,31 @@ class Searcher:
         the rows to index; by default all, from 1 on. ``device`` is ``auto``, ``cpu``, ``gpu`` or a part of a name that
         :func:`devices` lists; ``dtype`` is the format of the tables: ``f32``, ``f16`` or ``i8``.
 
+        ``form`` says how item components are kept: ``components``, ``raw`` (computed in every search, for a fraction of
+        the memory) or ``auto``, by size. ``n_lists`` inverted lists serve ``naive-ivf`` and ``tangent-ivf``; 0: as many as
+        suit the number of items, ``None``: none. ``device_memory`` are the bytes of tables that may stay on the device;
+        what exceeds them passes through it in every search. ``folder``: a new folder that the index is stored in, with
+        the model; :meth:`from_index` opens it again.
+
         Raises OSError, ValueError or DeviceError, with words that say what was expected and what was found.
         """
         ids = None if item_ids is None else _arrays.ids("item_ids", item_ids)
-        return cls(_native.Searcher.from_checkpoint(checkpoint, config, ids, device, dtype))
+        options = (dtype, form, n_lists, device_memory)
+        return cls(_native.Searcher.from_checkpoint(checkpoint, config, ids, device, options, folder))
+
+    @classmethod
+    def from_index(
+        cls, folder: Path, device: str = "auto", check: bool = False, device_memory: Optional[int] = None
+    ) -> "Searcher":
+        """Opens an index folder that ``rails-bench index build`` or :meth:`from_checkpoint` made.
+
+        Everything is in it: items, similarity, and the encoder if it was built with one. Items that are added or removed
+        are changed in the folder too. ``check``: whether to compare all files with their checksums first.
+        ``device_memory`` as for :meth:`from_checkpoint`.
+
+        Raises ValueError or DeviceError.
+        """
+        return cls(_native.Searcher.from_index(folder, device, check, device_memory))
 
     @classmethod
     def from_embeddings(
@@ -68,6 +119,9 @@ class Searcher:
         mol: Optional[Any] = None,
         device: str = "auto",
         dtype: str = "f32",
+        form: str = "auto",
+        n_lists: Optional[int] = None,
+        device_memory: Optional[int] = None,
     ) -> "Searcher":
         """A searcher over items with embeddings of your own.
 
@@ -78,14 +132,15 @@ class Searcher:
         Raises as :meth:`from_checkpoint`.
         """
         numbers, rows = _arrays.ids("ids", ids), _arrays.floats("embeddings", embeddings)
+        options = (dtype, form, n_lists, device_memory)
         if mol is None or isinstance(mol, (str, os.PathLike)):
-            return cls(_native.Searcher.from_embeddings(numbers, rows, mol, device, dtype))
+            return cls(_native.Searcher.from_embeddings(numbers, rows, mol, device, options))
         content = mol if isinstance(mol, bytes) else export_mol(mol)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "mol.safetensors")
             with open(path, "wb") as file:
                 file.write(content)
-            return cls(_native.Searcher.from_embeddings(numbers, rows, path, device, dtype))
+            return cls(_native.Searcher.from_embeddings(numbers, rows, path, device, options))
 
     def encode(self, histories: Iterable[History]) -> "npt.NDArray[np.float32]":
         """(B, D): query embeddings of B histories, each a :class:`History` or a tuple like one.
@@ -132,20 +187,55 @@ class Searcher:
 
         Raises ValueError or DeviceError.
         """
-        users = None
-        if user_ids is not None:
-            given = _arrays.integers("user_ids", user_ids, np.iinfo(np.int64).min)
-            users = np.ascontiguousarray(given, dtype=np.int64)
+        ids, scores, _ = self._search(queries, k, user_ids, algorithm, exclude, allow, False)
+        return ids, scores
+
+    def search_with_stats(
+        self,
+        queries: Any,
+        k: int,
+        user_ids: Optional[Any] = None,
+        algorithm: str = "exact",
+        exclude: Optional[Sequence[Any]] = None,
+        allow: Optional[Any] = None,
+    ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], Stats]":
+        """As :meth:`search`, and what it took. On a GPU it takes longer than that: every kernel is timed by itself."""
+        ids, scores, (counts, seconds, kernels) = self._search(queries, k, user_ids, algorithm, exclude, allow, True)
+        return ids, scores, Stats(*counts, dict(seconds), [KernelTime(*kernel) for kernel in kernels])
+
+    def _search(
+        self,
+        queries: Any,
+        k: int,
+        user_ids: Optional[Any],
+        algorithm: str,
+        exclude: Optional[Sequence[Any]],
+        allow: Optional[Any],
+        profile: bool,
+    ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _native._Took]":
         if k < 0:
             raise ValueError(f"k: expected 1..={len(self)} (the number of items), found {k}")
         return self._native.search(
             _arrays.floats("queries", queries),
             k,
-            users,
+            _users(user_ids),
             algorithm,
             None if exclude is None else _arrays.id_lists("exclude", exclude),
             None if allow is None else _arrays.ids("allow", allow),
+            profile,
         )
+
+    def distill(self, queries: Any, user_ids: Optional[Any] = None) -> None:
+        """Fits a cheaper gate to the model's, for the algorithms ``distilled`` and ``cascade``.
+
+        ``queries`` (B, D) should be like those that will be asked; a few hundred are enough. An index of a folder keeps
+        it there. Raises ValueError if there is no Mixture-of-Logits similarity.
+        """
+        self._native.distill(_arrays.floats("queries", queries), _users(user_ids))
+
+    def compact(self) -> None:
+        """Rewrites the index without the deleted items and with as few segments as may be."""
+        self._native.compact()
 
     def add(self, ids: Any, embeddings: Any) -> None:
         """Adds items ``ids`` (n,) with raw embeddings (n, D), replacing those that are there.
@@ -185,3 +275,9 @@ class Searcher:
     def device(self) -> str:
         """Name of the device in use."""
         return self._native.device
+
+
+def _users(user_ids: Optional[Any]) -> "Optional[npt.NDArray[np.int64]]":
+    if user_ids is None:
+        return None
+    return np.ascontiguousarray(_arrays.integers("user_ids", user_ids, np.iinfo(np.int64).min), dtype=np.int64)

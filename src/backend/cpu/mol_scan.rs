@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::mol_kernel::{BoundStage, ItemLanes, LogitStage, MixtureStage, MolKernel, Query, Work, run};
 use super::tile::TILE;
 use super::workers::{Found, TileScan};
+use crate::job::Job;
 use crate::tables::Tables;
 
 /// Which number a pair gets.
@@ -83,7 +84,8 @@ impl MolScan<'_> {
         }
     }
 
-    /// Scores of the candidates of each query: the same bits as in a scan of everything.
+    /// Scores of the candidates of each query: the same bits as in a scan of everything; some of them, if the search is
+    /// cancelled.
     pub fn rescore(&self, candidates: &[Vec<u32>]) -> Vec<Vec<f32>> {
         // Enough work to be worth a task, little enough to share the candidates of a single query.
         const CHUNK: usize = 4 * TILE;
@@ -91,9 +93,10 @@ impl MolScan<'_> {
             .par_iter()
             .enumerate()
             .flat_map(|(query, list)| list.par_chunks(CHUNK).map(move |positions| (query, positions)));
+        let job = Job::current();
         let scored = chunks.map_init(Scratch::default, |scratch, (query, positions)| {
             let mut scores = Vec::with_capacity(positions.len());
-            for positions in positions.chunks(TILE) {
+            for positions in positions.chunks(TILE).take_while(|_| !job.is_cancelled()) {
                 self.load(&mut scratch.items, positions.len(), |lane| positions[lane] as usize);
                 let tile = self.scores(&self.queries[query], &scratch.items, &mut scratch.work);
                 scores.extend_from_slice(&tile[..positions.len()]);

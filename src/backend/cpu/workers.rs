@@ -9,6 +9,7 @@ use super::mol_kernel::run as run_stage;
 use super::tile::TILE;
 use super::top_k::TopK;
 use crate::backend::{Exclusions, Hits};
+use crate::job::Job;
 
 /// What a thread does with the tiles it takes.
 pub trait TileScan: Sync {
@@ -113,7 +114,7 @@ impl WithSimd for Interested<'_> {
     }
 }
 
-/// Runs `scan` over `n_tiles` tiles on all threads, each with lists from `lists`.
+/// Runs `scan` over `n_tiles` tiles on all threads, each with lists from `lists`; over fewer, if the search is cancelled.
 fn run<'a, T: TileScan>(
     scan: &T,
     n_tiles: usize,
@@ -121,7 +122,7 @@ fn run<'a, T: TileScan>(
     excluded: &'a Exclusions,
     lists: impl Fn() -> Vec<Keep> + Sync,
 ) -> Vec<Found<'a>> {
-    let next = AtomicUsize::new(0);
+    let (next, job) = (AtomicUsize::new(0), Job::current());
     rayon::broadcast(|_| {
         let mut scratch = T::Scratch::default();
         let lists = lists();
@@ -133,7 +134,7 @@ fn run<'a, T: TileScan>(
         let mut found = Found { lists, floors, interested: Vec::new(), excluded, n_items, pruned: 0 };
         loop {
             let first = next.fetch_add(T::CHUNK, Ordering::Relaxed);
-            if first >= n_tiles {
+            if first >= n_tiles || job.is_cancelled() {
                 scan.finish(&mut scratch, &mut found);
                 return found;
             }
@@ -178,4 +179,41 @@ pub fn above<T: TileScan>(scan: &T, n_items: usize, thresholds: &[f32], excluded
     }
     merged.iter_mut().for_each(|list| list.sort_unstable());
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Cancel;
+
+    /// Counts tiles, and cancels the search at the first of them.
+    struct Counting {
+        seen: AtomicUsize,
+        cancel: Cancel,
+    }
+
+    impl TileScan for Counting {
+        type Scratch = ();
+
+        fn scan(&self, tiles: Range<usize>, (): &mut (), found: &mut Found) {
+            self.seen.fetch_add(tiles.len(), Ordering::Relaxed);
+            self.cancel.cancel();
+            tiles.for_each(|tile| found.offer_all(tile, &[0.5; TILE]));
+        }
+    }
+
+    #[test]
+    fn a_cancelled_scan_ends_with_the_chunk_that_each_thread_has() {
+        const TILES: usize = 100_000;
+        let scan = |job: Job, cancel: Cancel| {
+            let scan = Counting { seen: AtomicUsize::new(0), cancel };
+            job.run(|| best(&scan, (TILES, TILES * TILE), 1, 3, &Exclusions::default()));
+            scan.seen.into_inner()
+        };
+        let cancel = Cancel::new();
+        let seen = scan(Job::new(Some(cancel.clone()), false), cancel);
+        let most = rayon::current_num_threads() * Counting::CHUNK;
+        assert!((1..=most).contains(&seen), "{seen} of {TILES} tiles, expected {most} at most");
+        assert_eq!(scan(Job::default(), Cancel::new()), TILES, "without anybody to cancel it, all are seen");
+    }
 }

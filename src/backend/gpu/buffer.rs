@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Most bytes that the pool keeps for later.
@@ -16,8 +17,20 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn new(buffer: wgpu::Buffer, bytes: u64, pool: Weak<Pool>) -> Buffer {
-        Buffer::leased(Arc::new(Lease { buffer, pool }), bytes)
+    /// A buffer that returns to its pool when nothing refers to it any more.
+    pub(super) fn temporary(buffer: wgpu::Buffer, bytes: u64, pool: &Arc<Pool>) -> Buffer {
+        Buffer::leased(Arc::new(Lease { buffer, pool: Arc::downgrade(pool), returns: true }), bytes)
+    }
+
+    /// A buffer whose memory is free again when nothing refers to it any more.
+    pub(super) fn permanent(buffer: wgpu::Buffer, bytes: u64, pool: &Arc<Pool>) -> Buffer {
+        Buffer::leased(Arc::new(Lease { buffer, pool: Arc::downgrade(pool), returns: false }), bytes)
+    }
+
+    /// A buffer of the host application's, whose memory is its own affair.
+    pub(super) fn foreign(buffer: wgpu::Buffer) -> Buffer {
+        let bytes = buffer.size();
+        Buffer::leased(Arc::new(Lease { buffer, pool: Weak::new(), returns: false }), bytes)
     }
 
     pub(super) fn leased(lease: Arc<Lease>, bytes: u64) -> Buffer {
@@ -46,7 +59,7 @@ impl Buffer {
     }
 
     pub(super) fn is_temporary(&self) -> bool {
-        self.lease.pool.strong_count() > 0
+        self.lease.returns
     }
 }
 
@@ -54,13 +67,17 @@ impl Buffer {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) buffer: wgpu::Buffer,
+    /// Gone where the device is.
     pool: Weak<Pool>,
+    returns: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.put(self.buffer.clone());
+        let Some(pool) = self.pool.upgrade() else { return };
+        match self.returns {
+            true => pool.put(self.buffer.clone()),
+            false => pool.release(self.buffer.size()),
         }
     }
 }
@@ -69,9 +86,19 @@ impl Drop for Lease {
 ///
 /// Whoever records commands holds the leases of their buffers until the commands are submitted. So a buffer in the
 /// pool is used by submitted work at most, and whatever its next user submits comes after that on the one queue.
-#[derive(Debug, Default)]
+///
+/// The pool also counts the bytes of all buffers of its device, free ones included.
+#[derive(Debug)]
 pub(super) struct Pool {
     free: Mutex<Free>,
+    in_use: AtomicU64,
+    limit: AtomicU64,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool { free: Mutex::default(), in_use: AtomicU64::new(0), limit: AtomicU64::new(u64::MAX) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -91,10 +118,45 @@ impl Pool {
 
     fn put(&self, buffer: wgpu::Buffer) {
         let mut free = lock(&self.free);
-        if free.bytes + buffer.size() <= POOL_BYTES {
+        if free.bytes + buffer.size() <= POOL_BYTES && self.in_use() <= self.limit() {
             free.bytes += buffer.size();
             free.buffers.entry((buffer.usage().bits(), buffer.size())).or_default().push(buffer);
+        } else {
+            self.release(buffer.size());
         }
+    }
+
+    /// Bytes of all buffers.
+    pub(super) fn in_use(&self) -> u64 {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Most bytes of all buffers.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a new buffer of `size` bytes, for which free ones are given up if it takes that; whether there is room.
+    pub(super) fn reserve(&self, size: u64) -> bool {
+        let more = |used: u64| used.checked_add(size).filter(|&all| all <= self.limit());
+        let reserve = || self.in_use.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        reserve() || (self.give_up() > 0 && reserve())
+    }
+
+    /// A buffer of `size` bytes is no more.
+    pub(super) fn release(&self, size: u64) {
+        self.in_use.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    /// Lets go of all free buffers; how many bytes they had.
+    pub(super) fn give_up(&self) -> u64 {
+        let free = std::mem::take(&mut *lock(&self.free));
+        self.release(free.bytes);
+        free.bytes
     }
 
     /// Size that a temporary buffer of `bytes` is given, so that similar requests meet: an eighth of a power of two.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::buffer::{Buffer, Pool, lock};
@@ -101,13 +101,15 @@ impl Gpu {
             usage: STORAGE,
             mapped_at_creation: false,
         });
+        let pool = Arc::new(Pool::default());
+        pool.reserve(nothing.size());
         Ok(Arc::new(Gpu {
             info: describe(&device.adapter_info(), device.features(), &limits),
             limits,
             lost: Arc::default(),
             kernels: Mutex::default(),
-            pool: Arc::default(),
-            nothing: Buffer::new(nothing, 16, Weak::new()),
+            nothing: Buffer::permanent(nothing, 16, &pool),
+            pool,
             device,
             queue,
         }))
@@ -138,6 +140,17 @@ impl Gpu {
         &self.nothing
     }
 
+    /// Bytes of all buffers of this crate on the device: tables, weights, and temporary ones that are used or kept for later.
+    pub fn memory_in_use(&self) -> u64 {
+        self.pool.in_use()
+    }
+
+    /// Keeps [`Gpu::memory_in_use`] at or below `bytes`, so as to leave the rest to others; what does not fit fails with
+    /// [`Error::OutOfMemory`]. Without a limit, as at first, the driver says what does not fit.
+    pub fn limit_memory(&self, bytes: Option<u64>) {
+        self.pool.set_limit(bytes.unwrap_or(u64::MAX));
+    }
+
     /// Whether the device still works.
     ///
     /// # Errors
@@ -146,7 +159,9 @@ impl Gpu {
         self.poll(wgpu::PollType::Poll)?;
         match &*lock(&self.lost) {
             None => Ok(()),
-            Some(reason) => Err(self.error(format!("lost ({reason}); build the index again on a new device"))),
+            Some(reason) => {
+                Err(self.error(format!("lost ({reason}); move the index to a new device or build the index again")))
+            }
         }
     }
 
@@ -173,7 +188,7 @@ impl Gpu {
     /// # Errors
     /// If the device has no such limits, or no memory.
     pub fn buffer(&self, bytes: u64) -> Result<Buffer> {
-        Ok(Buffer::new(self.create(bytes.max(16), bytes, STORAGE)?, bytes, Weak::new()))
+        Ok(Buffer::permanent(self.create(bytes.max(16), bytes, STORAGE)?, bytes, &self.pool))
     }
 
     /// A buffer as of [`Gpu::buffer`] that holds `data`.
@@ -194,7 +209,7 @@ impl Gpu {
             Some(buffer) => buffer,
             None => self.create(size, bytes, usage)?,
         };
-        Ok(Buffer::new(buffer, bytes, Arc::downgrade(&self.pool)))
+        Ok(Buffer::temporary(buffer, bytes, &self.pool))
     }
 
     pub(super) fn temporary_storage(&self, bytes: u64) -> Result<Buffer> {
@@ -214,31 +229,53 @@ impl Gpu {
 
     fn create(&self, size: u64, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         if size > self.limits.max_buffer_size {
-            return Err(Error::Limit { what: "a device buffer", need: bytes, have: self.limits.max_buffer_size });
+            let what = "bytes of one device buffer (smaller with f16, int8, smaller segments or a smaller batch)";
+            return Err(Error::Limit { what, need: bytes, have: self.limits.max_buffer_size });
+        }
+        if !self.pool.reserve(size) {
+            return Err(self.out_of_memory(size));
         }
         let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
-        self.guarded(&format!("a buffer of {size} bytes"), || self.device.create_buffer(&descriptor))
+        let create = || self.guarded_for(size, "a new buffer", || self.device.create_buffer(&descriptor));
+        let created = match create() {
+            // Others may need what is kept for later.
+            Err(Error::OutOfMemory { .. }) if self.pool.give_up() > 0 => self.idle().and_then(|()| create()),
+            created => created,
+        };
+        created.inspect_err(|_| self.pool.release(size))
+    }
+
+    fn out_of_memory(&self, need: u64) -> Error {
+        let limit = Some(self.pool.limit()).filter(|&limit| limit < u64::MAX);
+        Error::OutOfMemory { device: self.info.name.clone(), need, in_use: self.pool.in_use(), limit }
     }
 
     /// Runs `work`, if the device still works, with every error that it causes on this thread caught and returned.
     pub(super) fn guarded<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
+        self.guarded_for(0, what, work)
+    }
+
+    /// The same for work that takes `need` bytes of the device's memory.
+    fn guarded_for<T>(&self, need: u64, what: &str, work: impl FnOnce() -> T) -> Result<T> {
         self.check()?;
-        self.caught(what, work)
+        self.caught_for(need, what, work)
     }
 
     /// Runs `work` with every error that it causes on this thread caught and returned: the callback for errors may be a
     /// host's, and wgpu's own panics.
     pub(super) fn caught<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
+        self.caught_for(0, what, work)
+    }
+
+    fn caught_for<T>(&self, need: u64, what: &str, work: impl FnOnce() -> T) -> Result<T> {
         let filters = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let value = work();
         let errors: Vec<_> = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).collect();
         match errors.first() {
             None => Ok(value),
-            Some(wgpu::Error::OutOfMemory { .. }) => {
-                Err(self.error(format!("{what}: out of device memory; use a smaller batch, index or number format")))
-            }
-            Some(error) => Err(self.error(format!("{what}: {error}"))),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(self.out_of_memory(need)),
+            Some(error) => Err(self.failure(format!("{what}: {error}"))),
         }
     }
 
@@ -246,6 +283,25 @@ impl Gpu {
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) })?;
         self.check()
+    }
+
+    /// Waits until nothing is left to do, so that memory given up is free.
+    fn idle(&self) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) })?;
+        self.check()
+    }
+
+    /// The error for `what` went wrong; that of the loss, if the device was lost meanwhile. Such a device refuses everything
+    /// in words of its own until it says that it is lost: when all work has ended, and perhaps to another thread, which
+    /// is about to pass it on.
+    pub(super) fn failure(&self, what: String) -> Error {
+        for _ in 0..5 {
+            if let Err(lost) = self.idle() {
+                return lost;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.error(what)
     }
 
     fn poll(&self, kind: wgpu::PollType) -> Result<()> {

@@ -1,7 +1,6 @@
 //! Scans whose queries may come from, and whose results stay on, the device.
 
 use std::ops::Range;
-use std::sync::Weak;
 
 use super::index::{GpuIndex, uploaded_rows};
 use super::scan::Scan;
@@ -112,7 +111,7 @@ impl GpuIndex {
             GpuQueries::Host(queries) => uploaded_rows(recorder, &queries.embeddings, range),
             GpuQueries::Device { embeddings, .. } => {
                 let row = 4 * self.host.raw.width() as u64;
-                let all = Buffer::new(embeddings.clone(), embeddings.size(), Weak::new());
+                let all = Buffer::foreign(embeddings.clone());
                 let rows = recorder.temporary(range.len() as u64 * row);
                 recorder.copy(&all.slice(range.start as u64 * row..range.end as u64 * row), &rows);
                 rows

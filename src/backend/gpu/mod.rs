@@ -23,6 +23,7 @@ mod recorder;
 mod rescore;
 mod scan;
 mod survivors;
+mod timer;
 mod top_k;
 
 pub use backend::GpuBackend;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use super::buffer::{Buffer, Lease, Pool};
 use super::device::{Gpu, TIMEOUT};
 use super::kernel::{Bind, Kernel, KernelSpec};
+use super::timer::Timer;
+use crate::job::Job;
 use crate::{Error, Result};
 
 /// Offsets of uniform bindings are multiples of this on every device.
@@ -25,6 +27,8 @@ pub struct Recorder {
     /// Temporary buffers of the commands, so that none returns to the pool before they are submitted.
     held: Vec<Arc<Lease>>,
     error: Option<Error>,
+    /// The last submission of a search that may be cancelled.
+    ahead: Option<wgpu::SubmissionIndex>,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,7 @@ impl Recorder {
     /// An empty recorder.
     pub fn new(gpu: &Arc<Gpu>) -> Recorder {
         let gpu = gpu.clone();
-        Recorder { gpu, commands: Vec::new(), uniforms: Vec::new(), held: Vec::new(), error: None }
+        Recorder { gpu, commands: Vec::new(), uniforms: Vec::new(), held: Vec::new(), error: None, ahead: None }
     }
 
     /// The device.
@@ -182,12 +186,19 @@ impl Recorder {
         }
     }
 
-    /// Hands all commands to the device, and does not wait for them.
+    /// Hands all commands to the device, and does not wait for them. A search that may be cancelled waits for those before:
+    /// what the device has been handed it does.
     ///
     /// # Errors
-    /// The first error since the last submission.
+    /// The first error since the last submission, or if the search was cancelled.
     pub fn submit(&mut self) -> Result<()> {
-        self.submit_all().map(|_| ())
+        let submission = self.submit_all()?;
+        if Job::current().can_be_cancelled()
+            && let Some(before) = self.ahead.replace(submission)
+        {
+            self.gpu.wait(before)?;
+        }
+        Ok(())
     }
 
     /// Completes all commands and returns the bytes of `buffer`.
@@ -238,7 +249,7 @@ impl Recorder {
             });
         });
         let read = read.and_then(|()| self.gpu.wait(submission)).and_then(|()| self.answer(&receiver)).and_then(|()| {
-            slice.get_mapped_range().map(|view| view.to_vec()).map_err(|error| self.gpu.error(error.to_string()))
+            slice.get_mapped_range().map(|view| view.to_vec()).map_err(|error| self.gpu.failure(error.to_string()))
         });
         // A buffer whose mapping is still pending must not be mapped again by its next user.
         let unmapped = self.gpu.caught("read", || landing.handle().unmap());
@@ -253,7 +264,8 @@ impl Recorder {
             match receiver.recv_timeout(Duration::from_millis(20)) {
                 Ok(Ok(())) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) if start.elapsed() < TIMEOUT => self.gpu.check()?,
-                _ => return Err(self.gpu.error("results cannot be read: the device is lost".into())),
+                // Only a loss ends a mapping so; a host that keeps its callbacks to itself has not passed it on.
+                _ => return Err(self.gpu.failure("results cannot be read: the device is lost".into())),
             }
         }
     }
@@ -262,7 +274,7 @@ impl Recorder {
         let gpu = self.gpu.clone();
         let submitted = match self.error.take() {
             Some(error) => Err(error),
-            None => self.encode(&gpu),
+            None => Job::current().check().and_then(|()| self.encode(&gpu)),
         };
         self.commands.clear();
         self.uniforms.clear();
@@ -274,7 +286,13 @@ impl Recorder {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let arena = gpu.temporary(self.uniforms.len() as u64, usage)?;
         gpu.write(&arena, &self.uniforms)?;
-        gpu.guarded("submit", || {
+        let kernel = |command: &Command| match command {
+            Command::Dispatch { kernel, .. } => Some(kernel.label),
+            _ => None,
+        };
+        let timer = Timer::of_search(gpu, self.commands.iter().filter_map(kernel))?;
+        let mut timed = timer.iter().flat_map(Timer::passes);
+        let submission = gpu.guarded("submit", || {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             let dispatches =
                 |a: &Command, b: &Command| matches!((a, b), (Command::Dispatch { .. }, Command::Dispatch { .. }));
@@ -284,16 +302,30 @@ impl Recorder {
                         encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.bytes);
                     }
                     [Command::Clear(part)] => encoder.clear_buffer(&part.buffer, part.offset, Some(part.bytes)),
-                    dispatches => encode_pass(gpu, &mut encoder, dispatches, arena.handle()),
+                    dispatches if timer.is_some() => dispatches.chunks(1).for_each(|dispatch| {
+                        encode_pass(gpu, &mut encoder, dispatch, arena.handle(), timed.next());
+                    }),
+                    dispatches => encode_pass(gpu, &mut encoder, dispatches, arena.handle(), None),
                 }
             }
+            timer.iter().for_each(|timer| timer.resolve(&mut encoder));
             gpu.queue().submit([encoder.finish()])
-        })
+        })?;
+        if let Some(timer) = &timer {
+            timer.report(&self.mapped(timer.landing(), submission.clone())?);
+        }
+        Ok(submission)
     }
 }
 
-fn encode_pass(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, dispatches: &[Command], arena: &wgpu::Buffer) {
-    let mut pass = encoder.begin_compute_pass(&Default::default());
+fn encode_pass(
+    gpu: &Gpu,
+    encoder: &mut wgpu::CommandEncoder,
+    dispatches: &[Command],
+    arena: &wgpu::Buffer,
+    timestamp_writes: Option<wgpu::ComputePassTimestampWrites>,
+) {
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
     for command in dispatches {
         if let Command::Dispatch { kernel, params, buffers, grid } = command {
             let mut buffers = buffers.iter();

@@ -8,6 +8,8 @@ use rails_wgpu::config::{CONFIG_KEY, find_config};
 use rails_wgpu::model::Model;
 use rails_wgpu::{Result, atomic};
 
+use crate::output::outln;
+
 #[derive(Args)]
 pub struct ConvertArgs {
     /// Trained weights: .pt, .pth or .safetensors
@@ -33,7 +35,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let metadata = [(CONFIG_KEY.to_string(), model.config.to_json())].into();
     save_safetensors(&args.output, &tensors, &metadata)?;
     let n_values: usize = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
-    println!("{}: {}", args.output.display(), model.config.summary());
-    println!("{} tensors, {n_values} values, hyper-parameters included", tensors.len());
+    outln!("{}: {}", args.output.display(), model.config.summary())?;
+    outln!("{} tensors, {n_values} values, hyper-parameters included", tensors.len())?;
     Ok(())
 }

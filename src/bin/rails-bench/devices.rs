@@ -5,6 +5,8 @@ use rails_wgpu::backend::select::{Device, choose, reason};
 use rails_wgpu::backend::{DeviceInfo, DeviceKind};
 use rails_wgpu::report::Table;
 
+use crate::output::{out, outln};
+
 pub fn run() -> Result<()> {
     let devices = Device::all();
     let infos: Vec<&DeviceInfo> = devices.iter().map(Device::info).collect();
@@ -13,18 +15,15 @@ pub fn run() -> Result<()> {
     for info in &infos {
         table.row([info.name.as_str(), kind(info.kind), &info.backend, &info.driver]);
     }
-    print!("{table}");
+    out!("{table}")?;
     for info in &infos {
-        println!("\n{}", info.name);
-        println!(
-            "  features: {}",
-            if info.features.is_empty() { "none".to_string() } else { info.features.join(", ") }
-        );
+        outln!("\n{}", info.name)?;
+        outln!("  features: {}", if info.features.is_empty() { "none".to_string() } else { info.features.join(", ") })?;
         for (name, value) in &info.limits {
-            println!("  {name}: {value}");
+            outln!("  {name}: {value}")?;
         }
     }
-    println!("\nauto: {} ({})", infos[auto].name, reason(infos[auto]));
+    outln!("\nauto: {} ({})", infos[auto].name, reason(infos[auto]))?;
     Ok(())
 }
 

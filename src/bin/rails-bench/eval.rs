@@ -13,6 +13,7 @@ use rails_wgpu::search::{Algorithm, Searcher};
 use crate::json_output::JsonOutput;
 use crate::model_files::{load_dataset, with_history_and_target};
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
+use crate::output::{out, outln};
 use crate::progress;
 use crate::searched::{Searched, some_queries};
 
@@ -108,10 +109,10 @@ pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json
     let report = QualityReport { run, evaluations: evaluations? };
     if !matches!(json, Some(JsonOutput::Stdout)) {
         let RunInfo { dtype, protocol, users, items, .. } = &report.run;
-        println!("model     {}", model.config.summary());
-        println!("device    {} ({})   dtype {dtype}", backend.info().name, backend.info().driver);
-        println!("data      {users} users, {items} items   protocol {protocol}\n");
-        print!("{}", report.table());
+        outln!("model     {}", model.config.summary())?;
+        outln!("device    {} ({})   dtype {dtype}", backend.info().name, backend.info().driver)?;
+        outln!("data      {users} users, {items} items   protocol {protocol}\n")?;
+        out!("{}", report.table())?;
     }
     json.map_or(Ok(()), |output| output.write(&format!("{:#}\n", report.json())))
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rails_wgpu::{Result, atomic};
 
+use crate::output::out;
+
 /// Where `--json` goes.
 pub enum JsonOutput {
     Stdout,
@@ -23,10 +25,7 @@ impl JsonOutput {
 
     pub fn write(&self, text: &str) -> Result<()> {
         match self {
-            JsonOutput::Stdout => {
-                print!("{text}");
-                Ok(())
-            }
+            JsonOutput::Stdout => out!("{text}"),
             JsonOutput::File(path) => atomic::write(path, |file| file.write_all(text.as_bytes())),
         }
     }

@@ -10,6 +10,7 @@ mod interrupt;
 mod json_output;
 mod model_files;
 mod options;
+mod output;
 mod preprocess;
 mod progress;
 mod search;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use rails_wgpu::backend::Dtype;
+use rails_wgpu::index::OpenOptions;
 use rails_wgpu::tables::Form;
 use rails_wgpu::{Error, Result};
 
@@ -43,6 +44,16 @@ impl DtypeArg {
             DtypeArg::F32 => "f32",
             DtypeArg::F16 => "f16",
             DtypeArg::Int8 => "int8",
+        }
+    }
+}
+
+impl From<Dtype> for DtypeArg {
+    fn from(dtype: Dtype) -> DtypeArg {
+        match dtype {
+            Dtype::F32 => DtypeArg::F32,
+            Dtype::F16 => DtypeArg::F16,
+            Dtype::I8 => DtypeArg::Int8,
         }
     }
 }
@@ -103,6 +114,13 @@ pub struct StoredIndexArgs {
     /// MiB of tables that may stay on the device; what exceeds them passes through it in every search
     #[arg(long, value_name = "MIB", requires = "index")]
     pub device_memory: Option<u64>,
+}
+
+impl StoredIndexArgs {
+    /// How the folder is opened.
+    pub fn open_options(&self) -> OpenOptions {
+        OpenOptions { check: self.check_index, device_memory: self.device_memory.map(|mib| mib << 20) }
+    }
 }
 
 /// Which data.

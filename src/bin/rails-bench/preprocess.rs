@@ -6,6 +6,7 @@ use clap::Args;
 use rails_wgpu::dataset::{PreprocessOptions, RawFormat, preprocess, write_item_ids};
 use rails_wgpu::{Result, atomic};
 
+use crate::output::outln;
 use crate::progress;
 
 #[derive(Args)]
@@ -38,8 +39,8 @@ pub fn run(args: &PreprocessArgs) -> Result<()> {
     let preprocessed = preprocessed?;
     preprocessed.dataset.write(&args.output)?;
     write_item_ids(&items, &preprocessed.item_ids)?;
-    println!("{}", preprocessed.report);
-    println!("sequences: {}", args.output.display());
-    println!("items:     {}", items.display());
+    outln!("{}", preprocessed.report)?;
+    outln!("sequences: {}", args.output.display())?;
+    outln!("items:     {}", items.display())?;
     Ok(())
 }

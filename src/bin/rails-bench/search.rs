@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::dataset::{Sequence, read_titles};
 use rails_wgpu::report::Table;
-use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::search::{Algorithm, Answer, KernelTime, Request, Searcher, Stage, Stats};
 use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::{Error, Result};
 
 use crate::model_files::load_dataset;
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
+use crate::output::{out, outln};
 use crate::searched::Searched;
 
 #[derive(Args)]
@@ -43,6 +45,9 @@ pub struct SearchArgs {
     /// Also recommend what the user has seen
     #[arg(long)]
     include_seen: bool,
+    /// Also print what the search took: pairs, bytes, time by stage and, on a GPU that can tell, by kernel
+    #[arg(long)]
+    stats: bool,
 }
 
 pub fn run(args: &SearchArgs) -> Result<()> {
@@ -61,24 +66,45 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
     let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
     let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };
-    let hits = Searcher::new(index).search(args.algorithm, &queries, args.k, excluded)?;
-    print_history(user, &titles);
+    let request = Request { excluded, profile: args.stats, ..Request::new(args.algorithm, args.k) };
+    let answer = Searcher::new(index).answer(&queries, &request)?;
+    print_history(user, &titles)?;
     let mut table = Table::new(["rank", "item", "score", "title"]);
-    for (rank, hit) in hits[0].iter().enumerate() {
+    for (rank, hit) in answer.hits[0].iter().enumerate() {
         table.row([(rank + 1).to_string(), hit.id.to_string(), format!("{:.4}", hit.score), title(&titles, hit.id)]);
     }
-    print!("{table}");
-    Ok(())
+    out!("{table}")?;
+    if args.stats { print_stats(&answer) } else { Ok(()) }
 }
 
-fn print_history(user: &Sequence, titles: &BTreeMap<u32, String>) {
+fn print_stats(answer: &Answer) -> Result<()> {
+    let ms = |time: Duration| format!("{:.3}", time.as_secs_f64() * 1e3);
+    let Stats { pairs, pruned, candidates, bytes_read, total, .. } = answer.stats;
+    outln!("\n{pairs} pairs scored, {pruned} pruned; {candidates} candidates; {bytes_read} bytes of tables read\n")?;
+    let mut stages = Table::new(["stage", "ms"]);
+    for stage in Stage::ALL {
+        stages.row([stage.to_string(), ms(answer.stats.time(stage))]);
+    }
+    stages.row(["total".to_string(), ms(total)]);
+    out!("{stages}")?;
+    if answer.kernels.is_empty() {
+        return Ok(());
+    }
+    let mut kernels = Table::new(["kernel", "stage", "dispatches", "device ms"]);
+    for KernelTime { stage, kernel, dispatches, time } in &answer.kernels {
+        kernels.row([kernel.to_string(), stage.to_string(), dispatches.to_string(), ms(*time)]);
+    }
+    out!("\n{kernels}")
+}
+
+fn print_history(user: &Sequence, titles: &BTreeMap<u32, String>) -> Result<()> {
     const SHOWN: usize = 5;
     let first = user.item_ids.len().saturating_sub(SHOWN);
     let last: Vec<String> = user.item_ids[first..]
         .iter()
         .map(|&id| format!("{id} {}", title(titles, id.into())).trim().to_string())
         .collect();
-    println!("user {}: {} events, the last ones: {}\n", user.user_id, user.item_ids.len(), last.join(", "));
+    outln!("user {}: {} events, the last ones: {}\n", user.user_id, user.item_ids.len(), last.join(", "))
 }
 
 fn title(titles: &BTreeMap<u32, String>, id: u64) -> String {

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use rails_wgpu::backend::{Backend, Dtype, QueryBatch, QueryEncoder, select};
+use rails_wgpu::backend::{Backend, QueryBatch, QueryEncoder, select};
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::history_of;
-use rails_wgpu::index::{IndexOptions, ItemIndex, OpenOptions};
+use rails_wgpu::index::{IndexOptions, ItemIndex};
 use rails_wgpu::model::Model;
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::{Error, Result};
 
 use crate::model_files::{load_item_ids, load_model};
-use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
+use crate::options::{DataArgs, DeviceArgs, DtypeArg, ModelArgs, StoredIndexArgs};
 
 /// An index, the model that makes queries for it, and the device that runs both.
 pub struct Searched {
@@ -39,17 +39,8 @@ impl Searched {
             return Searched::build(model, &item_ids, device, algorithms);
         };
         let backend = select::open(&device.device)?;
-        let device_memory = stored.device_memory.map(|mib| mib << 20);
-        let options = OpenOptions { check: stored.check_index, device_memory };
-        let index = ItemIndex::open(folder, std::slice::from_ref(&backend), options)?;
-        let model = match index.model()? {
-            Some(model) => model,
-            None if model.checkpoint.is_some() => load_model(model)?,
-            None => {
-                let found = "an index without one";
-                return Err(Error::argument("index", "--checkpoint, or an index with an encoder", found));
-            }
-        };
+        let index = ItemIndex::open(folder, std::slice::from_ref(&backend), stored.open_options())?;
+        let model = model_of(&index, model)?;
         Ok(Searched { model, index, backend })
     }
 
@@ -64,11 +55,16 @@ impl Searched {
 
     /// Number format of the tables.
     pub fn dtype(&self) -> &'static str {
-        match self.index.dtype() {
-            Dtype::F32 => "f32",
-            Dtype::F16 => "f16",
-            Dtype::I8 => "int8",
-        }
+        DtypeArg::from(self.index.dtype()).name()
+    }
+}
+
+/// The model stored with an index, or that of the checkpoint if the index has none.
+pub fn model_of(index: &ItemIndex, given: &ModelArgs) -> Result<Model> {
+    match index.model()? {
+        Some(model) => Ok(model),
+        None if given.checkpoint.is_some() => load_model(given),
+        None => Err(Error::argument("index", "--checkpoint, or an index with an encoder", "an index without one")),
     }
 }
 

@@ -99,7 +99,7 @@ impl ItemIndex {
     pub(super) fn follow(&self, folder: &mut Folder, store: Store) -> Result<bool> {
         let Some(newer) = folder.newer(store)? else { return Ok(false) };
         let old: Arc<Snapshot> = self.snapshot();
-        let segments = newer.segments(&self.blueprint, &self.backends, Some((folder, &old)))?;
+        let segments = newer.segments(&self.blueprint, &self.backends(), Some((folder, &old)))?;
         let similarity = match newer.has_distilled_of(folder) {
             true => old.similarity.clone(),
             false => newer.blueprint()?.similarity,

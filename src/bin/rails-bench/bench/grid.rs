@@ -28,7 +28,7 @@ pub struct Grid<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// An index that was just built.
+/// An index that was just built, or opened.
 struct Built {
     searcher: Searcher,
     time: Duration,
@@ -69,7 +69,7 @@ impl Grid<'_> {
         outputs: &Outputs,
     ) -> Result<ControlFlow<()>> {
         bar.set_message(format!("{}, {n} items: exact lists", backend.info().name));
-        let exact = self.build(backend, queries, n, Dtype::F32)?;
+        let exact = self.build(backend, queries, n, self.plan.truth)?;
         let mut truths = Vec::new();
         for &k in &self.plan.ks {
             let mut done = 0;
@@ -83,11 +83,12 @@ impl Grid<'_> {
                 None => return Ok(ControlFlow::Break(())),
             }
         }
-        // The f32 index serves its own rows too, and is gone before another one is built where it is not needed any more.
-        let mut exact = self.plan.dtypes.iter().any(|dtype| dtype.dtype() == Dtype::F32).then_some(exact);
+        // That index serves its own rows too, and is gone before another one is built where it is not needed any more.
+        let truth = self.plan.truth;
+        let mut exact = self.plan.dtypes.iter().any(|dtype| dtype.dtype() == truth).then_some(exact);
         for dtype in &self.plan.dtypes {
             let built = match (dtype.dtype(), exact.take()) {
-                (Dtype::F32, Some(exact)) => exact,
+                (dtype, Some(exact)) if dtype == truth => exact,
                 (other, kept) => {
                     exact = kept;
                     self.build(backend, queries, n, other)?
@@ -153,7 +154,8 @@ impl Grid<'_> {
         let lists = Algorithm::lists_of(&self.plan.algorithms, self.plan.n_lists);
         let options = IndexOptions { dtype, form: self.plan.form, lists, ..IndexOptions::default() };
         let index = self.source.index(backend, n, options)?;
-        if self.plan.algorithms.iter().any(|algorithm| algorithm.learns()) {
+        let learns = self.plan.algorithms.iter().any(|algorithm| algorithm.learns());
+        if learns && self.source.stored_dtype().is_none() {
             index.distill(&queries.spread(LEARNED_FROM))?;
         }
         Ok(Built { time: started.elapsed(), searcher: Searcher::new(index) })

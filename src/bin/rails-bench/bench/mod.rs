@@ -14,7 +14,7 @@ use rails_wgpu::report::SpeedReport;
 use rails_wgpu::search::Algorithm;
 
 use crate::interrupt;
-use crate::options::{DtypeArg, FormArg};
+use crate::options::{DtypeArg, FormArg, StoredIndexArgs};
 use grid::Grid;
 use outputs::Outputs;
 use plan::Plan;
@@ -25,7 +25,9 @@ Every list makes the grid larger: it is their product, with one row for each alg
 algorithms answer each batch in turn. Recall is against exact search of the f32 index on the same device, so that what
 f16 and int8 lose shows. The index learns (tangents, distilled gate) from 256 of the queries, without labels, from all
 over the data set. HR, NDCG and MRR look for the user's next item; users whose next item is not among the N items of a
-smaller index are left out of them. Ctrl-C ends after the current batch and keeps what was measured; files are written
+smaller index are left out of them. With --index, the stored index is measured as it is, on the CPU in its mapped files:
+recall is against exact search of itself, and its own lists and what it has learned are used. Ctrl-C ends after the
+current batch and keeps what was measured; files are written
 after each point.";
 
 /// What to measure.
@@ -33,8 +35,10 @@ after each point.";
 #[command(after_long_help = NOTES)]
 pub struct BenchArgs {
     /// A similarity, items and queries in one .safetensors file, in place of a checkpoint and a data set
-    #[arg(long, value_name = "FILE", required_unless_present_all = ["checkpoint", "dataset"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["checkpoint", "dataset", "index"])]
     bench_file: Option<PathBuf>,
+    #[command(flatten)]
+    stored: StoredIndexArgs,
     /// Trained weights: .pt, .pth or .safetensors
     #[arg(long, env = "RAILS_CHECKPOINT")]
     checkpoint: Option<PathBuf>,
@@ -61,14 +65,14 @@ pub struct BenchArgs {
     /// `auto`, `cpu`, `gpu`, or parts of devices' names (see `rails-bench devices`), separated by commas
     #[arg(long, default_value = "auto", env = "RAILS_DEVICE", value_delimiter = ',')]
     device: Vec<String>,
-    /// Number formats of the item tables, separated by commas
+    /// Number formats of the item tables, separated by commas; a stored index keeps its own
     #[arg(long, default_value = "f32", env = "RAILS_DTYPE", value_delimiter = ',')]
     dtype: Vec<DtypeArg>,
     /// How item components are kept: `components`, `raw` (raw embeddings and norms), or `auto`, by size
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", conflicts_with = "index")]
     form: FormArg,
     /// Inverted lists to make for naive-ivf and tangent-ivf; 0: by the number of items
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "index")]
     lists: usize,
     /// Algorithms, separated by commas: exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K, comb:K_K, h-indexer:K,
     /// tangent:K, tangent-sampled:K, tangent-ivf:K@P, distilled:K, cascade:K_K (K candidates, P lists), or the reference's
@@ -80,7 +84,7 @@ pub struct BenchArgs {
     batch_size: Option<Vec<usize>>,
     /// Numbers N of items in the index, separated by commas [default: all]. Fewer than all: the first N after a fixed
     /// shuffle; of a bench file, the first N
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', conflicts_with = "index")]
     items: Vec<usize>,
     /// Items per result, separated by commas [default: 100]
     #[arg(long, value_delimiter = ',')]

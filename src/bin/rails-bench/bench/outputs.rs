@@ -1,13 +1,14 @@
 //! The files that a benchmark writes, and the table it prints.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use rails_wgpu::report::{SpeedReport, page};
-use rails_wgpu::{Error, Result, atomic};
+use rails_wgpu::{Result, atomic};
 
 use super::BenchArgs;
 use crate::json_output::JsonOutput;
+use crate::output::out;
 
 /// Where results go.
 pub struct Outputs {
@@ -41,8 +42,7 @@ impl Outputs {
         let written = self.write(report);
         match &self.json {
             Some(stdout @ JsonOutput::Stdout) => stdout.write(&format!("{:#}\n", report.json()))?,
-            _ => write!(io::stdout(), "{}\n{}", report.conditions(), report.table())
-                .map_err(Error::io("write", Path::new("standard output")))?,
+            _ => out!("{}\n{}", report.conditions(), report.table())?,
         }
         if report.interrupted {
             eprintln!("ended early: rows are missing, or cover fewer queries");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rails_wgpu::backend::{Backend, select};
+use rails_wgpu::backend::{Backend, Dtype, select};
 use rails_wgpu::eval::Rules;
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::tables::Form;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub backends: Vec<Arc<dyn Backend>>,
     pub items: Vec<usize>,
     pub dtypes: Vec<DtypeArg>,
+    /// Number format of the index whose exact search the others are compared with.
+    pub truth: Dtype,
     pub batch_sizes: Vec<usize>,
     pub ks: Vec<usize>,
     pub algorithms: Vec<Algorithm>,
@@ -39,7 +41,7 @@ pub struct Plan {
 impl Plan {
     /// Opens the devices and checks every point of the grid.
     pub fn new(args: &BenchArgs, source: &Source) -> Result<Plan> {
-        let n_items = source.n_items();
+        let (n_items, stored) = (source.n_items(), source.stored_dtype());
         let items = if args.items.is_empty() { vec![n_items] } else { unique(&args.items) };
         if let Some(&wrong) = items.iter().find(|n| !(1..=n_items).contains(*n)) {
             return Err(Error::argument("items", format!("1..={n_items} (the items there are)"), wrong));
@@ -73,7 +75,8 @@ impl Plan {
         Ok(Plan {
             backends,
             items,
-            dtypes: unique(&args.dtype),
+            dtypes: stored.map_or_else(|| unique(&args.dtype), |dtype| vec![dtype.into()]),
+            truth: stored.unwrap_or(Dtype::F32),
             batch_sizes: args.batch_size.as_deref().map_or(vec![32], unique),
             ks,
             algorithms,

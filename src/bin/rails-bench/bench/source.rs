@@ -1,20 +1,21 @@
 //! What is measured with: a model and a data set, or a bench file.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rails_wgpu::backend::Backend;
+use rails_wgpu::backend::{Backend, Dtype, select};
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{MolConfig, SimilarityConfig, find_config, has_config};
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{BenchFile, QuerySet, Rules, shuffled};
-use rails_wgpu::index::{IndexOptions, ItemIndex};
+use rails_wgpu::index::{IndexOptions, ItemIndex, OpenOptions};
 use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
 
 use super::BenchArgs;
 use crate::model_files::{load_dataset, load_item_ids, load_model, with_history_and_target};
 use crate::options::{DataArgs, ModelArgs};
+use crate::searched::model_of;
 
 /// Items and queries.
 pub struct Source {
@@ -25,6 +26,15 @@ pub struct Source {
 enum Items {
     Trained { model: Box<Model>, item_ids: Vec<u32>, users: Vec<Sequence>, skipped_users: usize },
     File(Box<BenchFile>),
+    Stored { index: StoredIndex, model: Box<Model>, users: Vec<Sequence>, skipped_users: usize },
+}
+
+/// An index folder, and what is known of it before it is on a device.
+struct StoredIndex {
+    folder: PathBuf,
+    options: OpenOptions,
+    n_items: usize,
+    dtype: Dtype,
 }
 
 impl Source {
@@ -40,27 +50,55 @@ impl Source {
             return Ok(Source { items: Items::File(Box::new(file)), limit });
         }
         let given = |path: &Option<_>, name| {
-            let missing =
-                || Error::argument("options", "--bench-file, or --checkpoint and --dataset", format!("no --{name}"));
+            let missing = || {
+                Error::argument(
+                    "options",
+                    "--bench-file, or --dataset with --checkpoint or --index",
+                    format!("no --{name}"),
+                )
+            };
             path.clone().ok_or_else(missing)
         };
+        if let Some(folder) = &args.stored.index {
+            return Source::stored(args, folder, given(&args.dataset, "dataset")?);
+        }
         let model = ModelArgs { checkpoint: Some(given(&args.checkpoint, "checkpoint")?), config: args.config.clone() };
-        let data = DataArgs {
-            dataset: given(&args.dataset, "dataset")?,
-            item_ids: args.item_ids.clone(),
-            skip_bad_lines: args.skip_bad_lines,
-            shift_id_by: args.shift_id_by,
-        };
+        let data = data_args(args, given(&args.dataset, "dataset")?);
         let model = load_model(&model)?;
         let (users, skipped_users) = with_history_and_target(&load_dataset(&data, limit)?.sequences)?;
         let item_ids = shuffled(&load_item_ids(data.item_ids.as_deref(), &model)?);
         Ok(Source { items: Items::Trained { model: Box::new(model), item_ids, users, skipped_users }, limit })
     }
 
+    fn stored(args: &BenchArgs, folder: &Path, dataset: PathBuf) -> Result<Source> {
+        let options = args.stored.open_options();
+        let index = ItemIndex::open(folder, &[select::open("cpu")?], OpenOptions { device_memory: None, ..options })?;
+        let model = ModelArgs { checkpoint: args.checkpoint.clone(), config: args.config.clone() };
+        let model = Box::new(model_of(&index, &model)?);
+        let sequences = load_dataset(&data_args(args, dataset), args.limit)?.sequences;
+        let (users, skipped_users) = with_history_and_target(&sequences)?;
+        let index = StoredIndex {
+            folder: folder.to_path_buf(),
+            // Compared once is enough.
+            options: OpenOptions { check: false, ..options },
+            n_items: index.len(),
+            dtype: index.dtype(),
+        };
+        Ok(Source { items: Items::Stored { index, model, users, skipped_users }, limit: args.limit })
+    }
+
+    /// Number format of a stored index, which is not built here and must not be changed.
+    pub fn stored_dtype(&self) -> Option<Dtype> {
+        match &self.items {
+            Items::Stored { index, .. } => Some(index.dtype),
+            Items::Trained { .. } | Items::File(_) => None,
+        }
+    }
+
     /// The model in words.
     pub fn summary(&self) -> String {
         match &self.items {
-            Items::Trained { model, .. } => model.config.summary(),
+            Items::Trained { model, .. } | Items::Stored { model, .. } => model.config.summary(),
             Items::File(file) => {
                 let MolConfig {
                     query_dot_product_groups: p_q,
@@ -77,19 +115,20 @@ impl Source {
         match &self.items {
             Items::Trained { item_ids, .. } => item_ids.len(),
             Items::File(file) => file.item_ids.len(),
+            Items::Stored { index, .. } => index.n_items,
         }
     }
 
     pub fn n_queries(&self) -> usize {
         match &self.items {
-            Items::Trained { users, .. } => users.len(),
+            Items::Trained { users, .. } | Items::Stored { users, .. } => users.len(),
             Items::File(file) => file.queries(self.limit).len(),
         }
     }
 
     pub fn skipped_users(&self) -> usize {
         match &self.items {
-            Items::Trained { skipped_users, .. } => *skipped_users,
+            Items::Trained { skipped_users, .. } | Items::Stored { skipped_users, .. } => *skipped_users,
             Items::File(_) => 0,
         }
     }
@@ -97,7 +136,7 @@ impl Source {
     /// N: length of the model's padded histories, which the reference adds to the number of items it searches for.
     pub fn padded_length(&self) -> usize {
         match &self.items {
-            Items::Trained { model, .. } => model.config.padded_length(),
+            Items::Trained { model, .. } | Items::Stored { model, .. } => model.config.padded_length(),
             Items::File(_) => 0,
         }
     }
@@ -105,7 +144,7 @@ impl Source {
     /// How often a batch is timed unless the user says otherwise: a bench file has few queries.
     pub fn default_runs(&self) -> usize {
         match &self.items {
-            Items::Trained { .. } => 1,
+            Items::Trained { .. } | Items::Stored { .. } => 1,
             Items::File(_) => 20,
         }
     }
@@ -118,7 +157,7 @@ impl Source {
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<QuerySet>> {
         match &self.items {
-            Items::Trained { model, users, .. } => {
+            Items::Trained { model, users, .. } | Items::Stored { model, users, .. } => {
                 let encoder = backend.encoder(&model.encoder)?;
                 QuerySet::encode(encoder.as_ref(), &model.config, model.n_item_rows(), users, rules, progress)
             }
@@ -126,22 +165,33 @@ impl Source {
         }
     }
 
-    /// An index of the first `n` items.
+    /// An index of the first `n` items; a stored one as it is.
     pub fn index(&self, backend: &dyn Backend, n: usize, options: IndexOptions) -> Result<ItemIndex> {
         match &self.items {
             Items::Trained { model, item_ids, .. } => ItemIndex::from_model(backend, model, &item_ids[..n], options),
             Items::File(file) => {
                 ItemIndex::from_embeddings(backend, &file.item_ids[..n], &file.first_items(n), Some(&file.mol), options)
             }
+            Items::Stored { index, .. } => ItemIndex::open(&index.folder, &[backend.share()], index.options),
         }
     }
 
     /// The results that a bench file expects among the first `n` items.
     pub fn expected(&self, n: usize) -> Option<&[Vec<u64>]> {
         match &self.items {
-            Items::Trained { .. } => None,
+            Items::Trained { .. } | Items::Stored { .. } => None,
             Items::File(file) => file.expected(n),
         }
+    }
+}
+
+/// Which data, as `eval` has it.
+fn data_args(args: &BenchArgs, dataset: PathBuf) -> DataArgs {
+    DataArgs {
+        dataset,
+        item_ids: args.item_ids.clone(),
+        skip_bad_lines: args.skip_bad_lines,
+        shift_id_by: args.shift_id_by,
     }
 }
 

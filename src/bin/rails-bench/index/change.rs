@@ -8,6 +8,7 @@ use rails_wgpu::backend::select;
 use rails_wgpu::index::{ItemIndex, OpenOptions};
 
 use super::items::{self, ItemsArg};
+use crate::output::outln;
 use crate::progress;
 
 #[derive(Args)]
@@ -52,7 +53,7 @@ pub fn add(args: &AddArgs) -> Result<()> {
     bar.finish_and_clear();
     added?;
     let new = index.len() - before;
-    println!("{}: {new} items added, {} replaced; {} now", args.index.display(), n - new, index.len());
+    outln!("{}: {new} items added, {} replaced; {} now", args.index.display(), n - new, index.len())?;
     Ok(())
 }
 
@@ -60,7 +61,7 @@ pub fn remove(args: &RemoveArgs) -> Result<()> {
     let ids = items::ids(&args.ids)?;
     let index = open(&args.index)?;
     let n = index.remove(&ids)?;
-    println!("{}: {n} items removed, {} left", args.index.display(), index.len());
+    outln!("{}: {n} items removed, {} left", args.index.display(), index.len())?;
     Ok(())
 }
 
@@ -69,7 +70,7 @@ pub fn compact(args: &CompactArgs) -> Result<()> {
     let before = index.snapshot().segments().len();
     index.compact()?;
     let after = index.snapshot().segments().len();
-    println!("{}: {} items in {after} segments, before in {before}", args.index.display(), index.len());
+    outln!("{}: {} items in {after} segments, before in {before}", args.index.display(), index.len())?;
     Ok(())
 }
 

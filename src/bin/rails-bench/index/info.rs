@@ -9,6 +9,7 @@ use rails_wgpu::report::Table;
 use rails_wgpu::{Error, Result};
 
 use crate::json_output::JsonOutput;
+use crate::output::{out, outln};
 
 #[derive(Args)]
 pub struct InfoArgs {
@@ -43,14 +44,14 @@ pub fn print(folder: &Path) -> Result<()> {
     let info = ItemIndex::info(folder)?;
     let IndexInfo { generation, items, deleted, dim, dtype, form, similarity, .. } = &info;
     let yes = |held: bool| if held { "yes" } else { "no" };
-    println!("{}: version {generation}", folder.display());
-    println!("items      {items}, and {deleted} deleted ones in {} segments", info.segments.len());
-    println!(
+    outln!("{}: version {generation}", folder.display())?;
+    outln!("items      {items}, and {deleted} deleted ones in {} segments", info.segments.len())?;
+    outln!(
         "similarity {similarity}, D = {dim}; encoder {}; distilled gate {}",
         yes(info.encoder),
         yes(info.distilled)
-    );
-    println!("tables     {dtype}, {form} form; {} with all files\n", size(info.bytes));
+    )?;
+    outln!("tables     {dtype}, {form} form; {} with all files\n", size(info.bytes))?;
     let mut table = Table::new(["segment", "items", "deleted", "lists", "size"]);
     for segment in &info.segments {
         table.row([
@@ -61,7 +62,7 @@ pub fn print(folder: &Path) -> Result<()> {
             size(segment.bytes),
         ]);
     }
-    print!("{table}");
+    out!("{table}")?;
     Ok(())
 }
 
@@ -71,10 +72,11 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     if !matches!(json, Some(JsonOutput::Stdout)) {
         let what = format!("version {}, {} files, {}", report.generation, report.files + 1, size(report.bytes));
         match report.is_sound() {
-            true => println!("{}: sound ({what})", args.index.display()),
-            false => println!("{}: {} files are damaged ({what})", args.index.display(), report.damage.len()),
+            true => outln!("{}: sound ({what})", args.index.display())?,
+            false => outln!("{}: {} files are damaged ({what})", args.index.display(), report.damage.len())?,
         }
-        report.damage.iter().for_each(|damage| println!("{}: {}", damage.path.display(), damage.what));
+        let mut damage = report.damage.iter();
+        damage.try_for_each(|damage| outln!("{}: {}", damage.path.display(), damage.what))?;
     }
     if let Some(json) = json {
         let damage: Vec<_> = report

@@ -1,0 +1,28 @@
+//! Standard output that may be closed: whoever reads it, such as `head`, may have seen enough. That is no failure, and
+//! files are still written.
+
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write, stdout};
+use std::path::Path;
+
+use rails_wgpu::{Error, Result};
+
+/// Writes text.
+pub fn write(text: Arguments) -> Result<()> {
+    match stdout().write_fmt(text).and_then(|()| stdout().flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Error::io("write", Path::new("standard output"))),
+    }
+}
+
+/// `print!` that returns what went wrong.
+macro_rules! out {
+    ($($text:tt)*) => { $crate::output::write(format_args!($($text)*)) };
+}
+
+/// `println!` that returns what went wrong.
+macro_rules! outln {
+    ($($text:tt)*) => { $crate::output::write(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+pub(crate) use {out, outln};

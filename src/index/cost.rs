@@ -1,0 +1,34 @@
+//! How many bytes of the tables a search reads for each item.
+
+use crate::backend::{Columns, Scorer};
+use crate::tables::{MolTables, Table, Tables};
+
+/// Bytes of one item that a scorer reads.
+pub(super) fn of_scorer(tables: &Tables, scorer: Scorer) -> u64 {
+    match (&tables.mol, scorer) {
+        (None, _) | (_, Scorer::Dot) => of(&tables.raw),
+        (Some(mol), Scorer::Bound) => of_components(tables, mol),
+        (Some(mol), Scorer::Mol | Scorer::Distilled) => of_components(tables, mol) + mol.gate.as_ref().map_or(0, of),
+    }
+}
+
+/// Bytes of these columns of one item.
+pub(super) fn of_columns(tables: &Tables, columns: Columns) -> u64 {
+    let Some(mol) = &tables.mol else { return 0 };
+    match (columns, &mol.components) {
+        (Columns::Mean, _) => of(&mol.mean),
+        (Columns::Principal, _) => mol.principal.as_ref().map_or(0, of),
+        (Columns::Group(_), Some(components)) => of(components) / components.groups().max(1) as u64,
+        (Columns::All, _) | (Columns::Group(_), None) => of_components(tables, mol),
+    }
+}
+
+/// Bytes of all that components are, or are computed from.
+fn of_components(tables: &Tables, mol: &MolTables) -> u64 {
+    mol.components.as_ref().map_or_else(|| of(&tables.raw) + mol.inverse_norms.as_ref().map_or(0, of), of)
+}
+
+/// Bytes of one row.
+pub(super) fn of(table: &Table) -> u64 {
+    table.bytes() / table.rows().max(1) as u64
+}
