@@ -101,7 +101,7 @@ fn after_a_loss_everything_says_so_and_the_index_moves_on() {
     assert_lost("moving to itself", searcher.index().move_to(&[backend]));
 
     let (_, new) = opened().unwrap();
-    searcher.index().move_to(&[new.clone()]).unwrap();
+    searcher.index().move_to(std::slice::from_ref(&new)).unwrap();
     for (algorithm, before) in algorithms.iter().zip(&before) {
         assert_eq!(&search(*algorithm).unwrap(), before, "{algorithm}");
     }
