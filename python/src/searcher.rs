@@ -17,8 +17,11 @@ use crate::errors::exception;
 /// dtype, form, number of inverted lists, bytes on the device.
 type Options = (String, String, Option<usize>, Option<u64>);
 
+/// pairs, pruned, candidates, bytes_read.
+type Counts = (u64, u64, u64, u64);
+
 /// Counts; stages with their seconds; kernels: stage, name, dispatches, seconds.
-type Took = (Vec<u64>, Vec<(String, f64)>, Vec<(String, &'static str, u32, f64)>);
+type Took = (Counts, Vec<(String, f64)>, Vec<(String, &'static str, u32, f64)>);
 
 /// Ids (B, k), scores (B, k), and what it took.
 type Found<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Took);
@@ -216,9 +219,8 @@ fn index_options((dtype, form, n_lists, device_memory): &Options) -> PyResult<In
     retriever::index_options(dtype, form, *n_lists, *device_memory).map_err(exception)
 }
 
-/// pairs, pruned, candidates, bytes_read.
-fn counts(stats: &Stats) -> Vec<u64> {
-    vec![stats.pairs, stats.pruned, stats.candidates, stats.bytes_read]
+fn counts(stats: &Stats) -> Counts {
+    (stats.pairs, stats.pruned, stats.candidates, stats.bytes_read)
 }
 
 /// Seconds by stage, and of all together.

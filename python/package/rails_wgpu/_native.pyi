@@ -7,7 +7,7 @@ import numpy.typing as npt
 __version__: str
 
 _Options = Tuple[str, str, Optional[int], Optional[int]]
-_Took = Tuple[List[int], List[Tuple[str, float]], List[Tuple[str, str, int, float]]]
+_Took = Tuple[Tuple[int, int, int, int], List[Tuple[str, float]], List[Tuple[str, str, int, float]]]
 
 class DeviceError(RuntimeError):
     """There is no such device, it failed, or the work does not fit it."""
