@@ -35,9 +35,9 @@ echo "-- types"
 echo "-- tests"
 (cd python && "$venv/bin/python" -m pytest -q -rs -p no:cacheprovider tests)
 
-echo "-- example and quick start of docs/PYTHON.md, from an empty folder"
+echo "-- example and quick start of the README, from an empty folder"
 mkdir "$work/empty"
-awk '/^```python$/ { on = 1; next } /^```$/ { on = 0 } on' docs/PYTHON.md > "$work/empty/first.py"
+awk '/^```python$/ { on = 1; next } /^```$/ { on = 0 } on' README.md > "$work/empty/first.py"
 cd "$work/empty"
 "$venv/bin/python" "$root/examples/python/quick_start.py"
 "$venv/bin/python" first.py

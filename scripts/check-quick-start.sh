@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The quick start for Rust of the README, in an empty folder. (Those for C and Python are run by check-capi.sh and
+# check-python.sh.) Uses the target folder of this repository, so that dependencies are not compiled again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export CARGO_TARGET_DIR=$root/target
+
+block() { awk -v fence="^\`\`\`$1$" '$0 ~ fence { on = 1; next } /^```$/ { on = 0 } on' "$root/README.md"; }
+
+cd "$work"
+commands=$(block sh | grep '^cargo ')
+bash -euo pipefail -c "${commands//..\/rails-wgpu/$root}" 2> /dev/null
+block rust > src/main.rs
+# The profile of this repository, and its versions of dependencies.
+sed -n '/^\[profile.dev/,$p' "$root/Cargo.toml" >> Cargo.toml
+cp "$root/Cargo.lock" .
+cargo run -q | tee found
+diff found - << 'END'
+item 30  score 1.00
+item 20  score 0.80
+END
+echo "-- the quick start is well"
