@@ -44,6 +44,12 @@ impl Tensor {
         self.shape.iter().skip(1).product()
     }
 
+    /// Some rows, in this order.
+    pub fn select_rows(&self, rows: &[usize]) -> Tensor {
+        let shape = [&[rows.len()], self.shape.get(1..).unwrap_or_default()].concat();
+        Tensor::new(shape, rows.iter().flat_map(|&row| self.row(row)).copied().collect())
+    }
+
     /// Row `row` as a slice of [`Tensor::width`] values.
     pub fn row(&self, row: usize) -> &[f32] {
         let width = self.width();

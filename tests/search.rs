@@ -268,6 +268,33 @@ fn a_distilled_gate_ranks_almost_as_the_model_does() {
     assert!(share >= 16 * 20 * 9 / 10, "{share} of {}", 16 * 20);
 }
 
+#[test]
+fn a_query_that_needs_more_candidates_does_not_change_those_of_others() {
+    let mut random = Random::new(77);
+    let (mol, items, batch) = random_search(&mut random, &Shape::default(), 400, 12);
+    let ids: Vec<u64> = (0..400).collect();
+    let index = ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
+    let searcher = Searcher::new(index);
+    let algorithm = Algorithm::Naive { per_group: 3 };
+    let own: Vec<usize> = searcher.candidates(algorithm, &batch, &[]).unwrap().iter().map(Vec::len).collect();
+    // Enough for half of the queries.
+    let mut ordered = own.clone();
+    ordered.sort_unstable();
+    let k = ordered[6];
+    assert!(own.iter().any(|&n| n < k) && own.iter().any(|&n| n >= k), "{own:?}");
+    let together = searcher.answer(&batch, &Request::new(algorithm, k)).unwrap();
+    let mut candidates = 0;
+    for (query, &own) in own.iter().enumerate() {
+        let embeddings = batch.embeddings.select_rows(&[query]);
+        let one = QueryBatch { embeddings, user_ids: vec![batch.user_ids[query]] };
+        let alone = searcher.answer(&one, &Request::new(algorithm, k)).unwrap();
+        assert_eq!(alone.hits[0], together.hits[query], "query {query}");
+        assert_eq!(alone.stats.candidates > own as u64, own < k, "query {query}");
+        candidates += alone.stats.candidates;
+    }
+    assert_eq!(together.stats.candidates, candidates);
+}
+
 /// How many of the best `k` items the first `n_candidates` candidates hold, of `k` for each query.
 fn recalled(searcher: &Searcher, algorithm: Algorithm, batch: &QueryBatch, k: usize) -> usize {
     let exact = searcher.search(Algorithm::Exact, batch, k, &[]).unwrap();

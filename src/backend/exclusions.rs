@@ -81,15 +81,20 @@ impl Exclusions {
 
     /// These exclusions for `per_query` vectors of each of `n_queries` queries, one after the other.
     pub fn repeated(&self, n_queries: usize, per_query: usize) -> Exclusions {
-        let mut repeated = Exclusions { denied: self.denied.clone(), ..Exclusions::default() };
+        self.selected((0..n_queries * per_query).map(|vector| vector / per_query))
+    }
+
+    /// Those of some queries, in this order.
+    pub fn selected(&self, queries: impl IntoIterator<Item = usize>) -> Exclusions {
+        let mut selected = Exclusions { denied: self.denied.clone(), ..Exclusions::default() };
         if !self.offsets.is_empty() {
-            repeated.offsets.push(0);
-            for vector in 0..n_queries * per_query {
-                repeated.positions.extend_from_slice(self.of(vector / per_query));
-                repeated.offsets.push(repeated.positions.len() as u32);
+            selected.offsets.push(0);
+            for query in queries {
+                selected.positions.extend_from_slice(self.of(query));
+                selected.offsets.push(selected.positions.len() as u32);
             }
         }
-        repeated
+        selected
     }
 }
 
@@ -108,5 +113,7 @@ mod tests {
         let repeated = excluded.repeated(2, 3);
         assert_eq!((repeated.of(2), repeated.of(3)), (&[5, 33][..], &[][..]));
         assert!(repeated.excludes(5, 65));
+        let selected = excluded.selected([1, 0]);
+        assert_eq!((selected.of(0), selected.of(1), selected.denied.is_some()), (&[][..], &[5, 33][..], true));
     }
 }

@@ -166,6 +166,12 @@ impl Snapshot {
         Excluded { per_segment: excluded.per_segment.iter().enumerate().map(joined).collect() }
     }
 
+    /// What some of the queries exclude, in this order.
+    pub fn select_queries(&self, excluded: &Excluded, queries: &[usize]) -> Excluded {
+        let of = |exclusions: &Exclusions| exclusions.selected(queries.iter().copied());
+        Excluded { per_segment: excluded.per_segment.iter().map(of).collect() }
+    }
+
     /// How many items are left for `query`.
     pub fn left(&self, excluded: &Excluded, query: usize) -> usize {
         let segments = self.segments.iter().zip(&excluded.per_segment);

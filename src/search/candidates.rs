@@ -47,26 +47,35 @@ impl<'a> FirstStage<'a> {
     }
 
     /// At least `k` candidates per query, as far as so many items are left: where the algorithm's own number does not
-    /// suffice, it is doubled until it does.
+    /// suffice for a query, it is doubled for that query until it does.
     ///
     /// # Errors
     /// If the algorithm collects none, needs what the index does not have, or the device fails.
     pub fn collect(&self, algorithm: Algorithm, k: usize) -> Result<Candidates> {
-        let mut scale: usize = 1;
-        loop {
-            let mut lists = self.candidates(algorithm, scale)?;
-            for list in &mut lists {
-                list.sort_unstable();
-                list.dedup();
+        let mut lists = self.candidates(algorithm, 1)?;
+        lists.iter_mut().for_each(unique);
+        let mut short: Vec<usize> = (0..lists.len()).collect();
+        for doublings in 1.. {
+            short.retain(|&query| {
+                lists[query].len() < k && lists[query].len() < self.snapshot.left(self.excluded, query)
+            });
+            if short.is_empty() {
+                break;
             }
-            let enough = |(query, list): (usize, &Vec<u32>)| {
-                list.len() >= k || list.len() >= self.snapshot.left(self.excluded, query)
+            let queries = QueryBatch {
+                embeddings: self.queries.embeddings.select_rows(&short),
+                user_ids: short.iter().map(|&query| self.queries.user_ids[query]).collect(),
             };
-            if lists.iter().enumerate().all(enough) {
-                return Ok(lists);
+            let excluded = self.snapshot.select_queries(self.excluded, &short);
+            let components = self.components.select_rows(&short);
+            let stage = FirstStage { queries: &queries, excluded: &excluded, components, ..*self };
+            let scale = 1usize.checked_shl(doublings).unwrap_or(usize::MAX);
+            for (&query, mut list) in short.iter().zip(stage.candidates(algorithm, scale)?) {
+                unique(&mut list);
+                lists[query] = list;
             }
-            scale = scale.saturating_mul(2);
         }
+        Ok(lists)
     }
 
     /// The candidates of `algorithm` with `scale` times its own numbers.
@@ -181,6 +190,12 @@ impl<'a> FirstStage<'a> {
     fn best(&self, vectors: &Tensor, columns: Columns, n: usize, per_query: usize) -> Result<Hits> {
         self.snapshot.scan_components(vectors, columns, (n, per_query), self.excluded)
     }
+}
+
+/// Sorts a list and leaves each position once.
+fn unique(list: &mut Vec<u32>) {
+    list.sort_unstable();
+    list.dedup();
 }
 
 /// The positions that `per_query` vectors of each query have found.
