@@ -86,7 +86,7 @@ fn main() -> Result<()> {
         // Ten rounds of a task for every user. With an executor of several threads, spawn them there.
         let tasks = (0..10).flat_map(|_| demo.dataset.sequences.iter().enumerate()).map(|(row, user)| {
             let recommender = recommender.clone();
-            let embedding = queries.embeddings.data()[row * 16..(row + 1) * 16].to_vec();
+            let embedding = queries.embeddings.row(row).to_vec();
             let seen = user.item_ids.iter().map(|&id| id.into()).collect();
             async move { recommender.recommend(embedding, user.user_id, seen).await }
         });

@@ -19,7 +19,7 @@ fn main() -> Result<()> {
     let searcher = Searcher::builder().model(&demo.model, &demo.item_ids).backend(backend.clone()).build()?;
     let queries = demo.queries(backend.as_ref())?;
 
-    // `distilled` and `cascade` need a gate that is fitted to some typical queries.
+    // What `distilled` and `cascade` need, and `tangent` is better with, is learned from some typical queries.
     searcher.index().distill(&queries)?;
 
     let exact = searcher.search(Algorithm::Exact, &queries, K, &[])?;

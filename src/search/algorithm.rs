@@ -115,7 +115,7 @@ fn parse(name: &str) -> Option<Algorithm> {
         "exact" | "MoLBruteForceTopK" => return Some(Algorithm::Exact),
         "exact-pruned" => return Some(Algorithm::ExactPruned),
         "mips" | "MIPSBruteForceTopK" => return Some(Algorithm::Mips),
-        // As many candidates as a recall@100 of .99 takes on the models that were measured.
+        // As many candidates as a recall@100 of .99 takes on the model of docs/BENCHMARKS.md.
         "tangent" => return Some(Algorithm::Tangent { candidates: 1000 }),
         _ => {}
     }
