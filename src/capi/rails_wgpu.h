@@ -292,8 +292,8 @@ rw_status rw_searcher_open_index(const char *folder,
                                  struct rw_searcher **out);
 
 /*
- Fits a distilled gate to the model's, for the algorithms distilled and cascade, by `queries` (n_queries, dim) like those
- that will be asked; a few hundred are enough. `user_ids` as for `rw_searcher_search`. An index folder keeps it.
+ Learns from `queries` (n_queries, dim) like those that will be asked, a few hundred of them, what the algorithms distilled
+ and cascade need and tangent is better with. `user_ids` as for `rw_searcher_search`. An index folder keeps it.
 
  # Safety
  Pointers are null or point to what is described; the searcher is alive.

@@ -196,7 +196,7 @@ public:
     }
     /// Rewrites the index without deleted items.
     void compact() { check(rw_searcher_compact(get())); }
-    /// Fits a distilled gate by queries (B, D), for the algorithms distilled and cascade.
+    /// Learns from queries (B, D) what the algorithms distilled and cascade need and tangent is better with.
     void distill(const std::vector<float> &queries, const std::vector<std::int64_t> &user_ids = {}) {
         const std::size_t n = queries.size() / dim();
         expect(queries.size() == n * dim(), "queries: expected a multiple of dim values");

@@ -122,8 +122,8 @@ impl Retriever {
         Ok(Retriever { backend, encoding, dim, has_uid_tables, searcher: Searcher::new(index) })
     }
 
-    /// Fits a distilled gate to the model's, for the algorithms `distilled` and `cascade`, by queries (B, D) like those that
-    /// will be asked; a few hundred are enough. An index of a folder keeps it there.
+    /// Learns from queries (B, D) like those that will be asked, a few hundred of them, what the algorithms `distilled` and
+    /// `cascade` need and `tangent` is better with. An index of a folder keeps it there.
     ///
     /// # Errors
     /// As [`ItemIndex::distill`], or if `user_ids` do not suit.

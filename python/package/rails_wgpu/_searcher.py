@@ -226,7 +226,7 @@ class Searcher:
         )
 
     def distill(self, queries: Any, user_ids: Optional[Any] = None) -> None:
-        """Fits a cheaper gate to the model's, for the algorithms ``distilled`` and ``cascade``.
+        """Learns what the algorithms ``distilled`` and ``cascade`` need and ``tangent`` is better with.
 
         ``queries`` (B, D) should be like those that will be asked; a few hundred are enough. An index of a folder keeps
         it there. Raises ValueError if there is no Mixture-of-Logits similarity.
