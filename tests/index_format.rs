@@ -328,3 +328,33 @@ fn every_similarity_comes_back_as_it_was_with_what_it_has_learned() {
     }
     assert_ne!(mol().tensors(), Shape::default().mol(&mut Random::new(4), catalog::DIM).tensors());
 }
+
+#[test]
+fn tangents_that_make_no_sense_are_refused() {
+    let similarity = mol();
+    let config = &similarity.config;
+    let (l, features) =
+        (config.n_logits(), Tangents::n_features(config.query_dot_product_groups, config.item_dot_product_groups));
+    let zeros = |shape: &[usize]| Tensor::new(shape.to_vec(), vec![0.0; shape.iter().product()]);
+    let linear = |n_in: usize, n_out: usize| Linear { weight: zeros(&[n_in, n_out]), bias: None, n_in, n_out };
+    let mean = zeros(&[config.item_dot_product_groups, config.dot_product_dimension]);
+    let opened = |best: Vec<usize>, layer: Linear<Tensor>| {
+        let cross = CrossGate { hidden: None, output: linear(l, l), linear: None };
+        let tangents = Some(Tangents { best, mean: mean.clone(), layer });
+        let distilled = Some(Distilled { cross, tangents });
+        let model = IndexModel::similarity(Similarity { mol: similarity.clone(), distilled });
+        let source = ItemSource::of_embeddings(catalog().ids(), catalog().embeddings());
+        let folder = tempfile::tempdir().unwrap();
+        ItemIndex::create(folder.path(), &cpu(), model, IndexOptions::default(), source).map(|_| ())
+    };
+    opened(vec![16, 32], linear(features, 2 * l)).unwrap();
+    for (best, layer, words) in [
+        (vec![32, 16], linear(features, 2 * l), "tangents.best"),
+        (vec![], linear(features, 0), "tangents.best"),
+        (vec![16, 32], linear(features + 1, 2 * l), "tangents.weight"),
+        (vec![16, 32], linear(features, l), "tangents.weight"),
+    ] {
+        let error = opened(best, layer).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}

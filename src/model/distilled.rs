@@ -48,8 +48,8 @@ impl Tangents {
     /// least `best`.
     pub fn derivative(&self, components: &[f32], best: usize) -> Vec<f32> {
         let n_logits = self.layer.n_out / self.best.len().max(1);
-        let range = self.best.partition_point(|&n| n < best).min(self.best.len().saturating_sub(1));
-        let columns = range * n_logits..(range + 1) * n_logits;
+        let place = self.best.partition_point(|&n| n < best).min(self.best.len().saturating_sub(1));
+        let columns = place * n_logits..(place + 1) * n_logits;
         let mut sums = self.layer.bias.as_ref().map_or(vec![0.0; n_logits], |b| b.data()[columns.clone()].to_vec());
         let features = Tangents::features(&self.mean, components);
         for (x, row) in features.iter().zip(self.layer.weight.data().chunks_exact(self.layer.n_out.max(1))) {
