@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::aligned::AlignedFloats;
 use super::lanes::Lanes;
 use super::mol_kernel::{row, run};
 use super::tile::{RowBlocks, Sink, Store, TILE, store};
@@ -41,7 +42,7 @@ pub struct Transform<'a> {
 pub struct Scratch {
     items: Lanes,
     norms: Lanes,
-    scores: Vec<f32>,
+    scores: AlignedFloats,
 }
 
 impl TileScan for DotScan<'_> {
@@ -49,7 +50,7 @@ impl TileScan for DotScan<'_> {
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
         let Scratch { items, norms, scores } = scratch;
-        scores.resize(self.n_queries * TILE, 0.0);
+        scores.resize(self.n_queries * TILE);
         for tile in tiles {
             let n = found.items_of(tile);
             items.load(self.items, self.groups.clone(), n, |lane| tile * TILE + lane);

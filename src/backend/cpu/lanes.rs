@@ -6,6 +6,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use pulp::{Arch, Simd, WithSimd};
 
+use super::aligned::AlignedFloats;
 use super::tile::TILE;
 use crate::tables::{Table, Values};
 
@@ -17,8 +18,8 @@ type Block = [[f32; BLOCK]; BLOCK];
 /// A tile of lanes, and what making it needs: memory of one thread.
 #[derive(Default)]
 pub struct Lanes {
-    values: Vec<f32>,
-    rows: Vec<f32>,
+    values: AlignedFloats,
+    rows: AlignedFloats,
 }
 
 impl Lanes {
@@ -26,8 +27,8 @@ impl Lanes {
     /// (groups * group_width, TILE)
     pub fn load(&mut self, table: &Table, groups: Range<usize>, n: usize, row_of: impl Fn(usize) -> usize) -> &[f32] {
         let width = groups.len() * table.group_width();
-        self.values.resize(width * TILE, 0.0);
-        self.rows.resize(width * BLOCK, 0.0);
+        self.values.resize(width * TILE);
+        self.rows.resize(width * BLOCK);
         let items = std::array::from_fn(|lane| row_of(lane.min(n - 1)));
         let (rows, out) = (&mut self.rows, &mut self.values);
         match Arch::new() {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::aligned::AlignedFloats;
 use super::lanes::Lanes;
 use super::mol_kernel::run;
 use super::tile::{RowBlocks, Store, TILE};
@@ -35,7 +36,7 @@ impl<'a> ListScan<'a> {
 #[derive(Default)]
 pub struct Scratch {
     items: Lanes,
-    scores: Vec<f32>,
+    scores: AlignedFloats,
 }
 
 impl TileScan for ListScan<'_> {
@@ -47,7 +48,7 @@ impl TileScan for ListScan<'_> {
         for (list, vectors) in lists.clone().zip(&self.probed_by[lists]).filter(|(_, vectors)| !vectors.is_empty()) {
             let rows: Vec<f32> = vectors.iter().flat_map(|&v| self.vectors.row(v as usize)).copied().collect();
             let queries = RowBlocks::from_rows(&rows, vectors.len(), self.vectors.width());
-            scores.resize(vectors.len() * TILE, 0.0);
+            scores.resize(vectors.len() * TILE);
             let range = self.lists.list(list as u32);
             for first in range.clone().step_by(TILE) {
                 let positions = &self.lists.positions[first..range.end.min(first + TILE)];

@@ -4,6 +4,7 @@
 //! rows at a time are multiplied by broadcasts, and each sum runs over the inner axis in order. So results do not
 //! depend on batch size, tiling or the number of threads.
 
+mod aligned;
 mod attention;
 mod dot_scan;
 mod encoder;

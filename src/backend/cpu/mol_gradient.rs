@@ -2,6 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::aligned::AlignedFloats;
 use super::mol_kernel::{Gates, MolKernel, Work, row};
 use super::simd::{exp, sigmoid, silu};
 use super::tile::{RowBlocks, Sink, TILE, store};
@@ -30,11 +31,11 @@ impl MolGradient {
 #[derive(Default)]
 pub struct GradientWork {
     /// (H, TILE): hidden units before their activation, then their derivatives.
-    hidden: Vec<f32>,
+    hidden: AlignedFloats,
     /// (L, TILE): derivatives of the gates.
-    gates: Vec<f32>,
+    gates: AlignedFloats,
     /// (L, TILE): derivatives of the logits.
-    logits: Vec<f32>,
+    logits: AlignedFloats,
 }
 
 impl GradientWork {
@@ -61,9 +62,9 @@ impl WithSimd for GradientStage<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let GradientStage { kernel, gradient, query_gate, item_gate, work, out } = self;
         let (n_logits, n_hidden) = (kernel.config.n_logits(), kernel.n_hidden);
-        out.hidden.resize(n_hidden * TILE, 0.0);
-        out.gates.resize(n_logits * TILE, 0.0);
-        out.logits.resize(n_logits * TILE, 0.0);
+        out.hidden.resize(n_hidden * TILE);
+        out.gates.resize(n_logits * TILE);
+        out.logits.resize(n_logits * TILE);
         let Work { cross, gates } = work;
 
         // Forward, keeping what the way back needs.

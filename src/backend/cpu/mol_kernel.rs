@@ -5,6 +5,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::aligned::AlignedFloats;
 use super::lanes::Lanes;
 use super::simd::{Silu, exp, map_in_place, sigmoid};
 use super::tile::{RowBlocks, Sink, TILE, store};
@@ -119,17 +120,17 @@ impl ItemLanes {
 #[derive(Default)]
 pub struct Work {
     /// (H + L, TILE): hidden units, then logits.
-    pub(super) cross: Vec<f32>,
+    pub(super) cross: AlignedFloats,
     /// (L, TILE): gates.
-    pub(super) gates: Vec<f32>,
+    pub(super) gates: AlignedFloats,
 }
 
 impl Work {
     /// Room for a kernel.
     pub fn fit(&mut self, kernel: &MolKernel) {
         let n_logits = kernel.config.n_logits();
-        self.cross.resize((kernel.n_hidden + n_logits) * TILE, 0.0);
-        self.gates.resize(n_logits * TILE, 0.0);
+        self.cross.resize((kernel.n_hidden + n_logits) * TILE);
+        self.gates.resize(n_logits * TILE);
     }
 
     /// (L, TILE): logits.
