@@ -6,9 +6,11 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
+use super::few_rows::few_rows;
+use super::filter::{Filter, Passed};
 use super::lanes::Lanes;
 use super::mol_kernel::{row, run};
-use super::tile::{RowBlocks, Sink, Store, TILE, store};
+use super::tile::{RowBlocks, Sink, TILE, store};
 use super::workers::{Found, TileScan};
 use crate::tables::Table;
 
@@ -42,71 +44,81 @@ pub struct Transform<'a> {
 pub struct Scratch {
     items: Lanes,
     norms: Lanes,
-    scores: AlignedFloats,
+    sums: AlignedFloats,
+    passed: Passed,
 }
 
 impl TileScan for DotScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, norms, scores } = scratch;
-        scores.resize(self.n_queries * TILE);
+        let Scratch { items, norms, sums, passed } = scratch;
+        passed.fit(self.n_queries);
+        if self.transform.is_some() {
+            sums.resize(self.n_queries * TILE);
+        }
         for tile in tiles {
             let n = found.items_of(tile);
-            items.load(self.items, self.groups.clone(), n, |lane| tile * TILE + lane);
             if let Some(transform) = &self.transform {
                 norms.load(transform.inverse_norms, 0..1, n, |lane| tile * TILE + lane);
             }
-            run(Scores { scan: self, items: items.values(), norms: norms.values(), scores });
-            found.offer_all(tile, scores);
+            let filter = Filter { floors: found.floors(), passed };
+            let mut sink = Sums { transform: self.transform.as_ref(), norms: norms.values(), sums, filter };
+            if !few_rows(&self.queries, self.items, self.groups.clone(), tile * TILE..tile * TILE + n, &mut sink) {
+                let items = items.load(self.items, self.groups.clone(), n, |lane| tile * TILE + lane);
+                run(OfLanes { queries: &self.queries, items, sink });
+            }
+            found.offer_passed(tile, passed);
         }
     }
 }
 
-struct Scores<'a> {
-    scan: &'a DotScan<'a>,
+/// All queries and the items of a tile in lanes.
+struct OfLanes<'a> {
+    queries: &'a RowBlocks,
     items: &'a [f32],
-    norms: &'a [f32],
-    scores: &'a mut [f32],
+    sink: Sums<'a>,
 }
 
-impl WithSimd for Scores<'_> {
+impl WithSimd for OfLanes<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match &self.scan.transform {
-            None => self.scan.queries.multiply(simd, self.items, &mut Store(self.scores)),
-            Some(transform) => {
-                let mut sink = Transformed { transform, norms: self.norms, scores: self.scores };
-                self.scan.queries.multiply(simd, self.items, &mut sink);
-            }
-        }
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        self.queries.multiply(simd, self.items, &mut self.sink);
     }
 }
 
-/// Sums the components of each query, in their order.
-struct Transformed<'a> {
-    transform: &'a Transform<'a>,
+/// Takes the products of a tile. Those with transformed queries are summed for each query, in the order of its components.
+struct Sums<'a> {
+    transform: Option<&'a Transform<'a>>,
     norms: &'a [f32],
-    scores: &'a mut [f32],
+    /// (B, TILE), if there is a transform.
+    sums: &'a mut [f32],
+    filter: Filter<'a>,
 }
 
-impl<S: Simd> Sink<S> for Transformed<'_> {
+impl<S: Simd> Sink<S> for Sums<'_> {
     #[inline(always)]
     fn take(&mut self, simd: S, index: usize, first: usize, [a, b]: [S::f32s; 2]) {
-        let per_query = self.transform.components.len();
+        let Some(transform) = self.transform else {
+            return self.filter.take(simd, index, first, [a, b]);
+        };
+        let per_query = transform.components.len();
         let (query, m) = (index / per_query, index % per_query);
-        let bias = simd.splat_f32s(self.transform.bias[index]);
-        let [norm_a, norm_b] = row::<S>(self.norms, self.transform.components.start + m, first);
+        let bias = simd.splat_f32s(transform.bias[index]);
+        let [norm_a, norm_b] = row::<S>(self.norms, transform.components.start + m, first);
         let (a, b) = (simd.mul_f32s(simd.add_f32s(a, bias), norm_a), simd.mul_f32s(simd.add_f32s(b, bias), norm_b));
         let sums = match m {
             0 => [a, b],
             _ => {
-                let [x, y] = row::<S>(self.scores, query, first);
+                let [x, y] = row::<S>(self.sums, query, first);
                 [simd.add_f32s(x, a), simd.add_f32s(y, b)]
             }
         };
-        store::<S>(self.scores, query, first, sums);
+        match m + 1 == per_query {
+            true => self.filter.take(simd, query, first, sums),
+            false => store::<S>(self.sums, query, first, sums),
+        }
     }
 }

@@ -7,6 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
+use super::read_ahead::read_ahead;
 use super::tile::TILE;
 use crate::tables::{Table, Values};
 
@@ -63,30 +64,9 @@ impl Transpose for Portable {
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 impl Transpose for pulp::x86::V3 {
-    /// Three rounds of swaps: of single lanes, of pairs, of halves.
     #[inline(always)]
     fn transpose(&self, block: Block) -> Block {
-        let avx = self.avx;
-        let r = block.map(pulp::cast);
-        let mut pairs = r;
-        for i in 0..4 {
-            pairs[2 * i] = avx._mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-            pairs[2 * i + 1] = avx._mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-        }
-        let mut quads = r;
-        for half in [0, 4] {
-            for i in 0..2 {
-                let (a, b) = (pairs[half + i], pairs[half + i + 2]);
-                quads[half + 2 * i] = avx._mm256_shuffle_ps::<0b01_00_01_00>(a, b);
-                quads[half + 2 * i + 1] = avx._mm256_shuffle_ps::<0b11_10_11_10>(a, b);
-            }
-        }
-        let mut out = block;
-        for i in 0..4 {
-            out[i] = pulp::cast(avx._mm256_permute2f128_ps::<0x20>(quads[i], quads[i + 4]));
-            out[i + 4] = pulp::cast(avx._mm256_permute2f128_ps::<0x31>(quads[i], quads[i + 4]));
-        }
-        out
+        super::transpose::transpose(*self, block)
     }
 }
 
@@ -112,7 +92,9 @@ impl<T: Transpose> WithSimd for Fill<'_, T> {
             match table.values() {
                 Values::F32(values) => {
                     let values = values.as_slice();
-                    turn(&transpose, starts.map(|start| &values[start..start + width]), lane, out);
+                    let block = starts.map(|start| &values[start..start + width]);
+                    read_ahead(&block);
+                    turn(&transpose, block, lane, out);
                 }
                 Values::F16(values) => {
                     let values: &[f16] = values.as_slice();

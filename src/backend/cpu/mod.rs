@@ -8,6 +8,9 @@ mod aligned;
 mod attention;
 mod dot_scan;
 mod encoder;
+#[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), path = "few_rows_elsewhere.rs")]
+mod few_rows;
+mod filter;
 mod index;
 mod lanes;
 mod list_scan;
@@ -15,9 +18,12 @@ mod mol_gradient;
 mod mol_kernel;
 mod mol_scan;
 mod ops;
-pub mod simd;
+pub mod read_ahead;
+mod simd;
 mod tile;
 mod top_k;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+mod transpose;
 mod workers;
 
 pub use index::CpuIndex;

@@ -9,7 +9,7 @@ use super::aligned::AlignedFloats;
 pub const TILE: usize = 32;
 
 /// Rows that are multiplied at a time: with two registers of lanes, eight independent sums hide the latency of FMA.
-const ROWS: usize = 4;
+pub const ROWS: usize = 4;
 
 /// Steps of the depth without a branch between them: what counts and jumps takes the place of products where another thread
 /// shares the core, and the end of a short loop is foreseen more often than that of a long one.
@@ -39,6 +39,16 @@ impl RowBlocks {
     /// outputs.
     pub fn from_columns(values: &[f32], rows: usize, depth: usize) -> RowBlocks {
         RowBlocks::pack(rows, depth, |row, j| values[j * rows + row])
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// [depth][ROWS]: rows `index` * ROWS and on.
+    pub fn block(&self, index: usize) -> &[f32] {
+        &self.data[index * ROWS * self.depth..][..ROWS * self.depth]
     }
 
     fn pack(rows: usize, depth: usize, value: impl Fn(usize, usize) -> f32) -> RowBlocks {

@@ -3,9 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pulp::{Simd, WithSimd};
-
-use super::mol_kernel::run as run_stage;
+use super::filter::Passed;
 use super::tile::TILE;
 use super::top_k::TopK;
 use crate::backend::{Exclusions, Hits};
@@ -38,8 +36,6 @@ pub struct Found<'a> {
     lists: Vec<Keep>,
     /// (B): a score below this is of no use any more.
     floors: Vec<f32>,
-    /// Queries that a tile has something for.
-    interested: Vec<u32>,
     excluded: &'a Exclusions,
     n_items: usize,
     /// Pairs left out.
@@ -47,6 +43,11 @@ pub struct Found<'a> {
 }
 
 impl Found<'_> {
+    /// (B): scores below these are of no use any more.
+    pub fn floors(&self) -> &[f32] {
+        &self.floors
+    }
+
     /// A score below this is of no use to `query` any more.
     #[inline]
     pub fn floor(&self, query: usize) -> f32 {
@@ -58,16 +59,13 @@ impl Found<'_> {
         TILE.min(self.n_items - tile * TILE)
     }
 
-    /// Offers the scores (B, TILE) of one tile for all queries. Lanes beyond the last item are ignored.
-    pub fn offer_all(&mut self, tile: usize, scores: &[f32]) {
+    /// Offers what has passed of one tile. Lanes beyond the last item are ignored.
+    pub fn offer_passed(&mut self, tile: usize, passed: &mut Passed) {
         let n = self.items_of(tile);
-        let mut interested = std::mem::take(&mut self.interested);
-        run_stage(Interested { scores, floors: &self.floors, found: &mut interested });
-        for query in interested.drain(..) {
-            let scores = &scores[query as usize * TILE..][..n];
-            self.offer_lanes(query as usize, scores, |lane| (tile * TILE + lane) as u32);
-        }
-        self.interested = interested;
+        passed.drain(|query, first, scores| {
+            let scores = &scores[..scores.len().min(n.saturating_sub(first))];
+            self.offer_lanes(query, scores, |lane| (tile * TILE + first + lane) as u32);
+        });
     }
 
     /// Offers the scores of some items for one query.
@@ -84,32 +82,6 @@ impl Found<'_> {
         }
         if let Keep::Best(top) = &self.lists[query] {
             self.floors[query] = top.floor();
-        }
-    }
-}
-
-/// Finds the queries that have a score of a tile (B, TILE) at or above their floor: few of many.
-struct Interested<'a> {
-    scores: &'a [f32],
-    floors: &'a [f32],
-    found: &'a mut Vec<u32>,
-}
-
-impl WithSimd for Interested<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (scores, _) = S::as_simd_f32s(self.scores);
-        for (query, (scores, &floor)) in scores.chunks_exact(TILE / S::F32_LANES).zip(self.floors).enumerate() {
-            let mut greatest = scores[0];
-            for &register in &scores[1..] {
-                greatest = simd.max_f32s(greatest, register);
-            }
-            let above = simd.greater_than_or_equal_f32s(greatest, simd.splat_f32s(floor));
-            if simd.first_true_m32s(above) < S::F32_LANES {
-                self.found.push(query as u32);
-            }
         }
     }
 }
@@ -131,7 +103,7 @@ fn run<'a, T: TileScan>(
             Keep::Above(threshold, _) => *threshold,
         };
         let floors = lists.iter().map(floor).collect();
-        let mut found = Found { lists, floors, interested: Vec::new(), excluded, n_items, pruned: 0 };
+        let mut found = Found { lists, floors, excluded, n_items, pruned: 0 };
         loop {
             let first = next.fetch_add(T::CHUNK, Ordering::Relaxed);
             if first >= n_tiles || job.is_cancelled() {
@@ -198,7 +170,9 @@ mod tests {
         fn scan(&self, tiles: Range<usize>, (): &mut (), found: &mut Found) {
             self.seen.fetch_add(tiles.len(), Ordering::Relaxed);
             self.cancel.cancel();
-            tiles.for_each(|tile| found.offer_all(tile, &[0.5; TILE]));
+            for tile in tiles {
+                found.offer_lanes(0, &[0.5; TILE], |lane| (tile * TILE + lane) as u32);
+            }
         }
     }
 

@@ -1,0 +1,56 @@
+//! What is kept of the scores of a tile: those that may enter a list of the best.
+
+use pulp::Simd;
+
+use super::aligned::AlignedFloats;
+use super::tile::{Sink, TILE, store};
+
+/// The scores of one tile that passed. Memory of one thread.
+#[derive(Default)]
+pub struct Passed {
+    /// (B, TILE); only the lanes of `places` are scores of this tile.
+    scores: AlignedFloats,
+    places: Vec<Place>,
+}
+
+/// Lanes of a query, at least one of which passed.
+struct Place {
+    query: u32,
+    lane: u32,
+    n: u32,
+}
+
+impl Passed {
+    /// Makes room for the scores of `n_queries` queries.
+    pub fn fit(&mut self, n_queries: usize) {
+        self.scores.resize(n_queries * TILE);
+    }
+
+    /// Hands every place to `take`: its query, its first lane, and its scores; then there are none.
+    pub fn drain(&mut self, mut take: impl FnMut(usize, usize, &[f32])) {
+        for Place { query, lane, n } in self.places.drain(..) {
+            let (query, lane) = (query as usize, lane as usize);
+            take(query, lane, &self.scores[query * TILE + lane..][..n as usize]);
+        }
+    }
+}
+
+/// Looks at sums while they are in registers: nearly all of them are of no use, and are not even stored.
+pub struct Filter<'a> {
+    /// (B): a score below this is of no use.
+    pub floors: &'a [f32],
+    /// What passes.
+    pub passed: &'a mut Passed,
+}
+
+impl<S: Simd> Sink<S> for Filter<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, query: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let above = simd.greater_than_or_equal_f32s(simd.max_f32s(a, b), simd.splat_f32s(self.floors[query]));
+        if simd.first_true_m32s(above) < S::F32_LANES {
+            store::<S>(&mut self.passed.scores, query, first, [a, b]);
+            let (lane, n) = ((first * S::F32_LANES) as u32, 2 * S::F32_LANES as u32);
+            self.passed.places.push(Place { query: query as u32, lane, n });
+        }
+    }
+}
