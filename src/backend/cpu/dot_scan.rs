@@ -5,16 +5,18 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::fixed_rows::FixedRows;
+use super::int8_tile::Int8Tile;
 use super::lanes::Lanes;
 use super::mol_kernel::{row, run};
 use super::tile::{RowBlocks, Sink, Store, TILE, store};
 use super::workers::{Found, TileScan};
-use crate::tables::Table;
+use crate::tables::{Dtype, Table};
 
 /// A scan of one table.
 pub struct DotScan<'a> {
     /// Query vectors as rows.
-    pub queries: RowBlocks,
+    pub queries: Queries,
     /// Number of query vectors.
     pub n_queries: usize,
     /// Item vectors.
@@ -23,6 +25,24 @@ pub struct DotScan<'a> {
     pub groups: Range<usize>,
     /// What turns raw embeddings into components.
     pub transform: Option<Transform<'a>>,
+}
+
+/// Query vectors as rows, for the number format of a table.
+pub enum Queries {
+    /// For floats: all groups of a query are one row.
+    Floats(RowBlocks),
+    /// For 8-bit integers: each group is a row.
+    Integers(FixedRows),
+}
+
+impl Queries {
+    /// `rows` row-major rows of `width` values, for `items`.
+    pub fn new(items: &Table, values: &[f32], rows: usize, width: usize) -> Queries {
+        match items.dtype() {
+            Dtype::I8 => Queries::Integers(FixedRows::from_rows(values, items.group_width())),
+            Dtype::F32 | Dtype::F16 => Queries::Floats(RowBlocks::from_rows(values, rows, width)),
+        }
+    }
 }
 
 /// How products with raw embeddings become products with components:
@@ -40,6 +60,7 @@ pub struct Transform<'a> {
 #[derive(Default)]
 pub struct Scratch {
     items: Lanes,
+    integers: Int8Tile,
     norms: Lanes,
     scores: Vec<f32>,
 }
@@ -48,15 +69,26 @@ impl TileScan for DotScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, norms, scores } = scratch;
+        let Scratch { items, integers, norms, scores } = scratch;
         scores.resize(self.n_queries * TILE, 0.0);
         for tile in tiles {
             let n = found.items_of(tile);
-            items.load(self.items, self.groups.clone(), n, |lane| tile * TILE + lane);
             if let Some(transform) = &self.transform {
                 norms.load(transform.inverse_norms, 0..1, n, |lane| tile * TILE + lane);
             }
-            run(Scores { scan: self, items: items.values(), norms: norms.values(), scores });
+            match &self.queries {
+                Queries::Floats(queries) => {
+                    items.load(self.items, self.groups.clone(), n, |lane| tile * TILE + lane);
+                    run(Scores { scan: self, queries, items: items.values(), norms: norms.values(), scores });
+                }
+                Queries::Integers(queries) => {
+                    integers.load(self.items, self.groups.clone(), n, |lane| tile * TILE + lane);
+                    let transform = self.transform.as_ref();
+                    let per_query = transform.map_or(&self.groups, |transform| &transform.components).len();
+                    let transform = transform.map(|transform| (transform, norms.values()));
+                    integers.score(queries, per_query, transform, scores);
+                }
+            }
             found.offer_all(tile, scores);
         }
     }
@@ -64,6 +96,7 @@ impl TileScan for DotScan<'_> {
 
 struct Scores<'a> {
     scan: &'a DotScan<'a>,
+    queries: &'a RowBlocks,
     items: &'a [f32],
     norms: &'a [f32],
     scores: &'a mut [f32],
@@ -75,10 +108,10 @@ impl WithSimd for Scores<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match &self.scan.transform {
-            None => self.scan.queries.multiply(simd, self.items, &mut Store(self.scores)),
+            None => self.queries.multiply(simd, self.items, &mut Store(self.scores)),
             Some(transform) => {
                 let mut sink = Transformed { transform, norms: self.norms, scores: self.scores };
-                self.scan.queries.multiply(simd, self.items, &mut sink);
+                self.queries.multiply(simd, self.items, &mut sink);
             }
         }
     }

@@ -2,12 +2,15 @@
 //!
 //! One micro-kernel (`tile.rs`) serves every product of the crate: items (or output columns) lie in SIMD lanes, four
 //! rows at a time are multiplied by broadcasts, and each sum runs over the inner axis in order. So results do not
-//! depend on batch size, tiling or the number of threads.
+//! depend on batch size, tiling or the number of threads. Inner products with 8-bit items have a kernel of their own
+//! (`int8_tile.rs`), in integers.
 
 mod attention;
 mod dot_scan;
 mod encoder;
+mod fixed_rows;
 mod index;
+mod int8_tile;
 mod lanes;
 mod list_scan;
 mod mol_gradient;
