@@ -1,5 +1,6 @@
 // dot_i8: dot.wgsl for items of 8-bit integers and fixed-point queries (round.wgsl), in integers. The sums are exact, so no
-// order of them shows; scales of queries are powers of two, so neither does a contraction of what follows:
+// order of them shows; scales of queries are powers of two, so neither does a contraction of their products with what is
+// added to them (of those with 1 / norm_m it may):
 //
 //     sum_m integers(q_m, v_m) * scale(v_m) * scale(q_m)
 //     sum_m (integers(q_m, x) * scale(x) * scale(q_m) + b_m) / norm_m      if TRANSFORMED
@@ -23,25 +24,27 @@ fn dot_scores(query_base: u32, item_base: u32) -> Lanes {
         let vector = select(FIRST_GROUP + m, 0u, TRANSFORMED);
         let first = item_base + vector * D4 * TILE;
         var sum = Lanes(0.0);
-        for (var part = 0u; part < D4; part += PART) {
-            var high = Integers(0);
-            var low = Integers(0);
-            for (var d = part; d < min(part + PART, D4); d++) {
-                let x = items[first + d * TILE];
-                let q = query_base + (m * D4 + d) * 2u;
-                high += dots(queries[q], x);
-                low += dots(queries[q + 1u], x);
+        var high = Integers(0);
+        var low = Integers(0);
+        for (var d = 0u; d < D4; d++) {
+            if D4 > PART && d > 0u && d % PART == 0u {
+                sum += Lanes(high * 256 + low);
+                high = Integers(0);
+                low = Integers(0);
             }
-            sum += Lanes(high * 256 + low);
+            let x = items[first + d * TILE];
+            let q = query_base + (m * D4 + d) * 2u;
+            high += dots(queries[q], x);
+            low += dots(queries[q + 1u], x);
         }
+        sum += Lanes(high * 256 + low);
         sum *= number(item_base, SCALES, vector);
         sum *= bitcast<Lanes>(queries[query_base + QUERY_SCALES + m]);
         if TRANSFORMED {
             sum += bitcast<Lanes>(queries[query_base + QUERY_BIASES + m]);
-            total = fma(sum, Lanes(number(item_base, NORMS, FIRST_GROUP + m)), total);
-        } else {
-            total += sum;
+            sum *= number(item_base, NORMS, FIRST_GROUP + m);
         }
+        total += sum;
     }
     return total;
 }

@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn no_number_is_off_by_more_than_half_a_scale() {
         for seed in 0..1000u32 {
-            let row: Vec<f32> = (0..7).map(|i| ((seed * 7 + i) as f32 * 0.37).sin() * (seed as f32 * 0.1 - 50.0).exp()).collect();
+            let row: Vec<f32> =
+                (0..7).map(|i| ((seed * 7 + i) as f32 * 0.37).sin() * (seed as f32 * 0.1 - 50.0).exp()).collect();
             let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
             let (found, scale) = integers(&row);
             assert!(scale < largest / 16256.0 && f64::from(largest) / f64::from(scale) <= 32512.5, "{largest} {scale}");
@@ -105,7 +106,9 @@ mod tests {
         let found: Vec<_> = rows.rows().collect();
         assert_eq!(found.len(), 2);
         for (integers, _) in found {
-            assert!(integers.len() == 32 && integers[..19].iter().all(|&i| i > 0) && integers[19..].iter().all(|&i| i == 0));
+            assert!(
+                integers.len() == 32 && integers[..19].iter().all(|&i| i > 0) && integers[19..].iter().all(|&i| i == 0)
+            );
         }
         assert_eq!(FixedRows::from_rows(&[], 5).rows().count(), 0);
     }

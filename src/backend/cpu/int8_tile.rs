@@ -1,6 +1,6 @@
 //! Inner products of fixed-point queries with a tile of 8-bit items, in integers: exact, so no order of summation shows, and
-//! the GPU finds the same bits. What follows cannot differ either: scales of queries are powers of two, so contracting
-//! `integers * scale(x) * scale(q) + bias` changes nothing, and the sum over normalised components is fused on both.
+//! the GPU finds the same bits. Scales of queries are powers of two, so contracting `integers * scale(x) * scale(q) + bias`
+//! would change nothing.
 //!
 //! The items of a tile stay rows; they are widened to 16 bits once for all queries, and each query is multiplied with eight
 //! of them at a time. Twin of `shaders/lib/dot_i8.wgsl`.
@@ -206,18 +206,15 @@ impl<K: Kernel> WithSimd for Score<'_, K> {
                 if m == 0 {
                     *scores = [0.0; OCTET];
                 }
-                match transform {
-                    None => {
-                        for lane in 0..OCTET {
-                            scores[lane] += sums[lane];
-                        }
+                if let Some((transform, norms)) = transform {
+                    let first = (transform.components.start + m) * (TILE / OCTET) + octet;
+                    let (norms, _) = norms.as_chunks::<OCTET>();
+                    for lane in 0..OCTET {
+                        sums[lane] = (sums[lane] + transform.bias[index]) * norms[first][lane];
                     }
-                    Some((transform, norms)) => {
-                        let norms = norms[(transform.components.start + m) * TILE + octet * OCTET..].as_chunks::<OCTET>().0;
-                        for lane in 0..OCTET {
-                            scores[lane] = (sums[lane] + transform.bias[index]).mul_add(norms[0][lane], scores[lane]);
-                        }
-                    }
+                }
+                for lane in 0..OCTET {
+                    scores[lane] += sums[lane];
                 }
             }
         }
