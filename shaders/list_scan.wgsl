@@ -2,7 +2,7 @@
 // scans a task: up to TILE rows of one list for one vector.
 // in  0 params    7 tasks    8 positions of the items, in the order of the lists; of this shard
 // grid folded tasks   twin src/backend/cpu/list_scan.rs
-// needs constant QUERY_QUADS and what lib/dot.wgsl needs, with LANES = 1; lib/survivors.wgsl
+// needs constant QUERY_WORDS and what lib/dot.wgsl or lib/dot_i8.wgsl needs, with LANES = 1; lib/survivors.wgsl
 const ASCENDING: bool = false;
 
 struct Params {
@@ -33,5 +33,5 @@ fn main(
     let row = task.first + thread;
     if row >= task.end { return; }
     let item_base = row / TILE * ITEM_QUADS * TILE + row % TILE;
-    offer(task.query, positions[row], lane_of(dot_scores(task.query * QUERY_QUADS * 4u, item_base), 0u));
+    offer(task.query, positions[row], lane_of(dot_scores(task.query * QUERY_WORDS, item_base), 0u));
 }

@@ -33,7 +33,7 @@ use rails_wgpu::model::{CrossGate, Distilled};
 use rails_wgpu::ops::Linear;
 use rails_wgpu::tables::{Form, Lists, Tables};
 use rails_wgpu::tensor::Tensor;
-use tables::{column_scores, mol_scores, numbers, scores_of};
+use tables::{column_scores, mol_scores, scores_of};
 
 /// Not a multiple of four, so that every kind of padding is there.
 const DIM: usize = 7;
@@ -90,10 +90,7 @@ impl Case {
 
     fn scores(&self, scorer: Scorer) -> Vec<Vec<Num>> {
         match scorer {
-            Scorer::Dot => {
-                let raw = numbers(&self.tables.raw);
-                scores_of(&self.batch.embeddings, self.tables.len(), |i| mol::row(&raw, self.tables.len(), i))
-            }
+            Scorer::Dot => scores_of(&self.batch.embeddings, &self.tables.raw),
             _ => mol_scores(scorer, &self.similarity, &self.tables, &self.batch),
         }
     }
@@ -359,8 +356,7 @@ fn inverted_lists_follow_the_definition() {
         for (number, made) in case.tables.lists.iter().enumerate() {
             let vectors = Random::new(3).tensor(&[6, made.centroids.width()], 1.0);
             let probes = vec![vec![3], vec![2, 0, 1], vec![], vec![8, 7, 6, 5, 4, 3, 2, 1, 0], vec![4], vec![5, 3]];
-            let values = numbers(&made.vectors);
-            let by_row = scores_of(&vectors, n, |row| mol::row(&values, n, row));
+            let by_row = scores_of(&vectors, &made.vectors);
             let mut scores = by_row.clone();
             for (by_row, scores) in by_row.iter().zip(&mut scores) {
                 made.positions.iter().zip(by_row).for_each(|(&position, &score)| scores[position as usize] = score);

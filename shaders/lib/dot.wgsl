@@ -5,11 +5,10 @@
 //                                               q_m = W_m^T v_m, b_m = <v_m, bias_m> of the transformed query
 //
 // queries: GROUPS * D4 quads, then, if TRANSFORMED, b_m
-// items:   vectors of D4 quads each; from quad SCALES on the scales of the vectors, if SCALED; from quad NORMS on the
-//          inverse norms of the components, if TRANSFORMED
+// items:   vectors of D4 quads each; from quad NORMS on the inverse norms of the components, if TRANSFORMED
 // twin src/backend/cpu/dot_scan.rs
-// needs constants GROUPS, FIRST_GROUP, D4, ITEM_QUADS, SCALED, SCALES, TRANSFORMED, NORMS; lib/items.wgsl; lib/lanes_*.wgsl;
-// of the kernel: bindings queries, items
+// needs constants GROUPS, FIRST_GROUP, D4, TRANSFORMED, NORMS; lib/items.wgsl; lib/lanes_*.wgsl; of the kernel: bindings
+// queries, items
 fn dot_scores(query_base: u32, item_base: u32) -> Lanes {
     var total = Lanes(0.0);
     for (var m = 0u; m < GROUPS; m++) {
@@ -22,7 +21,6 @@ fn dot_scores(query_base: u32, item_base: u32) -> Lanes {
             for (var c = 0u; c < 4u; c++) { sums[c] = fma(queries[q + c], Lanes(x[c]), sums[c]); }
         }
         var sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        if SCALED { sum *= number(item_base, SCALES, vector); }
         if TRANSFORMED {
             sum += queries[query_base + GROUPS * D4 * 4u + m];
             sum *= number(item_base, NORMS, FIRST_GROUP + m);

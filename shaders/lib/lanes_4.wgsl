@@ -2,3 +2,11 @@
 const LANES: u32 = 4u;
 alias Lanes = vec4f;
 fn lane_of(values: Lanes, lane: u32) -> f32 { return values[lane]; }
+
+// Packed bytes of the queries, and their products with those of an item.
+alias Words = vec4u;
+alias Integers = vec4i;
+fn dots(words: Words, word: u32) -> Integers {
+    return Integers(
+        dot4I8Packed(words.x, word), dot4I8Packed(words.y, word), dot4I8Packed(words.z, word), dot4I8Packed(words.w, word));
+}

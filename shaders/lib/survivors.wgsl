@@ -4,19 +4,19 @@
 // then position ascending" when the greater is the better, and no two hits of a query are equal. Where a scan is
 // ASCENDING in position, a pair that only ties with the current k-th hit has lost to it already.
 //
-// in      1 queries (block, query quads * 4, LANES)    2 items (tile, item quads, TILE) of four values each
+// in      1 queries (block, query words, LANES)    2 items (tile, item quads, TILE) of four values each
 //         3 excluded: offsets (B + 1), then sorted positions; offsets count from the start of the array
 //         4 denied: positions that no query may find, 32 to a word, the first one in the lowest bit
 // in/out  5 state (B)    6 survivors (B, capacity)
-// needs constant ASCENDING; lib/table_*.wgsl; lib/lanes_*.wgsl; of the kernel: params.capacity, the hits that a list has
-// room for, and params.has_denied
+// needs constant ASCENDING; alias Query, which is Lanes or Words; lib/table_*.wgsl; lib/lanes_*.wgsl; of the kernel:
+// params.capacity, the hits that a list has room for, and params.has_denied
 struct QueryState {
     threshold: u32,        // key of the k-th hit so far; 0 while there are fewer
     count: atomic<u32>,    // hits in the survivor list; beyond its capacity they are counted only
     pruned: atomic<u32>,   // items left out
 }
 
-@group(0) @binding(1) var<storage, read> queries: array<Lanes>;
+@group(0) @binding(1) var<storage, read> queries: array<Query>;
 @group(0) @binding(2) var<storage, read> items: array<Quad>;
 @group(0) @binding(3) var<storage, read> excluded: array<u32>;
 @group(0) @binding(4) var<storage, read> denied: array<u32>;

@@ -64,7 +64,7 @@ pub struct DeviceInfo {
 pub enum Scorer {
     /// Mixture-of-Logits.
     Mol,
-    /// Inner product of raw query and item embeddings.
+    /// Inner product of raw query and item embeddings; with 8-bit tables of the query rounded as [`Dtype::I8`] says.
     Dot,
     /// Mixture-of-Logits with the distilled cross gate, if the similarity has one.
     Distilled,

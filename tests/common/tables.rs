@@ -58,22 +58,66 @@ fn bound(z: &[Num]) -> Num {
     Num { value: greatest.value + slack * magnitude, error: greatest.error * (1.0 + slack) } + exact(0.0)
 }
 
-/// (V, N): inner products of vectors with some columns of the tables.
-pub fn column_scores(mol: &Mol<Tensor>, tables: &Tables, vectors: &Tensor, columns: Columns) -> Vec<Vec<Num>> {
-    let weights = mol.map(&mut |tensor| Naive.floats(tensor));
-    let values = match columns {
-        Columns::Mean => numbers(&tables.mol.as_ref().unwrap().mean),
-        Columns::Principal => numbers(tables.mol.as_ref().unwrap().principal.as_ref().unwrap()),
-        Columns::Group(_) | Columns::All => components(&weights, tables),
-    };
-    let first = if let Columns::Group(group) = columns { group * vectors.width() } else { 0 };
-    let item = |i: usize| &row(&values, tables.len(), i)[first..first + vectors.width()];
-    scores_of(vectors, tables.len(), item)
+/// How far a number of a vector of this largest magnitude may be off where it becomes a fixed-point number, for 8-bit tables:
+/// half of the vector's scale, which is less than a 16256th of that magnitude, or 2^-125.
+fn half_scale(largest: f64) -> f64 {
+    (largest / 32512.0).max(2f64.powi(-126))
 }
 
-/// (V, N): inner products of vectors with items.
-pub fn scores_of<'a>(vectors: &Tensor, n_items: usize, item: impl Fn(usize) -> &'a [Num]) -> Vec<Vec<Num>> {
-    let vector = |v: usize| vectors.row(v).iter().map(|&x| exact(x)).collect::<Vec<_>>();
-    let scores = |v: Vec<Num>| (0..n_items).map(|i| dot(&v, item(i).iter().copied())).collect();
-    (0..vectors.rows()).map(|v| scores(vector(v))).collect()
+/// A vector as the scan of a table sees it.
+fn seen(vector: &[f32], table: &Table) -> Vec<Num> {
+    let group = |values: &[f32]| {
+        let largest = values.iter().map(|x| f64::from(x.abs())).fold(0.0, f64::max);
+        let error = if table.dtype() == Dtype::I8 { half_scale(largest) } else { 0.0 };
+        values.iter().map(|&x| Num { value: x.into(), error }).collect::<Vec<_>>()
+    };
+    vector.chunks(table.group_width()).flat_map(group).collect()
+}
+
+/// (V, N): inner products of vectors with some columns of the tables.
+pub fn column_scores(mol: &Mol<Tensor>, tables: &Tables, vectors: &Tensor, columns: Columns) -> Vec<Vec<Num>> {
+    let host = tables.mol.as_ref().unwrap();
+    let groups = match columns {
+        Columns::Mean => return scores_of(vectors, &host.mean),
+        Columns::Principal => return scores_of(vectors, host.principal.as_ref().unwrap()),
+        Columns::Group(group) => group..group + 1,
+        Columns::All => 0..mol.config.item_dot_product_groups,
+    };
+    let weights = mol.map(&mut |tensor| Naive.floats(tensor));
+    let (values, d_p) = (components(&weights, tables), mol.config.dot_product_dimension);
+    let item = |i: usize| row(&values, tables.len(), i)[groups.start * d_p..groups.end * d_p].iter().copied();
+    let score = |vector: &[f32], i: usize| match &host.inverse_norms {
+        None => dot(&seen(vector, host.components.as_ref().unwrap()), item(i)),
+        Some(norms) => {
+            let exactly: Vec<Num> = vector.iter().map(|&x| exact(x)).collect();
+            let mut score = dot(&exactly, item(i));
+            if tables.dtype() == Dtype::I8 {
+                // The vectors that are rounded are the transformed ones.
+                let (raw, norms) = (tables.raw.read_rows(i..i + 1), norms.read_rows(i..i + 1));
+                let magnitude: f64 = raw.iter().map(|x| f64::from(x.abs())).sum();
+                for (v, m) in exactly.chunks(d_p).zip(groups.clone()) {
+                    score.error += half_scale(largest_transformed(&weights, v, m)) * magnitude * f64::from(norms[m]);
+                }
+            }
+            score
+        }
+    };
+    let scores = |v: usize| (0..tables.len()).map(|i| score(vectors.row(v), i)).collect();
+    (0..vectors.rows()).map(scores).collect()
+}
+
+/// The largest magnitude that a number of W_m^T v may have.
+fn largest_transformed(mol: &Weights, v: &[Num], m: usize) -> f64 {
+    let output = &mol.item.output;
+    let column = |d: usize| output.weight[d * output.n_out + m * v.len()..][..v.len()].iter().copied();
+    let numbers = (0..output.n_in).map(|d| dot(v, column(d)));
+    numbers.map(|number| number.value.abs() + number.error).fold(0.0, f64::max)
+}
+
+/// (V, N): inner products of vectors with the rows of a table.
+pub fn scores_of(vectors: &Tensor, table: &Table) -> Vec<Vec<Num>> {
+    let values = numbers(table);
+    let item = |i: usize| row(&values, table.rows(), i).iter().copied();
+    let scores = |v: Vec<Num>| (0..table.rows()).map(|i| dot(&v, item(i))).collect();
+    (0..vectors.rows()).map(|v| scores(seen(vectors.row(v), table))).collect()
 }

@@ -8,16 +8,18 @@ use pulp::{Simd, WithSimd};
 use super::aligned::AlignedFloats;
 use super::few_rows::few_rows;
 use super::filter::{Filter, Passed};
+use super::fixed_rows::FixedRows;
+use super::int8_tile::Int8Tile;
 use super::lanes::Lanes;
 use super::mol_kernel::{row, run};
 use super::tile::{RowBlocks, Sink, TILE, store};
 use super::workers::{Found, TileScan};
-use crate::tables::Table;
+use crate::tables::{Dtype, Table};
 
 /// A scan of one table.
 pub struct DotScan<'a> {
     /// Query vectors as rows.
-    pub queries: RowBlocks,
+    pub queries: Queries,
     /// Number of query vectors.
     pub n_queries: usize,
     /// Item vectors.
@@ -26,6 +28,24 @@ pub struct DotScan<'a> {
     pub groups: Range<usize>,
     /// What turns raw embeddings into components.
     pub transform: Option<Transform<'a>>,
+}
+
+/// Query vectors as rows, for the number format of a table.
+pub enum Queries {
+    /// For floats: all groups of a query are one row.
+    Floats(RowBlocks),
+    /// For 8-bit integers: each group is a row.
+    Integers(FixedRows),
+}
+
+impl Queries {
+    /// `rows` row-major rows of `width` values, for `items`.
+    pub fn new(items: &Table, values: &[f32], rows: usize, width: usize) -> Queries {
+        match items.dtype() {
+            Dtype::I8 => Queries::Integers(FixedRows::from_rows(values, items.group_width())),
+            Dtype::F32 | Dtype::F16 => Queries::Floats(RowBlocks::from_rows(values, rows, width)),
+        }
+    }
 }
 
 /// How products with raw embeddings become products with components:
@@ -43,6 +63,7 @@ pub struct Transform<'a> {
 #[derive(Default)]
 pub struct Scratch {
     items: Lanes,
+    integers: Int8Tile,
     norms: Lanes,
     sums: AlignedFloats,
     passed: Passed,
@@ -52,21 +73,31 @@ impl TileScan for DotScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, norms, sums, passed } = scratch;
+        let Scratch { items, integers, norms, sums, passed } = scratch;
         passed.fit(self.n_queries);
-        if self.transform.is_some() {
-            sums.resize(self.n_queries * TILE);
-        }
+        sums.resize(self.n_queries * TILE);
         for tile in tiles {
-            let n = found.items_of(tile);
-            if let Some(transform) = &self.transform {
-                norms.load(transform.inverse_norms, 0..1, n, |lane| tile * TILE + lane);
+            let range = tile * TILE..tile * TILE + found.items_of(tile);
+            let row_of = |lane: usize| range.start + lane;
+            let transform = self.transform.as_ref();
+            if let Some(transform) = transform {
+                norms.load(transform.inverse_norms, 0..1, range.len(), row_of);
             }
             let filter = Filter { floors: found.floors(), passed };
-            let mut sink = Sums { transform: self.transform.as_ref(), norms: norms.values(), sums, filter };
-            if !few_rows(&self.queries, self.items, self.groups.clone(), tile * TILE..tile * TILE + n, &mut sink) {
-                let items = items.load(self.items, self.groups.clone(), n, |lane| tile * TILE + lane);
-                run(OfLanes { queries: &self.queries, items, sink });
+            match &self.queries {
+                Queries::Floats(queries) => {
+                    let mut sink = Sums { transform, norms: norms.values(), sums, filter };
+                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), &mut sink) {
+                        let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
+                        run(OfLanes { queries, items, sink });
+                    }
+                }
+                Queries::Integers(queries) => {
+                    integers.load(self.items, self.groups.clone(), range.len(), row_of);
+                    let per_query = transform.map_or(&self.groups, |transform| &transform.components).len();
+                    integers.score(queries, per_query, transform.map(|transform| (transform, norms.values())), sums);
+                    filter.take_all(sums);
+                }
             }
             found.offer_passed(tile, passed);
         }
@@ -93,7 +124,7 @@ impl WithSimd for OfLanes<'_> {
 struct Sums<'a> {
     transform: Option<&'a Transform<'a>>,
     norms: &'a [f32],
-    /// (B, TILE), if there is a transform.
+    /// (B, TILE)
     sums: &'a mut [f32],
     filter: Filter<'a>,
 }

@@ -1,8 +1,9 @@
 //! What is kept of the scores of a tile: those that may enter a list of the best.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
+use super::mol_kernel::run;
 use super::tile::{Sink, TILE, store};
 
 /// The scores of one tile that passed. Memory of one thread.
@@ -41,6 +42,33 @@ pub struct Filter<'a> {
     pub floors: &'a [f32],
     /// What passes.
     pub passed: &'a mut Passed,
+}
+
+impl Filter<'_> {
+    /// Looks at all the scores (B, TILE) of a tile.
+    pub fn take_all(self, scores: &[f32]) {
+        run(All { filter: self, scores });
+    }
+}
+
+struct All<'a> {
+    filter: Filter<'a>,
+    scores: &'a [f32],
+}
+
+impl WithSimd for All<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (scores, _) = S::as_simd_f32s(self.scores);
+        let registers = TILE / S::F32_LANES;
+        for (query, scores) in scores.chunks_exact(registers).enumerate() {
+            for first in (0..registers).step_by(2) {
+                self.filter.take(simd, query, first, [scores[first], scores[first + 1]]);
+            }
+        }
+    }
 }
 
 impl<S: Simd> Sink<S> for Filter<'_> {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::dot_scan::{DotScan, Transform};
+use super::dot_scan::{DotScan, Queries, Transform};
 use super::list_scan::ListScan;
 use super::mol_gradient::{GradientStage, GradientWork, MolGradient};
 use super::mol_kernel::{ItemLanes, LogitStage, MolKernel, Query, Work, run, transform};
 use super::mol_scan::{MolScan, Score};
-use super::tile::{RowBlocks, TILE};
+use super::tile::TILE;
 use super::workers;
 use super::{CpuOps, Shared};
 use crate::Result;
@@ -149,7 +149,7 @@ impl CpuIndex {
         };
         let n_queries = vectors.rows();
         let plain = |items| {
-            let queries = RowBlocks::from_rows(vectors.data(), n_queries, vectors.width());
+            let queries = Queries::new(items, vectors.data(), n_queries, vectors.width());
             DotScan { queries, n_queries, items, groups: groups.clone(), transform: None }
         };
         Ok(match (columns, components, inverse_norms) {
@@ -162,9 +162,10 @@ impl CpuIndex {
                 let parts = vectors.data().chunks_exact(d_p).enumerate();
                 let rows = parts.map(|(i, v)| transform(&weights.host, v, groups.start + i % groups.len()));
                 let (rows, bias): (Vec<Vec<f32>>, Vec<f32>) = rows.unzip();
-                let queries = RowBlocks::from_rows(&rows.concat(), rows.len(), self.tables.raw.width());
+                let raw = &self.tables.raw;
+                let queries = Queries::new(raw, &rows.concat(), rows.len(), raw.width());
                 let transform = Some(Transform { bias, inverse_norms, components: groups });
-                DotScan { queries, n_queries, items: &self.tables.raw, groups: 0..1, transform }
+                DotScan { queries, n_queries, items: raw, groups: 0..1, transform }
             }
         })
     }
@@ -180,8 +181,9 @@ impl DeviceIndex for CpuIndex {
         check::scan((self.tables.len(), dim, self.mol.is_some()), scorer, queries, k, excluded)?;
         let n_queries = queries.embeddings.rows();
         if scorer == Scorer::Dot {
-            let rows = RowBlocks::from_rows(queries.embeddings.data(), n_queries, dim);
-            let scan = DotScan { queries: rows, n_queries, items: &self.tables.raw, groups: 0..1, transform: None };
+            let items = &self.tables.raw;
+            let queries = Queries::new(items, queries.embeddings.data(), n_queries, dim);
+            let scan = DotScan { queries, n_queries, items, groups: 0..1, transform: None };
             return Ok(workers::best(&scan, self.extent(), n_queries, k, excluded).0);
         }
         let scan = self.mol_scan(scorer, queries, false)?;

@@ -5,6 +5,8 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
+use super::dot_scan::Queries;
+use super::int8_tile::Int8Tile;
 use super::lanes::Lanes;
 use super::mol_kernel::run;
 use super::tile::{RowBlocks, Store, TILE};
@@ -36,6 +38,7 @@ impl<'a> ListScan<'a> {
 #[derive(Default)]
 pub struct Scratch {
     items: Lanes,
+    integers: Int8Tile,
     scores: AlignedFloats,
 }
 
@@ -44,17 +47,26 @@ impl TileScan for ListScan<'_> {
     const CHUNK: usize = 1;
 
     fn scan(&self, lists: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, scores } = scratch;
+        let Scratch { items, integers, scores } = scratch;
+        let table = &self.lists.vectors;
         for (list, vectors) in lists.clone().zip(&self.probed_by[lists]).filter(|(_, vectors)| !vectors.is_empty()) {
             let rows: Vec<f32> = vectors.iter().flat_map(|&v| self.vectors.row(v as usize)).copied().collect();
-            let queries = RowBlocks::from_rows(&rows, vectors.len(), self.vectors.width());
+            let queries = Queries::new(table, &rows, vectors.len(), self.vectors.width());
             scores.resize(vectors.len() * TILE);
             let range = self.lists.list(list as u32);
             for first in range.clone().step_by(TILE) {
                 let positions = &self.lists.positions[first..range.end.min(first + TILE)];
-                let table = &self.lists.vectors;
-                items.load(table, 0..table.groups(), positions.len(), |lane| first + lane);
-                run(Products { queries: &queries, items: items.values(), scores });
+                let groups = 0..table.groups();
+                match &queries {
+                    Queries::Floats(queries) => {
+                        items.load(table, groups, positions.len(), |lane| first + lane);
+                        run(Products { queries, items: items.values(), scores });
+                    }
+                    Queries::Integers(queries) => {
+                        integers.load(table, groups, positions.len(), |lane| first + lane);
+                        integers.score(queries, table.groups(), None, scores);
+                    }
+                }
                 for (&vector, scores) in vectors.iter().zip(scores.chunks_exact(TILE)) {
                     found.offer_lanes(vector as usize, &scores[..positions.len()], |lane| positions[lane]);
                 }

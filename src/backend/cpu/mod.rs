@@ -2,7 +2,8 @@
 //!
 //! One micro-kernel (`tile.rs`) serves every product of the crate: items (or output columns) lie in SIMD lanes, four
 //! rows at a time are multiplied by broadcasts, and each sum runs over the inner axis in order. So results do not
-//! depend on batch size, tiling or the number of threads.
+//! depend on batch size, tiling or the number of threads. Inner products with 8-bit items have a kernel of their own
+//! (`int8_tile.rs`), in integers.
 
 mod aligned;
 mod attention;
@@ -11,7 +12,9 @@ mod encoder;
 #[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), path = "few_rows_elsewhere.rs")]
 mod few_rows;
 mod filter;
+mod fixed_rows;
 mod index;
+mod int8_tile;
 mod lanes;
 mod list_scan;
 mod mol_gradient;

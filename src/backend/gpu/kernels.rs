@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::kernel::{Bind, KernelSpec, ParamsLayout, params};
-use super::{pack, program, top_k};
+use super::{pack, program, round, top_k};
 
 const ACTIVATION: &str = include_str!("../../../shaders/lib/activation.wgsl");
 
@@ -58,5 +58,5 @@ pub fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
         (HSTU_GATE.clone(), HstuGateParams::LAYOUT),
         (CAUSAL_ATTENTION.clone(), CausalAttentionParams::LAYOUT),
     ];
-    [encoder, pack::kernel_specs(), program::kernel_specs(), top_k::kernel_specs()].concat()
+    [encoder, pack::kernel_specs(), vec![round::kernel_spec()], program::kernel_specs(), top_k::kernel_specs()].concat()
 }

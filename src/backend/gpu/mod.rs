@@ -21,6 +21,7 @@ mod plan;
 mod program;
 mod recorder;
 mod rescore;
+mod round;
 mod scan;
 mod survivors;
 mod timer;

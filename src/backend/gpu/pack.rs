@@ -40,7 +40,7 @@ impl Record {
 pub(super) enum Layout {
     /// Quads of `TILE` items side by side.
     Items,
-    /// Single values of so many queries side by side.
+    /// Single words of so many queries side by side.
     Queries(usize),
 }
 
@@ -113,6 +113,6 @@ params!(PackParams {
 /// The kernel of every layout, for tests of `shaders/`.
 pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
     let items = [1, 2, 4].map(|quad_words| Layout::Items.kernel(quad_words));
-    let queries = [1, 2, 4].map(|lanes| Layout::Queries(lanes).kernel(4));
-    [items, queries].concat().into_iter().map(|kernel| (kernel, PackParams::LAYOUT)).collect()
+    let queries = [1, 4].map(|quad_words| [1, 2, 4].map(|lanes| Layout::Queries(lanes).kernel(quad_words)));
+    [&items[..], &queries.concat()].concat().into_iter().map(|kernel| (kernel, PackParams::LAYOUT)).collect()
 }

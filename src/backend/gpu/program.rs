@@ -22,6 +22,7 @@ const ITEMS: &str = include_str!("../../../shaders/lib/items.wgsl");
 const SURVIVORS: &str = include_str!("../../../shaders/lib/survivors.wgsl");
 const CHUNK: &str = include_str!("../../../shaders/lib/chunk.wgsl");
 const DOT: &str = include_str!("../../../shaders/lib/dot.wgsl");
+const DOT_I8: &str = include_str!("../../../shaders/lib/dot_i8.wgsl");
 const MOL: &str = include_str!("../../../shaders/lib/mol.wgsl");
 
 /// The kernels of one similarity without their buffers.
@@ -36,6 +37,8 @@ pub(super) struct Program {
     pub inverse_temperature: f32,
     /// What the packed query table holds of a query.
     pub queries: Record,
+    /// (vectors of a query, width) where these are rounded to integers: for inner products with 8-bit vectors.
+    pub rounded: Option<(usize, usize)>,
     /// Floating-point operations of one (query, item) pair.
     pub pair_flops: u64,
 }
@@ -69,24 +72,31 @@ impl Program {
 
     fn inner_product(items: &ItemLayout, (first, groups): (usize, usize), width: usize, transformed: bool) -> Program {
         let biases = transformed.then_some((1, groups));
-        let queries = Record::floats(std::iter::once((groups, width)).chain(biases).collect());
+        let integers = items.dtype == Dtype::I8;
+        let queries = if integers {
+            let planes = (groups, 2 * width.div_ceil(4));
+            Record { quad_words: 1, parts: [planes, (1, groups)].into_iter().chain(biases).collect() }
+        } else {
+            Record::floats(std::iter::once((groups, width)).chain(biases).collect())
+        };
         let counts = [
             ("GROUPS", groups),
             ("FIRST_GROUP", first),
             ("D4", width.div_ceil(4)),
-            ("QUERY_QUADS", queries.quads()),
+            ("QUERY_WORDS", queries.quads() * queries.quad_words),
             ("ITEM_QUADS", items.record.quads()),
             ("SCALES", items.scales),
             ("NORMS", items.norms),
         ];
         Program {
             kind: Kind::Dot,
-            prelude: prelude(&counts, &[("TRANSFORMED", transformed), ("SCALED", items.dtype == Dtype::I8)]),
+            prelude: prelude(&counts, &[("TRANSFORMED", transformed)]),
             dtype: items.dtype,
             most_lanes: 4,
             inverse_temperature: 1.0,
             pair_flops: 8 * queries.quads() as u64,
             queries,
+            rounded: integers.then_some((groups, width)),
         }
     }
 
@@ -150,6 +160,7 @@ impl Program {
             most_lanes: if software { 4 } else { REGISTER_LOGITS / n_logits },
             inverse_temperature: 1.0 / config.temperature,
             queries,
+            rounded: None,
             pair_flops: 2 * products as u64,
         }
     }
@@ -164,7 +175,7 @@ impl Program {
         match self.kind {
             Kind::Dot => {
                 let main = include_str!("../../../shaders/dot_scan.wgsl");
-                self.spec("dot_scan", lanes, &[ITEMS, SURVIVORS, CHUNK, DOT, main], &BINDINGS[..7])
+                self.spec("dot_scan", lanes, &[ITEMS, SURVIVORS, CHUNK, self.dot_file(), main], &BINDINGS[..7])
             }
             Kind::Mol => {
                 let main = include_str!("../../../shaders/mol_scan.wgsl");
@@ -182,7 +193,11 @@ impl Program {
     /// The kernel that scans inverted lists by inner products.
     pub fn list_kernel(&self) -> KernelSpec {
         let main = include_str!("../../../shaders/list_scan.wgsl");
-        self.spec("list_scan", 1, &[ITEMS, SURVIVORS, DOT, main], BINDINGS)
+        self.spec("list_scan", 1, &[ITEMS, SURVIVORS, self.dot_file(), main], BINDINGS)
+    }
+
+    fn dot_file(&self) -> &'static str {
+        if self.rounded.is_some() { DOT_I8 } else { DOT }
     }
 
     /// The kernel that scores single candidates by Mixture-of-Logits.
@@ -202,7 +217,8 @@ impl Program {
             2 => include_str!("../../../shaders/lib/lanes_2.wgsl"),
             _ => include_str!("../../../shaders/lib/lanes_4.wgsl"),
         };
-        let files = [table, lanes].into_iter().chain(own.iter().copied()).map(Cow::Borrowed);
+        let query = if self.rounded.is_some() { "alias Query = Words;\n" } else { "alias Query = Lanes;\n" };
+        let files = [query, table, lanes].into_iter().chain(own.iter().copied()).map(Cow::Borrowed);
         let sources = std::iter::once(Cow::Owned(self.prelude.clone())).chain(files).collect();
         KernelSpec { sources, ..KernelSpec::new(label, "", bindings) }
     }

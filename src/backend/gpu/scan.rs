@@ -9,6 +9,7 @@ use super::lists::ListTable;
 use super::pack::Layout;
 use super::plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE};
 use super::program::Program;
+use super::round::rounded;
 use super::survivors::Survivors;
 use super::top_k::TopK;
 use super::{Buffer, Gpu, KernelSpec, Recorder, grid_1d};
@@ -259,7 +260,7 @@ pub(super) fn position_lists<'a>(lists: impl ExactSizeIterator<Item = &'a [u32]>
     array
 }
 
-/// Queries as a kernel of `program` reads them.
+/// Queries as a kernel of `program` reads them; `parts` are row-major arrays of floats: vectors, then what else there is.
 pub(super) fn packed_queries(
     recorder: &mut Recorder,
     program: &Program,
@@ -268,8 +269,13 @@ pub(super) fn packed_queries(
     n: usize,
 ) -> Buffer {
     let layout = Layout::Queries(lanes);
+    let integers = program.rounded.zip(parts.split_first());
+    let integers = integers.map(|((groups, width), (vectors, others))| {
+        let [planes, scales] = rounded(recorder, vectors, n * groups, width);
+        [&[planes, scales], others].concat()
+    });
     let packed = recorder.temporary(layout.bytes(&program.queries, n));
-    layout.pack(recorder, &program.queries, parts, n, &packed, 0);
+    layout.pack(recorder, &program.queries, integers.as_deref().unwrap_or(parts), n, &packed, 0);
     packed
 }
 

@@ -1,0 +1,26 @@
+//! Query vectors as fixed-point numbers, for inner products with 8-bit items in integers.
+
+use super::kernel::{ParamsLayout, params};
+use super::{Bind, Buffer, KernelSpec, Recorder, grid_1d};
+
+fn kernel() -> KernelSpec {
+    let source = include_str!("../../../shaders/round.wgsl");
+    KernelSpec::new("round", source, &[Bind::Params, Bind::Read, Bind::Write, Bind::Write])
+}
+
+/// `n` vectors (n, width) as integers and scales: (n, ceil(width / 4), 2) words of high and low bytes, and (n) powers of two.
+/// A number is off by half a scale at most, and no scale exceeds the largest magnitude of its vector divided by 16256.
+pub(super) fn rounded(recorder: &mut Recorder, vectors: &Buffer, n: usize, width: usize) -> [Buffer; 2] {
+    let planes = recorder.temporary((8 * n * width.div_ceil(4)) as u64);
+    let scales = recorder.temporary(4 * n as u64);
+    let params = RoundParams { n_vectors: n as u32, width: width as u32 };
+    recorder.dispatch(&kernel(), &params, &[vectors, &planes, &scales], grid_1d(n as u64));
+    [planes, scales]
+}
+
+params!(RoundParams { n_vectors: u32, width: u32 });
+
+/// The kernel, for tests of `shaders/`.
+pub(super) fn kernel_spec() -> (KernelSpec, ParamsLayout) {
+    (kernel(), RoundParams::LAYOUT)
+}
