@@ -17,7 +17,7 @@ mod span;
 mod stats;
 mod tangent;
 
-pub use crate::job::{Cancel, KernelTime, Stage};
+pub use crate::job::{Cancel, KernelTime, Stage, profiled};
 pub use algorithm::Algorithm;
 pub use builder::SearcherBuilder;
 pub use certificate::Certificate;
