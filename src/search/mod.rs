@@ -13,6 +13,7 @@ mod candidates;
 mod certificate;
 #[cfg(feature = "gpu")]
 mod on_gpu;
+mod pipeline;
 mod span;
 mod stats;
 mod tangent;
@@ -23,6 +24,7 @@ pub use builder::SearcherBuilder;
 pub use certificate::Certificate;
 #[cfg(feature = "gpu")]
 pub use on_gpu::GpuAnswer;
+pub use pipeline::pipelined;
 pub use stats::Stats;
 
 use std::sync::Arc;
