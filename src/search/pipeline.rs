@@ -89,7 +89,7 @@ mod tests {
             for n in [0, 1, 2, 7] {
                 let mut found = Vec::new();
                 let work = |i: u64| {
-                    std::thread::sleep(Duration::from_millis(if i % 2 == 0 { 4 } else { 0 }));
+                    std::thread::sleep(Duration::from_millis(if i.is_multiple_of(2) { 4 } else { 0 }));
                     Ok(10 * i)
                 };
                 pipelined(depth, 0..n, work, |result| {

@@ -264,6 +264,7 @@ mod tests {
                             first_chunk,
                             dispatch_flops: 2_000_000,
                             submission_flops: 5_000_000,
+                            ..ScanLimits::default()
                         };
                         let shards = shards(n_items, 16_384, &limits).unwrap();
                         let shape = ScanShape { n_queries, k, four_query_bytes: 4096, pair_flops: 100 };
