@@ -1,23 +1,31 @@
 #!/usr/bin/env bash
 # Everything to be measured on a machine with a GPU, in one command.
 #
-#     benches/gpu.sh OUT_DIR [--quick] [--binary FILE] [--device gpu] [--bench-file FILE]
+#     benches/gpu.sh OUT_DIR [--quick] [--device gpu] [--binary FILE] [--peak FILE] [--tests DIR] [--bench-file FILE]
 #                    [--checkpoint FILE --config FILE --dataset FILE]
 #
-# Needs the release binary (target/release/rails-bench, or --binary) and a Vulkan loader. With python3 and numpy it makes random
-# inputs itself (else --bench-file), with torch it measures PyTorch on the same ones, with cargo it runs the shader tests; what
-# is missing is said, and left out. A trained model (--checkpoint and its company) adds recall. Writes CSV files and log.txt to
-# OUT_DIR. `--quick` is a trial, for software drivers too: --device llvmpipe.
+# Needs executables, a Vulkan loader and, for inputs and peers, python3; no Rust. Where there is Rust, here or on a machine of
+# the same kind,
+#
+#     cargo build --release && cargo bench --bench gpu_peak --no-run && cargo test --no-run
+#
+# makes them, and they are found where cargo puts them: target/release/rails-bench (or --binary), the kernels beside the peak of
+# their unit in target/release/deps/gpu_peak-* (or --peak), the tests of shaders in target/debug/deps (or --tests). With python3
+# and numpy it makes random inputs itself (else --bench-file), with torch it measures PyTorch, eager and compiled, on the same
+# ones; what is missing is said, and left out. A trained model (--checkpoint and its company) adds recall. Writes CSV files and
+# log.txt to OUT_DIR, and fails in the end if a test did. `--quick` is a trial, for software drivers too: --device llvmpipe.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 out=${1:?usage: benches/gpu.sh OUT_DIR [options]}
 shift
-quick= binary=target/release/rails-bench device=gpu file= checkpoint= config= dataset=
+quick= binary=target/release/rails-bench peak= tests=target/debug/deps device=gpu file= checkpoint= config= dataset=
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=1; shift ;;
         --binary) binary=$2; shift 2 ;;
+        --peak) peak=$2; shift 2 ;;
+        --tests) tests=$2; shift 2 ;;
         --device) device=$2; shift 2 ;;
         --bench-file) file=$2; shift 2 ;;
         --checkpoint) checkpoint=$2; shift 2 ;;
@@ -31,6 +39,11 @@ mkdir -p "$out"
 exec > >(tee "$out/log.txt") 2>&1
 python=${PYTHON:-python3}
 has() { "$python" -c "import $1" 2> /dev/null; }
+# The newest executable NAME or NAME-HASH in a folder.
+newest() {
+    find "$1" -maxdepth 1 -type f -executable \( -name "$2" -o -name "$2-*" \) ! -name '*.*' -printf '%T@ %p\n' 2> /dev/null |
+        sort -n | tail -n 1 | cut -d ' ' -f 2-
+}
 made=()
 trap 'rm -rf "${made[@]}"' EXIT
 
@@ -45,10 +58,29 @@ echo "== adapters and limits"
 "$binary" devices | tee "$out/devices.txt"
 
 echo "== shader tests"
-if [ -z "$quick" ] && command -v cargo > /dev/null; then
-    RAILS_REQUIRE_GPU=1 cargo test --test shaders --test gpu_ops --test gpu_scan --test gpu_tables --test gpu_device
+# Tests know devices by a part of their name, as this script does, but not what `gpu` means.
+name=$device
+[ "$device" != gpu ] || name=$(sed -n 's/^gpu: //p' "$out/devices.txt")
+failed=
+for test in shaders gpu_ops gpu_scan gpu_top_k gpu_tables gpu_device; do
+    run=$(newest "$tests" "$test")
+    if [ -z "$run" ]; then
+        echo "$test: left out, not in $tests (cargo test --no-run, or --tests DIR)"
+    elif RAILS_REQUIRE_GPU=1 RAILS_TEST_ADAPTER=$name "$run" > "$out/test-$test.txt" 2>&1; then
+        echo "$test: $(grep '^test result' "$out/test-$test.txt")"
+    else
+        failed="$failed $test"
+        echo "$test: FAILED"
+        tail -n 40 "$out/test-$test.txt"
+    fi
+done
+
+echo "== kernels beside the peak of their unit"
+[ -n "$peak" ] || peak=$(newest target/release/deps gpu_peak)
+if [ -n "$peak" ]; then
+    "$peak" --device "$device" ${quick:+--quick} --csv "$out/peak.csv" || { failed="$failed gpu_peak"; echo "gpu_peak: FAILED"; }
 else
-    echo "left out: they need cargo, and no --quick"
+    echo "left out: cargo bench --bench gpu_peak --no-run, or --peak FILE"
 fi
 
 if [ -z "$file" ]; then
@@ -69,10 +101,10 @@ bench() {
     "$binary" bench --bench-file "$file" --device "$device" --csv "$out/$name.csv" "$@"
 }
 
-# GFLOP/s and GB/s of the fused scan follow from the times: kernels.csv is read below.
-bench kernels --items "$kernels" --batch-size "$batches" --dtype "$dtypes" --algorithm exact,mips \
+# Whole searches: GFLOP/s and GB/s follow from the times.
+bench searches --items "$kernels" --batch-size "$batches" --dtype "$dtypes" --algorithm exact,mips \
     --runs "$few"
-"$python" - "$out/kernels.csv" << 'EOF' || echo "kernels: no table of GFLOP/s without python3"
+"$python" - "$out/searches.csv" << 'EOF' || echo "searches: no table of GFLOP/s without python3"
 import csv, sys
 print(f"{'dtype':6} {'batch':>6} {'algorithm':10} {'ms p50':>10} {'GFLOP/s':>10} {'GB/s':>8}   8x4x64, D = 50, H = 128")
 for row in csv.DictReader(open(sys.argv[1])):
@@ -120,3 +152,4 @@ else
     echo "left out: no python3 with a torch that sees a CUDA device"
 fi
 echo "== done: $out"
+[ -z "$failed" ] || { echo "failed:$failed" >&2; exit 1; }

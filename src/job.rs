@@ -197,6 +197,15 @@ impl Job {
     }
 }
 
+/// Does `work` on this thread and finds out what each kernel of a GPU takes that it runs, as
+/// [`Request::profile`](crate::search::Request::profile) does: for encoders, and for indices and kernels used directly.
+/// There are no stages then: all kernels count for the first one. A search within `work` keeps what it finds out to itself.
+pub fn profiled<T>(work: impl FnOnce() -> T) -> (T, Vec<KernelTime>) {
+    let job = Job::new(None, true);
+    let done = job.run(work);
+    (done, job.kernels())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

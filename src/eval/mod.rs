@@ -13,7 +13,7 @@ use crate::backend::{QueryBatch, QueryEncoder};
 use crate::config::ModelConfig;
 use crate::dataset::Sequence;
 use crate::metrics::Quality;
-use crate::search::{Algorithm, Searcher};
+use crate::search::{Algorithm, Hit, Searcher, pipelined};
 use crate::sequence::{History, SequenceBatch};
 
 /// What an evaluation found out about one algorithm.
@@ -23,7 +23,8 @@ pub struct Evaluation {
     pub algorithm: Algorithm,
     /// Ranks of all targets.
     pub quality: Quality,
-    /// Time spent encoding histories; shared by all algorithms of a run.
+    /// Time spent encoding histories; shared by all algorithms of a run. Where batches overlap, this and the next are shares
+    /// of the time that passed, in proportion to what each batch saw.
     pub encode_time: Duration,
     /// Time spent searching.
     pub search_time: Duration,
@@ -79,32 +80,62 @@ impl Evaluator<'_> {
             search_time: Duration::ZERO,
         };
         let mut evaluations: Vec<Evaluation> = algorithms.iter().map(empty).collect();
-        let mut done = 0;
-        for users in sequences.chunks(self.batch_size.max(1)) {
-            let histories: Vec<History> = users.iter().map(history_of).collect();
-            let started = Instant::now();
-            let batch = SequenceBatch::new(&histories, self.config, self.n_item_rows)?;
-            let embeddings = self.encoder.encode(&batch)?;
-            let encode_time = started.elapsed();
-            let queries = QueryBatch { embeddings, user_ids: batch.user_ids.clone() };
-            let seen: Vec<Vec<u64>> =
-                histories.iter().map(|history| self.protocol.seen(history, self.config)).collect();
-            for evaluation in &mut evaluations {
-                let started = Instant::now();
-                let hits =
-                    self.protocol.search(self.searcher, evaluation.algorithm, &queries, self.k, self.config, &seen)?;
-                evaluation.search_time += started.elapsed();
-                evaluation.encode_time += encode_time;
-                for (user, hits) in users.iter().zip(&hits) {
-                    let target = user.item_ids.last().map(|&id| u64::from(id));
-                    evaluation.quality.add(hits.iter().position(|hit| Some(hit.id) == target).map(|index| index + 1));
+        let (mut done, mut busy, started) = (0, Duration::ZERO, Instant::now());
+        let batches = sequences.chunks(self.batch_size.max(1));
+        pipelined(
+            self.searcher.in_flight(),
+            batches,
+            |users| self.batch(algorithms, users),
+            |batch: Batch| {
+                busy += batch.encode_time;
+                for (evaluation, (hits, time)) in evaluations.iter_mut().zip(batch.found) {
+                    busy += time;
+                    evaluation.search_time += time;
+                    evaluation.encode_time += batch.encode_time;
+                    for (user, hits) in batch.users.iter().zip(&hits) {
+                        let target = user.item_ids.last().map(|&id| u64::from(id));
+                        evaluation
+                            .quality
+                            .add(hits.iter().position(|hit| Some(hit.id) == target).map(|index| index + 1));
+                    }
                 }
-            }
-            done += users.len();
-            progress(done);
+                done += batch.users.len();
+                progress(done);
+                Ok(())
+            },
+        )?;
+        // Two batches that share a device for a second see a second each.
+        let share = (started.elapsed().as_secs_f64() / busy.as_secs_f64().max(f64::MIN_POSITIVE)).min(1.0);
+        for Evaluation { encode_time, search_time, .. } in &mut evaluations {
+            (*encode_time, *search_time) = (encode_time.mul_f64(share), search_time.mul_f64(share));
         }
         Ok(evaluations)
     }
+
+    /// Encodes the histories of some users, and searches with each algorithm.
+    fn batch<'u>(&self, algorithms: &[Algorithm], users: &'u [Sequence]) -> Result<Batch<'u>> {
+        let histories: Vec<History> = users.iter().map(history_of).collect();
+        let started = Instant::now();
+        let batch = SequenceBatch::new(&histories, self.config, self.n_item_rows)?;
+        let embeddings = self.encoder.encode(&batch)?;
+        let encode_time = started.elapsed();
+        let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
+        let seen: Vec<Vec<u64>> = histories.iter().map(|history| self.protocol.seen(history, self.config)).collect();
+        let search = |&algorithm: &Algorithm| {
+            let started = Instant::now();
+            let hits = self.protocol.search(self.searcher, algorithm, &queries, self.k, self.config, &seen)?;
+            Ok((hits, started.elapsed()))
+        };
+        Ok(Batch { users, encode_time, found: algorithms.iter().map(search).collect::<Result<_>>()? })
+    }
+}
+
+/// What was found for some users.
+struct Batch<'u> {
+    users: &'u [Sequence],
+    encode_time: Duration,
+    /// By each algorithm, and how long it took.
+    found: Vec<(Vec<Vec<Hit>>, Duration)>,
 }
 
 /// Everything before the last event; the time of the request is that of the last event, as in the reference.

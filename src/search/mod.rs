@@ -13,16 +13,18 @@ mod candidates;
 mod certificate;
 #[cfg(feature = "gpu")]
 mod on_gpu;
+mod pipeline;
 mod span;
 mod stats;
 mod tangent;
 
-pub use crate::job::{Cancel, KernelTime, Stage};
+pub use crate::job::{Cancel, KernelTime, Stage, profiled};
 pub use algorithm::Algorithm;
 pub use builder::SearcherBuilder;
 pub use certificate::Certificate;
 #[cfg(feature = "gpu")]
 pub use on_gpu::GpuAnswer;
+pub use pipeline::pipelined;
 pub use stats::Stats;
 
 use std::sync::Arc;

@@ -36,6 +36,12 @@ impl KernelSpec {
         KernelSpec { label, sources: vec![Cow::Borrowed(source)], constants: Vec::new(), bindings }
     }
 
+    /// A kernel of several WGSL files, in this order.
+    pub(super) fn of_files(label: &'static str, files: &[&'static str], bindings: &'static [Bind]) -> KernelSpec {
+        let sources = files.iter().map(|&file| Cow::Borrowed(file)).collect();
+        KernelSpec { label, sources, constants: Vec::new(), bindings }
+    }
+
     /// The WGSL text as it is compiled.
     pub fn wgsl(&self) -> String {
         self.sources.concat()

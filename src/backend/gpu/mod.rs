@@ -14,6 +14,7 @@ mod kernel;
 mod kernels;
 mod leave;
 mod lists;
+mod long_select;
 mod mol_side;
 mod ops;
 mod pack;

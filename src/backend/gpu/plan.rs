@@ -25,6 +25,9 @@ pub struct ScanLimits {
     /// Items of the first chunk. Later chunks are as long as everything before them: as the k-th score rises, each then
     /// yields about as many survivors, and the first one, which passes whole, is short.
     pub first_chunk: usize,
+    /// Hits from which on a survivor list is cut by several workgroups, if there are few lists: one workgroup takes about 5 ns
+    /// for each hit, several take some more dispatches.
+    pub long_list: usize,
     /// Floating-point operations of one dispatch.
     pub dispatch_flops: u64,
     /// Floating-point operations of one submission. Operating systems reset a GPU that does not answer for 2 to 10 s; a
@@ -40,6 +43,7 @@ impl Default for ScanLimits {
             workgroups: 65_535,
             survivor_bytes: 64 << 20,
             first_chunk: 4096,
+            long_list: 16_384,
             dispatch_flops: 50_000_000_000,
             submission_flops: 200_000_000_000,
         }
@@ -156,10 +160,23 @@ impl ScanPlan {
     }
 }
 
+/// Workgroups that cut each survivor list to its best `k` when `chunk` items have followed `scanned` ones. 1: a single one, in
+/// place; where lists are long and so few that this would leave the device idle, more.
+///
+/// Of items in random order as many pass the filter as belong to the best k so far: all while there are no k, later k for
+/// each doubling. (Lists of another order are longer. They take longer, too, but are as right.)
+pub fn list_workgroups(n_queries: usize, k: usize, (scanned, chunk): (usize, usize), limits: &ScanLimits) -> usize {
+    let passed = if scanned <= k { chunk } else { (k as u64 * chunk as u64 / scanned as u64) as usize };
+    let hits = k.min(scanned) + passed.min(chunk);
+    // An eighth of a long list each, and about 1,000 of them in all.
+    let workgroups = (hits / (limits.long_list / 8).max(1)).min(1024 / n_queries.max(1));
+    if hits >= limits.long_list && workgroups >= 4 { workgroups } else { 1 }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::single_range_in_vec_init, reason = "tests; an index may be one shard")]
 mod tests {
-    use super::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE, shards};
+    use super::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE, list_workgroups, shards};
 
     const SHAPE: ScanShape = ScanShape { n_queries: 32, k: 100, four_query_bytes: 8192, pair_flops: 20_480 };
 
@@ -189,6 +206,29 @@ mod tests {
         let plan = ScanPlan::new(&SHAPE, &[0..20_000], &limits).unwrap();
         let tiles: Vec<usize> = chunks(&plan).iter().map(|chunk| chunk.n_tiles).collect();
         assert_eq!(tiles, [64, 64, 128, 57]);
+    }
+
+    #[test]
+    fn long_lists_are_cut_by_many_workgroups_if_they_are_few() {
+        let limits = ScanLimits::default();
+        let workgroups = |n_queries, k, before| list_workgroups(n_queries, k, before, &limits);
+        // Everything passes: 200,000 hits, 2,048 of which are a workgroup's.
+        assert_eq!(workgroups(1, 2048, (0, 200_000)), 97);
+        assert_eq!(workgroups(32, 2048, (0, 200_000)), 32, "1,024 in all");
+        assert_eq!(workgroups(256, 2048, (0, 200_000)), 4);
+        assert_eq!(workgroups(257, 2048, (0, 200_000)), 1, "each query has one anyway");
+        assert_eq!(workgroups(1, 100, (0, 16_383)), 1, "short");
+        assert_eq!(workgroups(1, 100, (0, 16_384)), 8);
+        // 100 are kept, and of the next million items another 100 pass.
+        assert_eq!(workgroups(1, 100, (1_000_000, 1_000_000)), 1);
+        assert_eq!(workgroups(1, 10_000, (1_000_000, 1_000_000)), 9);
+        assert_eq!(workgroups(1, 10_000, (4000, 500)), 1, "k is not reached yet: 4,500");
+        assert_eq!(workgroups(1, 10_000, (9000, 20_000)), 14, "29,000");
+        assert_eq!(workgroups(0, 1, (0, 0)), 1);
+        let always = ScanLimits { long_list: 8, ..limits };
+        assert_eq!(list_workgroups(2, 3, (0, 64), &always), 64);
+        let never = ScanLimits { long_list: usize::MAX, ..limits };
+        assert_eq!(list_workgroups(1, 1 << 20, (0, 1 << 30), &never), 1);
     }
 
     #[test]
@@ -224,6 +264,7 @@ mod tests {
                             first_chunk,
                             dispatch_flops: 2_000_000,
                             submission_flops: 5_000_000,
+                            ..ScanLimits::default()
                         };
                         let shards = shards(n_items, 16_384, &limits).unwrap();
                         let shape = ScanShape { n_queries, k, four_query_bytes: 4096, pair_flops: 100 };

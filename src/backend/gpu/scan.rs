@@ -82,14 +82,14 @@ impl Scan<'_> {
             let slice = self.slice(&mut recorder, range, None);
             let kernel =
                 if prune { self.program.pruned_kernel(slice.lanes) } else { self.program.scan_kernel(slice.lanes) };
-            let top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
+            let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
             for (i, submission) in plan.submissions.iter().enumerate() {
                 if i > 0 {
                     recorder.submit()?;
                 }
                 for chunk in submission {
                     self.dispatch(&mut recorder, &kernel, (table, chunk), &slice, &top_k.survivors);
-                    top_k.select(&mut recorder);
+                    top_k.select(&mut recorder, chunk.n_tiles * TILE, self.limits);
                 }
             }
             finish(&mut recorder, top_k, first_query)?;
@@ -148,7 +148,7 @@ impl Scan<'_> {
         for range in self.slices(&plan) {
             let mut recorder = Recorder::new(self.gpu);
             let slice = self.slice(&mut recorder, range.clone(), Some(1));
-            let top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
+            let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
             for (i, submission) in plan.submissions.iter().enumerate() {
                 if i > 0 {
                     recorder.submit()?;
@@ -158,7 +158,7 @@ impl Scan<'_> {
                     for (shard, tasks) in shards.iter().enumerate().filter(|(_, tasks)| !tasks.is_empty()) {
                         self.dispatch_tasks(&mut recorder, &kernel, (lists, shard, tasks), &slice, &top_k.survivors);
                     }
-                    top_k.select(&mut recorder);
+                    top_k.select(&mut recorder, chunk.n_tiles * TILE, self.limits);
                 }
             }
             hits.extend(top_k.finish(&mut recorder)?.0);

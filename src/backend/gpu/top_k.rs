@@ -1,6 +1,8 @@
 //! The running top-k of a scan: the selection of the best survivors, and the order in the end.
 
 use super::kernel::{ParamsLayout, params};
+use super::long_select::{self, LongSelect};
+use super::plan::{ScanLimits, list_workgroups};
 use super::survivors::{Survivors, score_of, word};
 use super::{Bind, Buffer, KernelSpec, Recorder};
 use crate::backend::{Hits, ScoredPosition};
@@ -12,20 +14,27 @@ const WIDTH: usize = 256;
 /// Hits that one workgroup sorts in its own memory.
 const BLOCK: usize = 1024;
 
-/// Most hits per query: comparators of one pass are counted along one axis of the grid.
-const MOST_HITS: usize = 65_535 * WIDTH * 2 / BLOCK * BLOCK;
+/// Sorted runs that one dispatch merges.
+const FAN_IN: usize = 16;
+
+/// Most hits per query: blocks are counted along one axis of the grid.
+const MOST_HITS: usize = 65_535 * BLOCK;
 
 /// The best k survivors of each query of a batch.
 #[derive(Debug)]
 pub(super) struct TopK {
     k: usize,
     pub survivors: Survivors,
+    /// Items scanned so far.
+    scanned: usize,
+    /// Made when it is first needed.
+    long: Option<LongSelect>,
 }
 
 impl TopK {
     /// Empty lists for up to `capacity` survivors each.
     pub fn new(recorder: &mut Recorder, n_queries: usize, k: usize, capacity: usize) -> TopK {
-        TopK { k, survivors: Survivors::new(recorder, n_queries, capacity) }
+        TopK { k, survivors: Survivors::new(recorder, n_queries, capacity), scanned: 0, long: None }
     }
 
     /// Whether so many hits can be sorted.
@@ -39,9 +48,15 @@ impl TopK {
         }
     }
 
-    /// Cuts every list to its best k and raises its threshold.
-    pub fn select(&self, recorder: &mut Recorder) {
+    /// Cuts every list, to which `items` more have been offered, to its best k and raises its threshold.
+    pub fn select(&mut self, recorder: &mut Recorder, items: usize, limits: &ScanLimits) {
         let Survivors { n_queries, capacity, state, hits } = &self.survivors;
+        let workgroups = list_workgroups(*n_queries, self.k, (self.scanned, items), limits);
+        self.scanned += items;
+        if workgroups > 1 {
+            let long = self.long.get_or_insert_with(|| LongSelect::new(recorder, &self.survivors));
+            return long.select(recorder, self.k, &mut self.survivors, workgroups);
+        }
         let params = SelectParams { k: self.k as u32, capacity: *capacity as u32 };
         recorder.dispatch(&select_kernel(), &params, &[state, hits], [*n_queries as u32, 1, 1]);
     }
@@ -49,26 +64,19 @@ impl TopK {
     /// The best k of every query, in order: (B, k) of (key, !position). [`TopK::select`] comes before.
     fn sort(&self, recorder: &mut Recorder) -> Buffer {
         let Survivors { n_queries, capacity, state, hits: survivors } = &self.survivors;
-        let hits = recorder.temporary((n_queries * self.k) as u64 * 8);
-        let [sort_blocks, merge_far, merge_near] = sort_kernels();
-        let mut pass = |kernel: &KernelSpec, groups: usize, run: usize, stride: usize| {
-            let (k, capacity) = (self.k as u32, *capacity as u32);
-            let params = SortParams { k, capacity, run: run as u32, stride: stride as u32 };
-            let grid = [groups as u32, *n_queries as u32, 1];
-            recorder.dispatch(kernel, &params, &[state, survivors, &hits], grid);
-        };
-        let blocks = self.k.div_ceil(BLOCK);
-        pass(&sort_blocks, blocks, 0, 0);
-        let mut run = 2 * BLOCK;
-        while run / 2 < self.k {
-            let comparators = self.k.next_multiple_of(run) / 2;
-            let mut stride = run / 2;
-            while stride >= BLOCK {
-                pass(&merge_far, comparators / WIDTH, run, stride);
-                stride /= 2;
-            }
-            pass(&merge_near, blocks, 0, 0);
-            run *= 2;
+        let k = self.k as u32;
+        let grid = [self.k.div_ceil(BLOCK) as u32, *n_queries as u32, 1];
+        let mut list = || recorder.temporary((n_queries * self.k) as u64 * 8);
+        let (mut hits, other) = (list(), (self.k > BLOCK).then(list));
+        let params = SelectParams { k, capacity: *capacity as u32 };
+        recorder.dispatch(&sort_kernel(), &params, &[state, survivors, &hits], grid);
+        let Some(mut merged) = other else { return hits };
+        let mut run = BLOCK;
+        while run < self.k {
+            let params = MergeParams { k, run: run as u32 };
+            recorder.dispatch(&merge_kernel(), &params, &[state, &hits, &merged], grid);
+            std::mem::swap(&mut hits, &mut merged);
+            run *= FAN_IN;
         }
         hits
     }
@@ -100,23 +108,22 @@ impl TopK {
 
 /// Keeps the best k hits of every list.
 fn select_kernel() -> KernelSpec {
-    let source = include_str!("../../../shaders/select.wgsl");
-    KernelSpec::new("select", source, &[Bind::Params, Bind::Write, Bind::Write])
+    const SOURCES: &[&str] =
+        &[include_str!("../../../shaders/lib/radix.wgsl"), include_str!("../../../shaders/select.wgsl")];
+    KernelSpec::of_files("select", SOURCES, &[Bind::Params, Bind::Write, Bind::Write])
 }
 
-/// `sort_blocks`, `merge_far`, `merge_near`.
-fn sort_kernels() -> [KernelSpec; 3] {
-    const SHARED: &str = include_str!("../../../shaders/lib/sort.wgsl");
-    const TILE: &str = include_str!("../../../shaders/lib/sort_tile.wgsl");
-    let kernel = |label, sources: &[&'static str]| KernelSpec {
-        sources: sources.iter().map(|&source| source.into()).collect(),
-        ..KernelSpec::new(label, "", &[Bind::Params, Bind::Read, Bind::Read, Bind::Write])
-    };
-    [
-        kernel("sort_blocks", &[SHARED, TILE, include_str!("../../../shaders/sort_blocks.wgsl")]),
-        kernel("merge_far", &[SHARED, include_str!("../../../shaders/merge_far.wgsl")]),
-        kernel("merge_near", &[SHARED, TILE, include_str!("../../../shaders/merge_near.wgsl")]),
-    ]
+const SORT: &str = include_str!("../../../shaders/lib/sort.wgsl");
+const SORT_BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Write];
+
+/// Moves survivors to hits, sorted in runs of [`BLOCK`].
+fn sort_kernel() -> KernelSpec {
+    KernelSpec::of_files("sort_blocks", &[SORT, include_str!("../../../shaders/sort_blocks.wgsl")], SORT_BINDINGS)
+}
+
+/// Merges [`FAN_IN`] runs.
+fn merge_kernel() -> KernelSpec {
+    KernelSpec::of_files("merge_runs", &[SORT, include_str!("../../../shaders/merge_runs.wgsl")], SORT_BINDINGS)
 }
 
 /// Hits as two arrays.
@@ -131,13 +138,18 @@ fn hit(bytes: &[u8]) -> ScoredPosition {
 
 params!(SelectParams { k: u32, capacity: u32 });
 
-params!(SortParams { k: u32, capacity: u32, run: u32, stride: u32 });
+params!(MergeParams { k: u32, run: u32 });
 
 params!(SplitParams { k: u32, first_query: u32 });
 
 /// All kernels of the top-k, for tests of `shaders/`.
 pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
-    let sort = sort_kernels().map(|kernel| (kernel, SortParams::LAYOUT));
-    let others = [(select_kernel(), SelectParams::LAYOUT), (split_kernel(), SplitParams::LAYOUT)];
-    others.into_iter().chain(sort).collect()
+    let mut specs = vec![
+        (select_kernel(), SelectParams::LAYOUT),
+        (sort_kernel(), SelectParams::LAYOUT),
+        (merge_kernel(), MergeParams::LAYOUT),
+        (split_kernel(), SplitParams::LAYOUT),
+    ];
+    specs.extend(long_select::kernel_specs());
+    specs
 }

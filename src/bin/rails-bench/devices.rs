@@ -24,6 +24,9 @@ pub fn run() -> Result<()> {
         }
     }
     outln!("\nauto: {} ({})", infos[auto].name, reason(infos[auto]))?;
+    if let Ok(gpu) = choose(&infos, "gpu") {
+        outln!("gpu: {}", infos[gpu].name)?;
+    }
     Ok(())
 }
 
