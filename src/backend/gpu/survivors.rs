@@ -56,6 +56,12 @@ impl Survivors {
 
     /// Completes all commands and returns the positions in every list, ascending; `None` if one had no room.
     pub fn positions(&self, recorder: &mut Recorder) -> Result<Option<Vec<Vec<u32>>>> {
+        let positions = |list: Vec<(u32, f32)>| list.into_iter().map(|(position, _)| position).collect();
+        Ok(self.scored(recorder)?.map(|lists| lists.into_iter().map(positions).collect()))
+    }
+
+    /// [`Survivors::positions`] with their scores.
+    pub fn scored(&self, recorder: &mut Recorder) -> Result<Option<Vec<Vec<(u32, f32)>>>> {
         let counts: Vec<usize> =
             Survivors::states(&recorder.read_bytes(&self.state)?).map(|state| state.count).collect();
         if counts.iter().any(|&count| count > self.capacity) {
@@ -67,12 +73,13 @@ impl Survivors {
         };
         let lists: Vec<Buffer> = counts.iter().enumerate().map(list).collect();
         let read = recorder.read_all(&lists.iter().collect::<Vec<_>>())?;
-        let positions = |bytes: Vec<u8>| {
-            let mut positions: Vec<u32> = bytes.chunks_exact(HIT_BYTES as usize).map(|hit| !word(hit, 4)).collect();
-            positions.sort_unstable();
-            positions
+        let hits = |bytes: Vec<u8>| {
+            let hit = |hit: &[u8]| (!word(hit, 4), score_of(word(hit, 0)));
+            let mut hits: Vec<_> = bytes.chunks_exact(HIT_BYTES as usize).map(hit).collect();
+            hits.sort_unstable_by_key(|(position, _)| *position);
+            hits
         };
-        Ok(Some(read.into_iter().map(positions).collect()))
+        Ok(Some(read.into_iter().map(hits).collect()))
     }
 }
 

@@ -113,9 +113,33 @@ impl Scan<'_> {
         }
         let n_items = table.rows.last().map_or(0, |rows| rows.end);
         let candidates = self.program.candidates();
-        let tier = self.gpu.tuner().choose(n_items, &self.program.key(), &candidates, |tier| self.time(table, tier));
+        let mut agreed = None;
+        let time = |tier: Tier| {
+            if tier.is_cooperative() && agreed.replace(tier) != Some(tier) {
+                self.check_agreement(table, tier)?;
+            }
+            self.time(table, tier)
+        };
+        let tier = self.gpu.tuner().choose(n_items, &self.program.key(), &candidates, time);
         // Where every candidate failed the device is to blame.
         self.gpu.check().map(|()| tier)
+    }
+
+    /// Cooperative matrices are young: a driver whose scores are far from those in registers is not trusted with them.
+    fn check_agreement(&self, table: &ItemTable, tier: Tier) -> Result<()> {
+        let expected = self.some_scores(table, Tier::Registers(1))?;
+        let found = self.some_scores(table, tier)?;
+        agree(&expected, &found).map_err(|what| self.gpu.error(format!("kernel {tier}: {what}")))
+    }
+
+    /// The scores of the first items for the first queries, by position, one query after the other.
+    fn some_scores(&self, table: &ItemTable, tier: Tier) -> Result<Vec<(u32, f32)>> {
+        let chunk = Chunk { shard: 0, first_tile: 0, n_tiles: table.rows[0].len().div_ceil(TILE).min(4) };
+        let mut recorder = Recorder::new(self.gpu);
+        let slice = self.slice(&mut recorder, 0..self.n_queries.min(QUERIES), tier);
+        let survivors = Survivors::new(&mut recorder, slice.n_queries, chunk.n_tiles * TILE);
+        self.dispatch(&mut recorder, &self.program.tier_kernel(tier), (table, &chunk), &slice, &survivors);
+        Ok(survivors.scored(&mut recorder)?.unwrap_or_default().concat())
     }
 
     /// What a few dispatches of a kernel take, by the clock of the device if it has one.
@@ -148,6 +172,21 @@ impl Scan<'_> {
             let measured = by_device().saturating_sub(before);
             Ok(if measured.is_zero() { start.elapsed() } else { measured })
         })
+    }
+}
+
+/// Whether rounding to halves may be all that tells `found` from `expected`. It moves a score by about a thousandth of the largest
+/// logit; a mistake, by about as much as scores differ.
+fn agree(expected: &[(u32, f32)], found: &[(u32, f32)]) -> std::result::Result<(), String> {
+    let positions = |scores: &[(u32, f32)]| scores.iter().map(|(position, _)| *position).collect::<Vec<_>>();
+    if positions(expected) != positions(found) {
+        return Err(format!("{} scores instead of {}", found.len(), expected.len()));
+    }
+    let largest = expected.iter().map(|(_, score)| score.abs()).fold(0.0, f32::max);
+    let close = |(expected, found): &(&(u32, f32), &(u32, f32))| (expected.1 - found.1).abs() <= largest / 16.0;
+    match expected.iter().zip(found).find(|pair| !close(pair)) {
+        None => Ok(()),
+        Some((expected, found)) => Err(format!("score {} instead of {}", found.1, expected.1)),
     }
 }
 
@@ -261,6 +300,17 @@ mod tests {
         };
         assert_eq!(fastest(&ALL, fails), Some(Tier::Registers(4)));
         assert_eq!(fastest(&ALL[..2], fails), None);
+    }
+
+    #[test]
+    fn far_off_scores_do_not_agree() {
+        let expected = [(0, 1.0), (1, -8.0), (5, 0.25)];
+        assert_eq!(agree(&expected, &expected), Ok(()));
+        assert_eq!(agree(&expected, &[(0, 1.4), (1, -7.6), (5, 0.25)]), Ok(()));
+        assert!(agree(&expected, &[(0, 1.0), (1, -7.4), (5, 0.25)]).unwrap_err().contains("-7.4 instead of -8"));
+        assert!(agree(&expected, &[(0, 1.0), (1, f32::NAN), (5, 0.25)]).is_err());
+        assert!(agree(&expected, &expected[..2]).is_err());
+        assert!(agree(&expected, &[(0, 1.0), (2, -8.0), (5, 0.25)]).is_err());
     }
 
     #[test]
