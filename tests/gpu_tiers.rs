@@ -23,7 +23,6 @@ mod naive;
 #[path = "common/tables.rs"]
 mod tables;
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,7 +55,7 @@ fn cooperative() -> Option<Arc<Gpu>> {
     }
     let required = std::env::var("RAILS_REQUIRE_COOPERATIVE").is_ok_and(|value| value == "1");
     assert!(!required, "no cooperative matrices, and they are required");
-    writeln!(std::io::stderr(), "SKIPPED: no cooperative matrices").unwrap();
+    gpu::say("SKIPPED: no cooperative matrices");
     None
 }
 
@@ -150,12 +149,8 @@ fn check(what: &str, scores: &[Vec<Num>], k: usize, hits: &Hits) {
 }
 
 /// What an index that may use halves stores.
-const STORED: [(Dtype, Form); 4] = [
-    (Dtype::F16, Form::Components),
-    (Dtype::F16, Form::Raw),
-    (Dtype::I8, Form::Components),
-    (Dtype::I8, Form::Raw),
-];
+const STORED: [(Dtype, Form); 4] =
+    [(Dtype::F16, Form::Components), (Dtype::F16, Form::Raw), (Dtype::I8, Form::Components), (Dtype::I8, Form::Raw)];
 
 /// Tiles that are full, half empty, several; depths of more than one slice; parts that are missing.
 fn shapes() -> [(Shape, usize); 6] {
@@ -202,10 +197,13 @@ fn a_gate_with_a_linear_part_follows_the_definition() {
     }
 }
 
+/// What is done to a model.
+type Change = fn(&mut Mol<Tensor>);
+
 /// The bounds are narrow enough to tell a model from one that lacks a part, in f32 on the CPU.
 #[test]
 fn a_kernel_that_leaves_something_out_would_be_noticed() {
-    let parts: [(&str, fn(&mut Mol<Tensor>)); 3] = [
+    let parts: [(&str, Change); 3] = [
         ("biases of the gate", |mol| mol.gate_cross.output.bias = None),
         ("the last layer", |mol| zero(&mut mol.gate_cross.output.weight, |_| true)),
         ("one depth", |mol| zero(&mut mol.query.output.weight, |row| row == 0)),

@@ -70,7 +70,10 @@ mod tests {
         let home = ("HOME", "/home/a");
         assert_eq!(folder_with(false, &[home]), Some(PathBuf::from("/home/a/.cache/rails-wgpu")));
         assert_eq!(folder_with(false, &[home, ("XDG_CACHE_HOME", "/c")]), Some(PathBuf::from("/c/rails-wgpu")));
-        assert_eq!(folder_with(false, &[home, ("XDG_CACHE_HOME", "c")]), Some(PathBuf::from("/home/a/.cache/rails-wgpu")));
+        assert_eq!(
+            folder_with(false, &[home, ("XDG_CACHE_HOME", "c")]),
+            Some(PathBuf::from("/home/a/.cache/rails-wgpu"))
+        );
         assert_eq!(folder_with(true, &[home]), None, "a software driver");
     }
 

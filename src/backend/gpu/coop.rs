@@ -44,9 +44,9 @@ impl Matrices {
     fn edge(properties: &[wgpu::CooperativeMatrixProperties]) -> Option<usize> {
         use wgpu::CooperativeScalarType::{F16, F32};
         let has = |edge: u32| {
-            properties.iter().any(|p| {
-                (p.ab_type, p.cr_type) == (F16, F32) && (p.m_size, p.n_size, p.k_size) == (edge, edge, edge)
-            })
+            properties
+                .iter()
+                .any(|p| (p.ab_type, p.cr_type) == (F16, F32) && (p.m_size, p.n_size, p.k_size) == (edge, edge, edge))
         };
         [16, 8].into_iter().find(|&edge| has(edge)).map(|edge| edge as usize)
     }
@@ -143,13 +143,7 @@ impl Padded {
     }
 
     /// Appends (outer, inner) tiles; `at` has the first index of a tile along both, then the row and the column inside.
-    fn tiles(
-        &self,
-        halves: &mut Vec<f16>,
-        outer: usize,
-        inner: usize,
-        at: impl Fn(usize, usize, usize, usize) -> f32,
-    ) {
+    fn tiles(&self, halves: &mut Vec<f16>, outer: usize, inner: usize, at: impl Fn(usize, usize, usize, usize) -> f32) {
         let edge = self.edge();
         for (a, b) in (0..outer).flat_map(|a| (0..inner).map(move |b| (a * edge, b * edge))) {
             let cells = (0..edge).flat_map(|row| (0..edge).map(move |column| (row, column)));
@@ -184,20 +178,28 @@ mod tests {
     /// Six logits, ten hidden units.
     fn cross() -> CrossGate<Tensor> {
         let number = |first: usize| move |i: usize, j: usize| (first + 16 * i + j) as f32;
-        let layer = |n_in, n_out, first| Linear { weight: tensor([n_in, n_out], number(first)), bias: None, n_in, n_out };
-        CrossGate { hidden: Some(layer(6, 10, 0)), output: layer(10, 6, 256), linear: Some(tensor([6, 6], number(512))) }
+        let layer =
+            |n_in, n_out, first| Linear { weight: tensor([n_in, n_out], number(first)), bias: None, n_in, n_out };
+        CrossGate {
+            hidden: Some(layer(6, 10, 0)),
+            output: layer(10, 6, 256),
+            linear: Some(tensor([6, 6], number(512))),
+        }
     }
 
     #[test]
     fn weights_lie_in_tiles_that_are_padded_with_zeros() {
         let cross = cross();
-        let halves: Vec<f32> =
-            Padded::new(EIGHT, 2, 5, &cross).weights(&cross).into_iter().map(f16::to_f32).collect();
+        let halves: Vec<f32> = Padded::new(EIGHT, 2, 5, &cross).weights(&cross).into_iter().map(f16::to_f32).collect();
         // W1: units 0..8, 8..16; W2: the same; W: one tile.
         assert_eq!(halves.len(), 5 * 64);
         let at = |tile: usize, row: usize, column: usize| halves[tile * 64 + row * 8 + column];
         assert_eq!((at(0, 3, 5), at(1, 1, 2)), (16.0 * 5.0 + 3.0, 16.0 * 2.0 + 9.0), "W1 (unit, logit)");
-        assert_eq!((at(2, 5, 7), at(3, 4, 1)), (256.0 + 16.0 * 7.0 + 5.0, 256.0 + 16.0 * 9.0 + 4.0), "W2 (logit, unit)");
+        assert_eq!(
+            (at(2, 5, 7), at(3, 4, 1)),
+            (256.0 + 16.0 * 7.0 + 5.0, 256.0 + 16.0 * 9.0 + 4.0),
+            "W2 (logit, unit)"
+        );
         assert_eq!(at(4, 2, 3), 512.0 + 16.0 * 3.0 + 2.0, "W (to, from)");
         assert_eq!([at(0, 0, 6), at(1, 2, 0), at(2, 6, 0), at(3, 0, 2), at(4, 6, 0), at(4, 0, 6)], [0.0; 6]);
     }

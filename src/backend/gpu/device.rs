@@ -150,12 +150,7 @@ impl Gpu {
         Ok(Arc::new(Gpu::new(device, queue, None, &GpuOptions::from_env(&info)?)?))
     }
 
-    fn new(
-        device: wgpu::Device,
-        queue: wgpu::Queue,
-        matrices: Option<Matrices>,
-        options: &GpuOptions,
-    ) -> Result<Gpu> {
+    fn new(device: wgpu::Device, queue: wgpu::Queue, matrices: Option<Matrices>, options: &GpuOptions) -> Result<Gpu> {
         let limits = device.limits();
         check_limits(&limits)?;
         let nothing = device.create_buffer(&wgpu::BufferDescriptor {

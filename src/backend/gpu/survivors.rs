@@ -2,6 +2,7 @@
 
 use super::{Buffer, Recorder};
 use crate::Result;
+use crate::backend::{Hits, ScoredPosition};
 
 /// Bytes of the state of a query: threshold, count, items left out.
 const STATE_BYTES: usize = 12;
@@ -56,12 +57,12 @@ impl Survivors {
 
     /// Completes all commands and returns the positions in every list, ascending; `None` if one had no room.
     pub fn positions(&self, recorder: &mut Recorder) -> Result<Option<Vec<Vec<u32>>>> {
-        let positions = |list: Vec<(u32, f32)>| list.into_iter().map(|(position, _)| position).collect();
-        Ok(self.scored(recorder)?.map(|lists| lists.into_iter().map(positions).collect()))
+        let positions = |list: &Vec<ScoredPosition>| list.iter().map(|hit| hit.position).collect();
+        Ok(self.scored(recorder)?.map(|lists| lists.iter().map(positions).collect()))
     }
 
     /// [`Survivors::positions`] with their scores.
-    pub fn scored(&self, recorder: &mut Recorder) -> Result<Option<Vec<Vec<(u32, f32)>>>> {
+    pub fn scored(&self, recorder: &mut Recorder) -> Result<Option<Hits>> {
         let counts: Vec<usize> =
             Survivors::states(&recorder.read_bytes(&self.state)?).map(|state| state.count).collect();
         if counts.iter().any(|&count| count > self.capacity) {
@@ -74,9 +75,9 @@ impl Survivors {
         let lists: Vec<Buffer> = counts.iter().enumerate().map(list).collect();
         let read = recorder.read_all(&lists.iter().collect::<Vec<_>>())?;
         let hits = |bytes: Vec<u8>| {
-            let hit = |hit: &[u8]| (!word(hit, 4), score_of(word(hit, 0)));
+            let hit = |hit: &[u8]| ScoredPosition { position: !word(hit, 4), score: score_of(word(hit, 0)) };
             let mut hits: Vec<_> = bytes.chunks_exact(HIT_BYTES as usize).map(hit).collect();
-            hits.sort_unstable_by_key(|(position, _)| *position);
+            hits.sort_unstable_by_key(|hit| hit.position);
             hits
         };
         Ok(Some(read.into_iter().map(hits).collect()))

@@ -32,7 +32,10 @@ impl Tier {
 
     /// The tier of that name, as it is displayed.
     pub fn named(name: &str) -> Option<Tier> {
-        [1, 2, 4].into_iter().flat_map(|n| [Tier::Registers(n), Tier::Cooperative(n)]).find(|tier| tier.to_string() == name)
+        [1, 2, 4]
+            .into_iter()
+            .flat_map(|n| [Tier::Registers(n), Tier::Cooperative(n)])
+            .find(|tier| tier.to_string() == name)
     }
 
     pub fn is_cooperative(self) -> bool {

@@ -15,9 +15,9 @@ use super::scan::{Scan, Slice, position_lists};
 use super::survivors::Survivors;
 use super::tier::{ScanTier, Tier};
 use super::{Recorder, cache};
-use crate::backend::{DeviceInfo, DeviceKind};
-use crate::job::Job;
 use crate::Result;
+use crate::backend::{DeviceInfo, DeviceKind, ScoredPosition};
+use crate::job::Job;
 
 /// Fewest items of a table that is worth the timing. Smaller ones are always scanned by today's rule, whatever was timed, so that no
 /// table changes its kernel, and with it the last bits of its scores.
@@ -78,17 +78,18 @@ impl Tuner {
         if let Some(&tier) = known.get(key).filter(|tier| candidates.contains(tier)) {
             return Some(tier);
         }
-        let tier = fastest(candidates, time)?;
+        let (tier, all) = fastest(candidates, time)?;
         known.insert(key.to_string(), tier);
-        if let Some(file) = &self.file {
+        // What failed today, for want of memory perhaps, gets another chance at the next start.
+        if let Some(file) = self.file.as_ref().filter(|_| all) {
             file.add(key, tier);
         }
         Some(tier)
     }
 }
 
-/// The candidate with the shortest of some times; those that fail are out.
-fn fastest(candidates: &[Tier], mut time: impl FnMut(Tier) -> Result<Duration>) -> Option<Tier> {
+/// The candidate with the shortest of some times, and whether all were timed; those that fail are out.
+fn fastest(candidates: &[Tier], mut time: impl FnMut(Tier) -> Result<Duration>) -> Option<(Tier, bool)> {
     let mut shortest = |tier: Tier| {
         let times: Result<Vec<Duration>> = (0..ROUNDS).map(|_| time(tier)).collect();
         match times {
@@ -102,7 +103,7 @@ fn fastest(candidates: &[Tier], mut time: impl FnMut(Tier) -> Result<Duration>) 
     let timed: Vec<_> = candidates.iter().filter_map(|&tier| shortest(tier)).collect();
     let (time, tier) = timed.iter().copied().min_by_key(|(time, _)| *time)?;
     log::debug!("{tier} takes {time:?}, of {timed:?}");
-    Some(tier)
+    Some((tier, timed.len() == candidates.len()))
 }
 
 impl Scan<'_> {
@@ -113,10 +114,11 @@ impl Scan<'_> {
         }
         let n_items = table.rows.last().map_or(0, |rows| rows.end);
         let candidates = self.program.candidates();
+        // Not as the job of the search: what is cancelled has not failed.
         let mut agreed = None;
         let time = |tier: Tier| {
             if tier.is_cooperative() && agreed.replace(tier) != Some(tier) {
-                self.check_agreement(table, tier)?;
+                Job::new(None, false).run(|| self.check_agreement(table, tier))?;
             }
             self.time(table, tier)
         };
@@ -133,7 +135,7 @@ impl Scan<'_> {
     }
 
     /// The scores of the first items for the first queries, by position, one query after the other.
-    fn some_scores(&self, table: &ItemTable, tier: Tier) -> Result<Vec<(u32, f32)>> {
+    fn some_scores(&self, table: &ItemTable, tier: Tier) -> Result<Vec<ScoredPosition>> {
         let chunk = Chunk { shard: 0, first_tile: 0, n_tiles: table.rows[0].len().div_ceil(TILE).min(4) };
         let mut recorder = Recorder::new(self.gpu);
         let slice = self.slice(&mut recorder, 0..self.n_queries.min(QUERIES), tier);
@@ -149,7 +151,6 @@ impl Scan<'_> {
         let n_tiles = tiles.min((FLOPS / tile_flops.max(1)) as usize).max(1);
         let chunk = Chunk { shard: 0, first_tile: 0, n_tiles };
         let kernel = self.program.tier_kernel(tier);
-        // Not the job of the search: a kernel is timed to the end, and shows in no profile.
         let job = Job::new(None, true);
         job.run(|| {
             let mut recorder = Recorder::new(self.gpu);
@@ -177,16 +178,17 @@ impl Scan<'_> {
 
 /// Whether rounding to halves may be all that tells `found` from `expected`. It moves a score by about a thousandth of the largest
 /// logit; a mistake, by about as much as scores differ.
-fn agree(expected: &[(u32, f32)], found: &[(u32, f32)]) -> std::result::Result<(), String> {
-    let positions = |scores: &[(u32, f32)]| scores.iter().map(|(position, _)| *position).collect::<Vec<_>>();
-    if positions(expected) != positions(found) {
-        return Err(format!("{} scores instead of {}", found.len(), expected.len()));
+fn agree(expected: &[ScoredPosition], found: &[ScoredPosition]) -> std::result::Result<(), String> {
+    if !expected.iter().map(|hit| hit.position).eq(found.iter().map(|hit| hit.position)) {
+        return Err(format!("{} scores instead of {}, or of other items", found.len(), expected.len()));
     }
-    let largest = expected.iter().map(|(_, score)| score.abs()).fold(0.0, f32::max);
-    let close = |(expected, found): &(&(u32, f32), &(u32, f32))| (expected.1 - found.1).abs() <= largest / 16.0;
-    match expected.iter().zip(found).find(|pair| !close(pair)) {
+    let largest = expected.iter().map(|hit| hit.score.abs()).fold(0.0, f32::max);
+    let mut pairs = expected.iter().zip(found).map(|(expected, found)| (expected.score, found.score));
+    // A NaN is close to nothing.
+    let is_close = |(expected, found): &(f32, f32)| (expected - found).abs() <= largest / 16.0;
+    match pairs.find(|pair| !is_close(pair)) {
         None => Ok(()),
-        Some((expected, found)) => Err(format!("score {} instead of {}", found.1, expected.1)),
+        Some((expected, found)) => Err(format!("score {found} instead of {expected}")),
     }
 }
 
@@ -251,13 +253,8 @@ mod tests {
     use super::*;
     use crate::Error;
 
-    const ALL: [Tier; 5] = [
-        Tier::Registers(1),
-        Tier::Registers(2),
-        Tier::Registers(4),
-        Tier::Cooperative(1),
-        Tier::Cooperative(2),
-    ];
+    const ALL: [Tier; 5] =
+        [Tier::Registers(1), Tier::Registers(2), Tier::Registers(4), Tier::Cooperative(1), Tier::Cooperative(2)];
 
     fn info(name: &str, kind: DeviceKind) -> DeviceInfo {
         let (name, backend, driver) = (name.to_string(), "vulkan".to_string(), "Driver 1".to_string());
@@ -298,19 +295,27 @@ mod tests {
         let fails = |tier: Tier| {
             if tier == Tier::Registers(4) { Ok(Duration::from_secs(1)) } else { Err(Error::Cancelled) }
         };
-        assert_eq!(fastest(&ALL, fails), Some(Tier::Registers(4)));
+        assert_eq!(fastest(&ALL, fails), Some((Tier::Registers(4), false)));
+        assert_eq!(fastest(&ALL[2..3], fails), Some((Tier::Registers(4), true)));
         assert_eq!(fastest(&ALL[..2], fails), None);
+        let folder = tempfile::tempdir().unwrap();
+        let tuner = tuner(ScanTier::Auto, Some(folder.path()));
+        assert_eq!(tuner.choose(LARGE, "a", &ALL, fails), Some(Tier::Registers(4)));
+        assert_eq!(tuner.choose(LARGE, "a", &ALL, no_clock), Some(Tier::Registers(4)));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "kept for this device only");
     }
 
     #[test]
     fn far_off_scores_do_not_agree() {
-        let expected = [(0, 1.0), (1, -8.0), (5, 0.25)];
+        let hits = |list: [(u32, f32); 3]| list.map(|(position, score)| ScoredPosition { position, score });
+        let expected = hits([(0, 1.0), (1, -8.0), (5, 0.25)]);
         assert_eq!(agree(&expected, &expected), Ok(()));
-        assert_eq!(agree(&expected, &[(0, 1.4), (1, -7.6), (5, 0.25)]), Ok(()));
-        assert!(agree(&expected, &[(0, 1.0), (1, -7.4), (5, 0.25)]).unwrap_err().contains("-7.4 instead of -8"));
-        assert!(agree(&expected, &[(0, 1.0), (1, f32::NAN), (5, 0.25)]).is_err());
+        assert_eq!(agree(&expected, &hits([(0, 1.4), (1, -7.6), (5, 0.25)])), Ok(()));
+        let far = agree(&expected, &hits([(0, 1.0), (1, -7.4), (5, 0.25)])).unwrap_err();
+        assert!(far.contains("-7.4 instead of -8"), "{far}");
+        assert!(agree(&expected, &hits([(0, 1.0), (1, f32::NAN), (5, 0.25)])).is_err());
         assert!(agree(&expected, &expected[..2]).is_err());
-        assert!(agree(&expected, &[(0, 1.0), (2, -8.0), (5, 0.25)]).is_err());
+        assert!(agree(&expected, &hits([(0, 1.0), (2, -8.0), (5, 0.25)])).is_err());
     }
 
     #[test]
@@ -362,7 +367,11 @@ mod tests {
         ];
         for text in broken {
             std::fs::write(&path, &text).unwrap();
-            assert_eq!(new().choose(LARGE, "a", &ALL, clock([5, 4, 1, 3, 8], &mut 0)), Some(Tier::Registers(4)), "{text}");
+            assert_eq!(
+                new().choose(LARGE, "a", &ALL, clock([5, 4, 1, 3, 8], &mut 0)),
+                Some(Tier::Registers(4)),
+                "{text}"
+            );
             assert_eq!(new().choose(LARGE, "a", &ALL, no_clock), Some(Tier::Registers(4)));
         }
         std::fs::remove_file(&path).unwrap();
