@@ -18,21 +18,11 @@
 // twin src/backend/cpu/mol_kernel.rs
 // needs constants TILE, QUERY_VECTORS, ITEM_VECTORS, P_X, D4, L, L4, HIDDEN, LINEAR, GATING, BOUND, TRANSFORMED, SCALED,
 // QUERY_GATE, ITEM_GATE, QUERY_QUADS, QUERY_GATES, ITEM_QUADS, ITEM_GATES, SCALES, GATE_SCALE, NORMS; lib/items.wgsl; lib/lanes_*.wgsl;
-// of the kernel: bindings queries, items, weights and params.inverse_temperature
-const GLU_SILU: u32 = 0u;
-const GLU_SILU_LN: u32 = 1u;
-const SUM: u32 = 2u;
-const LAYER_NORM_EPS: f32 = 1e-5;
+// lib/pair.wgsl; of the kernel: bindings queries, items, weights and params.inverse_temperature
 const EPSILON: f32 = 0x1p-23f;
-const LEAST: f32 = -0x1.fffffep+127f;
 
 const UNIT_QUADS: u32 = 1u + 2u * L4;
 const LINEAR_QUADS: u32 = L4 + HIDDEN * UNIT_QUADS;
-
-alias Logits = array<Lanes, L4 * 4u>;
-
-// The argument of exp is bounded so that no driver meets an infinity.
-fn sigmoid(x: Lanes) -> Lanes { return Lanes(1.0) / (Lanes(1.0) + exp(min(-x, Lanes(80.0)))); }
 
 // query_base and item_base: where the first value of the query block, and the first quad of the item, are.
 fn mol_scores(query_base: u32, item_base: u32) -> Lanes {
@@ -57,14 +47,7 @@ fn add_logits(z: ptr<function, Logits>, query_base: u32, item_base: u32) {
             }
         }
     }
-    for (var l = 0u; l < L; l++) {
-        if SCALED { (*z)[l] *= number(item_base, SCALES, l % ITEM_VECTORS); }
-        if TRANSFORMED {
-            (*z)[l] += queries[query_base + QUERY_VECTORS * D4 * 4u + l];
-            (*z)[l] *= number(item_base, NORMS, l % P_X);
-        }
-        (*z)[l] *= params.inverse_temperature;
-    }
+    scale_logits(z, query_base, item_base);
 }
 
 // What the mixture cannot exceed: the largest logit, and a few units in the last place per logit for its rounding.
@@ -112,42 +95,5 @@ fn mixtures_of(z: ptr<function, Logits>, query_base: u32, item_base: u32) -> Lan
             for (var c = 0u; c < 4u; c++) { g[i * 4u + c] = fma(Lanes(w[c]), (*z)[l], g[i * 4u + c]); }
         }
     }
-
-    // The one-sided parts: their product joins g, or, for SUM, each of them does. A missing part is left out.
-    for (var i = 0u; i < L4; i++) {
-        var x = vec4f(1.0);
-        if ITEM_GATE { x = unpacked(items[item_base + (ITEM_GATES + i) * TILE]); }
-        if ITEM_GATE && SCALED { x *= number(item_base, GATE_SCALE, 0u); }
-        for (var c = 0u; c < 4u; c++) {
-            let l = i * 4u + c;
-            var q = Lanes(1.0);
-            if QUERY_GATE { q = queries[query_base + QUERY_GATES * 4u + l]; }
-            if GATING != SUM && (QUERY_GATE || ITEM_GATE) { g[l] = fma(q, Lanes(x[c]), g[l]); }
-            if GATING == SUM && QUERY_GATE { g[l] += q; }
-            if GATING == SUM && ITEM_GATE { g[l] += Lanes(x[c]); }
-        }
-    }
-
-    var mean = Lanes(0.0);
-    var scale = Lanes(1.0);
-    if GATING == GLU_SILU_LN {
-        for (var l = 0u; l < L; l++) { mean += g[l]; }
-        mean /= Lanes(f32(L));
-        var variance = Lanes(0.0);
-        for (var l = 0u; l < L; l++) { variance = fma(g[l] - mean, g[l] - mean, variance); }
-        scale = inverseSqrt(variance / Lanes(f32(L)) + Lanes(LAYER_NORM_EPS));
-    }
-    var greatest = Lanes(LEAST);
-    for (var l = 0u; l < L; l++) {
-        if GATING != SUM { g[l] *= sigmoid((g[l] - mean) * scale); }
-        greatest = max(greatest, g[l]);
-    }
-    var total = Lanes(0.0);
-    var mixed = Lanes(0.0);
-    for (var l = 0u; l < L; l++) {
-        let e = exp(g[l] - greatest);
-        total += e;
-        mixed = fma(e, (*z)[l], mixed);
-    }
-    return mixed / total;
+    return mixture(z, &g, query_base, item_base);
 }

@@ -33,7 +33,7 @@ pub fn shared() -> Option<Arc<Gpu>> {
 }
 
 /// Prints to the terminal even where the test harness captures the output of tests.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let mut terminal = std::io::stderr();
     writeln!(terminal, "{line}").unwrap();
 }

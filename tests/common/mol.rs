@@ -5,7 +5,7 @@ use std::rc::Rc;
 use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::model::Mol;
-use rails_wgpu::ops::{Activation, Ops};
+use rails_wgpu::ops::{Activation, Linear, Ops};
 use rails_wgpu::tensor::Tensor;
 
 use super::naive::{Naive, Num, dot, exact, sum};
@@ -61,14 +61,30 @@ pub fn logits(mol: &Weights, f: &[Num], g: &[Num]) -> Vec<Num> {
 
 /// The score of one query and one item.
 pub fn score(mol: &Weights, (f, q): Side, (g, x): Side) -> Num {
-    let z = Rc::new(logits(mol, f, g));
-    let hidden = mol.gate_cross.hidden.as_ref().map(|layer| Naive.linear(&z, 1, layer, Activation::Silu, None));
-    let cross = Naive.linear(hidden.as_ref().unwrap_or(&z), 1, &mol.gate_cross.output, Activation::Identity, None);
+    mixture(mol, &logits(mol, f, g), (q, x), |x| x)
+}
+
+/// The score of a pair with these logits and one-sided gate parts; `stored` is what happens to each weight and each value that
+/// the layers of the gate multiply.
+pub fn mixture(
+    mol: &Weights,
+    z: &[Num],
+    (q, x): (Option<&[Num]>, Option<&[Num]>),
+    stored: impl Fn(Num) -> Num + Copy,
+) -> Num {
+    let store = |values: &[Num]| Rc::new(values.iter().map(|&value| stored(value)).collect::<Vec<_>>());
+    let layer = |layer: &Linear<Rc<Vec<Num>>>| Linear { weight: store(&layer.weight), ..layer.clone() };
+    let inputs = store(z);
+    let hidden = mol.gate_cross.hidden.as_ref();
+    let hidden = hidden.map(|hidden| store(&Naive.linear(&inputs, 1, &layer(hidden), Activation::Silu, None)));
+    let output = layer(&mol.gate_cross.output);
+    let cross = Naive.linear(hidden.as_ref().unwrap_or(&inputs), 1, &output, Activation::Identity, None);
     let cross: Vec<Num> = match &mol.gate_cross.linear {
         None => cross.to_vec(),
         Some(weights) => {
+            let weights = store(weights);
             let column = |l: usize| weights.iter().skip(l).step_by(z.len()).copied();
-            cross.iter().enumerate().map(|(l, &cross)| cross + dot(&z, column(l))).collect()
+            cross.iter().enumerate().map(|(l, &cross)| cross + dot(&inputs, column(l))).collect()
         }
     };
     let gate = |(l, &cross): (usize, &Num)| match (q, x, mol.config.gating_combination) {

@@ -2,21 +2,31 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::buffer::{Buffer, Pool, lock};
+use super::coop::Matrices;
 use super::host::{check_limits, device_descriptor};
 use super::kernel::{Kernel, KernelSpec};
+use super::pipelines::Pipelines;
+use super::tier::ScanTier;
+use super::tune::Tuner;
+use super::{cache, trusted};
 use crate::backend::{DeviceInfo, DeviceKind};
 use crate::{Error, Result};
 
 /// Optional features that kernels or benchmarks make use of.
-pub(super) const USEFUL: [(wgpu::Features, &str); 3] = [
+pub(super) const USEFUL: [(wgpu::Features, &str); 4] = [
     (wgpu::Features::SHADER_F16, "shader-f16"),
     (wgpu::Features::SUBGROUP, "subgroup"),
     (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
+    (wgpu::Features::PIPELINE_CACHE, "pipeline-cache"),
 ];
+
+/// What only devices of our own are opened with: a host's descriptor would have to be marked as experimental.
+const MATRICES: (wgpu::Features, &str) = (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative-matrix");
 
 /// Longest wait for one submission. Far above any sane batch: a software driver may be compiling kernels.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
@@ -51,6 +61,29 @@ pub fn enumerate() -> Vec<Adapter> {
     adapters.into_iter().map(describe).collect()
 }
 
+/// How a device is opened.
+#[derive(Clone, Debug)]
+pub struct GpuOptions {
+    /// How it chooses among the kernels that can scan by Mixture-of-Logits.
+    pub scan_tier: ScanTier,
+    /// Folder for what it learns about its kernels and for compiled pipelines; it is made when there is something to
+    /// keep. `None`: nothing outlives the device.
+    pub cache: Option<PathBuf>,
+}
+
+impl GpuOptions {
+    /// What the environment says: the scan tier from `RAILS_SCAN_TIER` (`auto`, `registers`, `cooperative`, `timed`), the folder from
+    /// `RAILS_CACHE_DIR` (empty: none) or else `rails-wgpu` in the platform's folder for caches; without the variable
+    /// a software driver has none.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no such tier.
+    pub fn from_env(info: &DeviceInfo) -> Result<GpuOptions> {
+        let scan_tier = std::env::var("RAILS_SCAN_TIER").map_or(Ok(ScanTier::Auto), |name| name.parse())?;
+        Ok(GpuOptions { scan_tier, cache: cache::folder(info.kind == DeviceKind::SoftwareGpu) })
+    }
+}
+
 /// An open device: queue, compiled kernels and free buffers.
 #[derive(Debug)]
 pub struct Gpu {
@@ -59,40 +92,65 @@ pub struct Gpu {
     info: DeviceInfo,
     limits: wgpu::Limits,
     lost: Arc<Mutex<Option<String>>>,
+    matrices: Option<Matrices>,
     kernels: Mutex<HashMap<KernelSpec, Arc<Kernel>>>,
+    pipelines: Option<Pipelines>,
+    tuner: Tuner,
     pool: Arc<Pool>,
     nothing: Buffer,
 }
 
 impl Gpu {
-    /// Opens a device with all limits of its adapter and the optional features that kernels make use of.
+    /// Opens a device with all limits of its adapter and the optional features that kernels make use of, and with the
+    /// options of [`GpuOptions::from_env`].
+    ///
+    /// # Errors
+    /// If the driver refuses, or as [`GpuOptions::from_env`].
+    pub fn open(adapter: &Adapter) -> Result<Arc<Gpu>> {
+        Gpu::open_with(adapter, &GpuOptions::from_env(&adapter.info)?)
+    }
+
+    /// [`Gpu::open`] with options.
     ///
     /// # Errors
     /// If the driver refuses.
-    pub fn open(adapter: &Adapter) -> Result<Arc<Gpu>> {
-        let opened = pollster::block_on(adapter.handle.request_device(&device_descriptor(&adapter.handle)));
+    pub fn open_with(adapter: &Adapter, options: &GpuOptions) -> Result<Arc<Gpu>> {
+        let mut descriptor = device_descriptor(&adapter.handle);
+        let matrices = Matrices::of(&adapter.handle);
+        if matrices.is_some() {
+            descriptor.required_features |= MATRICES.0;
+            descriptor.experimental_features = trusted::experimental_features();
+        }
+        let opened = pollster::block_on(adapter.handle.request_device(&descriptor));
         let (device, queue) = opened.map_err(|error| Error::Device {
             device: adapter.info.name.clone(),
             what: format!("not opened: {error}"),
         })?;
-        let gpu = Gpu::from_device(device, queue)?;
+        let gpu = Gpu::new(device, queue, matrices, options)?;
         let lost = gpu.lost.clone();
         gpu.device.set_device_lost_callback(move |reason, message| {
             *lock(&lost) = Some(format!("{reason:?}: {message}"));
         });
         let name = gpu.info.name.clone();
         gpu.device.on_uncaptured_error(Arc::new(move |error| log::error!("device `{name}`: {error}")));
-        Ok(gpu)
+        Ok(Arc::new(gpu))
     }
 
     /// Works on the device of a host application, with the features and limits that it was opened with:
     /// [`device_descriptor`] gives those to ask for. Its callbacks for errors and loss are left alone. Unless the host passes a
     /// loss on to [`Gpu::mark_lost`], it shows as a failure of the next submission or read. Errors that this crate causes
-    /// are caught in error scopes and never reach the callback of the host.
+    /// are caught in error scopes and never reach the callback of the host. Options are those of [`GpuOptions::from_env`];
+    /// cooperative matrices are not used.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the device was opened with lower compute limits than [`wgpu::Limits::default`].
+    /// [`Error::Limit`] if the device was opened with lower compute limits than [`wgpu::Limits::default`], or as
+    /// [`GpuOptions::from_env`].
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Result<Arc<Gpu>> {
+        let info = describe(&device.adapter_info(), device.features(), &device.limits());
+        Ok(Arc::new(Gpu::new(device, queue, None, &GpuOptions::from_env(&info)?)?))
+    }
+
+    fn new(device: wgpu::Device, queue: wgpu::Queue, matrices: Option<Matrices>, options: &GpuOptions) -> Result<Gpu> {
         let limits = device.limits();
         check_limits(&limits)?;
         let nothing = device.create_buffer(&wgpu::BufferDescriptor {
@@ -103,16 +161,34 @@ impl Gpu {
         });
         let pool = Arc::new(Pool::default());
         pool.reserve(nothing.size());
-        Ok(Arc::new(Gpu {
-            info: describe(&device.adapter_info(), device.features(), &limits),
+        let info = describe(&device.adapter_info(), device.features(), &limits);
+        let folder = options.cache.as_deref();
+        Ok(Gpu {
             limits,
             lost: Arc::default(),
+            matrices,
             kernels: Mutex::default(),
+            pipelines: Pipelines::open(&device, folder),
+            tuner: Tuner::new(&info, options.scan_tier, folder),
             nothing: Buffer::permanent(nothing, 16, &pool),
             pool,
+            info,
             device,
             queue,
-        }))
+        })
+    }
+
+    /// Changes how scans by Mixture-of-Logits choose their kernels from now on; what was timed stays known.
+    pub fn set_scan_tier(&self, tier: ScanTier) {
+        self.tuner.set(tier);
+    }
+
+    pub(super) fn tuner(&self) -> &Tuner {
+        &self.tuner
+    }
+
+    pub(super) fn matrices(&self) -> Option<Matrices> {
+        self.matrices
     }
 
     /// What the device is.
@@ -179,7 +255,12 @@ impl Gpu {
         if let Some(kernel) = kernels.get(spec) {
             return Ok(kernel.clone());
         }
-        let kernel = self.guarded(spec.label, || Kernel::compile(&self.device, spec))?;
+        let pipelines = self.pipelines.as_ref();
+        let kernel =
+            self.guarded(spec.label, || Kernel::compile(&self.device, spec, pipelines.map(Pipelines::handle)))?;
+        if let Some(pipelines) = pipelines {
+            pipelines.compiled();
+        }
         Ok(kernels.entry(spec.clone()).or_insert(Arc::new(kernel)).clone())
     }
 
@@ -333,7 +414,7 @@ fn describe(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::L
         wgpu::DeviceType::Cpu => DeviceKind::SoftwareGpu,
         wgpu::DeviceType::Other => DeviceKind::Other,
     };
-    let useful = USEFUL.iter().filter(|(feature, _)| features.contains(*feature));
+    let useful = USEFUL.iter().chain([&MATRICES]).filter(|(feature, _)| features.contains(*feature));
     DeviceInfo {
         name: info.name.clone(),
         kind,

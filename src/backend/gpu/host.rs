@@ -4,8 +4,8 @@ use super::device::USEFUL;
 use crate::{Error, Result};
 
 /// How to open `adapter` so that this crate runs as fast, and searches as much, as on a device of its own: all limits
-/// of the adapter, and those of the optional features `SHADER_F16`, `SUBGROUP` and `TIMESTAMP_QUERY` that it has. None of them
-/// is required; a host adds what it needs itself to `required_features`.
+/// of the adapter, and those of the optional features `SHADER_F16`, `SUBGROUP`, `TIMESTAMP_QUERY` and `PIPELINE_CACHE` that it has.
+/// None of them is required; a host adds what it needs itself to `required_features`.
 pub fn device_descriptor(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
     let useful = USEFUL.iter().fold(wgpu::Features::empty(), |all, (feature, _)| all | *feature);
     let mut limits = adapter.limits();

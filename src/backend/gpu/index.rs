@@ -232,7 +232,7 @@ impl DeviceIndex for GpuIndex {
             let mut recorder = Recorder::new(&self.gpu);
             let parts = mol.query_parts(&mut recorder, queries, range.clone());
             let table = self.mol_table(mol);
-            scores.extend(rescore(&mut recorder, program, table, weights, &parts, &candidates[range])?);
+            scores.extend(rescore(&mut recorder, program, table, &weights.floats, &parts, &candidates[range])?);
         }
         Ok(scores)
     }

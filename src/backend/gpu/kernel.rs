@@ -99,7 +99,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn compile(device: &wgpu::Device, spec: &KernelSpec) -> Kernel {
+    pub(super) fn compile(device: &wgpu::Device, spec: &KernelSpec, cache: Option<&wgpu::PipelineCache>) -> Kernel {
         let label = Some(spec.label);
         let entries: Vec<_> = (0u32..).zip(spec.bindings).map(|(binding, bind)| layout_entry(binding, *bind)).collect();
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
@@ -122,7 +122,7 @@ impl Kernel {
                 // Kernels write workgroup memory before they read it.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache,
         });
         Kernel { label: spec.label, bindings: spec.bindings, layout, pipeline }
     }

@@ -5,6 +5,8 @@
 
 mod backend;
 mod buffer;
+mod cache;
+mod coop;
 mod device;
 mod encoder;
 mod host;
@@ -18,6 +20,7 @@ mod long_select;
 mod mol_side;
 mod ops;
 mod pack;
+mod pipelines;
 mod plan;
 mod program;
 mod recorder;
@@ -25,12 +28,15 @@ mod rescore;
 mod round;
 mod scan;
 mod survivors;
+mod tier;
 mod timer;
 mod top_k;
+mod trusted;
+mod tune;
 
 pub use backend::GpuBackend;
 pub use buffer::Buffer;
-pub use device::{Adapter, Gpu, enumerate};
+pub use device::{Adapter, Gpu, GpuOptions, enumerate};
 pub use encoder::GpuEncoder;
 pub use host::{check_limits, device_descriptor};
 pub use index::GpuIndex;
@@ -40,3 +46,4 @@ pub use kernels::kernel_specs;
 pub use leave::{GpuHits, GpuQueries};
 pub use plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE, shards};
 pub use recorder::Recorder;
+pub use tier::ScanTier;

@@ -2,7 +2,7 @@
 //! scorers.
 
 use super::item_table::ItemLayout;
-use super::program::{Program, Score, has_linear};
+use super::program::{Program, Score, Target, has_linear};
 use super::{Buffer, Gpu, Recorder};
 use crate::Result;
 use crate::backend::{DeviceKind, Scorer, Similarity, check};
@@ -18,9 +18,18 @@ pub(super) struct MolSide {
     mol: Mol<Buffer>,
     /// For [`Form::Raw`].
     transform: Option<Transform>,
-    mixture: (Program, Buffer),
+    mixture: (Program, Weights),
     bound: Program,
-    distilled: Option<(Program, Buffer)>,
+    distilled: Option<(Program, Weights)>,
+}
+
+/// A cross gate on the device.
+#[derive(Debug)]
+pub(super) struct Weights {
+    /// From [`cross_weights`].
+    pub floats: Buffer,
+    /// For cooperative matrices, where they may be used.
+    pub halves: Option<Buffer>,
 }
 
 impl MolSide {
@@ -30,10 +39,13 @@ impl MolSide {
     /// If it does not fit, or the device fails.
     pub fn new(gpu: &Gpu, similarity: &Similarity, items: &ItemLayout, (form, dim): (Form, usize)) -> Result<MolSide> {
         let mol = &similarity.mol;
-        let software = gpu.info().kind == DeviceKind::SoftwareGpu;
-        let program = |score: Score<Tensor>| Program::mol(&mol.config, items, (form, dim), score, software);
-        let mixture = |cross: &CrossGate<Tensor>| -> Result<(Program, Buffer)> {
-            Ok((program(Score::Mixture(cross)), gpu.upload(&cross_weights(cross))?))
+        let target = Target { software: gpu.info().kind == DeviceKind::SoftwareGpu, matrices: gpu.matrices() };
+        let program = |score: Score<Tensor>| Program::mol(&mol.config, items, (form, dim), score, target);
+        let mixture = |cross: &CrossGate<Tensor>| -> Result<(Program, Weights)> {
+            let program = program(Score::Mixture(cross));
+            let floats = gpu.upload(&cross_weights(cross))?;
+            let halves = program.coop_weights(cross).map(|halves| gpu.upload(&halves)).transpose()?;
+            Ok((program, Weights { floats, halves }))
         };
         let transform = (form == Form::Raw).then(|| Transform::new(gpu, mol)).transpose()?;
         let mut failed = None;
@@ -67,7 +79,7 @@ impl MolSide {
     ///
     /// # Errors
     /// If there is no such gate.
-    pub fn scorer(&self, scorer: Scorer) -> Result<(&Program, &Buffer)> {
+    pub fn scorer(&self, scorer: Scorer) -> Result<(&Program, &Weights)> {
         match scorer {
             Scorer::Bound => Ok((&self.bound, &self.mixture.1)),
             Scorer::Distilled => {

@@ -3,17 +3,20 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use super::coop::{Matrices, Padded};
 use super::item_table::ItemLayout;
 use super::kernel::ParamsLayout;
 use super::pack::Record;
 use super::plan::TILE;
 use super::rescore::RescoreParams;
 use super::scan::{ListParams, ScanParams};
+use super::tier::Tier;
 use super::{Bind, KernelSpec};
 use crate::backend::Dtype;
 use crate::config::{GatingCombination, MolConfig};
 use crate::model::CrossGate;
 use crate::tables::Form;
+use crate::tensor::Tensor;
 
 /// Values in registers that a thread of the scan may hold as logits, and again as many as gate values.
 const REGISTER_LOGITS: usize = 64;
@@ -24,6 +27,7 @@ const CHUNK: &str = include_str!("../../../shaders/lib/chunk.wgsl");
 const DOT: &str = include_str!("../../../shaders/lib/dot.wgsl");
 const DOT_I8: &str = include_str!("../../../shaders/lib/dot_i8.wgsl");
 const MOL: &str = include_str!("../../../shaders/lib/mol.wgsl");
+const PAIR: &str = include_str!("../../../shaders/lib/pair.wgsl");
 
 /// The kernels of one similarity without their buffers.
 #[derive(Clone, Debug)]
@@ -33,6 +37,8 @@ pub(super) struct Program {
     prelude: String,
     dtype: Dtype,
     most_lanes: usize,
+    /// Of mixtures over tables that hold no more than halves, on devices with such matrices.
+    coop: Option<Padded>,
     /// Factor of the logits.
     pub inverse_temperature: f32,
     /// What the packed query table holds of a query.
@@ -41,6 +47,14 @@ pub(super) struct Program {
     pub rounded: Option<(usize, usize)>,
     /// Floating-point operations of one (query, item) pair.
     pub pair_flops: u64,
+}
+
+/// What decides about the kernels of mixtures on a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    /// A software driver gains from four queries a thread however many registers they take.
+    pub software: bool,
+    pub matrices: Option<Matrices>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +107,7 @@ impl Program {
             prelude: prelude(&counts, &[("TRANSFORMED", transformed)]),
             dtype: items.dtype,
             most_lanes: 4,
+            coop: None,
             inverse_temperature: 1.0,
             pair_flops: 8 * queries.quads() as u64,
             queries,
@@ -101,14 +116,13 @@ impl Program {
     }
 
     /// Mixture-of-Logits of items of width `dim` in the given form. A query is its components, or (L, dim) transformed
-    /// ones and (L) biases; then the gate part, if there is one. A software driver gains from four queries a thread however
-    /// many registers they take.
+    /// ones and (L) biases; then the gate part, if there is one.
     pub fn mol<T>(
         config: &MolConfig,
         items: &ItemLayout,
         (form, dim): (Form, usize),
         score: Score<T>,
-        software: bool,
+        target: Target,
     ) -> Program {
         let (p_q, p_x, n_logits) = (config.query_dot_product_groups, config.item_dot_product_groups, config.n_logits());
         let transformed = form == Form::Raw;
@@ -118,6 +132,12 @@ impl Program {
         let query_gate = config.gating_query_hidden_dim.map(|_| row);
         let parts = [Some((query_vectors, width)), transformed.then_some(row), query_gate];
         let queries = Record::floats(parts.iter().flatten().copied().collect());
+        let coop = match (&score, target.matrices) {
+            (&Score::Mixture(cross), Some(matrices)) if items.dtype != Dtype::F32 && n_logits <= REGISTER_LOGITS => {
+                Some(Padded::new(matrices, query_vectors, width, cross))
+            }
+            _ => None,
+        };
         let (hidden, linear) = match score {
             Score::Mixture(cross) => (cross.hidden.as_ref().map_or(0, |layer| layer.n_out), has_linear(cross)),
             Score::Bound => (0, false),
@@ -157,7 +177,8 @@ impl Program {
             kind: Kind::Mol,
             prelude: prelude(&counts, &flags),
             dtype: items.dtype,
-            most_lanes: if software { 4 } else { REGISTER_LOGITS / n_logits },
+            most_lanes: if target.software { 4 } else { REGISTER_LOGITS / n_logits },
+            coop,
             inverse_temperature: 1.0 / config.temperature,
             queries,
             rounded: None,
@@ -167,7 +188,53 @@ impl Program {
 
     /// Queries that one thread serves in a batch of `n_queries`: 1, 2 or 4.
     pub fn lanes(&self, n_queries: usize) -> usize {
-        [4, 2].into_iter().find(|&lanes| lanes <= self.most_lanes && lanes / 2 < n_queries).unwrap_or(1)
+        fitting(self.most_lanes, n_queries)
+    }
+
+    /// The kernels that may scan for this program, as far as the device has room for them. Those in registers come first.
+    pub fn candidates(&self) -> Vec<Tier> {
+        let cooperative = |padded: &Padded| [1, 2].into_iter().filter(|&queries| padded.fits(queries)).collect();
+        let cooperative: Vec<usize> = self.coop.as_ref().map_or(Vec::new(), cooperative);
+        [1, 2, 4].map(Tier::Registers).into_iter().chain(cooperative.into_iter().map(Tier::Cooperative)).collect()
+    }
+
+    /// `chosen`, or what suits most devices, for a batch of `n_queries`.
+    pub fn tier(&self, chosen: Option<Tier>, n_queries: usize) -> Tier {
+        match chosen {
+            None => Tier::Registers(self.lanes(n_queries)),
+            Some(Tier::Registers(most)) => Tier::Registers(fitting(most, n_queries)),
+            Some(Tier::Cooperative(most)) => Tier::Cooperative(fitting(most, n_queries)),
+        }
+    }
+
+    /// The kernel of a tier.
+    pub fn tier_kernel(&self, tier: Tier) -> KernelSpec {
+        match (tier, &self.coop) {
+            (Tier::Cooperative(queries), Some(padded)) => self.coop_kernel(padded, queries),
+            (Tier::Registers(lanes) | Tier::Cooperative(lanes), _) => self.scan_kernel(lanes),
+        }
+    }
+
+    fn coop_kernel(&self, padded: &Padded, queries: usize) -> KernelSpec {
+        let main = include_str!("../../../shaders/mol_scan_coop.wgsl");
+        let mut spec = self.spec("mol_scan_coop", 1, &[ITEMS, SURVIVORS, CHUNK, PAIR, main], BINDINGS);
+        let edge = match padded.edge() {
+            8 => include_str!("../../../shaders/lib/edge_8.wgsl"),
+            _ => include_str!("../../../shaders/lib/edge_16.wgsl"),
+        };
+        spec.sources.splice(0..0, [Cow::Borrowed(edge), Cow::Owned(padded.prelude(queries))]);
+        spec
+    }
+
+    /// The gate as that kernel reads it.
+    pub fn coop_weights(&self, cross: &CrossGate<Tensor>) -> Option<Vec<half::f16>> {
+        self.coop.as_ref().map(|padded| padded.weights(cross))
+    }
+
+    /// What tells this program from others, for files.
+    pub fn key(&self) -> String {
+        let text = format!("{:?} {:?} {:?}\n{}", self.kind, self.dtype, self.coop, self.prelude);
+        format!("{:08x}-{:x}", crc32fast::hash(text.as_bytes()), text.len())
     }
 
     /// The kernel that scans a chunk with `lanes` queries per thread.
@@ -179,7 +246,7 @@ impl Program {
             }
             Kind::Mol => {
                 let main = include_str!("../../../shaders/mol_scan.wgsl");
-                self.spec("mol_scan", lanes, &[ITEMS, SURVIVORS, CHUNK, MOL, main], &BINDINGS[..8])
+                self.spec("mol_scan", lanes, &[ITEMS, SURVIVORS, CHUNK, PAIR, MOL, main], &BINDINGS[..8])
             }
         }
     }
@@ -187,7 +254,7 @@ impl Program {
     /// [`Program::scan_kernel`] of a mixture that leaves out gates.
     pub fn pruned_kernel(&self, lanes: usize) -> KernelSpec {
         let main = include_str!("../../../shaders/mol_scan_pruned.wgsl");
-        self.spec("mol_scan_pruned", lanes, &[ITEMS, SURVIVORS, CHUNK, MOL, main], &BINDINGS[..8])
+        self.spec("mol_scan_pruned", lanes, &[ITEMS, SURVIVORS, CHUNK, PAIR, MOL, main], &BINDINGS[..8])
     }
 
     /// The kernel that scans inverted lists by inner products.
@@ -203,7 +270,7 @@ impl Program {
     /// The kernel that scores single candidates by Mixture-of-Logits.
     pub fn rescore_kernel(&self) -> KernelSpec {
         const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
-        self.spec("mol_rescore", 1, &[ITEMS, MOL, include_str!("../../../shaders/mol_rescore.wgsl")], BINDINGS)
+        self.spec("mol_rescore", 1, &[ITEMS, PAIR, MOL, include_str!("../../../shaders/mol_rescore.wgsl")], BINDINGS)
     }
 
     fn spec(&self, label: &'static str, lanes: usize, own: &[&'static str], bindings: &'static [Bind]) -> KernelSpec {
@@ -231,6 +298,11 @@ const BINDINGS: &[Bind] =
 /// Whether the gate adds products of the logits themselves: a linear layer is all it has, or lies beside the hidden one.
 pub(super) fn has_linear<T>(cross: &CrossGate<T>) -> bool {
     cross.hidden.is_none() || cross.linear.is_some()
+}
+
+/// The most of 1, 2 or 4, up to `most`, that `n_queries` do not leave half empty.
+fn fitting(most: usize, n_queries: usize) -> usize {
+    [4, 2].into_iter().find(|&lanes| lanes <= most && lanes / 2 < n_queries).unwrap_or(1)
 }
 
 fn prelude(counts: &[(&str, usize)], flags: &[(&str, bool)]) -> String {
@@ -280,7 +352,10 @@ pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
                 } else {
                     vec![Score::Mixture(&cross), Score::Bound]
                 };
-                mols.extend(scores.into_iter().map(|score| Program::mol(&config, &items, (form, 7), score, true)));
+                let matrices = |edge| Matrices { edge, subgroup: 32, workgroup_bytes: 32 << 10 };
+                let edge = if dtype == Dtype::F16 { 16 } else { 8 };
+                let target = Target { software: true, matrices: Some(matrices(edge)) };
+                mols.extend(scores.into_iter().map(|score| Program::mol(&config, &items, (form, 7), score, target)));
             }
         }
     }
@@ -291,6 +366,9 @@ pub(super) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
     };
     let mut specs = scans(&dots, Program::scan_kernel);
     specs.extend(scans(&mols, Program::scan_kernel));
+    let tiers = |program: &Program| program.candidates().into_iter().map(|tier| program.tier_kernel(tier)).collect();
+    let coop = mols.iter().flat_map(|program| -> Vec<KernelSpec> { tiers(program) });
+    specs.extend(coop.filter(|kernel| kernel.label == "mol_scan_coop").map(|kernel| (kernel, ScanParams::LAYOUT)));
     specs.extend(scans(&mols[..3], Program::pruned_kernel));
     specs.extend(dots.iter().map(|program| (program.list_kernel(), ListParams::LAYOUT)));
     specs.extend(mols.iter().map(|program| (program.rescore_kernel(), RescoreParams::LAYOUT)));

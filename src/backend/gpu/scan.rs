@@ -6,11 +6,13 @@ use std::sync::Arc;
 use super::item_table::ItemTable;
 use super::kernel::{ParamsLayout, params};
 use super::lists::ListTable;
+use super::mol_side::Weights;
 use super::pack::Layout;
 use super::plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE};
 use super::program::Program;
 use super::round::rounded;
 use super::survivors::Survivors;
+use super::tier::Tier;
 use super::top_k::TopK;
 use super::{Buffer, Gpu, KernelSpec, Recorder, grid_1d};
 use crate::Result;
@@ -24,22 +26,22 @@ pub(super) struct Scan<'a> {
     pub gpu: &'a Arc<Gpu>,
     pub limits: &'a ScanLimits,
     pub program: &'a Program,
-    /// From `cross_weights`, for Mixture-of-Logits.
-    pub weights: Option<&'a Buffer>,
+    /// For Mixture-of-Logits.
+    pub weights: Option<&'a Weights>,
     pub excluded: &'a Exclusions,
     pub n_queries: usize,
     pub query_parts: QueryParts<'a>,
 }
 
 /// The query side of a slice of the batch.
-struct Slice {
-    n_queries: usize,
-    lanes: usize,
+pub(super) struct Slice {
+    pub n_queries: usize,
+    pub tier: Tier,
     /// Packed by [`Layout::Queries`].
-    queries: Buffer,
+    pub queries: Buffer,
     /// From [`position_lists`].
-    excluded: Buffer,
-    denied: Option<Buffer>,
+    pub excluded: Buffer,
+    pub denied: Option<Buffer>,
 }
 
 impl Scan<'_> {
@@ -76,12 +78,14 @@ impl Scan<'_> {
     ) -> Result<()> {
         TopK::check(k)?;
         let plan = self.plan(k, &table.rows)?;
+        let chosen = if prune { None } else { self.chosen(table)? };
         for range in self.slices(&plan) {
             let first_query = range.start;
             let mut recorder = Recorder::new(self.gpu);
-            let slice = self.slice(&mut recorder, range, None);
+            let tier = self.program.tier(chosen, range.len());
+            let slice = self.slice(&mut recorder, range, tier);
             let kernel =
-                if prune { self.program.pruned_kernel(slice.lanes) } else { self.program.scan_kernel(slice.lanes) };
+                if prune { self.program.pruned_kernel(tier.queries()) } else { self.program.tier_kernel(tier) };
             let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
             for (i, submission) in plan.submissions.iter().enumerate() {
                 if i > 0 {
@@ -105,8 +109,9 @@ impl Scan<'_> {
         let mut all = Vec::with_capacity(self.n_queries);
         for range in self.slices(&plan) {
             let mut recorder = Recorder::new(self.gpu);
-            let slice = self.slice(&mut recorder, range.clone(), None);
-            let kernel = self.program.scan_kernel(slice.lanes);
+            let tier = self.program.tier(None, range.len());
+            let slice = self.slice(&mut recorder, range.clone(), tier);
+            let kernel = self.program.tier_kernel(tier);
             let mut lists = vec![Vec::new(); slice.n_queries];
             // A survivor list has room for a whole chunk; where several chunks together pass more than that, each half of
             // them is scanned by itself.
@@ -147,7 +152,7 @@ impl Scan<'_> {
         let mut hits = Vec::with_capacity(self.n_queries);
         for range in self.slices(&plan) {
             let mut recorder = Recorder::new(self.gpu);
-            let slice = self.slice(&mut recorder, range.clone(), Some(1));
+            let slice = self.slice(&mut recorder, range.clone(), Tier::Registers(1));
             let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
             for (i, submission) in plan.submissions.iter().enumerate() {
                 if i > 0 {
@@ -181,21 +186,20 @@ impl Scan<'_> {
         (0..n_queries).step_by(slice).map(move |from| from..n_queries.min(from + slice))
     }
 
-    fn slice(&self, recorder: &mut Recorder, range: Range<usize>, lanes: Option<usize>) -> Slice {
+    pub(super) fn slice(&self, recorder: &mut Recorder, range: Range<usize>, tier: Tier) -> Slice {
         let n_queries = range.len();
-        let lanes = lanes.unwrap_or_else(|| self.program.lanes(n_queries));
         let lists = position_lists(range.clone().map(|query| self.excluded.of(query)));
         let parts = (self.query_parts)(recorder, range);
         Slice {
             n_queries,
-            lanes,
-            queries: packed_queries(recorder, self.program, lanes, &parts, n_queries),
+            tier,
+            queries: packed_queries(recorder, self.program, tier.lanes(), &parts, n_queries),
             excluded: recorder.upload(&lists),
             denied: self.excluded.denied.as_ref().map(|denied| recorder.upload(denied.words())),
         }
     }
 
-    fn dispatch(
+    pub(super) fn dispatch(
         &self,
         recorder: &mut Recorder,
         kernel: &KernelSpec,
@@ -213,9 +217,11 @@ impl Scan<'_> {
             has_denied: slice.denied.is_some().into(),
             inverse_temperature: self.program.inverse_temperature,
         };
-        let grid = [slice.n_queries.div_ceil(slice.lanes) as u32, chunk.n_tiles as u32, 1];
+        let grid = [slice.n_queries.div_ceil(slice.tier.queries()) as u32, chunk.n_tiles as u32, 1];
         let buffers = self.buffers(&table.shards[chunk.shard], slice, survivors);
-        let buffers: Vec<&Buffer> = buffers.into_iter().chain(self.weights).collect();
+        let halves = self.weights.and_then(|weights| weights.halves.as_ref()).filter(|_| slice.tier.is_cooperative());
+        let weights = self.weights.map(|weights| &weights.floats);
+        let buffers: Vec<&Buffer> = buffers.into_iter().chain(weights).chain(halves).collect();
         recorder.dispatch(kernel, &params, &buffers, grid);
     }
 

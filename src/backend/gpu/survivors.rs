@@ -2,6 +2,7 @@
 
 use super::{Buffer, Recorder};
 use crate::Result;
+use crate::backend::{Hits, ScoredPosition};
 
 /// Bytes of the state of a query: threshold, count, items left out.
 const STATE_BYTES: usize = 12;
@@ -56,6 +57,12 @@ impl Survivors {
 
     /// Completes all commands and returns the positions in every list, ascending; `None` if one had no room.
     pub fn positions(&self, recorder: &mut Recorder) -> Result<Option<Vec<Vec<u32>>>> {
+        let positions = |list: &Vec<ScoredPosition>| list.iter().map(|hit| hit.position).collect();
+        Ok(self.scored(recorder)?.map(|lists| lists.iter().map(positions).collect()))
+    }
+
+    /// [`Survivors::positions`] with their scores.
+    pub fn scored(&self, recorder: &mut Recorder) -> Result<Option<Hits>> {
         let counts: Vec<usize> =
             Survivors::states(&recorder.read_bytes(&self.state)?).map(|state| state.count).collect();
         if counts.iter().any(|&count| count > self.capacity) {
@@ -67,12 +74,13 @@ impl Survivors {
         };
         let lists: Vec<Buffer> = counts.iter().enumerate().map(list).collect();
         let read = recorder.read_all(&lists.iter().collect::<Vec<_>>())?;
-        let positions = |bytes: Vec<u8>| {
-            let mut positions: Vec<u32> = bytes.chunks_exact(HIT_BYTES as usize).map(|hit| !word(hit, 4)).collect();
-            positions.sort_unstable();
-            positions
+        let hits = |bytes: Vec<u8>| {
+            let hit = |hit: &[u8]| ScoredPosition { position: !word(hit, 4), score: score_of(word(hit, 0)) };
+            let mut hits: Vec<_> = bytes.chunks_exact(HIT_BYTES as usize).map(hit).collect();
+            hits.sort_unstable_by_key(|hit| hit.position);
+            hits
         };
-        Ok(Some(read.into_iter().map(positions).collect()))
+        Ok(Some(read.into_iter().map(hits).collect()))
     }
 }
 
