@@ -13,8 +13,9 @@ libraries=$root/usr/lib/x86_64-linux-gnu
 
 if [ ! -f "$libraries/libvulkan_lvp.so" ]; then
     echo "-- driver"
+    # Either form of source list may be absent.
     mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
-        sed -n 's/^URIs: *//p;s/^deb \([^ []*\) .* main.*/\1/p' | head -n 1)
+        sed -n 's/^URIs: *//p;s/^deb \([^ []*\) .* main.*/\1/p' | head -n 1) || true
     mkdir -p "$folder"/apt/{lists,cache,etc}/partial "$root"
     : > "$folder/apt/etc/status"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror ${SUITE:-sid} main" > "$folder/apt/etc/sources"
