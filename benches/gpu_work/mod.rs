@@ -181,6 +181,14 @@ fn cost(flops: f64, bytes: f64) -> Cost {
     Cost { flops, bytes, unit: Unit::F32 }
 }
 
+/// Inner products of 8-bit items are in integers, and with both bytes of a query's numbers.
+fn dot_cost(dtype: Dtype, flops: f64, bytes: f64) -> Cost {
+    match dtype {
+        Dtype::I8 => Cost { flops: 2.0 * flops, bytes, unit: Unit::I8 },
+        Dtype::F32 | Dtype::F16 => cost(flops, bytes),
+    }
+}
+
 /// The scans that first stages are made of, and what they select: 1,000 candidates.
 fn first_stages(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
     let mut random = Random::new(2);
@@ -200,7 +208,7 @@ fn first_stages(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>
                 works.push(Work {
                     shape: format!("{words}: N={n} W={width} B={n_queries} k={k}"),
                     dtype: name(dtype).0,
-                    costs: vec![("dot_scan", cost(flops, bytes))],
+                    costs: vec![("dot_scan", dot_cost(dtype, flops, bytes))],
                     only: false,
                     run: Box::new(move || {
                         index.scan_components(&vectors, columns, k, &Exclusions::default()).map(drop)
@@ -237,7 +245,7 @@ fn flat(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
             works.push(Work {
                 shape: format!("flat: N={n} D={DIM} B={n_queries} k={K}"),
                 dtype: name(dtype).0,
-                costs: vec![("dot_scan", cost(flops, bytes))],
+                costs: vec![("dot_scan", dot_cost(dtype, flops, bytes))],
                 only: false,
                 run: Box::new(move || index.scan(Scorer::Dot, &queries, K, &Exclusions::default()).map(drop)),
             });
