@@ -220,3 +220,27 @@ impl<K: Kernel> WithSimd for Score<'_, K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Dtype;
+
+    #[test]
+    fn every_kernel_finds_the_same_bits() {
+        for (groups, width) in [(1, 5), (3, 16), (2, 1100)] {
+            let values = |n: usize, scale: f32| (0..n).map(|i| (i as f32 * scale).sin()).collect::<Vec<f32>>();
+            let mut table = Table::new(groups, width, Dtype::I8);
+            table.append(&values(40 * groups * width, 0.7));
+            let queries = FixedRows::from_rows(&values(3 * groups * width, 0.3), width);
+            let mut tile = Int8Tile::default();
+            tile.load(&table, 0..groups, 29, |lane| 39 - lane);
+            let (mut expected, mut found) = (vec![0.0; 3 * TILE], vec![1.0; 3 * TILE]);
+            let job = Job { tile: &tile, queries: &queries, per_query: groups, transform: None, scores: &mut expected };
+            Arch::new().dispatch(Score { kernel: Portable, job });
+            tile.score(&queries, groups, None, &mut found);
+            assert!(expected[0] != 0.0 && expected[0] != expected[1]);
+            assert_eq!(found, expected, "{groups} groups of {width}");
+        }
+    }
+}
