@@ -51,9 +51,10 @@ pub fn few_rows(
     items: Range<usize>,
     sink: &mut impl Sink<V3>,
 ) -> bool {
+    let few = (1..=ROWS).contains(&queries.rows());
     let simd = match Arch::new() {
-        Arch::V3(simd) if queries.rows() <= ROWS => simd,
-        Arch::V4(simd) if queries.rows() <= ROWS => *simd,
+        Arch::V3(simd) if few => simd,
+        Arch::V4(simd) if few => *simd,
         _ => return false,
     };
     let (width, group_width) = (table.width(), table.group_width());
@@ -170,5 +171,85 @@ fn add_column<T: Element, const R: usize>(
 fn add_products<const R: usize>(simd: V3, lanes: Register, weights: &[f32], sums: &mut [Register; R]) {
     for (sum, &weight) in sums.iter_mut().zip(weights) {
         *sum = simd.mul_add_e_f32s(simd.splat_f32s(weight), lanes, *sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::lanes::Lanes;
+    use crate::tables::Dtype;
+
+    /// Keeps the bits of all sums (B, TILE).
+    struct Bits(Vec<[u32; TILE]>);
+
+    impl<S: Simd> Sink<S> for Bits {
+        #[inline(always)]
+        fn take(&mut self, _: S, row: usize, first: usize, sums: [S::f32s; 2]) {
+            let lanes = S::F32_LANES;
+            for (half, sums) in sums.iter().enumerate() {
+                let floats: &[f32] = bytemuck::cast_slice(std::slice::from_ref(sums));
+                for (lane, float) in floats.iter().enumerate() {
+                    self.0[row][(first + half) * lanes + lane] = float.to_bits();
+                }
+            }
+        }
+    }
+
+    struct OfLanes<'a>(&'a RowBlocks, &'a [f32], &'a mut Bits);
+
+    impl WithSimd for OfLanes<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            self.0.multiply(simd, self.1, self.2);
+        }
+    }
+
+    /// Bits by this module, if this machine can, and by lanes.
+    fn both(table: &Table, groups: Range<usize>, items: Range<usize>, queries: &RowBlocks) -> (Option<Bits>, Bits) {
+        let empty = || Bits(vec![[0; TILE]; queries.rows()]);
+        let (mut few, mut by_lanes, mut lanes) = (empty(), empty(), Lanes::default());
+        let done = few_rows(queries, table, groups.clone(), items.clone(), &mut few);
+        let tile = lanes.load(table, groups, items.len(), |lane| items.start + lane);
+        Arch::new().dispatch(OfLanes(queries, tile, &mut by_lanes));
+        (done.then_some(few), by_lanes)
+    }
+
+    #[test]
+    fn sums_are_those_of_lanes_to_the_bit() {
+        let can = !matches!(Arch::new(), Arch::Scalar);
+        for dtype in [Dtype::F32, Dtype::F16] {
+            for (groups, group_width) in [(1, 1), (3, 5), (2, 8), (1, 19), (1, 64)] {
+                let width = groups * group_width;
+                let mut table = Table::new(groups, group_width, dtype);
+                // From ordinary numbers down to halves that are subnormal.
+                let value = |i: usize| (i as f32 * 0.7).sin() * 10f32.powi(-(i as i32 % 8));
+                table.append(&(0..70 * width).map(value).collect::<Vec<f32>>());
+                for (range, items) in [(0..groups, 3..35), (groups - 1..groups, 64..70), (0..1, 69..70)] {
+                    for rows in 1..=5 {
+                        let width = range.len() * group_width;
+                        let values: Vec<f32> = (0..rows * width).map(|i| (i as f32 * 1.3).cos()).collect();
+                        let queries = RowBlocks::from_rows(&values, rows, width);
+                        let (few, lanes) = both(&table, range.clone(), items.clone(), &queries);
+                        assert_eq!(few.is_some(), can && rows <= ROWS);
+                        let n = items.len();
+                        for (few, lanes) in few.iter().flat_map(|few| &few.0).zip(&lanes.0) {
+                            assert_eq!(few[..n], lanes[..n], "{dtype:?} {groups}x{group_width} {range:?} {rows}");
+                            assert!(lanes[..n].iter().any(|&bits| bits != 0));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_tables_are_left_to_others() {
+        let mut table = Table::new(1, 8, Dtype::I8);
+        table.append(&[1.0; 64]);
+        let queries = RowBlocks::from_rows(&[1.0; 8], 1, 8);
+        assert!(!few_rows(&queries, &table, 0..1, 0..8, &mut Bits(vec![[0; TILE]])));
+        assert!(!few_rows(&RowBlocks::from_rows(&[], 0, 8), &table, 0..1, 0..8, &mut Bits(Vec::new())));
     }
 }
