@@ -41,9 +41,14 @@ impl FixedRows {
         all
     }
 
-    /// (depth) integers and the scale of each row.
-    pub fn rows(&self) -> impl Iterator<Item = (&[i16], f32)> {
-        self.values.chunks_exact(self.depth.max(1)).zip(self.scales.iter().copied())
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.scales.len()
+    }
+
+    /// (depth) integers and the scale of one row.
+    pub fn row(&self, index: usize) -> (&[i16], f32) {
+        (&self.values[index * self.depth..][..self.depth], self.scales[index])
     }
 }
 
@@ -60,7 +65,7 @@ mod tests {
 
     fn integers(row: &[f32]) -> (Vec<i16>, f32) {
         let rows = FixedRows::from_rows(row, row.len());
-        let found: Vec<_> = rows.rows().map(|(integers, scale)| (integers[..row.len()].to_vec(), scale)).collect();
+        let found: Vec<_> = (0..rows.len()).map(|i| (rows.row(i).0[..row.len()].to_vec(), rows.row(i).1)).collect();
         assert_eq!(found.len(), 1);
         found[0].clone()
     }
@@ -103,13 +108,12 @@ mod tests {
     #[test]
     fn rows_are_padded_with_zeros() {
         let rows = FixedRows::from_rows(&(0..38).map(|i| i as f32 + 1.0).collect::<Vec<f32>>(), 19);
-        let found: Vec<_> = rows.rows().collect();
-        assert_eq!(found.len(), 2);
-        for (integers, _) in found {
+        assert_eq!(rows.len(), 2);
+        for integers in [rows.row(0).0, rows.row(1).0] {
             assert!(
                 integers.len() == 32 && integers[..19].iter().all(|&i| i > 0) && integers[19..].iter().all(|&i| i == 0)
             );
         }
-        assert_eq!(FixedRows::from_rows(&[], 5).rows().count(), 0);
+        assert_eq!(FixedRows::from_rows(&[], 5).len(), 0);
     }
 }

@@ -2,47 +2,58 @@
 //! the GPU finds the same bits. Scales of queries are powers of two, so contracting `integers * scale(x) * scale(q) + bias`
 //! would change nothing.
 //!
-//! The items of a tile stay rows; they are widened to 16 bits once for all queries, and each query is multiplied with eight
-//! of them at a time. Twin of `shaders/lib/dot_i8.wgsl`.
+//! Items lie in lanes, two columns of 16 bits in each, which one instruction multiplies and adds. Twin of
+//! `shaders/lib/dot_i8.wgsl`.
 
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::aligned::AlignedFloats;
 use super::dot_scan::Transform;
 use super::fixed_rows::{BLOCK, FixedRows};
-use super::tile::TILE;
+use super::tile::{ROWS, TILE};
 use crate::tables::{Table, Values};
 
-/// Items that are multiplied at a time.
+/// Items that lie side by side.
 const OCTET: usize = 8;
 
-/// Integers of a vector whose sum cannot leave 32 bits: 512 * 32512 * 128 < 2^31. Sums of wider vectors are added as floats,
-/// in order.
-const PART: usize = 512;
+/// Octets of a tile.
+const OCTETS: usize = TILE / OCTET;
 
-type Block = [i16; BLOCK];
+/// Pairs of integers of a vector whose sum cannot leave 32 bits: 512 * 32512 * 128 < 2^31. Sums of wider vectors are added as floats,
+/// in order.
+const PART: usize = 256;
+
+/// Two columns of an item or of a query.
+type Pair = [i16; 2];
+
+/// Two columns of the items of an octet.
+type Octet = [Pair; OCTET];
 
 /// A tile of 8-bit items: memory of one thread.
 #[derive(Default)]
 pub struct Int8Tile {
-    /// (groups, TILE / OCTET, blocks, OCTET, BLOCK)
-    values: Vec<i16>,
+    /// (groups, pairs, OCTETS) of [`Octet`], each as many bytes as eight floats.
+    values: AlignedFloats,
     /// (groups, TILE)
-    scales: Vec<f32>,
+    scales: AlignedFloats,
     /// Of one vector.
-    blocks: usize,
+    pairs: usize,
 }
 
 impl Int8Tile {
     /// Loads the vectors `groups` of the items `row_of(0..n)` of an 8-bit table, 1 <= n <= TILE; lanes beyond them repeat the
     /// last.
     pub fn load(&mut self, table: &Table, groups: Range<usize>, n: usize, row_of: impl Fn(usize) -> usize) {
-        self.blocks = table.group_width().div_ceil(BLOCK);
-        self.values.resize(groups.len() * TILE * self.blocks * BLOCK, 0);
-        self.scales.resize(groups.len() * TILE, 0.0);
         let items = std::array::from_fn(|lane| row_of(lane.min(n - 1)));
-        Arch::new().dispatch(Widen { table, groups, items, tile: self });
+        match Arch::new() {
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V3(simd) => Simd::vectorize(simd, Fill { kernel: simd, table, groups, items, tile: self }),
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V4(simd) => Simd::vectorize(simd, Fill { kernel: *simd, table, groups, items, tile: self }),
+            arch => arch.dispatch(Fill { kernel: Portable, table, groups, items, tile: self }),
+        }
     }
 
     /// The scores (B, TILE) of the tile: for each query the sum over its `per_query` rows, which are as many as the vectors
@@ -63,75 +74,106 @@ impl Int8Tile {
             arch => arch.dispatch(Score { kernel: Portable, job }),
         }
     }
-
-    /// (blocks, OCTET, BLOCK): one vector of each of the items `first .. first + OCTET`.
-    #[inline(always)]
-    fn octet(&self, vector: usize, first: usize) -> &[[Block; OCTET]] {
-        let octets = self.values.as_chunks().0.as_chunks().0;
-        &octets[(vector * (TILE / OCTET) + first / OCTET) * self.blocks..][..self.blocks]
-    }
 }
 
-struct Widen<'a> {
+struct Fill<'a, K> {
+    kernel: K,
     table: &'a Table,
     groups: Range<usize>,
     items: [usize; TILE],
     tile: &'a mut Int8Tile,
 }
 
-impl WithSimd for Widen<'_> {
+impl<K: Kernel> WithSimd for Fill<'_, K> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Widen { table, groups, items, tile } = self;
+        let Fill { kernel, table, groups, items, tile } = self;
         let Values::I8(values) = table.values() else { return };
         let (values, scales, width) = (values.as_slice(), table.scales(), table.group_width());
-        let (blocks, n_groups) = (tile.blocks, table.groups());
-        let out: &mut [[Block; OCTET]] = tile.values.as_chunks_mut().0.as_chunks_mut().0;
-        for (lane, &item) in items.iter().enumerate() {
-            for (vector, group) in groups.clone().enumerate() {
-                let row = item * n_groups + group;
-                tile.scales[vector * TILE + lane] = scales[row];
-                let (whole, rest) = values[row * width..(row + 1) * width].as_chunks::<BLOCK>();
-                let first = (vector * (TILE / OCTET) + lane / OCTET) * blocks;
-                let out = &mut out[first..first + blocks];
-                for (out, block) in out.iter_mut().zip(whole) {
-                    widen(block, &mut out[lane % OCTET]);
-                }
-                if !rest.is_empty() {
-                    let mut block = [0; BLOCK];
-                    block[..rest.len()].copy_from_slice(rest);
-                    widen(&block, &mut out[whole.len()][lane % OCTET]);
+        let blocks = width.div_ceil(BLOCK);
+        tile.pairs = blocks * BLOCK / 2;
+        tile.values.resize(groups.len() * tile.pairs * TILE);
+        tile.scales.resize(groups.len() * TILE);
+        let out: &mut [Octet] = bytemuck::cast_slice_mut(&mut tile.values);
+        for (vector, group) in groups.enumerate() {
+            for (scale, item) in tile.scales[vector * TILE..].iter_mut().zip(items) {
+                *scale = scales[item * table.groups() + group];
+            }
+            for octet in 0..OCTETS {
+                let rows: [&[i8]; OCTET] = std::array::from_fn(|i| {
+                    &values[(items[octet * OCTET + i] * table.groups() + group) * width..][..width]
+                });
+                for block in 0..blocks {
+                    let mut columns = [[[0; 2]; OCTET]; BLOCK / 2];
+                    for i in 0..OCTET {
+                        columns[i] = widened(&rows[i][block * BLOCK..]);
+                    }
+                    let first = (vector * tile.pairs + block * BLOCK / 2) * OCTETS + octet;
+                    let turned = kernel.turn(columns);
+                    for i in 0..BLOCK / 2 {
+                        out[first + i * OCTETS] = turned[i];
+                    }
                 }
             }
         }
     }
 }
 
+/// The first BLOCK columns of a row as pairs, zeros beyond its end.
 #[inline(always)]
-fn widen(bytes: &[i8; BLOCK], out: &mut Block) {
-    for (out, &byte) in out.iter_mut().zip(bytes) {
-        *out = i16::from(byte);
+fn widened(row: &[i8]) -> [Pair; BLOCK / 2] {
+    let mut bytes = [0; BLOCK];
+    match row.first_chunk() {
+        Some(block) => bytes = *block,
+        None => bytes[..row.len()].copy_from_slice(row),
     }
+    let mut words = [0i16; BLOCK];
+    for i in 0..BLOCK {
+        words[i] = bytes[i].into();
+    }
+    bytemuck::cast(words)
 }
 
-/// Multiplies a vector with eight items.
+/// What an instruction set does.
 trait Kernel {
-    /// The sums of products with each item, of at most [`PART`] integers.
-    fn sums(&self, items: &[[Block; OCTET]], query: &[Block]) -> [i32; OCTET];
+    /// Rows of pairs as columns.
+    fn turn(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2];
+
+    /// The sums of products of R queries with the items of two neighbours among the OCTETS of each pair of columns, at most
+    /// [`PART`] pairs.
+    fn sums<const R: usize>(
+        &self,
+        items: &[[Octet; OCTETS]],
+        first: usize,
+        queries: [&[Pair]; R],
+    ) -> [[[i32; OCTET]; 2]; R];
 }
 
 struct Portable;
 
 impl Kernel for Portable {
     #[inline(always)]
-    fn sums(&self, items: &[[Block; OCTET]], query: &[Block]) -> [i32; OCTET] {
-        let mut sums = [0; OCTET];
-        for (items, query) in items.iter().zip(query) {
-            for (sum, item) in sums.iter_mut().zip(items) {
-                for (&x, &q) in item.iter().zip(query) {
-                    *sum += i32::from(x) * i32::from(q);
+    fn turn(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2] {
+        std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column]))
+    }
+
+    #[inline(always)]
+    fn sums<const R: usize>(
+        &self,
+        items: &[[Octet; OCTETS]],
+        first: usize,
+        queries: [&[Pair]; R],
+    ) -> [[[i32; OCTET]; 2]; R] {
+        let mut sums = [[[0; OCTET]; 2]; R];
+        for (pair, items) in items.iter().enumerate() {
+            for (sums, query) in sums.iter_mut().zip(queries) {
+                let [q, r] = query[pair].map(i32::from);
+                for (sums, items) in sums.iter_mut().zip(&items[first..first + 2]) {
+                    for (sum, &[x, y]) in sums.iter_mut().zip(items) {
+                        *sum += i32::from(x) * q + i32::from(y) * r;
+                    }
                 }
             }
         }
@@ -141,26 +183,35 @@ impl Kernel for Portable {
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 impl Kernel for pulp::x86::V3 {
-    /// Products are added in pairs, then in eight lanes, then across the lanes.
     #[inline(always)]
-    fn sums(&self, items: &[[Block; OCTET]], query: &[Block]) -> [i32; OCTET] {
+    fn turn(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2] {
+        // Floats are only moved: what their bits stand for does not matter.
+        pulp::cast(super::transpose::transpose(*self, pulp::cast(rows)))
+    }
+
+    #[inline(always)]
+    fn sums<const R: usize>(
+        &self,
+        items: &[[Octet; OCTETS]],
+        first: usize,
+        queries: [&[Pair]; R],
+    ) -> [[[i32; OCTET]; 2]; R] {
         let (avx, avx2) = (self.avx, self.avx2);
-        let mut sums = [avx._mm256_setzero_si256(); OCTET];
-        for (items, &query) in items.iter().zip(query) {
-            let query = pulp::cast(query);
-            for i in 0..OCTET {
-                sums[i] = avx2._mm256_add_epi32(sums[i], avx2._mm256_madd_epi16(pulp::cast(items[i]), query));
+        let mut sums = [[avx._mm256_setzero_si256(); 2]; R];
+        let queries = queries.map(|query| &query[..items.len()]);
+        for (pair, items) in items.iter().enumerate() {
+            let (a, b) = (pulp::cast(items[first]), pulp::cast(items[first + 1]));
+            for r in 0..R {
+                let query = avx._mm256_set1_epi32(pulp::cast(queries[r][pair]));
+                sums[r][0] = avx2._mm256_add_epi32(sums[r][0], avx2._mm256_madd_epi16(a, query));
+                sums[r][1] = avx2._mm256_add_epi32(sums[r][1], avx2._mm256_madd_epi16(b, query));
             }
         }
-        let mut halves = [avx._mm256_setzero_si256(); 2];
-        for i in 0..2 {
-            let first = avx2._mm256_hadd_epi32(sums[4 * i], sums[4 * i + 1]);
-            let second = avx2._mm256_hadd_epi32(sums[4 * i + 2], sums[4 * i + 3]);
-            halves[i] = avx2._mm256_hadd_epi32(first, second);
+        let mut out = [[[0; OCTET]; 2]; R];
+        for r in 0..R {
+            out[r] = [pulp::cast(sums[r][0]), pulp::cast(sums[r][1])];
         }
-        let low = avx2._mm256_permute2x128_si256::<0x20>(halves[0], halves[1]);
-        let high = avx2._mm256_permute2x128_si256::<0x31>(halves[0], halves[1]);
-        pulp::cast(avx2._mm256_add_epi32(low, high))
+        out
     }
 }
 
@@ -181,41 +232,62 @@ impl<K: Kernel> WithSimd for Score<'_, K> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Score { kernel, job: Job { tile, queries, per_query, transform, scores } } = self;
-        let (scores, _) = scores.as_chunks_mut::<OCTET>();
-        let (scales, _) = tile.scales.as_chunks::<OCTET>();
-        for (index, (row, scale)) in queries.rows().enumerate() {
-            let (query, m) = (index / per_query, index % per_query);
-            let vector = if transform.is_some() { 0 } else { m };
-            let row = row.as_chunks().0;
-            for octet in 0..TILE / OCTET {
-                let items = tile.octet(vector, octet * OCTET);
-                let mut sums = [0.0; OCTET];
-                for (items, row) in items.chunks(PART / BLOCK).zip(row.chunks(PART / BLOCK)) {
-                    let part = kernel.sums(items, row);
+    fn with_simd<S: Simd>(mut self, _: S) {
+        let n_queries = self.job.queries.len() / self.job.per_query.max(1);
+        for m in 0..self.job.per_query {
+            for first in (0..n_queries).step_by(ROWS) {
+                // A single query is not worth three more.
+                match n_queries - first {
+                    1 => score_rows::<K, 1>(&self.kernel, &mut self.job, m, first, 1),
+                    n => score_rows::<K, ROWS>(&self.kernel, &mut self.job, m, first, n.min(ROWS)),
+                }
+            }
+        }
+    }
+}
+
+/// Adds row m of the `n` queries from `first_query` on to their scores; R rows are multiplied, the last one repeatedly.
+#[inline(always)]
+fn score_rows<K: Kernel, const R: usize>(kernel: &K, job: &mut Job, m: usize, first_query: usize, n: usize) {
+    let Job { tile, queries, per_query, transform, scores } = job;
+    let vector = if transform.is_some() { 0 } else { m };
+    let octets: &[[Octet; OCTETS]] = bytemuck::cast_slice(&tile.values);
+    let octets = &octets[vector * tile.pairs..][..tile.pairs];
+    let scales = &tile.scales[vector * TILE..][..TILE];
+    let index_of = |r: usize| (first_query + r.min(n - 1)) * *per_query + m;
+    let rows: [&[Pair]; R] = std::array::from_fn(|r| queries.row(index_of(r)).0.as_chunks().0);
+    for first in (0..OCTETS).step_by(2) {
+        let mut totals = [[[0.0; OCTET]; 2]; R];
+        for part in (0..tile.pairs).step_by(PART) {
+            let end = tile.pairs.min(part + PART);
+            let sums = kernel.sums(&octets[part..end], first, rows.map(|row| &row[part..end]));
+            for r in 0..R {
+                for half in 0..2 {
                     for lane in 0..OCTET {
-                        sums[lane] += part[lane] as f32;
+                        totals[r][half][lane] += sums[r][half][lane] as f32;
                     }
                 }
-                let scales = &scales[vector * (TILE / OCTET) + octet];
-                let scores = &mut scores[query * (TILE / OCTET) + octet];
-                for lane in 0..OCTET {
-                    sums[lane] = sums[lane] * scales[lane] * scale;
+            }
+        }
+        for (r, totals) in totals.iter().enumerate().take(n) {
+            let (index, at) = (index_of(r), first * OCTET);
+            let scale = queries.row(index).1;
+            let mut products = [0.0; 2 * OCTET];
+            for (product, (total, factor)) in products.iter_mut().zip(totals.as_flattened().iter().zip(&scales[at..])) {
+                *product = total * factor * scale;
+            }
+            if let Some((transform, norms)) = transform {
+                let norms = &norms[(transform.components.start + m) * TILE + at..];
+                for (product, norm) in products.iter_mut().zip(norms) {
+                    *product = (*product + transform.bias[index]) * norm;
                 }
-                if m == 0 {
-                    *scores = [0.0; OCTET];
-                }
-                if let Some((transform, norms)) = transform {
-                    let first = (transform.components.start + m) * (TILE / OCTET) + octet;
-                    let (norms, _) = norms.as_chunks::<OCTET>();
-                    for lane in 0..OCTET {
-                        sums[lane] = (sums[lane] + transform.bias[index]) * norms[first][lane];
-                    }
-                }
-                for lane in 0..OCTET {
-                    scores[lane] += sums[lane];
-                }
+            }
+            let scores = &mut scores[(first_query + r) * TILE + at..][..2 * OCTET];
+            if m == 0 {
+                scores.fill(0.0);
+            }
+            for (score, product) in scores.iter_mut().zip(products) {
+                *score += product;
             }
         }
     }
@@ -233,10 +305,14 @@ mod tests {
             let mut table = Table::new(groups, width, Dtype::I8);
             table.append(&values(40 * groups * width, 0.7));
             let queries = FixedRows::from_rows(&values(3 * groups * width, 0.3), width);
-            let mut tile = Int8Tile::default();
+            let (mut tile, mut portable) = (Int8Tile::default(), Int8Tile::default());
             tile.load(&table, 0..groups, 29, |lane| 39 - lane);
+            let items = std::array::from_fn(|lane| 39 - lane.min(28));
+            let tiles = &mut portable;
+            Arch::new().dispatch(Fill { kernel: Portable, table: &table, groups: 0..groups, items, tile: tiles });
             let (mut expected, mut found) = (vec![0.0; 3 * TILE], vec![1.0; 3 * TILE]);
-            let job = Job { tile: &tile, queries: &queries, per_query: groups, transform: None, scores: &mut expected };
+            let job =
+                Job { tile: &portable, queries: &queries, per_query: groups, transform: None, scores: &mut expected };
             Arch::new().dispatch(Score { kernel: Portable, job });
             tile.score(&queries, groups, None, &mut found);
             assert!(expected[0] != 0.0 && expected[0] != expected[1]);
