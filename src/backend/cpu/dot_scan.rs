@@ -79,23 +79,26 @@ impl TileScan for DotScan<'_> {
         for tile in tiles {
             let range = tile * TILE..tile * TILE + found.items_of(tile);
             let row_of = |lane: usize| range.start + lane;
-            let transform = self.transform.as_ref();
-            if let Some(transform) = transform {
-                norms.load(transform.inverse_norms, 0..1, range.len(), row_of);
-            }
-            let filter = Filter { floors: found.floors(), passed };
-            match &self.queries {
-                Queries::Floats(queries) => {
-                    let mut sink = Sums { transform, norms: norms.values(), sums, filter };
-                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), &mut sink) {
+            let transform = self.transform.as_ref().map(|transform| {
+                let norms = norms.load(transform.inverse_norms, 0..1, range.len(), row_of);
+                (transform, norms)
+            });
+            let mut filter = Filter { floors: found.floors(), passed };
+            match (&self.queries, transform) {
+                (Queries::Floats(queries), None) => {
+                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), &mut filter) {
                         let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
-                        run(OfLanes { queries, items, sink });
+                        run(OfLanes { queries, items, sink: filter });
                     }
                 }
-                Queries::Integers(queries) => {
+                (Queries::Floats(queries), Some((transform, norms))) => {
+                    let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
+                    run(OfLanes { queries, items, sink: Sums { transform, norms, sums, filter } });
+                }
+                (Queries::Integers(queries), transform) => {
                     integers.load(self.items, self.groups.clone(), range.len(), row_of);
-                    let per_query = transform.map_or(&self.groups, |transform| &transform.components).len();
-                    integers.score(queries, per_query, transform.map(|transform| (transform, norms.values())), sums);
+                    let per_query = transform.map_or(&self.groups, |(transform, _)| &transform.components).len();
+                    integers.score(queries, per_query, transform, sums);
                     filter.take_all(sums);
                 }
             }
@@ -105,13 +108,13 @@ impl TileScan for DotScan<'_> {
 }
 
 /// All queries and the items of a tile in lanes.
-struct OfLanes<'a> {
+struct OfLanes<'a, K> {
     queries: &'a RowBlocks,
     items: &'a [f32],
-    sink: Sums<'a>,
+    sink: K,
 }
 
-impl WithSimd for OfLanes<'_> {
+impl WithSimd for OfLanes<'_, Filter<'_>> {
     type Output = ();
 
     #[inline(always)]
@@ -120,9 +123,18 @@ impl WithSimd for OfLanes<'_> {
     }
 }
 
-/// Takes the products of a tile. Those with transformed queries are summed for each query, in the order of its components.
+impl WithSimd for OfLanes<'_, Sums<'_>> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        self.queries.multiply(simd, self.items, &mut self.sink);
+    }
+}
+
+/// Takes the products of a tile with transformed queries, which are summed for each query, in the order of its components.
 struct Sums<'a> {
-    transform: Option<&'a Transform<'a>>,
+    transform: &'a Transform<'a>,
     norms: &'a [f32],
     /// (B, TILE)
     sums: &'a mut [f32],
@@ -132,9 +144,7 @@ struct Sums<'a> {
 impl<S: Simd> Sink<S> for Sums<'_> {
     #[inline(always)]
     fn take(&mut self, simd: S, index: usize, first: usize, [a, b]: [S::f32s; 2]) {
-        let Some(transform) = self.transform else {
-            return self.filter.take(simd, index, first, [a, b]);
-        };
+        let transform = self.transform;
         let per_query = transform.components.len();
         let (query, m) = (index / per_query, index % per_query);
         let bias = simd.splat_f32s(transform.bias[index]);

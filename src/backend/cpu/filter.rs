@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
 use super::mol_kernel::run;
-use super::tile::{Sink, TILE, store};
+use super::tile::{Sink, TILE};
 
 /// The scores of one tile that passed. Memory of one thread.
 #[derive(Default)]
@@ -25,6 +25,13 @@ impl Passed {
     /// Makes room for the scores of `n_queries` queries.
     pub fn fit(&mut self, n_queries: usize) {
         self.scores.resize(n_queries * TILE);
+    }
+
+    /// Not inlined: the loops that it is called from are short and unrolled, and seldom come here.
+    #[inline(never)]
+    fn keep(&mut self, query: usize, lane: usize, scores: &[f32]) {
+        self.scores[query * TILE + lane..][..scores.len()].copy_from_slice(scores);
+        self.places.push(Place { query: query as u32, lane: lane as u32, n: scores.len() as u32 });
     }
 
     /// Hands every place to `take`: its query, its first lane, and its scores; then there are none.
@@ -76,9 +83,7 @@ impl<S: Simd> Sink<S> for Filter<'_> {
     fn take(&mut self, simd: S, query: usize, first: usize, [a, b]: [S::f32s; 2]) {
         let above = simd.greater_than_or_equal_f32s(simd.max_f32s(a, b), simd.splat_f32s(self.floors[query]));
         if simd.first_true_m32s(above) < S::F32_LANES {
-            store::<S>(&mut self.passed.scores, query, first, [a, b]);
-            let (lane, n) = ((first * S::F32_LANES) as u32, 2 * S::F32_LANES as u32);
-            self.passed.places.push(Place { query: query as u32, lane, n });
+            self.passed.keep(query, first * S::F32_LANES, bytemuck::cast_slice(&[a, b]));
         }
     }
 }

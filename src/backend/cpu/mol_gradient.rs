@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
-use super::mol_kernel::{Gates, MolKernel, Work, row};
+use super::mol_kernel::{Biased, MolKernel, Work, join_gates, row};
 use super::simd::{exp, sigmoid, silu};
 use super::tile::{RowBlocks, Sink, TILE, store};
 use crate::config::GatingCombination;
@@ -72,7 +72,8 @@ impl WithSimd for GradientStage<'_> {
         if let Some((layer, bias)) = &kernel.hidden {
             layer.multiply(simd, logits, &mut KeepInput { hidden, inputs: &mut out.hidden, bias });
         }
-        kernel.output.multiply(simd, cross, &mut Gates { gates, kernel, query_gate, item_gate });
+        kernel.output.multiply(simd, cross, &mut Biased { sums: gates, bias: &kernel.output_bias });
+        join_gates(simd, kernel.config.gating_combination, query_gate, item_gate, gates);
         let logits = &cross[n_hidden * TILE..];
         for register in 0..TILE / S::F32_LANES {
             gate_derivatives(simd, kernel.config.gating_combination, (gates, logits), register, out);
@@ -104,7 +105,7 @@ impl<S: Simd> Sink<S> for KeepInput<'_> {
         let bias = simd.splat_f32s(self.bias[h]);
         let inputs = [simd.add_f32s(a, bias), simd.add_f32s(b, bias)];
         store::<S>(self.inputs, h, first, inputs);
-        store::<S>(self.hidden, h, first, [silu(simd, inputs[0]), silu(simd, inputs[1])]);
+        store::<S>(self.hidden, h, first, silu(simd, inputs));
     }
 }
 
@@ -175,14 +176,17 @@ fn gate_derivatives<S: Simd>(
         let g = gates[l * registers + register];
         let weight = match combination {
             GatingCombination::None => g,
-            _ => simd.mul_f32s(g, sigmoid(simd, simd.div_f32s(simd.sub_f32s(g, mean), deviation))),
+            _ => {
+                let [share] = sigmoid(simd, [simd.div_f32s(simd.sub_f32s(g, mean), deviation)]);
+                simd.mul_f32s(g, share)
+            }
         };
         of_gates[l * registers + register] = weight;
         greatest = simd.max_f32s(greatest, weight);
     }
     let mut total = zero;
     for l in 0..n_logits {
-        let share = exp(simd, simd.sub_f32s(of_gates[l * registers + register], greatest));
+        let [share] = exp(simd, [simd.sub_f32s(of_gates[l * registers + register], greatest)]);
         of_logits[l * registers + register] = share;
         total = simd.add_f32s(total, share);
     }
@@ -199,7 +203,7 @@ fn gate_derivatives<S: Simd>(
         let (g, z) = (gates[l * registers + register], logits[l * registers + register]);
         let of_weight = simd.mul_f32s(of_logits[l * registers + register], simd.sub_f32s(z, score));
         let normed = simd.div_f32s(simd.sub_f32s(g, mean), deviation);
-        let s = sigmoid(simd, normed);
+        let [s] = sigmoid(simd, [normed]);
         of_gates[l * registers + register] = match combination {
             GatingCombination::None => of_weight,
             GatingCombination::GluSilu => simd.mul_f32s(of_weight, silu_slope(simd, g)),
@@ -217,7 +221,7 @@ fn gate_derivatives<S: Simd>(
             let (g, z) = (gates[l * registers + register], logits[l * registers + register]);
             let of_weight = simd.mul_f32s(of_logits[l * registers + register], simd.sub_f32s(z, score));
             let normed = simd.div_f32s(simd.sub_f32s(g, mean), deviation);
-            let s = sigmoid(simd, normed);
+            let [s] = sigmoid(simd, [normed]);
             let dy = simd.mul_f32s(simd.mul_f32s(of_weight, g), simd.mul_f32s(s, simd.sub_f32s(one, s)));
             let through = simd.sub_f32s(simd.sub_f32s(dy, mean_dy), simd.mul_f32s(normed, along));
             let place = &mut of_gates[l * registers + register];
@@ -229,7 +233,7 @@ fn gate_derivatives<S: Simd>(
 /// Derivative of x * sigmoid(x).
 #[inline(always)]
 fn silu_slope<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let s = sigmoid(simd, x);
+    let [s] = sigmoid(simd, [x]);
     let one = simd.splat_f32s(1.0);
     simd.mul_f32s(s, simd.mul_add_e_f32s(x, simd.sub_f32s(one, s), one))
 }

@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
 use super::lanes::Lanes;
-use super::simd::{Silu, exp, map_in_place, sigmoid};
+use super::simd::{ABREAST, Silu, exp, map_in_place, sigmoid};
 use super::tile::{RowBlocks, Sink, TILE, store};
 use crate::config::{GatingCombination, MolConfig};
 use crate::model::{CrossGate, Mol};
@@ -19,7 +19,7 @@ pub struct MolKernel {
     pub(super) config: MolConfig,
     pub(super) hidden: Option<(RowBlocks, Vec<f32>)>,
     pub(super) output: RowBlocks,
-    output_bias: Vec<f32>,
+    pub(super) output_bias: Vec<f32>,
     pub(super) n_hidden: usize,
 }
 
@@ -192,7 +192,8 @@ impl WithSimd for MixtureStage<'_> {
             // All at once, not as sums come in: more of them are under way at a time.
             map_in_place(simd, Silu, hidden);
         }
-        kernel.output.multiply(simd, cross, &mut Gates { gates, kernel, query_gate, item_gate });
+        kernel.output.multiply(simd, cross, &mut Biased { sums: gates, bias: &kernel.output_bias });
+        join_gates(simd, kernel.config.gating_combination, query_gate, item_gate, gates);
         if kernel.config.gating_combination == GatingCombination::GluSilu {
             map_in_place(simd, Silu, gates);
         }
@@ -278,9 +279,9 @@ impl<S: Simd> Sink<S> for Logits<'_> {
 }
 
 /// Sums with a bias for each row.
-struct Biased<'a> {
-    sums: &'a mut [f32],
-    bias: &'a [f32],
+pub(super) struct Biased<'a> {
+    pub sums: &'a mut [f32],
+    pub bias: &'a [f32],
 }
 
 impl<S: Simd> Sink<S> for Biased<'_> {
@@ -291,33 +292,6 @@ impl<S: Simd> Sink<S> for Biased<'_> {
     }
 }
 
-/// Gates before their activation: the cross part joined with the two one-sided parts.
-pub(super) struct Gates<'a> {
-    pub gates: &'a mut [f32],
-    pub kernel: &'a MolKernel,
-    pub query_gate: Option<&'a [f32]>,
-    pub item_gate: Option<&'a [f32]>,
-}
-
-impl<S: Simd> Sink<S> for Gates<'_> {
-    #[inline(always)]
-    fn take(&mut self, simd: S, l: usize, first: usize, [a, b]: [S::f32s; 2]) {
-        let bias = simd.splat_f32s(self.kernel.output_bias[l]);
-        let combination = self.kernel.config.gating_combination;
-        // Leaves the other part as it is: in a product, or in a sum.
-        let neutral = if combination == GatingCombination::None { 0.0 } else { 1.0 };
-        let neither = self.query_gate.is_none() && self.item_gate.is_none();
-        let [item_a, item_b] = match self.item_gate {
-            Some(gate) => row::<S>(gate, l, first),
-            None => [simd.splat_f32s(if neither { 0.0 } else { neutral }); 2],
-        };
-        let query = simd.splat_f32s(self.query_gate.map_or(neutral, |gate| gate[l]));
-        let (a, b) = (simd.add_f32s(a, bias), simd.add_f32s(b, bias));
-        let gates = [combine(simd, combination, query, item_a, a), combine(simd, combination, query, item_b, b)];
-        store::<S>(self.gates, l, first, gates);
-    }
-}
-
 /// Two lane registers of row `row` of a (rows, TILE) array.
 #[inline(always)]
 pub(super) fn row<S: Simd>(values: &[f32], row: usize, first: usize) -> [S::f32s; 2] {
@@ -325,12 +299,33 @@ pub(super) fn row<S: Simd>(values: &[f32], row: usize, first: usize) -> [S::f32s
     [registers[first], registers[first + 1]]
 }
 
-/// The gate of one register of lanes before its activation: `g = q * i + qi`; for `none` the sum of the parts.
+/// Joins the cross part of the gates, which is in `gates` (L, TILE), with the one-sided parts, before their activation:
+/// `g = q * i + qi`; for `none` the sum of the parts.
 #[inline(always)]
-fn combine<S: Simd>(simd: S, combination: GatingCombination, query: S::f32s, item: S::f32s, cross: S::f32s) -> S::f32s {
-    match combination {
-        GatingCombination::None => simd.add_f32s(simd.add_f32s(query, item), cross),
-        GatingCombination::GluSilu | GatingCombination::GluSiluLn => simd.mul_add_e_f32s(query, item, cross),
+pub(super) fn join_gates<S: Simd>(
+    simd: S,
+    combination: GatingCombination,
+    query_gate: Option<&[f32]>,
+    item_gate: Option<&[f32]>,
+    gates: &mut [f32],
+) {
+    if query_gate.is_none() && item_gate.is_none() {
+        return;
+    }
+    // Leaves the other part as it is: in a product, or in a sum.
+    let neutral = simd.splat_f32s(if combination == GatingCombination::None { 0.0 } else { 1.0 });
+    let (gates, _) = S::as_mut_simd_f32s(gates);
+    let (item_gate, _) = S::as_simd_f32s(item_gate.unwrap_or_default());
+    let registers = TILE / S::F32_LANES;
+    for (l, gates) in gates.chunks_exact_mut(registers).enumerate() {
+        let query = query_gate.map_or(neutral, |gate| simd.splat_f32s(gate[l]));
+        for (register, cross) in gates.iter_mut().enumerate() {
+            let item = item_gate.get(l * registers + register).copied().unwrap_or(neutral);
+            *cross = match combination {
+                GatingCombination::None => simd.add_f32s(simd.add_f32s(query, item), *cross),
+                GatingCombination::GluSilu | GatingCombination::GluSiluLn => simd.mul_add_e_f32s(query, item, *cross),
+            };
+        }
     }
 }
 
@@ -353,7 +348,8 @@ fn normalised_silu<S: Simd>(simd: S, gates: &mut [f32], register: usize) {
     let deviation = simd.sqrt_f32s(simd.mul_add_e_f32s(variance, inverse, simd.splat_f32s(1e-5)));
     for row in gates.chunks_exact_mut(registers) {
         let normed = simd.div_f32s(simd.sub_f32s(row[register], mean), deviation);
-        row[register] = simd.mul_f32s(row[register], sigmoid(simd, normed));
+        let [share] = sigmoid(simd, [normed]);
+        row[register] = simd.mul_f32s(row[register], share);
     }
 }
 
@@ -367,11 +363,35 @@ fn mix<S: Simd>(simd: S, weights: &[f32], logits: &[f32], register: usize) -> S:
     for row in weights.chunks_exact(registers) {
         max = simd.max_f32s(max, row[register]);
     }
-    let (mut sum, mut mixed) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
-    for (weight, logit) in weights.chunks_exact(registers).zip(logits.chunks_exact(registers)) {
-        let share = exp(simd, simd.sub_f32s(weight[register], max));
-        sum = simd.add_f32s(sum, share);
-        mixed = simd.mul_add_e_f32s(share, logit[register], mixed);
+    let mut sums = [simd.splat_f32s(0.0); 2];
+    let mut weights = weights.chunks_exact(ABREAST * registers);
+    let mut logits = logits.chunks_exact(ABREAST * registers);
+    for (weights, logits) in weights.by_ref().zip(logits.by_ref()) {
+        add_shares::<S, ABREAST>(simd, max, &weights[register..], &logits[register..], &mut sums);
     }
-    simd.div_f32s(mixed, sum)
+    let rest = weights.remainder().chunks_exact(registers).zip(logits.remainder().chunks_exact(registers));
+    for (weight, logit) in rest {
+        add_shares::<S, 1>(simd, max, &weight[register..], &logit[register..], &mut sums);
+    }
+    simd.div_f32s(sums[1], sums[0])
+}
+
+/// Adds to `sums`, for one register of N rows in order, e^(weight - max), and its products with the logits.
+#[inline(always)]
+fn add_shares<S: Simd, const N: usize>(
+    simd: S,
+    max: S::f32s,
+    weights: &[S::f32s],
+    logits: &[S::f32s],
+    sums: &mut [S::f32s; 2],
+) {
+    let registers = TILE / S::F32_LANES;
+    let mut shares = [max; N];
+    for (i, share) in shares.iter_mut().enumerate() {
+        *share = simd.sub_f32s(weights[i * registers], max);
+    }
+    for (i, &share) in exp(simd, shares).iter().enumerate() {
+        sums[0] = simd.add_f32s(sums[0], share);
+        sums[1] = simd.mul_add_e_f32s(share, logits[i * registers], sums[1]);
+    }
 }

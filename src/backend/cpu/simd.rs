@@ -14,26 +14,73 @@ pub fn lanes() -> usize {
     Arch::new().dispatch(Lanes)
 }
 
+/// Registers that [`map_in_place`] works on at a time. One value after the other, an exponential is a chain of twenty operations, each
+/// of which waits for the one before; of chains that lie one after the other, a processor sees too few at a time to be busy.
+pub const ABREAST: usize = 4;
+
 /// e^x for -87.3 <= x <= 88; inputs outside are clamped to that range, where the result is a normal number. The error is below
 /// 0.95 units in the last place for every float of the range, so below 1.1e-7 of the result.
 #[inline(always)]
-pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub fn exp<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
     exp_signed(simd, x, 1.0)
 }
 
-/// x / (1 + e^-x), the SiLU (or swish) function: x * sigmoid(x). The error is below 2.5 units in the last place for
-/// |x| <= 87; x itself from 88 on; between 6.1e-39 x and 0 below -87, where [`exp`] is clamped.
+/// x / (1 + e^-x), the SiLU (or swish) function: x * sigmoid(x). The error is below 3 units in the last place for
+/// |x| <= 86; x itself from 88 on; between 4.5e-38 x and 0 below -86, where e^-x is clamped.
 #[inline(always)]
-pub fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    simd.div_f32s(x, simd.add_f32s(simd.splat_f32s(1.0), exp_signed(simd, x, -1.0)))
+pub fn silu<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+    over_one_plus(simd, x, exp_signed(simd, x, -1.0))
 }
 
-/// 1 / (1 + e^-x). The error is below 2.5 units in the last place for |x| <= 87; 1 from 88 on; below -87 between 0 and
-/// 1.3e-38.
+/// 1 / (1 + e^-x). The error is below 2.5 units in the last place for |x| <= 86; 1 from 88 on; below -86 between 0 and
+/// 4.5e-38.
 #[inline(always)]
-pub fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub fn sigmoid<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+    over_one_plus(simd, [simd.splat_f32s(1.0); N], exp_signed(simd, x, -1.0))
+}
+
+/// a / (1 + b) for 0 <= b <= 2^125, within 2 units in the last place.
+///
+/// Dividing 16 floats takes as long as 30 other operations: where registers are that wide, the exponent is negated and the
+/// fraction mirrored by one subtraction of bits, which is the inverse within 5.1 %; a step of third order leaves 1.3e-4 of that, and
+/// one of second order 1.7e-8. Processors with narrower registers divide beside other work.
+#[inline(always)]
+fn over_one_plus<S: Simd, const N: usize>(simd: S, mut a: [S::f32s; N], b: [S::f32s; N]) -> [S::f32s; N] {
     let one = simd.splat_f32s(1.0);
-    simd.div_f32s(one, simd.add_f32s(one, exp_signed(simd, x, -1.0)))
+    let mut divisor = b;
+    for divisor in &mut divisor {
+        *divisor = simd.add_f32s(*divisor, one);
+    }
+    if S::F32_LANES < 16 {
+        for i in 0..N {
+            a[i] = simd.div_f32s(a[i], divisor[i]);
+        }
+        return a;
+    }
+    let (mut inverse, mut error) = (a, a);
+    for i in 0..N {
+        let mirrored = simd.sub_u32s(simd.splat_u32s(0x7ef3_11c7), simd.transmute_u32s_f32s(divisor[i]));
+        inverse[i] = simd.transmute_f32s_u32s(mirrored);
+    }
+    for i in 0..N {
+        error[i] = simd.negate_mul_add_e_f32s(divisor[i], inverse[i], one);
+    }
+    for i in 0..N {
+        error[i] = simd.mul_add_e_f32s(error[i], error[i], error[i]);
+    }
+    for i in 0..N {
+        inverse[i] = simd.mul_add_e_f32s(inverse[i], error[i], inverse[i]);
+    }
+    for i in 0..N {
+        error[i] = simd.negate_mul_add_e_f32s(divisor[i], inverse[i], one);
+    }
+    for i in 0..N {
+        inverse[i] = simd.mul_add_e_f32s(inverse[i], error[i], inverse[i]);
+    }
+    for i in 0..N {
+        a[i] = simd.mul_f32s(a[i], inverse[i]);
+    }
+    a
 }
 
 /// e^(sign x) for a sign of 1 or -1, which the constants take on at no cost.
@@ -41,35 +88,55 @@ pub fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// Cody-Waite reduction to |r| <= ln(2) / 2, and the polynomial 1 + r + .. of degree 6 with the smallest relative error there:
 /// 3.1e-9 before its coefficients are rounded.
 #[inline(always)]
-fn exp_signed<S: Simd>(simd: S, x: S::f32s, sign: f32) -> S::f32s {
+fn exp_signed<S: Simd, const N: usize>(simd: S, mut x: [S::f32s; N], sign: f32) -> [S::f32s; N] {
     // Adding 1.5 * 2^23 rounds to an integer, which then sits in the low bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    let (least, greatest) = if sign > 0.0 { (-87.3, 88.0) } else { (-88.0, 87.3) };
-    let x = simd.min_f32s(simd.max_f32s(x, simd.splat_f32s(least)), simd.splat_f32s(greatest));
-    let shifted = simd.mul_add_e_f32s(x, simd.splat_f32s(sign * std::f32::consts::LOG2_E), simd.splat_f32s(ROUND));
-    let n = simd.sub_f32s(shifted, simd.splat_f32s(ROUND));
-    // The remainder of x, not of sign x: odd powers bring the sign back.
-    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(sign * -0.693_359_4), x);
-    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(sign * 2.121_944_4e-4), r);
-    let mut p = simd.splat_f32s(1.381_459_9e-3);
-    for coefficient in [sign * 8.368_717e-3, 4.166_839e-2, sign * 0.166_665_21, 0.499_999_94, sign, 1.0] {
-        p = simd.mul_add_e_f32s(p, r, simd.splat_f32s(coefficient));
+    let round = simd.splat_f32s(12_582_912.0);
+    let (least, greatest) = if sign > 0.0 { (-87.3, 88.0) } else { (-86.0, 87.3) };
+    for x in &mut x {
+        *x = simd.min_f32s(simd.max_f32s(*x, simd.splat_f32s(least)), simd.splat_f32s(greatest));
     }
-    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
-    simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), exponent))
+    let mut shifted = x;
+    for shifted in &mut shifted {
+        *shifted = simd.mul_add_e_f32s(*shifted, simd.splat_f32s(sign * std::f32::consts::LOG2_E), round);
+    }
+    let mut n = shifted;
+    for n in &mut n {
+        *n = simd.sub_f32s(*n, round);
+    }
+    // The remainder of x, not of sign x: odd powers bring the sign back.
+    let mut r = x;
+    for part in [-0.693_359_4, 2.121_944_4e-4] {
+        for i in 0..N {
+            r[i] = simd.mul_add_e_f32s(n[i], simd.splat_f32s(sign * part), r[i]);
+        }
+    }
+    let mut p = [simd.splat_f32s(1.381_459_9e-3); N];
+    for coefficient in [sign * 8.368_717e-3, 4.166_839e-2, sign * 0.166_665_21, 0.499_999_94, sign, 1.0] {
+        for i in 0..N {
+            p[i] = simd.mul_add_e_f32s(p[i], r[i], simd.splat_f32s(coefficient));
+        }
+    }
+    for i in 0..N {
+        let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted[i]), simd.splat_u32s(23));
+        p[i] = simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p[i]), exponent));
+    }
+    p
 }
 
 /// max(x, 0).
 #[inline(always)]
-pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    simd.max_f32s(x, simd.splat_f32s(0.0))
+pub fn relu<S: Simd, const N: usize>(simd: S, mut x: [S::f32s; N]) -> [S::f32s; N] {
+    for x in &mut x {
+        *x = simd.max_f32s(*x, simd.splat_f32s(0.0));
+    }
+    x
 }
 
 /// A function of one value. A type and not a closure or function item, because only a method is certain to be inlined,
 /// and code that is not inlined loses the instruction set it was meant for.
 pub trait Unary {
     /// f(x) in every lane.
-    fn apply<S: Simd>(simd: S, x: S::f32s) -> S::f32s;
+    fn apply<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N];
 }
 
 macro_rules! unary {
@@ -78,7 +145,7 @@ macro_rules! unary {
         pub struct $name;
         impl Unary for $name {
             #[inline(always)]
-            fn apply<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+            fn apply<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
                 $function(simd, x)
             }
         }
@@ -93,11 +160,15 @@ unary!(/** [`relu`] */ Relu, relu);
 #[inline(always)]
 pub fn map_in_place<S: Simd, F: Unary>(simd: S, _: F, values: &mut [f32]) {
     let (vectors, tail) = S::as_mut_simd_f32s(values);
-    for vector in vectors {
-        *vector = F::apply(simd, *vector);
+    let (many, single) = vectors.as_chunks_mut::<ABREAST>();
+    for vectors in many {
+        *vectors = F::apply(simd, *vectors);
+    }
+    for vector in single {
+        [*vector] = F::apply(simd, [*vector]);
     }
     if !tail.is_empty() {
-        let last = F::apply(simd, simd.partial_load_f32s(tail));
+        let [last] = F::apply(simd, [simd.partial_load_f32s(tail)]);
         simd.partial_store_f32s(tail, last);
     }
 }
@@ -123,8 +194,12 @@ mod tests {
 
     /// 1.2 units in the last place too much, at most.
     #[inline(always)]
-    fn wrong_exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-        simd.mul_f32s(exp(simd, x), simd.splat_f32s(1.0 + f32::EPSILON))
+    fn wrong_exp<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+        let mut values = exp(simd, x);
+        for value in &mut values {
+            *value = simd.mul_f32s(*value, simd.splat_f32s(1.0 + f32::EPSILON));
+        }
+        values
     }
     unary!(/** [`wrong_exp`] */ WrongExp, wrong_exp);
 
@@ -197,21 +272,21 @@ mod tests {
 
     #[test]
     fn silu_and_sigmoid_are_within_their_documented_errors() {
-        let error = worst_between(|| Silu, (87.0, 87.0), exact_silu);
-        assert!(error > 0.5 && error < 2.5, "SiLU: {error} units in the last place");
-        let error = worst_between(|| Sigmoid, (87.0, 87.0), exact_sigmoid);
+        let error = worst_between(|| Silu, (86.0, 86.0), exact_silu);
+        assert!(error > 0.5 && error < 3.0, "SiLU: {error} units in the last place");
+        let error = worst_between(|| Sigmoid, (86.0, 86.0), exact_sigmoid);
         assert!(error > 0.5 && error < 2.5, "sigmoid: {error} units in the last place");
     }
 
     #[test]
     fn silu_and_sigmoid_reach_their_limits() {
-        let xs = [88.0, 1e10, f32::MAX, -88.0, -1e10, -1e30];
+        let xs = [88.0, 1e10, f32::MAX, -86.0, -1e10, -1e30];
         let (mut silus, mut sigmoids) = (xs, xs);
         Arch::new().dispatch(Map(Silu, &mut silus));
         Arch::new().dispatch(Map(Sigmoid, &mut sigmoids));
         assert_eq!((&silus[..3], &sigmoids[..3]), (&xs[..3], &[1.0; 3][..]));
         for ((x, silu), sigmoid) in xs.iter().zip(silus).zip(sigmoids).skip(3) {
-            assert!((0.0..6.1e-39).contains(&sigmoid) && silu <= 0.0 && silu >= x * 6.1e-39, "{x}: {silu}, {sigmoid}");
+            assert!((0.0..4.5e-38).contains(&sigmoid) && silu <= 0.0 && silu >= x * 4.5e-38, "{x}: {silu}, {sigmoid}");
         }
     }
 
@@ -219,7 +294,7 @@ mod tests {
     fn a_wrong_function_is_rejected() {
         let error = worst_between(|| WrongExp, (87.3, 88.0), exact_exp);
         assert!(error > 1.5, "an exponential that is a unit too large shows as {error}");
-        let error = worst_between(|| Sigmoid, (87.0, 87.0), |x| exact_sigmoid(x) * (1.0 + 3e-7));
+        let error = worst_between(|| Sigmoid, (86.0, 86.0), |x| exact_sigmoid(x) * (1.0 + 3e-7));
         assert!(error > 2.5, "{error}");
         assert_eq!((ulps(1.0, 1.0), ulps(1.0 + f32::EPSILON, 1.0), ulps(3.0, 3.0 + 2f64.powi(-23))), (0.0, 1.0, 0.5));
     }

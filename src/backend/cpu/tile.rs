@@ -8,7 +8,7 @@ use super::aligned::AlignedFloats;
 /// Columns (items, or outputs of a layer) in one tile.
 pub const TILE: usize = 32;
 
-/// Rows that are multiplied at a time: with two registers of lanes, eight independent sums hide the latency of FMA.
+/// Rows of a block: with two registers of lanes, eight independent sums hide the latency of FMA.
 pub const ROWS: usize = 4;
 
 /// Steps of the depth without a branch between them: what counts and jumps takes the place of products where another thread
@@ -66,44 +66,68 @@ impl RowBlocks {
     /// one chain of fused multiply-adds in order of depth.
     #[inline(always)]
     pub fn multiply<S: Simd>(&self, simd: S, x: &[f32], sink: &mut impl Sink<S>) {
-        let registers = TILE / S::F32_LANES;
         let (x, _) = S::as_simd_f32s(&x[..self.depth * TILE]);
-        for (block, weights) in self.data.chunks_exact((ROWS * self.depth).max(1)).enumerate() {
-            let rows = ROWS.min(self.rows - block * ROWS);
-            for first in (0..registers).step_by(2) {
+        let block = (ROWS * self.depth).max(1);
+        let (mut first_row, mut weights) = (0, &self.data[..]);
+        // Registers enough for two blocks at a time: each load of lanes serves twice as many products, and sums wait less for
+        // one another.
+        while S::REGISTER_COUNT >= 32 && weights.len() >= 2 * block {
+            let (two, rest) = weights.split_at(2 * block);
+            let (a, b) = two.split_at(block);
+            self.block_rows::<S, ROWS, 2>(simd, x, [a, b], first_row, sink);
+            (first_row, weights) = (first_row + 2 * ROWS, rest);
+        }
+        for weights in weights.chunks_exact(block) {
+            match self.rows - first_row {
                 // A single row, which is a batch of one, is not worth three rows of zeros.
-                match rows {
-                    1 => block_rows::<S, 1>(simd, x, weights, (block, rows, first), sink),
-                    _ => block_rows::<S, ROWS>(simd, x, weights, (block, rows, first), sink),
+                1 => self.block_rows::<S, 1, 1>(simd, x, [weights], first_row, sink),
+                _ => self.block_rows::<S, ROWS, 1>(simd, x, [weights], first_row, sink),
+            }
+            first_row += ROWS;
+        }
+    }
+
+    /// The first R rows of N blocks, which begin with `first_row`, two registers of lanes at a time.
+    #[inline(always)]
+    fn block_rows<S: Simd, const R: usize, const N: usize>(
+        &self,
+        simd: S,
+        x: &[S::f32s],
+        blocks: [&[f32]; N],
+        first_row: usize,
+        sink: &mut impl Sink<S>,
+    ) {
+        let registers = TILE / S::F32_LANES;
+        let unrolled = self.depth / UNROLLED * UNROLLED;
+        let (x, x_rest) = x.split_at(unrolled * registers);
+        let split = blocks.map(|weights| weights.split_at(unrolled * ROWS));
+        for first in (0..registers).step_by(2) {
+            let mut sums = [[[simd.splat_f32s(0.0); 2]; R]; N];
+            let mut weights = split.map(|(weights, _)| weights.chunks_exact(UNROLLED * ROWS));
+            for lanes in x.chunks_exact(UNROLLED * registers) {
+                let weights = weights.each_mut().map(|chunks| chunks.next().unwrap_or(&[]));
+                for step in 0..UNROLLED {
+                    for n in 0..N {
+                        let weights = &weights[n][step * ROWS..][..R];
+                        add_products(simd, &lanes[step * registers + first..][..2], weights, &mut sums[n]);
+                    }
+                }
+            }
+            for (step, lanes) in x_rest.chunks_exact(registers).enumerate() {
+                for n in 0..N {
+                    add_products(simd, &lanes[first..][..2], &split[n].1[step * ROWS..][..R], &mut sums[n]);
+                }
+            }
+            for n in 0..N {
+                for r in 0..R {
+                    // Not an iterator of the rows that there are: with a known number of them, sums stay in registers.
+                    let row = first_row + n * ROWS + r;
+                    if row < self.rows {
+                        sink.take(simd, row, first, sums[n][r]);
+                    }
                 }
             }
         }
-    }
-}
-
-/// The first R rows of a block and two registers of lanes; the sums of the first `rows` go to the sink.
-#[inline(always)]
-fn block_rows<S: Simd, const R: usize>(
-    simd: S,
-    x: &[S::f32s],
-    weights: &[f32],
-    (block, rows, first): (usize, usize, usize),
-    sink: &mut impl Sink<S>,
-) {
-    let registers = TILE / S::F32_LANES;
-    let mut sums = [[simd.splat_f32s(0.0); 2]; R];
-    let (x, x_rest) = x.split_at(x.len() / (UNROLLED * registers) * UNROLLED * registers);
-    let (weights, weights_rest) = weights.split_at(x.len() / registers * ROWS);
-    for (lanes, weights) in x.chunks_exact(UNROLLED * registers).zip(weights.chunks_exact(UNROLLED * ROWS)) {
-        for step in 0..UNROLLED {
-            add_products(simd, &lanes[step * registers + first..][..2], &weights[step * ROWS..][..R], &mut sums);
-        }
-    }
-    for (lanes, weights) in x_rest.chunks_exact(registers).zip(weights_rest.chunks_exact(ROWS)) {
-        add_products(simd, &lanes[first..][..2], &weights[..R], &mut sums);
-    }
-    for (r, sums) in sums.into_iter().enumerate().take(rows) {
-        sink.take(simd, block * ROWS + r, first, sums);
     }
 }
 
