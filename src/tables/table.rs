@@ -54,11 +54,7 @@ impl Table {
         scales: Option<Foreign>,
     ) -> Option<Table> {
         let bytes = (*values).as_ref();
-        let size = match dtype {
-            Dtype::F32 => 4,
-            Dtype::F16 => 2,
-            Dtype::I8 => 1,
-        };
+        let size = dtype.bytes();
         let row = groups * group_width * size;
         if row == 0 || !bytes.len().is_multiple_of(row) || !(bytes.as_ptr() as usize).is_multiple_of(size) {
             return None;

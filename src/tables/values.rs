@@ -19,6 +19,17 @@ pub enum Dtype {
     I8,
 }
 
+impl Dtype {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 => 2,
+            Dtype::I8 => 1,
+        }
+    }
+}
+
 /// Memory that somebody else owns, such as a mapped file.
 pub type Foreign = Arc<dyn AsRef<[u8]> + Send + Sync>;
 

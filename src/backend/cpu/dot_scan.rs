@@ -12,7 +12,8 @@ use super::fixed_rows::FixedRows;
 use super::int8_tile::Int8Tile;
 use super::lanes::Lanes;
 use super::mol_kernel::{row, run};
-use super::tile::{RowBlocks, Sink, TILE, store};
+use super::prefetch::Ahead;
+use super::tile::{ROWS, RowBlocks, Sink, TILE, store};
 use super::workers::{Found, TileScan};
 use crate::tables::{Dtype, Table};
 
@@ -67,13 +68,14 @@ pub struct Scratch {
     norms: Lanes,
     sums: AlignedFloats,
     passed: Passed,
+    ahead: Ahead,
 }
 
 impl TileScan for DotScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, integers, norms, sums, passed } = scratch;
+        let Scratch { items, integers, norms, sums, passed, ahead } = scratch;
         passed.fit(self.n_queries);
         sums.resize(self.n_queries * TILE);
         for tile in tiles {
@@ -83,7 +85,12 @@ impl TileScan for DotScan<'_> {
                 let norms = norms.load(transform.inverse_norms, 0..1, range.len(), row_of);
                 (transform, norms)
             });
-            let mut filter = Filter { floors: found.floors(), passed };
+            ahead.clear();
+            // Few queries read floats, and integers are read, in an order that prefetchers know.
+            if self.items.dtype() == Dtype::F16 || self.items.dtype() == Dtype::F32 && self.n_queries > ROWS {
+                ahead.add(self.items, self.groups.clone(), range.end..range.end + TILE);
+            }
+            let mut filter = Filter { floors: found.floors(), passed, ahead };
             match (&self.queries, transform) {
                 (Queries::Floats(queries), None) => {
                     if !few_rows(queries, self.items, self.groups.clone(), range.clone(), &mut filter) {
@@ -161,5 +168,15 @@ impl<S: Simd> Sink<S> for Sums<'_> {
             true => self.filter.take(simd, query, first, sums),
             false => store::<S>(self.sums, query, first, sums),
         }
+    }
+
+    #[inline(always)]
+    fn pauses(&mut self, n: usize) {
+        self.filter.ahead.pauses(n);
+    }
+
+    #[inline(always)]
+    fn pause(&mut self) {
+        self.filter.ahead.pause();
     }
 }

@@ -4,13 +4,13 @@
 //! multiply: here blocks of items are turned in registers and multiplied at once, so that the memory is read without a pause. The
 //! sums are those of [`RowBlocks::multiply`](super::tile::RowBlocks::multiply) to the bit.
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use half::f16;
 use pulp::x86::V3;
 use pulp::{Arch, Simd, WithSimd, cast};
 
-use super::read_ahead::read_ahead;
 use super::tile::{ROWS, RowBlocks, Sink, TILE};
 use super::transpose::{BLOCK, transpose};
 use crate::tables::{Table, Values};
@@ -19,12 +19,26 @@ use crate::tables::{Table, Values};
 trait Element: bytemuck::Pod {
     /// Eight values as floats.
     fn floats(simd: V3, values: [Self; BLOCK]) -> [f32; BLOCK];
+
+    /// What to do before `rows` are needed, where [`Ahead`](super::prefetch::Ahead) does not do it.
+    fn read_ahead(_rows: &[&[Self]]) {}
 }
 
 impl Element for f32 {
     #[inline(always)]
     fn floats(_: V3, values: [f32; BLOCK]) -> [f32; BLOCK] {
         values
+    }
+
+    /// Reads a float of each cache line, one row after the other: an order that every prefetcher knows. There is so little to
+    /// do with a float that memory sets the pace, and a processor prefetches more lines for itself than it can be asked for.
+    #[inline(always)]
+    fn read_ahead(rows: &[&[f32]]) {
+        let mut bits = 0;
+        for row in rows {
+            row.chunks(16).for_each(|line| bits |= line[0].to_bits());
+        }
+        black_box(bits);
     }
 }
 
@@ -105,15 +119,17 @@ fn multiply_rows<T: Element, const R: usize>(
     sink: &mut impl Sink<V3>,
 ) {
     let weights = queries.block(0);
+    sink.pauses(TILE / BLOCK / 2 * (rows[0].len() / BLOCK));
     for first in (0..TILE / BLOCK).step_by(2) {
         // Two blocks of items at a time: the sums of one hide the latency of the other's.
         let both = &rows[first * BLOCK..][..2 * BLOCK];
-        read_ahead(both);
+        T::read_ahead(both);
         let (a, b) = both.split_at(BLOCK);
         let mut sums = [[simd.splat_f32s(0.0); R]; 2];
         let width = a[0].len();
         let whole = width / BLOCK * BLOCK;
         for column in (0..whole).step_by(BLOCK) {
+            sink.pause();
             let weights = &weights[column * ROWS..][..BLOCK * ROWS];
             add_block(simd, a, column, weights, &mut sums[0]);
             add_block(simd, b, column, weights, &mut sums[1]);

@@ -4,6 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
 use super::mol_kernel::run;
+use super::prefetch::Ahead;
 use super::tile::{Sink, TILE};
 
 /// The scores of one tile that passed. Memory of one thread.
@@ -49,6 +50,8 @@ pub struct Filter<'a> {
     pub floors: &'a [f32],
     /// What passes.
     pub passed: &'a mut Passed,
+    /// What should be there when the tile is done.
+    pub ahead: &'a mut Ahead,
 }
 
 impl Filter<'_> {
@@ -85,5 +88,15 @@ impl<S: Simd> Sink<S> for Filter<'_> {
         if simd.first_true_m32s(above) < S::F32_LANES {
             self.passed.keep(query, first * S::F32_LANES, bytemuck::cast_slice(&[a, b]));
         }
+    }
+
+    #[inline(always)]
+    fn pauses(&mut self, n: usize) {
+        self.ahead.pauses(n);
+    }
+
+    #[inline(always)]
+    fn pause(&mut self) {
+        self.ahead.pause();
     }
 }

@@ -7,7 +7,6 @@ use half::slice::HalfFloatSliceExt;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
-use super::read_ahead::read_ahead;
 use super::tile::TILE;
 use crate::tables::{Table, Values};
 
@@ -92,9 +91,7 @@ impl<T: Transpose> WithSimd for Fill<'_, T> {
             match table.values() {
                 Values::F32(values) => {
                     let values = values.as_slice();
-                    let block = starts.map(|start| &values[start..start + width]);
-                    read_ahead(&block);
-                    turn(&transpose, block, lane, out);
+                    turn(&transpose, starts.map(|start| &values[start..start + width]), lane, out);
                 }
                 Values::F16(values) => {
                     let values: &[f16] = values.as_slice();

@@ -21,7 +21,7 @@ mod mol_gradient;
 mod mol_kernel;
 mod mol_scan;
 mod ops;
-pub mod read_ahead;
+mod prefetch;
 mod simd;
 mod tile;
 mod top_k;

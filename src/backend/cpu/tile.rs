@@ -20,6 +20,14 @@ const UNROLLED: usize = 8;
 pub trait Sink<S: Simd> {
     /// Takes the sums of row `row` for the lane registers `first` and `first + 1` of the tile.
     fn take(&mut self, simd: S, row: usize, first: usize, sums: [S::f32s; 2]);
+
+    /// Called first: how often [`Sink::pause`] will be called.
+    #[inline(always)]
+    fn pauses(&mut self, _n: usize) {}
+
+    /// Called between products, for what should go on beside them.
+    #[inline(always)]
+    fn pause(&mut self) {}
 }
 
 /// A matrix (rows, depth) packed for the micro-kernel: `[row / 4][depth][row % 4]`, padded with zero rows.
@@ -68,10 +76,12 @@ impl RowBlocks {
     pub fn multiply<S: Simd>(&self, simd: S, x: &[f32], sink: &mut impl Sink<S>) {
         let (x, _) = S::as_simd_f32s(&x[..self.depth * TILE]);
         let block = (ROWS * self.depth).max(1);
+        let rows_at_once = if S::REGISTER_COUNT >= 32 { 2 * ROWS } else { ROWS };
+        sink.pauses(self.rows.div_ceil(rows_at_once) * (TILE / S::F32_LANES / 2) * (self.depth / UNROLLED));
         let (mut first_row, mut weights) = (0, &self.data[..]);
         // Registers enough for two blocks at a time: each load of lanes serves twice as many products, and sums wait less for
         // one another.
-        while S::REGISTER_COUNT >= 32 && weights.len() >= 2 * block {
+        while rows_at_once > ROWS && weights.len() >= 2 * block {
             let (two, rest) = weights.split_at(2 * block);
             let (a, b) = two.split_at(block);
             self.block_rows::<S, ROWS, 2>(simd, x, [a, b], first_row, sink);
@@ -105,6 +115,7 @@ impl RowBlocks {
             let mut sums = [[[simd.splat_f32s(0.0); 2]; R]; N];
             let mut weights = split.map(|(weights, _)| weights.chunks_exact(UNROLLED * ROWS));
             for lanes in x.chunks_exact(UNROLLED * registers) {
+                sink.pause();
                 let weights = weights.each_mut().map(|chunks| chunks.next().unwrap_or(&[]));
                 for step in 0..UNROLLED {
                     for n in 0..N {
