@@ -18,8 +18,24 @@ pub struct Passed {
 /// Lanes of a query, at least one of which passed.
 struct Place {
     query: u32,
+    /// The first of them, and those of them that passed.
     lane: u32,
-    n: u32,
+    passed: u32,
+}
+
+/// Which of at most [`TILE`] scores are at least `floor`, in bits.
+#[inline]
+pub fn at_least(scores: &[f32], floor: f32) -> u32 {
+    const BITS: [u32; TILE] = {
+        let mut bits = [0; TILE];
+        let mut lane = 0;
+        while lane < TILE {
+            bits[lane] = 1 << lane;
+            lane += 1;
+        }
+        bits
+    };
+    scores.iter().zip(BITS).fold(0, |passed, (&score, bit)| passed | if score >= floor { bit } else { 0 })
 }
 
 impl Passed {
@@ -30,16 +46,17 @@ impl Passed {
 
     /// Not inlined: the loops that it is called from are short and unrolled, and seldom come here.
     #[inline(never)]
-    fn keep(&mut self, query: usize, lane: usize, scores: &[f32]) {
+    fn keep(&mut self, query: usize, lane: usize, scores: &[f32], floor: f32) {
         self.scores[query * TILE + lane..][..scores.len()].copy_from_slice(scores);
-        self.places.push(Place { query: query as u32, lane: lane as u32, n: scores.len() as u32 });
+        self.places.push(Place { query: query as u32, lane: lane as u32, passed: at_least(scores, floor) });
     }
 
-    /// Hands every place to `take`: its query, its first lane, and its scores; then there are none.
-    pub fn drain(&mut self, mut take: impl FnMut(usize, usize, &[f32])) {
-        for Place { query, lane, n } in self.places.drain(..) {
-            let (query, lane) = (query as usize, lane as usize);
-            take(query, lane, &self.scores[query * TILE + lane..][..n as usize]);
+    /// Hands the scores of every place to `take`: its query, the scores of the tile, and which of them passed, in bits; then
+    /// there are none.
+    pub fn drain(&mut self, mut take: impl FnMut(usize, &[f32], u32)) {
+        for Place { query, lane, passed } in self.places.drain(..) {
+            let query = query as usize;
+            take(query, &self.scores[query * TILE..][..TILE], passed << lane);
         }
     }
 }
@@ -84,9 +101,10 @@ impl WithSimd for All<'_> {
 impl<S: Simd> Sink<S> for Filter<'_> {
     #[inline(always)]
     fn take(&mut self, simd: S, query: usize, first: usize, [a, b]: [S::f32s; 2]) {
-        let above = simd.greater_than_or_equal_f32s(simd.max_f32s(a, b), simd.splat_f32s(self.floors[query]));
+        let floor = self.floors[query];
+        let above = simd.greater_than_or_equal_f32s(simd.max_f32s(a, b), simd.splat_f32s(floor));
         if simd.first_true_m32s(above) < S::F32_LANES {
-            self.passed.keep(query, first * S::F32_LANES, bytemuck::cast_slice(&[a, b]));
+            self.passed.keep(query, first * S::F32_LANES, bytemuck::cast_slice(&[a, b]), floor);
         }
     }
 

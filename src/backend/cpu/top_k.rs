@@ -1,5 +1,7 @@
 //! Running top-k of one query: a buffer of twice the size that is cut back when full.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use crate::backend::ScoredPosition;
 
 /// Hits that are kept at least: cutting shorter lists would take longer than what a tighter threshold saves.
@@ -25,22 +27,23 @@ impl TopK {
         if self.threshold == 0 { f32::NEG_INFINITY } else { score_of(self.threshold) }
     }
 
-    /// Offers one pair.
+    /// Offers one pair, and says whether the floor may have risen.
     #[inline]
-    pub fn push(&mut self, position: u32, score: f32) {
+    pub fn push(&mut self, position: u32, score: f32) -> bool {
         let key = key_of(position, score);
         if key > self.threshold {
             self.keys.push(key);
             if self.keys.len() >= 2 * self.k.max(LEAST) {
                 self.cut();
+                return true;
             }
         }
+        false
     }
 
     /// Takes over everything that `other` has kept.
     pub fn merge(&mut self, other: TopK) {
         self.keys.extend(other.keys);
-        self.cut();
     }
 
     /// The best k (or all, if fewer were pushed), best first.
@@ -62,15 +65,44 @@ impl TopK {
 
 /// Greater keys are better: the score in an order-preserving integer form, then the complement of the position.
 fn key_of(position: u32, score: f32) -> u64 {
-    // Makes -0 the same score as 0.
-    let bits = (score + 0.0).to_bits();
-    let ordered = if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits };
-    u64::from(ordered) << 32 | u64::from(!position)
+    u64::from(ordered(score)) << 32 | u64::from(!position)
 }
 
 fn score_of(key: u64) -> f32 {
-    let ordered = (key >> 32) as u32;
+    unordered((key >> 32) as u32)
+}
+
+/// An integer that is greater for a greater score; that of negative infinity is not 0.
+fn ordered(score: f32) -> u32 {
+    // Makes -0 the same score as 0.
+    let bits = (score + 0.0).to_bits();
+    if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits }
+}
+
+fn unordered(ordered: u32) -> f32 {
     f32::from_bits(if ordered >> 31 == 1 { ordered & 0x7fff_ffff } else { !ordered })
+}
+
+/// For each query a score that all lists of it together need not look below: each list's floor is one for all.
+pub struct SharedFloors(Vec<AtomicU32>);
+
+impl SharedFloors {
+    /// For `n_queries` queries of which nothing is known.
+    pub fn new(n_queries: usize) -> SharedFloors {
+        SharedFloors((0..n_queries).map(|_| AtomicU32::new(ordered(f32::NEG_INFINITY))).collect())
+    }
+
+    /// Makes known that nothing below `floor` is of use.
+    pub fn raise(&self, query: usize, floor: f32) {
+        self.0[query].fetch_max(ordered(floor), Ordering::Relaxed);
+    }
+
+    /// What is known at this moment, if it is above `floors`.
+    pub fn raise_others(&self, floors: &mut [f32]) {
+        for (floor, shared) in floors.iter_mut().zip(&self.0) {
+            *floor = floor.max(unordered(shared.load(Ordering::Relaxed)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +113,17 @@ mod tests {
         let mut top = TopK::new(k);
         scores.iter().enumerate().for_each(|(i, &s)| top.push(i as u32, s));
         top.into_sorted().iter().map(|hit| (hit.position, hit.score)).collect()
+    }
+
+    #[test]
+    fn shared_floors_only_rise() {
+        let shared = SharedFloors::new(3);
+        shared.raise(1, -2.0);
+        shared.raise(1, -3.0);
+        shared.raise(2, 0.5);
+        let mut floors = [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.75];
+        shared.raise_others(&mut floors);
+        assert_eq!(floors, [f32::NEG_INFINITY, -2.0, 0.75]);
     }
 
     #[test]

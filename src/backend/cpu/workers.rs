@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::filter::Passed;
+use rayon::prelude::*;
+
+use super::filter::{Passed, at_least};
 use super::tile::TILE;
-use super::top_k::TopK;
+use super::top_k::{SharedFloors, TopK};
 use crate::backend::{Exclusions, Hits};
 use crate::job::Job;
 
@@ -36,6 +38,7 @@ pub struct Found<'a> {
     lists: Vec<Keep>,
     /// (B): a score below this is of no use any more.
     floors: Vec<f32>,
+    shared: &'a SharedFloors,
     excluded: &'a Exclusions,
     n_items: usize,
     /// Pairs left out.
@@ -62,26 +65,37 @@ impl Found<'_> {
     /// Offers what has passed of one tile. Lanes beyond the last item are ignored.
     pub fn offer_passed(&mut self, tile: usize, passed: &mut Passed) {
         let n = self.items_of(tile);
-        passed.drain(|query, first, scores| {
-            let scores = &scores[..scores.len().min(n.saturating_sub(first))];
-            self.offer_lanes(query, scores, |lane| (tile * TILE + first + lane) as u32);
+        passed.drain(|query, scores, passed| {
+            self.offer(query, &scores[..n], passed, |lane| (tile * TILE + lane) as u32);
         });
     }
 
-    /// Offers the scores of some items for one query.
+    /// Offers the scores of some items, at most [`TILE`], for one query.
     #[inline]
     pub fn offer_lanes(&mut self, query: usize, scores: &[f32], position_of: impl Fn(usize) -> u32) {
-        for (lane, &score) in scores.iter().enumerate().filter(|(_, score)| **score >= self.floors[query]) {
+        self.offer(query, scores, at_least(scores, self.floors[query]), position_of);
+    }
+
+    /// Offers the scores that passed, in bits.
+    #[inline]
+    fn offer(&mut self, query: usize, scores: &[f32], mut passed: u32, position_of: impl Fn(usize) -> u32) {
+        while passed != 0 {
+            let lane = passed.trailing_zeros() as usize;
+            passed &= passed - 1;
+            let Some(&score) = scores.get(lane) else { break };
             let position = position_of(lane);
-            if !self.excluded.excludes(query, position) {
-                match &mut self.lists[query] {
-                    Keep::Best(top) => top.push(position, score),
-                    Keep::Above(_, positions) => positions.push(position),
-                }
+            if self.excluded.excludes(query, position) {
+                continue;
             }
-        }
-        if let Keep::Best(top) = &self.lists[query] {
-            self.floors[query] = top.floor();
+            match &mut self.lists[query] {
+                Keep::Best(top) => {
+                    if top.push(position, score) {
+                        self.shared.raise(query, top.floor());
+                        self.floors[query] = self.floors[query].max(top.floor());
+                    }
+                }
+                Keep::Above(_, positions) => positions.push(position),
+            }
         }
     }
 }
@@ -91,7 +105,7 @@ fn run<'a, T: TileScan>(
     scan: &T,
     n_tiles: usize,
     n_items: usize,
-    excluded: &'a Exclusions,
+    (excluded, shared): (&'a Exclusions, &'a SharedFloors),
     lists: impl Fn() -> Vec<Keep> + Sync,
 ) -> Vec<Found<'a>> {
     let (next, job) = (AtomicUsize::new(0), Job::current());
@@ -103,13 +117,14 @@ fn run<'a, T: TileScan>(
             Keep::Above(threshold, _) => *threshold,
         };
         let floors = lists.iter().map(floor).collect();
-        let mut found = Found { lists, floors, excluded, n_items, pruned: 0 };
+        let mut found = Found { lists, floors, shared, excluded, n_items, pruned: 0 };
         loop {
             let first = next.fetch_add(T::CHUNK, Ordering::Relaxed);
             if first >= n_tiles || job.is_cancelled() {
                 scan.finish(&mut scratch, &mut found);
                 return found;
             }
+            shared.raise_others(&mut found.floors);
             scan.scan(first..n_tiles.min(first + T::CHUNK), &mut scratch, &mut found);
         }
     })
@@ -125,9 +140,10 @@ pub fn best<T: TileScan>(
     excluded: &Exclusions,
 ) -> (Hits, u64) {
     let lists = || (0..n_queries).map(|_| Keep::Best(TopK::new(k))).collect();
+    let shared = SharedFloors::new(n_queries);
     let mut merged: Vec<TopK> = (0..n_queries).map(|_| TopK::new(k)).collect();
     let mut pruned = 0;
-    for found in run(scan, n_tiles, n_items, excluded, lists) {
+    for found in run(scan, n_tiles, n_items, (excluded, &shared), lists) {
         pruned += found.pruned;
         for (merged, list) in merged.iter_mut().zip(found.lists) {
             if let Keep::Best(top) = list {
@@ -135,14 +151,16 @@ pub fn best<T: TileScan>(
             }
         }
     }
-    (merged.into_iter().map(TopK::into_sorted).collect(), pruned)
+    (merged.into_par_iter().map(TopK::into_sorted).collect(), pruned)
 }
 
 /// All positions, ascending, whose score is at least the query's threshold.
 pub fn above<T: TileScan>(scan: &T, n_items: usize, thresholds: &[f32], excluded: &Exclusions) -> Vec<Vec<u32>> {
     let lists = || thresholds.iter().map(|&threshold| Keep::Above(threshold, Vec::new())).collect();
     let mut merged = vec![Vec::new(); thresholds.len()];
-    for found in run(scan, n_items.div_ceil(TILE), n_items, excluded, lists) {
+    // Thresholds stay as they are.
+    let shared = SharedFloors::new(0);
+    for found in run(scan, n_items.div_ceil(TILE), n_items, (excluded, &shared), lists) {
         for (merged, list) in merged.iter_mut().zip(found.lists) {
             if let Keep::Above(_, positions) = list {
                 merged.extend(positions);
