@@ -51,7 +51,7 @@ impl Blueprint {
         let embeddings = Tensor::new(vec![ids.len(), self.dim], rows);
         let mut tables = backend.tables(&embeddings, self.mol(), self.options.dtype, self.form)?;
         self.cluster(backend.as_ref(), &mut tables)?;
-        Ok(self.place(Bytes::Owned(ids), Arc::new(tables), backend))
+        Ok(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend))
     }
 
     /// Makes the inverted lists that the options ask for.

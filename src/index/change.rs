@@ -60,7 +60,7 @@ impl<'a> Change<'a> {
             tables.append_row_of(group[*index].tables(), *position);
         }
         self.index.blueprint.cluster(group[0].backend().as_ref(), &mut tables)?;
-        let ids = Bytes::Owned(rows.iter().map(|(id, ..)| *id).collect());
+        let ids = Bytes::Owned(rows.iter().map(|(id, ..)| *id).collect::<Vec<u64>>().into());
         Ok(self.index.blueprint.place(ids, Arc::new(tables), group[0].backend()))
     }
 

@@ -4,10 +4,12 @@
 //! lines, a shard file is a plain matrix, and any device can read it; scans turn a tile of items into lanes as they go.
 
 mod lists;
+mod pages;
 mod table;
 mod values;
 
 pub use lists::Lists;
+pub use pages::Pages;
 pub use table::{Table, TableParts};
 pub use values::{Bytes, Dtype, Foreign, Values};
 

@@ -3,6 +3,7 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use super::pages::Pages;
 use super::values::{Bytes, Dtype, Foreign, Values};
 
 /// A table of N items: `groups` vectors of `group_width` numbers each, all of an item side by side. 8-bit vectors have
@@ -36,11 +37,11 @@ impl Table {
     /// An empty table that items will be appended to.
     pub fn new(groups: usize, group_width: usize, dtype: Dtype) -> Table {
         let values = match dtype {
-            Dtype::F32 => Values::F32(Bytes::Owned(Vec::new())),
-            Dtype::F16 => Values::F16(Bytes::Owned(Vec::new())),
-            Dtype::I8 => Values::I8(Bytes::Owned(Vec::new())),
+            Dtype::F32 => Values::F32(Bytes::Owned(Pages::default())),
+            Dtype::F16 => Values::F16(Bytes::Owned(Pages::default())),
+            Dtype::I8 => Values::I8(Bytes::Owned(Pages::default())),
         };
-        let scales = (dtype == Dtype::I8).then(|| ScaleColumn(Bytes::Owned(Vec::new())));
+        let scales = (dtype == Dtype::I8).then(|| ScaleColumn(Bytes::Owned(Pages::default())));
         Table { values, scales, groups, group_width }
     }
 
@@ -95,7 +96,7 @@ impl Table {
                     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
                     values.extend(vector.iter().map(|value| (value * inverse).round().clamp(-127.0, 127.0) as i8));
                     if let Some(scales) = &mut self.scales {
-                        scales.0.extend([scale]);
+                        scales.0.extend([scale].into_iter());
                     }
                 }
             }

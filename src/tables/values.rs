@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use half::f16;
 
+use super::pages::Pages;
+
 /// Number format of the tables of an index. Sums are in f32, those of inner products with 8-bit vectors in integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
@@ -33,10 +35,10 @@ impl Dtype {
 /// Memory that somebody else owns, such as a mapped file.
 pub type Foreign = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// Numbers on the heap, or in memory of somebody else.
+/// Numbers in memory of our own, or of somebody else.
 pub enum Bytes<T> {
-    /// On the heap.
-    Owned(Vec<T>),
+    /// Our own.
+    Owned(Pages<T>),
     /// Little-endian numbers, aligned for `T`.
     Foreign(Foreign),
 }
@@ -46,15 +48,15 @@ impl<T: bytemuck::Pod> Bytes<T> {
     #[inline]
     pub fn as_slice(&self) -> &[T] {
         match self {
-            Bytes::Owned(values) => values,
+            Bytes::Owned(values) => values.as_slice(),
             Bytes::Foreign(bytes) => bytemuck::cast_slice((**bytes).as_ref()),
         }
     }
 
     /// Appends; numbers that somebody else owns are copied first.
-    pub fn extend(&mut self, more: impl IntoIterator<Item = T>) {
+    pub fn extend(&mut self, more: impl ExactSizeIterator<Item = T>) {
         if let Bytes::Foreign(_) = self {
-            *self = Bytes::Owned(self.as_slice().to_vec());
+            *self = Bytes::Owned(self.as_slice().to_vec().into());
         }
         if let Bytes::Owned(values) = self {
             values.extend(more);

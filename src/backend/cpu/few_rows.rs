@@ -20,7 +20,8 @@ trait Element: bytemuck::Pod {
     /// Eight values as floats.
     fn floats(simd: V3, values: [Self; BLOCK]) -> [f32; BLOCK];
 
-    /// What to do before `rows` are needed, where [`Ahead`](super::prefetch::Ahead) does not do it.
+    /// What to do long before `rows` are needed, where [`Ahead`](super::prefetch::Ahead) does not do it.
+    #[inline(always)]
     fn read_ahead(_rows: &[&[Self]]) {}
 }
 
@@ -73,8 +74,8 @@ pub fn few_rows(
     };
     let (width, group_width) = (table.width(), table.group_width());
     let rows = std::array::from_fn(|lane| {
-        // Lanes beyond the last item repeat it.
-        let row = (items.start + lane).min(items.end - 1) * width;
+        // Lanes beyond the last item repeat it; after the tile come the rows of the next.
+        let row = (items.start + lane).min(if lane < TILE { items.end } else { table.rows() } - 1) * width;
         row + groups.start * group_width..row + groups.end * group_width
     });
     match table.values() {
@@ -89,7 +90,7 @@ struct FewRows<'a, T, K> {
     simd: V3,
     queries: &'a RowBlocks,
     values: &'a [T],
-    rows: [Range<usize>; TILE],
+    rows: [Range<usize>; TILE + 2 * BLOCK],
     sink: &'a mut K,
 }
 
@@ -115,21 +116,24 @@ type Register = <V3 as Simd>::f32s;
 fn multiply_rows<T: Element, const R: usize>(
     simd: V3,
     queries: &RowBlocks,
-    rows: [&[T]; TILE],
+    rows: [&[T]; TILE + 2 * BLOCK],
     sink: &mut impl Sink<V3>,
 ) {
     let weights = queries.block(0);
     sink.pauses(TILE / BLOCK / 2 * (rows[0].len() / BLOCK));
     for first in (0..TILE / BLOCK).step_by(2) {
         // Two blocks of items at a time: the sums of one hide the latency of the other's.
-        let both = &rows[first * BLOCK..][..2 * BLOCK];
-        T::read_ahead(both);
+        let (both, next) = rows[first * BLOCK..][..4 * BLOCK].split_at(2 * BLOCK);
         let (a, b) = both.split_at(BLOCK);
         let mut sums = [[simd.splat_f32s(0.0); R]; 2];
         let width = a[0].len();
         let whole = width / BLOCK * BLOCK;
+        let mut next = next.chunks((2 * BLOCK).div_ceil((whole / BLOCK).max(1)));
         for column in (0..whole).step_by(BLOCK) {
             sink.pause();
+            if let Some(next) = next.next() {
+                T::read_ahead(next);
+            }
             let weights = &weights[column * ROWS..][..BLOCK * ROWS];
             add_block(simd, a, column, weights, &mut sums[0]);
             add_block(simd, b, column, weights, &mut sums[1]);
