@@ -65,8 +65,8 @@ fn over_one_plus<S: Simd, const N: usize>(simd: S, mut a: [S::f32s; N], b: [S::f
     for i in 0..N {
         error[i] = simd.negate_mul_add_e_f32s(divisor[i], inverse[i], one);
     }
-    for i in 0..N {
-        error[i] = simd.mul_add_e_f32s(error[i], error[i], error[i]);
+    for error in &mut error {
+        *error = simd.mul_add_e_f32s(*error, *error, *error);
     }
     for i in 0..N {
         inverse[i] = simd.mul_add_e_f32s(inverse[i], error[i], inverse[i]);

@@ -129,12 +129,12 @@ impl RowBlocks {
                     add_products(simd, &lanes[first..][..2], &split[n].1[step * ROWS..][..R], &mut sums[n]);
                 }
             }
-            for n in 0..N {
-                for r in 0..R {
-                    // Not an iterator of the rows that there are: with a known number of them, sums stay in registers.
-                    let row = first_row + n * ROWS + r;
+            // Of all rows, also where fewer are there: with a known number of them, sums stay in registers.
+            for (block, sums) in sums.into_iter().enumerate() {
+                for (row, sums) in sums.into_iter().enumerate() {
+                    let row = first_row + block * ROWS + row;
                     if row < self.rows {
-                        sink.take(simd, row, first, sums[n][r]);
+                        sink.take(simd, row, first, sums);
                     }
                 }
             }
