@@ -111,7 +111,9 @@ mod tests {
 
     fn top(k: usize, scores: &[f32]) -> Vec<(u32, f32)> {
         let mut top = TopK::new(k);
-        scores.iter().enumerate().for_each(|(i, &s)| top.push(i as u32, s));
+        for (&score, position) in scores.iter().zip(0..) {
+            top.push(position, score);
+        }
         top.into_sorted().iter().map(|hit| (hit.position, hit.score)).collect()
     }
 
@@ -146,8 +148,12 @@ mod tests {
     #[test]
     fn merging_parts_equals_pushing_everything() {
         let (mut left, mut right) = (TopK::new(3), TopK::new(3));
-        [(0, 1.0), (1, 5.0), (2, 1.0)].iter().for_each(|&(p, s)| left.push(p, s));
-        [(3, 5.0), (4, 0.0), (5, 9.0)].iter().for_each(|&(p, s)| right.push(p, s));
+        for ((position, score), (other, other_score)) in
+            [(0, 1.0), (1, 5.0), (2, 1.0)].into_iter().zip([(3, 5.0), (4, 0.0), (5, 9.0)])
+        {
+            left.push(position, score);
+            right.push(other, other_score);
+        }
         left.merge(right);
         let hits: Vec<u32> = left.into_sorted().iter().map(|hit| hit.position).collect();
         assert_eq!(hits, [5, 1, 3]);
