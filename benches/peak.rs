@@ -14,6 +14,7 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use rails_wgpu::report::Table;
+use rails_wgpu::tables::Pages;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use work::{GROUPS, Work, machine};
 
@@ -63,12 +64,15 @@ fn main() -> Result<(), String> {
     let mut table = Table::new(["kernel", "shape", "dtype", "threads", "ms", "GFLOP/s", "of peak", "GB/s", "of peak"]);
     let mut csv = format!("{COLUMNS}\n");
     println!("{}; {}", machine::name(), machine::instruction_set());
-    let roof = vec![1.0f32; if options.quick { 4 << 20 } else { 128 << 20 }];
+    // Where tables lie too.
+    let mut roof = Pages::default();
+    roof.extend((0..if options.quick { 4 << 20 } else { 128 << 20 }).map(|_: usize| 1.0f32));
+    let roof = roof.as_slice();
     for group in GROUPS.iter().filter(|group| group.name.contains(&options.filter)) {
         let works = group.works(options.quick);
         for &threads in &options.threads {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| error.to_string())?;
-            let measured = Measured::of(&pool, &works, &roof, options.runs);
+            let measured = Measured::of(&pool, &works, roof, options.runs);
             for (work, times) in works.iter().zip(&measured.times) {
                 measured.add(&mut table, &mut csv, group.name, work, threads, times);
             }
