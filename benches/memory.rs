@@ -37,7 +37,7 @@ fn main() {
     let hidden = Some(128);
     let shape = Shape { p_q: 8, p_x: 4, d_p: 64, query_gate: hidden, item_gate: hidden, hidden, ..Shape::default() };
     let mol = Shape { uid_sizes: Vec::new(), ..shape }.mol(&mut Random::new(1), DIM);
-    println!("items,threads,index bytes,bytes in use with it,bytes of a search beyond it,allowed");
+    println!("items,threads,index bytes,heap bytes with it,heap bytes of a search beyond it,allowed");
     for n in sizes {
         let before = MEMORY.live();
         let mut random = Random::new(2);
