@@ -84,28 +84,32 @@ impl MolScan<'_> {
         }
     }
 
-    /// Scores of the candidates of each query: the same bits as in a scan of everything; some of them, if the search is
+    /// Scores of the candidates of each query: the same bits as in a scan of everything; for some of them 0, if the search is
     /// cancelled.
+    ///
+    /// Tiles of all queries are scored in order of position, if candidates are: what one query has read is at hand for the others.
     pub fn rescore(&self, candidates: &[Vec<u32>]) -> Vec<Vec<f32>> {
-        // Enough work to be worth a task, little enough to share the candidates of a single query.
-        const CHUNK: usize = 4 * TILE;
-        let chunks = candidates
-            .par_iter()
-            .enumerate()
-            .flat_map(|(query, list)| list.par_chunks(CHUNK).map(move |positions| (query, positions)));
+        let tiles =
+            |(query, list): (usize, &'_ Vec<u32>)| (0..list.len()).step_by(TILE).map(move |first| (query, first));
+        let mut tiles: Vec<(usize, usize)> = candidates.iter().enumerate().flat_map(tiles).collect();
+        tiles.sort_unstable_by_key(|&(query, first)| (candidates[query][first], query));
         let job = Job::current();
-        let scored = chunks.map_init(Scratch::default, |scratch, (query, positions)| {
-            let mut scores = Vec::with_capacity(positions.len());
-            for positions in positions.chunks(TILE).take_while(|_| !job.is_cancelled()) {
-                self.load(&mut scratch.items, positions.len(), |lane| positions[lane] as usize);
-                let tile = self.scores(&self.queries[query], &scratch.items, &mut scratch.work);
-                scores.extend_from_slice(&tile[..positions.len()]);
+        let score = |scratch: &mut Scratch, &(query, first): &(usize, usize)| {
+            if job.is_cancelled() {
+                return [0.0; TILE];
             }
-            (query, scores)
-        });
-        let mut all: Vec<Vec<f32>> = candidates.iter().map(|list| Vec::with_capacity(list.len())).collect();
-        for (query, scores) in scored.collect::<Vec<_>>() {
-            all[query].extend(scores);
+            let list = &candidates[query];
+            let positions = &list[first..list.len().min(first + TILE)];
+            self.load(&mut scratch.items, positions.len(), |lane| positions[lane] as usize);
+            self.scores(&self.queries[query], &scratch.items, &mut scratch.work)
+        };
+        // Enough work to be worth a task, little enough to share the candidates of a single query.
+        let scored: Vec<[f32; TILE]> = tiles.par_iter().with_min_len(4).map_init(Scratch::default, score).collect();
+        let mut all: Vec<Vec<f32>> = candidates.iter().map(|list| vec![0.0; list.len()]).collect();
+        for (&(query, first), scores) in tiles.iter().zip(scored) {
+            let to = &mut all[query][first..];
+            let n = to.len().min(TILE);
+            to[..n].copy_from_slice(&scores[..n]);
         }
         all
     }
