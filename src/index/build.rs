@@ -103,11 +103,6 @@ fn within_memory(memory: Option<u64>, segments: Vec<Segment>) -> Vec<Segment> {
 fn automatic_form(mol: Option<&Mol<Tensor>>, dtype: Dtype, n_items: usize, large: u64) -> Form {
     let Some(mol) = mol else { return Form::Components };
     let width = mol.config.item_dot_product_groups * mol.config.dot_product_dimension;
-    let size = match dtype {
-        Dtype::F32 => 4,
-        Dtype::F16 => 2,
-        Dtype::I8 => 1,
-    };
-    let bytes = (n_items * width * size) as u64;
+    let bytes = (n_items * width * dtype.bytes()) as u64;
     if bytes > large && Form::Raw.suits(mol) { Form::Raw } else { Form::Components }
 }

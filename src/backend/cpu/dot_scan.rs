@@ -86,8 +86,12 @@ impl TileScan for DotScan<'_> {
                 (transform, norms)
             });
             ahead.clear();
-            // Few queries read floats, and integers are read, in an order that prefetchers know.
-            if self.items.dtype() == Dtype::F16 || self.items.dtype() == Dtype::F32 && self.n_queries > ROWS {
+            // Few rows of queries read floats, and integers are read, in an order that prefetchers know.
+            let asks = match &self.queries {
+                Queries::Floats(queries) => self.items.dtype() == Dtype::F16 || queries.rows() > ROWS,
+                Queries::Integers(_) => false,
+            };
+            if asks {
                 ahead.add(self.items, self.groups.clone(), range.end..range.end + TILE);
             }
             let mut filter = Filter { floors: found.floors(), passed, ahead };
@@ -99,8 +103,11 @@ impl TileScan for DotScan<'_> {
                     }
                 }
                 (Queries::Floats(queries), Some((transform, norms))) => {
-                    let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
-                    run(OfLanes { queries, items, sink: Sums { transform, norms, sums, filter } });
+                    let mut sink = Sums { transform, norms, sums, filter };
+                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), &mut sink) {
+                        let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
+                        run(OfLanes { queries, items, sink });
+                    }
                 }
                 (Queries::Integers(queries), transform) => {
                     integers.load(self.items, self.groups.clone(), range.len(), row_of);

@@ -30,7 +30,7 @@ pub(super) struct ItemLayout {
 impl ItemLayout {
     /// Of `groups` vectors of some width, a gate part of so many values, so many norms.
     pub fn new(dtype: Dtype, (groups, width): (usize, usize), gate: Option<usize>, norms: Option<usize>) -> ItemLayout {
-        let per_word = 4 / value_bytes(dtype);
+        let per_word = 4 / dtype.bytes();
         let scaled = dtype == Dtype::I8;
         let parts = [
             Some((groups, width.div_ceil(per_word))),
@@ -86,7 +86,7 @@ impl<'a> ItemSource<'a> {
 
 /// The numbers of some rows, every vector padded to whole words.
 fn padded(table: &Table, rows: Range<usize>) -> Cow<'_, [u8]> {
-    let vector = table.group_width() * value_bytes(table.dtype());
+    let vector = table.group_width() * table.dtype().bytes();
     let bytes = &table.parts().values[rows.start * table.groups() * vector..rows.end * table.groups() * vector];
     if vector.is_multiple_of(4) {
         return Cow::Borrowed(bytes);
@@ -94,14 +94,6 @@ fn padded(table: &Table, rows: Range<usize>) -> Cow<'_, [u8]> {
     let padding = vector.next_multiple_of(4) - vector;
     let vectors = bytes.chunks_exact(vector);
     Cow::Owned(vectors.flat_map(|bytes| bytes.iter().copied().chain(std::iter::repeat_n(0, padding))).collect())
-}
-
-fn value_bytes(dtype: Dtype) -> usize {
-    match dtype {
-        Dtype::F32 => 4,
-        Dtype::F16 => 2,
-        Dtype::I8 => 1,
-    }
 }
 
 /// A table on the device, in shards of rows.
