@@ -16,8 +16,7 @@ pub trait TileScan: Sync {
     /// Scratch memory of one thread.
     type Scratch: Default;
 
-    /// Tiles that a thread takes at a time: large enough to make taking them cheap, small enough to keep all threads
-    /// busy until the end.
+    /// Most tiles that a thread takes at a time: enough to make taking them cheap.
     const CHUNK: usize = 16;
 
     /// Scores the items of the tiles `tiles` for all queries and offers each score to `found`.
@@ -109,6 +108,8 @@ fn run<'a, T: TileScan>(
     lists: impl Fn() -> Vec<Keep> + Sync,
 ) -> Vec<Found<'a>> {
     let (next, job) = (AtomicUsize::new(0), Job::current());
+    // Few enough to keep all threads busy until the end.
+    let chunk = (n_tiles / (32 * rayon::current_num_threads())).clamp(1, T::CHUNK);
     rayon::broadcast(|_| {
         let mut scratch = T::Scratch::default();
         let lists = lists();
@@ -119,13 +120,13 @@ fn run<'a, T: TileScan>(
         let floors = lists.iter().map(floor).collect();
         let mut found = Found { lists, floors, shared, excluded, n_items, pruned: 0 };
         loop {
-            let first = next.fetch_add(T::CHUNK, Ordering::Relaxed);
+            let first = next.fetch_add(chunk, Ordering::Relaxed);
             if first >= n_tiles || job.is_cancelled() {
                 scan.finish(&mut scratch, &mut found);
                 return found;
             }
             shared.raise_others(&mut found.floors);
-            scan.scan(first..n_tiles.min(first + T::CHUNK), &mut scratch, &mut found);
+            scan.scan(first..n_tiles.min(first + chunk), &mut scratch, &mut found);
         }
     })
 }
