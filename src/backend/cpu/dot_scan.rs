@@ -6,6 +6,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
+use super::few_integers::few_integers;
 use super::few_rows::few_rows;
 use super::filter::{Filter, Passed};
 use super::fixed_rows::FixedRows;
@@ -66,6 +67,7 @@ pub struct Scratch {
     items: Lanes,
     integers: Int8Tile,
     norms: Lanes,
+    floats: AlignedFloats,
     sums: AlignedFloats,
     passed: Passed,
     ahead: Ahead,
@@ -75,7 +77,7 @@ impl TileScan for DotScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, integers, norms, sums, passed, ahead } = scratch;
+        let Scratch { items, integers, norms, floats, sums, passed, ahead } = scratch;
         passed.fit(self.n_queries);
         sums.resize(self.n_queries * TILE);
         for tile in tiles {
@@ -86,9 +88,9 @@ impl TileScan for DotScan<'_> {
                 (transform, norms)
             });
             ahead.clear();
-            // Few rows of queries read floats, and integers are read, in an order that prefetchers know.
+            // For few rows of queries, and for integers, memory is read in an order that prefetchers know.
             let asks = match &self.queries {
-                Queries::Floats(queries) => self.items.dtype() == Dtype::F16 || queries.rows() > ROWS,
+                Queries::Floats(queries) => queries.rows() > ROWS,
                 Queries::Integers(_) => false,
             };
             if asks {
@@ -97,22 +99,27 @@ impl TileScan for DotScan<'_> {
             let mut filter = Filter { floors: found.floors(), passed, ahead };
             match (&self.queries, transform) {
                 (Queries::Floats(queries), None) => {
-                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), &mut filter) {
+                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), floats, &mut filter) {
                         let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
                         run(OfLanes { queries, items, sink: filter });
                     }
                 }
                 (Queries::Floats(queries), Some((transform, norms))) => {
                     let mut sink = Sums { transform, norms, sums, filter };
-                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), &mut sink) {
+                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), floats, &mut sink) {
                         let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
                         run(OfLanes { queries, items, sink });
                     }
                 }
                 (Queries::Integers(queries), transform) => {
-                    integers.load(self.items, self.groups.clone(), range.len(), row_of);
-                    let per_query = transform.map_or(&self.groups, |(transform, _)| &transform.components).len();
-                    integers.score(queries, per_query, transform, sums);
+                    let groups = self.groups.clone();
+                    let done =
+                        transform.is_none() && few_integers(queries, self.items, groups.clone(), range.clone(), sums);
+                    if !done {
+                        integers.load(self.items, groups, range.len(), row_of);
+                        let per_query = transform.map_or(&self.groups, |(transform, _)| &transform.components).len();
+                        integers.score(queries, per_query, transform, sums);
+                    }
                     filter.take_all(sums);
                 }
             }

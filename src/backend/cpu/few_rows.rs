@@ -4,66 +4,31 @@
 //! multiply: here blocks of items are turned in registers and multiplied at once, so that the memory is read without a pause. The
 //! sums are those of [`RowBlocks::multiply`](super::tile::RowBlocks::multiply) to the bit.
 
-use std::hint::black_box;
 use std::ops::Range;
 
 use half::f16;
 use pulp::x86::V3;
 use pulp::{Arch, Simd, WithSimd, cast};
 
+use super::aligned::AlignedFloats;
+use super::halves::Widen;
+use super::prefetch::ask_for;
 use super::tile::{ROWS, RowBlocks, Sink, TILE};
-use super::transpose::{BLOCK, transpose};
+use super::transpose::{BLOCK, Transpose, block};
 use crate::tables::{Table, Values};
 
-/// What a table may consist of.
-trait Element: bytemuck::Pod {
-    /// Eight values as floats.
-    fn floats(simd: V3, values: [Self; BLOCK]) -> [f32; BLOCK];
-
-    /// What to do long before `rows` are needed, where [`Ahead`](super::prefetch::Ahead) does not do it.
-    #[inline(always)]
-    fn read_ahead(_rows: &[&[Self]]) {}
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn floats(_: V3, values: [f32; BLOCK]) -> [f32; BLOCK] {
-        values
-    }
-
-    /// Reads a float of each cache line, one row after the other: an order that every prefetcher knows. There is so little to
-    /// do with a float that memory sets the pace, and a processor prefetches more lines for itself than it can be asked for.
-    #[inline(always)]
-    fn read_ahead(rows: &[&[f32]]) {
-        let mut bits = 0;
-        for row in rows {
-            row.chunks(16).for_each(|line| bits |= line[0].to_bits());
-        }
-        black_box(bits);
-    }
-}
-
-impl Element for f16 {
-    /// Exponent and fraction, moved to their places in an f32, stand for 2^-112 of the value, subnormal ones included.
-    #[inline(always)]
-    fn floats(simd: V3, values: [f16; BLOCK]) -> [f32; BLOCK] {
-        const REBIASED: f32 = f32::from_bits((127 + 112) << 23);
-        let V3 { avx, avx2, .. } = simd;
-        let bits = avx2._mm256_cvtepu16_epi32(cast(values));
-        let magnitude = avx2._mm256_slli_epi32::<13>(avx2._mm256_and_si256(bits, avx._mm256_set1_epi32(0x7fff)));
-        let sign = avx2._mm256_slli_epi32::<16>(avx2._mm256_and_si256(bits, avx._mm256_set1_epi32(0x8000)));
-        let magnitude = avx._mm256_mul_ps(cast(magnitude), avx._mm256_set1_ps(REBIASED));
-        cast(avx._mm256_or_ps(magnitude, cast(sign)))
-    }
-}
+/// Floats, and halves, of a cache line.
+const LINE: usize = 16;
+const LINE_OF_HALVES: usize = 32;
 
 /// Multiplies the vectors `groups` of the 1 to TILE items `items` with the queries, if these are at most [`ROWS`] and if the machine
-/// and the format of the table allow it, and says whether it did.
+/// and the format of the table allow it, and says whether it did. `floats` is memory for halves that became floats.
 pub fn few_rows(
     queries: &RowBlocks,
     table: &Table,
     groups: Range<usize>,
     items: Range<usize>,
+    floats: &mut AlignedFloats,
     sink: &mut impl Sink<V3>,
 ) -> bool {
     let few = (1..=ROWS).contains(&queries.rows());
@@ -72,117 +37,152 @@ pub fn few_rows(
         Arch::V4(simd) if few => *simd,
         _ => return false,
     };
-    let (width, group_width) = (table.width(), table.group_width());
-    let rows = std::array::from_fn(|lane| {
-        // Lanes beyond the last item repeat it; after the tile come the rows of the next.
-        let row = (items.start + lane).min(if lane < TILE { items.end } else { table.rows() } - 1) * width;
-        row + groups.start * group_width..row + groups.end * group_width
-    });
+    let (all, first) = (table.width(), groups.start * table.group_width());
+    let width = groups.len() * table.group_width();
+    // Lanes beyond the last item repeat it.
+    let row_of = |lane: usize| (items.start + lane).min(items.end - 1) * all + first;
     match table.values() {
-        Values::F32(values) => Simd::vectorize(simd, FewRows { simd, queries, values: values.as_slice(), rows, sink }),
-        Values::F16(values) => Simd::vectorize(simd, FewRows { simd, queries, values: values.as_slice(), rows, sink }),
+        Values::F32(values) => {
+            let mut rows = [&[][..]; TILE];
+            for (lane, row) in rows.iter_mut().enumerate() {
+                *row = &values.as_slice()[row_of(lane)..][..width];
+            }
+            Simd::vectorize(simd, FewRows { simd, queries, rows, ahead: 2 * BLOCK * all * size_of::<f32>(), sink });
+        }
+        Values::F16(values) => {
+            let mut halves = [&[][..]; TILE];
+            for (lane, row) in halves.iter_mut().enumerate() {
+                *row = &values.as_slice()[row_of(lane)..][..width];
+            }
+            floats.resize(TILE * width);
+            Simd::vectorize(simd, Halves { simd, halves, ahead: TILE * all * size_of::<f16>(), floats });
+            let mut rows = [&[][..]; TILE];
+            for (lane, row) in rows.iter_mut().enumerate() {
+                *row = &floats[lane * width..][..width];
+            }
+            Simd::vectorize(simd, FewRows { simd, queries, rows, ahead: 0, sink });
+        }
         Values::I8(_) => return false,
     }
     true
 }
 
-struct FewRows<'a, T, K> {
+/// Halves that become floats.
+struct Halves<'a> {
     simd: V3,
-    queries: &'a RowBlocks,
-    values: &'a [T],
-    rows: [Range<usize>; TILE + 2 * BLOCK],
-    sink: &'a mut K,
+    halves: [&'a [f16]; TILE],
+    /// Bytes to what will be needed soon.
+    ahead: usize,
+    /// (TILE, width)
+    floats: &'a mut [f32],
 }
 
-impl<T: Element, K: Sink<V3>> WithSimd for FewRows<'_, T, K> {
+impl WithSimd for Halves<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let FewRows { simd, queries, values, rows, sink } = self;
-        let rows = rows.map(|row| &values[row]);
-        match queries.rows() {
-            1 => multiply_rows::<T, 1>(simd, queries, rows, sink),
-            2 => multiply_rows::<T, 2>(simd, queries, rows, sink),
-            _ => multiply_rows::<T, ROWS>(simd, queries, rows, sink),
+        let Halves { simd, halves, ahead, floats } = self;
+        for (row, floats) in halves.iter().zip(floats.chunks_exact_mut(halves[0].len().max(1))) {
+            for line in row.chunks(LINE_OF_HALVES) {
+                ask_for(line.as_ptr() as usize + ahead);
+            }
+            simd.widen(row, floats);
+        }
+    }
+}
+
+struct FewRows<'a, K> {
+    simd: V3,
+    queries: &'a RowBlocks,
+    rows: [&'a [f32]; TILE],
+    /// Bytes to what will be needed soon; 0: nothing.
+    ahead: usize,
+    sink: &'a mut K,
+}
+
+impl<K: Sink<V3>> WithSimd for FewRows<'_, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        match self.queries.rows() {
+            1 => self.multiply::<1>(),
+            2 => self.multiply::<2>(),
+            _ => self.multiply::<ROWS>(),
         }
     }
 }
 
 type Register = <V3 as Simd>::f32s;
 
-/// The sums of the first R queries.
-#[inline(always)]
-fn multiply_rows<T: Element, const R: usize>(
-    simd: V3,
-    queries: &RowBlocks,
-    rows: [&[T]; TILE + 2 * BLOCK],
-    sink: &mut impl Sink<V3>,
-) {
-    let weights = queries.block(0);
-    sink.pauses(TILE / BLOCK / 2 * (rows[0].len() / BLOCK));
-    for first in (0..TILE / BLOCK).step_by(2) {
-        // Two blocks of items at a time: the sums of one hide the latency of the other's.
-        let (both, next) = rows[first * BLOCK..][..4 * BLOCK].split_at(2 * BLOCK);
-        let (a, b) = both.split_at(BLOCK);
-        let mut sums = [[simd.splat_f32s(0.0); R]; 2];
-        let width = a[0].len();
+impl<K: Sink<V3>> FewRows<'_, K> {
+    /// The sums of the first R queries.
+    #[inline(always)]
+    fn multiply<const R: usize>(self) {
+        let FewRows { simd, queries, rows, ahead, sink } = self;
+        let (weights, width) = (queries.block(0), rows[0].len());
         let whole = width / BLOCK * BLOCK;
-        let mut next = next.chunks((2 * BLOCK).div_ceil((whole / BLOCK).max(1)));
-        for column in (0..whole).step_by(BLOCK) {
-            sink.pause();
-            if let Some(next) = next.next() {
-                T::read_ahead(next);
+        for first in (0..TILE / BLOCK).step_by(2) {
+            // Two blocks of items at a time: the sums of one hide the latency of the other's. Rows of one width, so that one
+            // comparison says where all of them end.
+            let (mut a, mut b) = ([&[][..]; BLOCK], [&[][..]; BLOCK]);
+            for i in 0..BLOCK {
+                (a[i], b[i]) = (&rows[first * BLOCK + i][..width], &rows[(first + 1) * BLOCK + i][..width]);
             }
-            let weights = &weights[column * ROWS..][..BLOCK * ROWS];
-            add_block(simd, a, column, weights, &mut sums[0]);
-            add_block(simd, b, column, weights, &mut sums[1]);
-        }
-        for column in whole..width {
-            let weights = &weights[column * ROWS..][..ROWS];
-            add_column(simd, a, column, weights, &mut sums[0]);
-            add_column(simd, b, column, weights, &mut sums[1]);
-        }
-        let [a, b] = sums;
-        for (row, (a, b)) in a.into_iter().zip(b).enumerate().take(queries.rows()) {
-            sink.take(simd, row, first, [a, b]);
+            let mut sums = [[simd.splat_f32s(0.0); R]; 2];
+            let mut soon = rows[first * BLOCK..][..2 * BLOCK].chunks((2 * BLOCK).div_ceil((whole / BLOCK).max(1)));
+            for column in (0..whole).step_by(BLOCK) {
+                if ahead > 0 {
+                    // One row after the other, which is an order that prefetchers know.
+                    for line in soon.next().unwrap_or_default().iter().flat_map(|row| row.chunks(LINE)) {
+                        ask_for(line.as_ptr() as usize + ahead);
+                    }
+                }
+                let weights = &weights[column * ROWS..][..BLOCK * ROWS];
+                add_block(simd, &a, column, weights, &mut sums[0]);
+                add_block(simd, &b, column, weights, &mut sums[1]);
+            }
+            for column in whole..width {
+                let weights = &weights[column * ROWS..][..ROWS];
+                add_column(simd, &a, column, weights, &mut sums[0]);
+                add_column(simd, &b, column, weights, &mut sums[1]);
+            }
+            let [a, b] = sums;
+            for (row, (a, b)) in a.into_iter().zip(b).enumerate().take(queries.rows()) {
+                sink.take(simd, row, first, [a, b]);
+            }
         }
     }
 }
 
 /// Adds the products of BLOCK columns.
 #[inline(always)]
-fn add_block<T: Element, const R: usize>(
+fn add_block<const R: usize>(
     simd: V3,
-    rows: &[&[T]],
+    rows: &[&[f32]; BLOCK],
     column: usize,
     weights: &[f32],
     sums: &mut [Register; R],
 ) {
-    let mut block = [[0.0; BLOCK]; BLOCK];
+    let columns = simd.transpose(block(rows, column));
     for i in 0..BLOCK {
-        let mut values = [T::zeroed(); BLOCK];
-        values.copy_from_slice(&rows[i][column..column + BLOCK]);
-        block[i] = T::floats(simd, values);
-    }
-    let block = transpose(simd, block);
-    for i in 0..BLOCK {
-        add_products(simd, cast(block[i]), &weights[i * ROWS..][..ROWS], sums);
+        add_products(simd, cast(columns[i]), &weights[i * ROWS..][..ROWS], sums);
     }
 }
 
 /// Adds the products of one column.
 #[inline(always)]
-fn add_column<T: Element, const R: usize>(
+fn add_column<const R: usize>(
     simd: V3,
-    rows: &[&[T]],
+    rows: &[&[f32]; BLOCK],
     column: usize,
     weights: &[f32],
     sums: &mut [Register; R],
 ) {
     let mut lanes = [0.0; BLOCK];
     for (to, from) in lanes.iter_mut().zip(rows) {
-        *to = T::floats(simd, [from[column]; BLOCK])[0];
+        *to = from[column];
     }
     add_products(simd, cast(lanes), weights, sums);
 }
@@ -230,7 +230,8 @@ mod tests {
     fn both(table: &Table, groups: Range<usize>, items: Range<usize>, queries: &RowBlocks) -> (Option<Bits>, Bits) {
         let empty = || Bits(vec![[0; TILE]; queries.rows()]);
         let (mut few, mut by_lanes, mut lanes) = (empty(), empty(), Lanes::default());
-        let done = few_rows(queries, table, groups.clone(), items.clone(), &mut few);
+        let mut floats = AlignedFloats::default();
+        let done = few_rows(queries, table, groups.clone(), items.clone(), &mut floats, &mut few);
         let tile = lanes.load(table, groups, items.len(), |lane| items.start + lane);
         Arch::new().dispatch(OfLanes(queries, tile, &mut by_lanes));
         (done.then_some(few), by_lanes)
@@ -269,7 +270,8 @@ mod tests {
         let mut table = Table::new(1, 8, Dtype::I8);
         table.append(&[1.0; 64]);
         let queries = RowBlocks::from_rows(&[1.0; 8], 1, 8);
-        assert!(!few_rows(&queries, &table, 0..1, 0..8, &mut Bits(vec![[0; TILE]])));
-        assert!(!few_rows(&RowBlocks::from_rows(&[], 0, 8), &table, 0..1, 0..8, &mut Bits(Vec::new())));
+        let (mut floats, none) = (AlignedFloats::default(), RowBlocks::from_rows(&[], 0, 8));
+        assert!(!few_rows(&queries, &table, 0..1, 0..8, &mut floats, &mut Bits(vec![[0; TILE]])));
+        assert!(!few_rows(&none, &table, 0..1, 0..8, &mut floats, &mut Bits(Vec::new())));
     }
 }

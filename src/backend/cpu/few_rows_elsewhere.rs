@@ -2,10 +2,18 @@
 
 use std::ops::Range;
 
+use super::aligned::AlignedFloats;
 use super::tile::RowBlocks;
 use crate::tables::Table;
 
 /// Does nothing, and says so: lanes do.
-pub fn few_rows<K>(_: &RowBlocks, _: &Table, _: Range<usize>, _: Range<usize>, _: &mut K) -> bool {
+pub fn few_rows<K>(
+    _: &RowBlocks,
+    _: &Table,
+    _: Range<usize>,
+    _: Range<usize>,
+    _: &mut AlignedFloats,
+    _: &mut K,
+) -> bool {
     false
 }

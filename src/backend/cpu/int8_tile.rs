@@ -13,17 +13,19 @@ use super::aligned::AlignedFloats;
 use super::dot_scan::Transform;
 use super::fixed_rows::{BLOCK, FixedRows};
 use super::tile::{ROWS, TILE};
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+use super::transpose::Transpose;
 use crate::tables::{Table, Values};
 
 /// Items that lie side by side.
-const OCTET: usize = 8;
+pub const OCTET: usize = 8;
 
 /// Octets of a tile.
 const OCTETS: usize = TILE / OCTET;
 
 /// Pairs of integers of a vector whose sum cannot leave 32 bits: 512 * 32512 * 128 < 2^31. Sums of wider vectors are added as floats,
 /// in order.
-const PART: usize = 256;
+pub const PART: usize = 256;
 
 /// Two columns of an item or of a query.
 type Pair = [i16; 2];
@@ -106,9 +108,14 @@ impl<K: Kernel> WithSimd for Fill<'_, K> {
                     &values[(items[octet * OCTET + i] * table.groups() + group) * width..][..width]
                 });
                 for block in 0..blocks {
+                    let first = block * BLOCK;
                     let mut columns = [[[0; 2]; OCTET]; BLOCK / 2];
                     for i in 0..OCTET {
-                        columns[i] = widened(&rows[i][block * BLOCK..]);
+                        // Without a branch in it, the copy of a whole block is one instruction.
+                        columns[i] = match width - first < BLOCK {
+                            false => widened(&rows[i][first..first + BLOCK]),
+                            true => widened(&padded(&rows[i][first..])),
+                        };
                     }
                     let first = (vector * tile.pairs + block * BLOCK / 2) * OCTETS + octet;
                     let turned = kernel.turn(columns);
@@ -121,19 +128,24 @@ impl<K: Kernel> WithSimd for Fill<'_, K> {
     }
 }
 
-/// The first BLOCK columns of a row as pairs, zeros beyond its end.
+/// BLOCK columns as pairs.
 #[inline(always)]
-fn widened(row: &[i8]) -> [Pair; BLOCK / 2] {
+fn widened(columns: &[i8]) -> [Pair; BLOCK / 2] {
     let mut bytes = [0; BLOCK];
-    match row.first_chunk() {
-        Some(block) => bytes = *block,
-        None => bytes[..row.len()].copy_from_slice(row),
-    }
+    bytes.copy_from_slice(columns);
     let mut words = [0i16; BLOCK];
     for i in 0..BLOCK {
         words[i] = bytes[i].into();
     }
     bytemuck::cast(words)
+}
+
+/// The last columns of a row, and zeros.
+#[inline(never)]
+pub fn padded(columns: &[i8]) -> [i8; BLOCK] {
+    let mut padded = [0; BLOCK];
+    padded[..columns.len()].copy_from_slice(columns);
+    padded
 }
 
 /// What an instruction set does.
@@ -186,7 +198,7 @@ impl Kernel for pulp::x86::V3 {
     #[inline(always)]
     fn turn(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2] {
         // Floats are only moved: what their bits stand for does not matter.
-        pulp::cast(super::transpose::transpose(*self, pulp::cast(rows)))
+        pulp::cast(self.transpose(pulp::cast(rows)))
     }
 
     #[inline(always)]

@@ -3,17 +3,13 @@
 use std::ops::Range;
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
+use super::halves::Widen;
 use super::tile::TILE;
+use super::transpose::{BLOCK, Portable, Transpose, block};
 use crate::tables::{Table, Values};
-
-/// Items that are transposed together, and columns.
-const BLOCK: usize = 8;
-
-type Block = [[f32; BLOCK]; BLOCK];
 
 /// A tile of lanes, and what making it needs: memory of one thread.
 #[derive(Default)]
@@ -33,10 +29,10 @@ impl Lanes {
         let (rows, out) = (&mut self.rows, &mut self.values);
         match Arch::new() {
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V3(simd) => Simd::vectorize(simd, Fill { transpose: simd, table, groups, items, rows, out }),
+            Arch::V3(simd) => Simd::vectorize(simd, Fill { kernel: simd, table, groups, items, rows, out }),
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V4(simd) => Simd::vectorize(simd, Fill { transpose: *simd, table, groups, items, rows, out }),
-            arch => arch.dispatch(Fill { transpose: Portable, table, groups, items, rows, out }),
+            Arch::V4(simd) => Simd::vectorize(simd, Fill { kernel: *simd, table, groups, items, rows, out }),
+            arch => arch.dispatch(Fill { kernel: Portable, table, groups, items, rows, out }),
         }
         &self.values
     }
@@ -47,30 +43,8 @@ impl Lanes {
     }
 }
 
-/// Transposes a block of floats.
-trait Transpose {
-    fn transpose(&self, block: Block) -> Block;
-}
-
-struct Portable;
-
-impl Transpose for Portable {
-    #[inline(always)]
-    fn transpose(&self, block: Block) -> Block {
-        std::array::from_fn(|column| std::array::from_fn(|row| block[row][column]))
-    }
-}
-
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-impl Transpose for pulp::x86::V3 {
-    #[inline(always)]
-    fn transpose(&self, block: Block) -> Block {
-        super::transpose::transpose(*self, block)
-    }
-}
-
-struct Fill<'a, T> {
-    transpose: T,
+struct Fill<'a, K> {
+    kernel: K,
     table: &'a Table,
     groups: Range<usize>,
     items: [usize; TILE],
@@ -78,12 +52,12 @@ struct Fill<'a, T> {
     out: &'a mut [f32],
 }
 
-impl<T: Transpose> WithSimd for Fill<'_, T> {
+impl<K: Transpose + Widen> WithSimd for Fill<'_, K> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Fill { transpose, table, groups, items, rows, out } = self;
+        let Fill { kernel, table, groups, items, rows, out } = self;
         let (all, group_width) = (table.width(), table.group_width());
         let (first, width) = (groups.start * group_width, groups.len() * group_width);
         for lane in (0..TILE).step_by(BLOCK) {
@@ -91,14 +65,14 @@ impl<T: Transpose> WithSimd for Fill<'_, T> {
             match table.values() {
                 Values::F32(values) => {
                     let values = values.as_slice();
-                    turn(&transpose, starts.map(|start| &values[start..start + width]), lane, out);
+                    turn(&kernel, starts.map(|start| &values[start..start + width]), lane, out);
                 }
                 Values::F16(values) => {
                     let values: &[f16] = values.as_slice();
                     for (start, row) in starts.iter().zip(rows.chunks_exact_mut(width.max(1))) {
-                        values[*start..*start + width].convert_to_f32_slice(row);
+                        kernel.widen(&values[*start..*start + width], row);
                     }
-                    turn(&transpose, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
+                    turn(&kernel, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
                 }
                 Values::I8(values) => {
                     let (values, scales) = (values.as_slice(), table.scales());
@@ -111,7 +85,7 @@ impl<T: Transpose> WithSimd for Fill<'_, T> {
                             out.iter_mut().zip(vector).for_each(|(out, &value)| *out = f32::from(value) * scale);
                         }
                     }
-                    turn(&transpose, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
+                    turn(&kernel, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
                 }
             }
         }
@@ -120,15 +94,11 @@ impl<T: Transpose> WithSimd for Fill<'_, T> {
 
 /// Writes BLOCK rows into the lanes from `lane` on.
 #[inline(always)]
-fn turn<T: Transpose>(transpose: &T, rows: [&[f32]; BLOCK], lane: usize, out: &mut [f32]) {
+fn turn<K: Transpose>(kernel: &K, rows: [&[f32]; BLOCK], lane: usize, out: &mut [f32]) {
     let width = rows[0].len();
     let whole = width / BLOCK * BLOCK;
     for column in (0..whole).step_by(BLOCK) {
-        let mut block = [[0.0; BLOCK]; BLOCK];
-        for (to, from) in block.iter_mut().zip(rows) {
-            to.copy_from_slice(&from[column..column + BLOCK]);
-        }
-        for (i, lanes) in transpose.transpose(block).iter().enumerate() {
+        for (i, lanes) in kernel.transpose(block(&rows, column)).iter().enumerate() {
             out[(column + i) * TILE + lane..][..BLOCK].copy_from_slice(lanes);
         }
     }

@@ -1,18 +1,23 @@
 //! The native CPU backend: what everybody without a GPU runs, and the twin that the GPU kernels are compared with.
 //!
-//! One micro-kernel (`tile.rs`) serves every product of the crate: items (or output columns) lie in SIMD lanes, four
-//! rows at a time are multiplied by broadcasts, and each sum runs over the inner axis in order. So results do not
-//! depend on batch size, tiling or the number of threads. Inner products with 8-bit items have a kernel of their own
-//! (`int8_tile.rs`), in integers.
+//! One micro-kernel (`tile.rs`) serves every product of queries and items in floats: items lie in SIMD lanes, four rows at a
+//! time are multiplied by broadcasts, and each sum runs over the inner axis in order. So results do not depend on batch size,
+//! tiling or the number of threads. Inner products with 8-bit items have a kernel of their own (`int8_tile.rs`), in integers,
+//! and few queries multiply items as they lie in memory (`few_rows.rs`, `few_integers.rs`), to the same bits. The matrices of
+//! encoders are multiplied by a library (`gemm.rs`).
 
 mod aligned;
 mod attention;
 mod dot_scan;
 mod encoder;
+#[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), path = "few_integers_elsewhere.rs")]
+mod few_integers;
 #[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), path = "few_rows_elsewhere.rs")]
 mod few_rows;
 mod filter;
 mod fixed_rows;
+mod gemm;
+mod halves;
 mod index;
 mod int8_tile;
 mod lanes;
@@ -25,7 +30,6 @@ mod prefetch;
 mod simd;
 mod tile;
 mod top_k;
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 mod transpose;
 mod workers;
 

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::Shared;
 use super::attention::{CausalAttention, HstuAttention};
+use super::gemm::add_product;
 use super::simd::{Relu, Silu, map_in_place};
-use super::tile::{RowBlocks, Store, TILE, pack_columns};
 use crate::Result;
 use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
@@ -18,11 +18,11 @@ use crate::tensor::Tensor;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuOps;
 
-/// Most rows that one thread works on at a time: keeps a tile of weights in the first-level cache.
-const ROW_CHUNK: usize = 64;
+/// Most rows that one thread works on at a time: few enough to be in the cache still when the activation follows.
+const ROW_CHUNK: usize = 256;
 
-/// Least rows that one thread works on at a time, so that small batches are shared, too: those of the micro-kernel.
-const FEW_ROWS: usize = 4;
+/// Least rows that one thread works on at a time, so that small batches are shared, too.
+const FEW_ROWS: usize = 8;
 
 impl Ops for CpuOps {
     type Floats = Shared;
@@ -74,16 +74,19 @@ impl Ops for CpuOps {
         activation: Activation,
         residual: Option<&Shared>,
     ) -> Shared {
-        let mut out = vec![0.0; rows * layer.n_out];
-        let tiles = pack_columns(&layer.weight, layer.n_in, layer.n_out);
+        let (n_in, n_out) = (layer.n_in, layer.n_out);
+        let mut out = vec![0.0; rows * n_out];
         let chunk_rows = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(FEW_ROWS).min(ROW_CHUNK);
-        out.par_chunks_mut((chunk_rows * layer.n_out).max(1)).enumerate().for_each(|(chunk, out)| {
+        out.par_chunks_mut((chunk_rows * n_out).max(1)).enumerate().for_each(|(chunk, out)| {
             let first = chunk * chunk_rows;
-            let rows = out.len() / layer.n_out;
-            let x = RowBlocks::from_rows(&x[first * layer.n_in..], rows, layer.n_in);
-            let bias = layer.bias.as_ref().map(|bias| bias.as_slice());
-            let residual = residual.map(|residual| &residual[first * layer.n_out..][..out.len()]);
-            Arch::new().dispatch(LinearChunk { x, rows, tiles: &tiles, layer, bias, activation, residual, out });
+            if let Some(bias) = &layer.bias {
+                out.chunks_exact_mut(n_out).for_each(|out| out.copy_from_slice(bias));
+            }
+            add_product(&x[first * n_in..], &layer.weight, (n_in, n_out), out);
+            Arch::new().dispatch(Activate { values: out, activation });
+            if let Some(residual) = residual {
+                out.iter_mut().zip(&residual[first * n_out..]).for_each(|(out, residual)| *out += residual);
+            }
         });
         Arc::new(out)
     }
@@ -205,43 +208,6 @@ fn layer_norm_row(row: &[f32], eps: f32, out: &mut [f32]) {
     let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() * inverse;
     let scale = 1.0 / (variance + eps).sqrt();
     out.iter_mut().zip(row).for_each(|(out, x)| *out = (x - mean) * scale);
-}
-
-/// Up to [`ROW_CHUNK`] rows of a linear layer.
-struct LinearChunk<'a> {
-    x: RowBlocks,
-    rows: usize,
-    tiles: &'a [f32],
-    layer: &'a Linear<Shared>,
-    bias: Option<&'a [f32]>,
-    activation: Activation,
-    residual: Option<&'a [f32]>,
-    out: &'a mut [f32],
-}
-
-impl WithSimd for LinearChunk<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (n_in, n_out) = (self.layer.n_in, self.layer.n_out);
-        let mut sums = vec![0.0; self.rows * TILE];
-        for (t, tile) in self.tiles.chunks_exact(n_in * TILE).enumerate() {
-            self.x.multiply(simd, tile, &mut Store(&mut sums));
-            let columns = t * TILE..n_out.min((t + 1) * TILE);
-            for (row, sums) in sums.chunks_exact(TILE).enumerate() {
-                let out = &mut self.out[row * n_out..][columns.clone()];
-                out.copy_from_slice(&sums[..columns.len()]);
-                if let Some(bias) = self.bias {
-                    out.iter_mut().zip(&bias[columns.clone()]).for_each(|(out, bias)| *out += bias);
-                }
-            }
-        }
-        Activate { values: self.out, activation: self.activation }.with_simd(simd);
-        if let Some(residual) = self.residual {
-            self.out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
-        }
-    }
 }
 
 /// Applies an activation to every value.

@@ -66,7 +66,7 @@ impl Ahead {
 /// Asks for the cache line of an address, where there is an instruction for it.
 #[allow(unsafe_code, reason = "the instruction takes a pointer; see the SAFETY comment")]
 #[inline(always)]
-fn ask_for(address: usize) {
+pub fn ask_for(address: usize) {
     #[cfg(target_arch = "x86")]
     use std::arch::x86::{_MM_HINT_T0, _mm_prefetch};
     #[cfg(target_arch = "x86_64")]

@@ -1,11 +1,10 @@
 //! The micro-kernel: a block of rows times a tile of columns that lie in SIMD lanes.
 
 use pulp::Simd;
-use rayon::prelude::*;
 
 use super::aligned::AlignedFloats;
 
-/// Columns (items, or outputs of a layer) in one tile.
+/// Columns (items) in one tile.
 pub const TILE: usize = 32;
 
 /// Rows of a block: with two registers of lanes, eight independent sums hide the latency of FMA.
@@ -150,18 +149,6 @@ fn add_products<S: Simd, const R: usize>(simd: S, lanes: &[S::f32s], weights: &[
         sums[0] = simd.mul_add_e_f32s(weight, lanes[0], sums[0]);
         sums[1] = simd.mul_add_e_f32s(weight, lanes[1], sums[1]);
     }
-}
-
-/// Packs a row-major matrix (depth, columns) into tiles `[column / TILE][depth][column % TILE]`, padded with zeros.
-pub fn pack_columns(values: &[f32], depth: usize, columns: usize) -> AlignedFloats {
-    let mut tiles = AlignedFloats::zeros(columns.div_ceil(TILE) * depth * TILE);
-    tiles.par_chunks_exact_mut((depth * TILE).max(1)).enumerate().for_each(|(t, tile)| {
-        let width = TILE.min(columns - t * TILE);
-        for (j, lanes) in tile.chunks_exact_mut(TILE).enumerate() {
-            lanes[..width].copy_from_slice(&values[j * columns + t * TILE..][..width]);
-        }
-    });
-    tiles
 }
 
 /// Stores two lane registers into row `row` of a tile-shaped scratch array (rows, TILE).

@@ -1,33 +1,83 @@
-//! Blocks of floats, turned in registers.
-
-use pulp::cast;
-use pulp::x86::V3;
+//! Blocks of floats with rows for columns.
 
 /// Rows and columns of a block.
 pub const BLOCK: usize = 8;
 
-/// The block with rows for columns: three rounds of swaps, of single lanes, of pairs, of halves.
+/// Half a row of a block: what is loaded at a time.
+pub type Half = [f32; BLOCK / 2];
+
+/// Rows of a block.
+pub type Rows = [[Half; 2]; BLOCK];
+
+/// The columns from `column` on of `rows`.
 #[inline(always)]
-pub fn transpose(simd: V3, block: [[f32; BLOCK]; BLOCK]) -> [[f32; BLOCK]; BLOCK] {
-    let avx = simd.avx;
-    let r = block.map(cast);
-    let mut pairs = r;
-    for i in 0..4 {
-        pairs[2 * i] = avx._mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        pairs[2 * i + 1] = avx._mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+pub fn block(rows: &[&[f32]; BLOCK], column: usize) -> Rows {
+    let mut block = [[[0.0; BLOCK / 2]; 2]; BLOCK];
+    for i in 0..BLOCK {
+        let row = &rows[i][column..column + BLOCK];
+        block[i][0].copy_from_slice(&row[..BLOCK / 2]);
+        block[i][1].copy_from_slice(&row[BLOCK / 2..]);
     }
-    let mut quads = r;
-    for half in [0, 4] {
-        for i in 0..2 {
-            let (a, b) = (pairs[half + i], pairs[half + i + 2]);
-            quads[half + 2 * i] = avx._mm256_shuffle_ps::<0b01_00_01_00>(a, b);
-            quads[half + 2 * i + 1] = avx._mm256_shuffle_ps::<0b11_10_11_10>(a, b);
+    block
+}
+
+/// What an instruction set does.
+pub trait Transpose {
+    /// The columns of a block.
+    fn transpose(&self, rows: Rows) -> [[f32; BLOCK]; BLOCK];
+}
+
+/// Without instructions of its own.
+pub struct Portable;
+
+impl Transpose for Portable {
+    #[inline(always)]
+    fn transpose(&self, rows: Rows) -> [[f32; BLOCK]; BLOCK] {
+        std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column / (BLOCK / 2)][column % (BLOCK / 2)]))
+    }
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+impl Transpose for pulp::x86::V3 {
+    /// Halves of rows are loaded to where they belong, so that nothing has to cross from one half of a register to the other,
+    /// which is what takes longest. In each half a block of four by four is turned by swaps of lanes and of pairs.
+    #[inline(always)]
+    fn transpose(&self, rows: Rows) -> [[f32; BLOCK]; BLOCK] {
+        let avx = self.avx;
+        let mut columns = [[0.0; BLOCK]; BLOCK];
+        for (half, columns) in columns.chunks_exact_mut(BLOCK / 2).enumerate() {
+            let mut r = [avx._mm256_setzero_ps(); BLOCK / 2];
+            for i in 0..BLOCK / 2 {
+                r[i] = avx._mm256_set_m128(pulp::cast(rows[i + BLOCK / 2][half]), pulp::cast(rows[i][half]));
+            }
+            let low = [avx._mm256_unpacklo_ps(r[0], r[1]), avx._mm256_unpacklo_ps(r[2], r[3])];
+            let high = [avx._mm256_unpackhi_ps(r[0], r[1]), avx._mm256_unpackhi_ps(r[2], r[3])];
+            for (columns, [a, b]) in columns.chunks_exact_mut(2).zip([low, high]) {
+                columns[0] = pulp::cast(avx._mm256_shuffle_ps::<0b01_00_01_00>(a, b));
+                columns[1] = pulp::cast(avx._mm256_shuffle_ps::<0b11_10_11_10>(a, b));
+            }
+        }
+        columns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_those_of_the_rows() {
+        let values: Vec<f32> = (0..BLOCK * 11).map(|i| i as f32).collect();
+        let rows: [&[f32]; BLOCK] = std::array::from_fn(|row| &values[row * 11..][..11]);
+        let expected = |first: usize| -> [[f32; BLOCK]; BLOCK] {
+            std::array::from_fn(|column| std::array::from_fn(|row| (row * 11 + first + column) as f32))
+        };
+        for first in [0, 3] {
+            assert_eq!(Portable.transpose(block(&rows, first)), expected(first));
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            if let pulp::Arch::V3(simd) = pulp::Arch::new() {
+                assert_eq!(simd.transpose(block(&rows, first)), expected(first));
+            }
         }
     }
-    let mut out = block;
-    for i in 0..4 {
-        out[i] = cast(avx._mm256_permute2f128_ps::<0x20>(quads[i], quads[i + 4]));
-        out[i + 4] = cast(avx._mm256_permute2f128_ps::<0x31>(quads[i], quads[i + 4]));
-    }
-    out
 }

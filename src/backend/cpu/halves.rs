@@ -1,0 +1,71 @@
+//! Halves to floats.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::transpose::Portable;
+
+/// What an instruction set does.
+pub trait Widen {
+    /// Converts as many halves as there are floats: finite ones, as tables hold them.
+    fn widen(&self, halves: &[f16], floats: &mut [f32]);
+}
+
+impl Widen for Portable {
+    #[inline(always)]
+    fn widen(&self, halves: &[f16], floats: &mut [f32]) {
+        halves.convert_to_f32_slice(floats);
+    }
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+impl Widen for pulp::x86::V3 {
+    /// Exponent and fraction, moved to their places in an f32, stand for 2^-112 of the value, subnormal ones included. (There is an
+    /// instruction for it, but the library that has it makes a call of each eight halves.)
+    #[inline(always)]
+    fn widen(&self, halves: &[f16], floats: &mut [f32]) {
+        const SCALE: f32 = f32::from_bits((127 + 112) << 23);
+        // The sign, and what is not one of its copies in the bits below it.
+        const PLACES: i32 = 0x8fff_e000_u32 as i32;
+        let pulp::x86::V3 { avx, avx2, .. } = *self;
+        let ((halves, rest), (floats, rest_of_floats)) = (halves.as_chunks::<8>(), floats.as_chunks_mut::<8>());
+        for (halves, floats) in halves.iter().zip(floats) {
+            let bits = avx2._mm256_slli_epi32::<13>(avx2._mm256_cvtepi16_epi32(pulp::cast(*halves)));
+            let small = avx2._mm256_and_si256(bits, avx._mm256_set1_epi32(PLACES));
+            *floats = pulp::cast(avx._mm256_mul_ps(pulp::cast(small), avx._mm256_set1_ps(SCALE)));
+        }
+        for (half, float) in rest.iter().zip(rest_of_floats) {
+            *float = half.to_f32();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finite_half_is_the_float_of_the_same_value() {
+        let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|half| half.is_finite()).collect();
+        assert_eq!(halves.len(), 2 * 31 * 1024);
+        let check = |kernel: &dyn Fn(&[f16], &mut [f32])| {
+            // Of lengths with and without a rest.
+            for length in [3, 8, 1001] {
+                for halves in halves.chunks(length) {
+                    let mut floats = vec![f32::NAN; halves.len()];
+                    kernel(halves, &mut floats);
+                    let bits: Vec<u32> = floats.iter().map(|float| float.to_bits()).collect();
+                    let expected: Vec<u32> = halves.iter().map(|half| half.to_f32().to_bits()).collect();
+                    assert_eq!(bits, expected);
+                }
+            }
+        };
+        check(&|halves, floats| Portable.widen(halves, floats));
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        match pulp::Arch::new() {
+            pulp::Arch::V3(simd) => check(&|halves, floats| simd.widen(halves, floats)),
+            pulp::Arch::V4(simd) => check(&|halves, floats| (*simd).widen(halves, floats)),
+            _ => {}
+        }
+    }
+}
