@@ -40,9 +40,19 @@ pub struct Group {
     pub name: &'static str,
     /// Takes the most items that there may be.
     make: fn(usize) -> Vec<Work>,
+    /// Only for those who ask for it: takes too much memory to be measured along with the others.
+    large: bool,
 }
 
 impl Group {
+    const fn new(name: &'static str, make: fn(usize) -> Vec<Work>) -> Group {
+        Group { name, make, large: false }
+    }
+
+    const fn large(name: &'static str, make: fn(usize) -> Vec<Work>) -> Group {
+        Group { name, make, large: true }
+    }
+
     /// Makes its works; `quick`: with few items.
     pub fn works(&self, quick: bool) -> Vec<Work> {
         (self.make)(if quick { 2000 } else { usize::MAX })
@@ -50,15 +60,24 @@ impl Group {
 }
 
 /// Every group, the smallest first.
-pub const GROUPS: &[Group] = &[
-    Group { name: "mol ml-1m", make: |most| exact("ml-1m", 3_706.min(most), (8, 4, 64), 50, 32) },
-    Group { name: "mol ml-20m", make: |most| exact("ml-20m", 26_744.min(most), (8, 4, 128), 256, 32) },
-    Group { name: "mol books", make: |most| exact("books", 695_762.min(most), (8, 8, 32), 64, 2) },
-    Group { name: "stages", make: |most| stages(100_000.min(most)) },
-    Group { name: "mips", make: |most| flat(1_000_000.min(most)) },
-    Group { name: "top-k", make: |most| top_k(1_000_000.min(most)) },
-    Group { name: "first stage 4M", make: |most| first_stage(4_000_000.min(most)) },
+const GROUPS: &[Group] = &[
+    Group::new("mol ml-1m", |most| exact("ml-1m", 3_706.min(most), (8, 4, 64), 50, 32)),
+    Group::new("mol ml-20m", |most| exact("ml-20m", 26_744.min(most), (8, 4, 128), 256, 32)),
+    Group::new("mol books", |most| exact("books", 695_762.min(most), (8, 8, 32), 64, 2)),
+    Group::new("stages", |most| stages(100_000.min(most))),
+    Group::new("mips", |most| flat(1_000_000.min(most))),
+    Group::new("top-k", |most| top_k(1_000_000.min(most))),
+    Group::new("first stage 4M", |most| first_stage(4_000_000.min(most))),
+    Group::large(LARGE, |most| first_stage_curve(100_000_000.min(most))),
 ];
+
+/// Its tables are 8 GB, and grow by being copied.
+const LARGE: &str = "first stage 100M";
+
+/// The groups with `filter` in their names; large ones only where `filter` is the whole name.
+pub fn groups(filter: &str) -> impl Iterator<Item = &'static Group> {
+    GROUPS.iter().filter(move |group| if group.large { group.name == filter } else { group.name.contains(filter) })
+}
 
 fn name(dtype: Dtype) -> (&'static str, usize) {
     match dtype {
@@ -231,25 +250,32 @@ fn top_k(n: usize) -> Vec<Work> {
     [1, 10, 100, 1000, 10_000].into_iter().map(work).collect()
 }
 
-/// The first stage of an index of 100 million items, on 4 million: means of 64 int8 numbers. Everything else about the items is
-/// left out.
-fn first_stage(n: usize) -> Vec<Work> {
-    const WIDTH: usize = 64;
-    let mut random = Random::new(5);
+/// Items of which only means of 64 int8 numbers are of interest, as in the first stage of an index of 100 million.
+const MEAN_WIDTH: usize = 64;
+
+/// Everything else about these items is left out.
+fn means(random: &mut Random, n: usize) -> CpuIndex {
     let shape =
-        Shape { p_q: 1, p_x: 1, d_p: WIDTH, query_gate: None, item_gate: None, hidden: None, ..Shape::default() };
-    let mol = Shape { uid_sizes: Vec::new(), ..shape }.mol(&mut random, 1);
-    let (mut raw, mut mean) = (Table::new(1, 1, Dtype::I8), Table::new(1, WIDTH, Dtype::I8));
+        Shape { p_q: 1, p_x: 1, d_p: MEAN_WIDTH, query_gate: None, item_gate: None, hidden: None, ..Shape::default() };
+    let mol = Shape { uid_sizes: Vec::new(), ..shape }.mol(random, 1);
+    let (mut raw, mut mean) = (Table::new(1, 1, Dtype::I8), Table::new(1, MEAN_WIDTH, Dtype::I8));
     let mut norms = Table::new(1, 1, Dtype::F32);
     for from in (0..n).step_by(1 << 16) {
         let rows = (n - from).min(1 << 16);
-        mean.append(random.tensor(&[rows, WIDTH], 1.0).data());
+        mean.append(random.tensor(&[rows, MEAN_WIDTH], 1.0).data());
         raw.append(&vec![1.0; rows]);
         norms.append(&vec![1.0; rows]);
     }
     let side = MolTables { components: None, inverse_norms: Some(norms), mean, principal: None, gate: None };
     let tables = Arc::new(Tables { raw, mol: Some(side), lists: Vec::new() });
-    let index = Arc::new(CpuIndex::new(tables, Some(&Similarity { mol, distilled: None })));
+    CpuIndex::new(tables, Some(&Similarity { mol, distilled: None }))
+}
+
+/// The first stage of an index of 100 million items, on 4 million.
+fn first_stage(n: usize) -> Vec<Work> {
+    const WIDTH: usize = MEAN_WIDTH;
+    let mut random = Random::new(5);
+    let index = Arc::new(means(&mut random, n));
     let mut works = Vec::new();
     for n_queries in [1, 32] {
         let vectors: Tensor = random.tensor(&[n_queries, WIDTH], 1.0);
@@ -281,6 +307,31 @@ fn first_stage(n: usize) -> Vec<Work> {
                 black_box(index.above(&vectors, Columns::Mean, &thresholds, &Exclusions::default()).expect("valid"));
             }),
         });
+    }
+    works
+}
+
+/// How the time of a first stage grows up to 100 million items: scans of the first items of one table.
+fn first_stage_curve(most: usize) -> Vec<Work> {
+    let mut random = Random::new(6);
+    let index = Arc::new(means(&mut random, most));
+    let mut works = Vec::new();
+    for n_queries in [1, 32] {
+        let vectors = random.tensor(&[n_queries, MEAN_WIDTH], 1.0);
+        for n in [1_000_000, 3_000_000, 10_000_000, 30_000_000, 100_000_000] {
+            let (index, vectors, n) = (index.clone(), vectors.clone(), most.min(n));
+            let k = 1000.min(n);
+            works.push(Work {
+                kernel: "first_stage",
+                shape: format!("mean: N={n} W={MEAN_WIDTH} B={n_queries} k={k}"),
+                dtype: "int8",
+                flops: 2.0 * (n * MEAN_WIDTH * n_queries) as f64,
+                bytes: (n * (MEAN_WIDTH + 4)) as f64,
+                run: Box::new(move || {
+                    black_box(index.scan_first(&vectors, n, k).expect("valid scan"));
+                }),
+            });
+        }
     }
     works
 }
