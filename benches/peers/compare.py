@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -40,7 +41,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("target/peers/out"))
     parser.add_argument("--threads", default="2", help="numbers of threads, separated by commas (2)")
-    parser.add_argument("--cases", default="", help="only cases whose names begin so, separated by commas")
+    parser.add_argument("--cases", default="", help="only cases whose names begin with these words, separated by commas")
     parser.add_argument("--runs", type=int, default=21, help="most batches of each program (21)")
     parser.add_argument("--seconds", type=float, default=120, help="time for the batches of a case, 3 of each at least (120)")
     parser.add_argument("--bench-file", help="weights, items and queries for the cases with random weights; else seeded ones")
@@ -209,7 +210,7 @@ def main():
     rows = []
     for threads in [int(part) for part in args.threads.split(",")]:
         for case in cases(args):
-            if wanted_cases and not any(case["name"].startswith(part) for part in wanted_cases):
+            if wanted_cases and not any(re.match(rf"{re.escape(part)}\b", case["name"]) for part in wanted_cases):
                 continue
             print(f"{case['name']}, {threads} threads", flush=True)
             ours, wanted = case["ours"], dict(case["peers"])
