@@ -250,10 +250,11 @@ fn top_k(n: usize) -> Vec<Work> {
     [1, 10, 100, 1000, 10_000].into_iter().map(work).collect()
 }
 
-/// Items of which only means of 64 int8 numbers are of interest, as in the first stage of an index of 100 million.
+/// Numbers of the mean of an item.
 const MEAN_WIDTH: usize = 64;
 
-/// Everything else about these items is left out.
+/// Items of which only means of int8 numbers are of interest, as in the first stage of an index of 100 million; everything
+/// else about them is left out.
 fn means(random: &mut Random, n: usize) -> CpuIndex {
     let shape =
         Shape { p_q: 1, p_x: 1, d_p: MEAN_WIDTH, query_gate: None, item_gate: None, hidden: None, ..Shape::default() };
@@ -273,19 +274,18 @@ fn means(random: &mut Random, n: usize) -> CpuIndex {
 
 /// The first stage of an index of 100 million items, on 4 million.
 fn first_stage(n: usize) -> Vec<Work> {
-    const WIDTH: usize = MEAN_WIDTH;
     let mut random = Random::new(5);
     let index = Arc::new(means(&mut random, n));
     let mut works = Vec::new();
     for n_queries in [1, 32] {
-        let vectors: Tensor = random.tensor(&[n_queries, WIDTH], 1.0);
-        let flops = 2.0 * (n * WIDTH * n_queries) as f64;
-        let bytes = (n * (WIDTH + 4)) as f64;
+        let vectors: Tensor = random.tensor(&[n_queries, MEAN_WIDTH], 1.0);
+        let flops = 2.0 * (n * MEAN_WIDTH * n_queries) as f64;
+        let bytes = (n * (MEAN_WIDTH + 4)) as f64;
         let best = (index.clone(), vectors.clone());
         let k = 1000.min(n);
         works.push(Work {
             kernel: "first_stage",
-            shape: format!("100M style, here N={n}: mean W={WIDTH} B={n_queries} k={k}"),
+            shape: format!("100M style, here N={n}: mean W={MEAN_WIDTH} B={n_queries} k={k}"),
             dtype: "int8",
             flops,
             bytes,
@@ -294,12 +294,12 @@ fn first_stage(n: usize) -> Vec<Work> {
                 black_box(index.scan_components(vectors, Columns::Mean, k, &Exclusions::default()).expect("valid"));
             }),
         });
-        // About one item of a thousand passes: the products have a standard deviation of sqrt(WIDTH) / 3.
-        let thresholds = vec![3.09 * (WIDTH as f32).sqrt() / 3.0; n_queries];
+        // About one item of a thousand passes: the products have a standard deviation of sqrt(MEAN_WIDTH) / 3.
+        let thresholds = vec![3.09 * (MEAN_WIDTH as f32).sqrt() / 3.0; n_queries];
         let index = index.clone();
         works.push(Work {
             kernel: "threshold",
-            shape: format!("100M style, here N={n}: mean W={WIDTH} B={n_queries}, 1 of 1000 passes"),
+            shape: format!("100M style, here N={n}: mean W={MEAN_WIDTH} B={n_queries}, 1 of 1000 passes"),
             dtype: "int8",
             flops,
             bytes,

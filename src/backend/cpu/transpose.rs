@@ -75,8 +75,10 @@ mod tests {
         for first in [0, 3] {
             assert_eq!(Portable.transpose(block(&rows, first)), expected(first));
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            if let pulp::Arch::V3(simd) = pulp::Arch::new() {
-                assert_eq!(simd.transpose(block(&rows, first)), expected(first));
+            match pulp::Arch::new() {
+                pulp::Arch::V3(simd) => assert_eq!(simd.transpose(block(&rows, first)), expected(first)),
+                pulp::Arch::V4(simd) => assert_eq!((*simd).transpose(block(&rows, first)), expected(first)),
+                _ => {}
             }
         }
     }
