@@ -1,15 +1,19 @@
 //! Inner products of few fixed-point queries with 8-bit items as they lie in memory.
 //!
-//! [`Int8Tile`](super::int8_tile::Int8Tile) pays when many queries share it. For few of them each item is read, multiplied and summed
-//! on its own, which is in any order the same: sums are integers. The scores are those of the tile to the bit.
+//! [`Int8Tile`](super::int8_tile::Int8Tile) pays when many queries share it. For few of them items are read and multiplied four at a
+//! time and summed on their own, which is in any order the same: sums are integers. The scores are those of the tile to the bit.
 
+#[cfg(target_arch = "x86")]
+use std::arch::x86::__m128i;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::__m128i;
 use std::ops::Range;
 
 use pulp::x86::V3;
 use pulp::{Arch, Simd, WithSimd, cast};
 
 use super::fixed_rows::{BLOCK, FixedRows};
-use super::int8_tile::{OCTET, PART, padded};
+use super::int8_tile::PART;
 use super::prefetch::ask_for;
 use super::tile::{ROWS, TILE};
 use crate::tables::{Table, Values};
@@ -17,8 +21,11 @@ use crate::tables::{Table, Values};
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
+/// Items whose sums are kept side by side.
+const QUAD: usize = 4;
+
 /// The scores (B, TILE) of the 1 to TILE items `items`, by the only vector of `groups`, if the queries are at most [`ROWS`] and if the
-/// machine and the table allow it; says whether they were computed. Lanes beyond the last item repeat it.
+/// machine and the table allow it; says whether they were computed. Lanes beyond the last item hold numbers without a meaning.
 pub fn few_integers(
     queries: &FixedRows,
     table: &Table,
@@ -26,7 +33,8 @@ pub fn few_integers(
     items: Range<usize>,
     scores: &mut [f32],
 ) -> bool {
-    let few = (1..=ROWS).contains(&queries.len()) && groups.len() == 1 && table.group_width() <= 2 * PART;
+    let few =
+        (1..=ROWS).contains(&queries.len()) && groups.len() == 1 && (BLOCK..=2 * PART).contains(&table.group_width());
     let simd = match Arch::new() {
         Arch::V3(simd) if few => simd,
         Arch::V4(simd) if few => *simd,
@@ -53,80 +61,112 @@ impl WithSimd for FewIntegers<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        match self.queries.len() {
-            1 => self.score::<1>(),
-            2 => self.score::<2>(),
-            _ => self.score::<ROWS>(),
+        let FewIntegers { simd, queries, table, values, group, items, scores } = self;
+        let (all, width, groups) = (table.width(), table.group_width(), table.groups());
+        let values = &values[items.start * all..items.end * all];
+        let scales = scales(table, group, items.clone());
+        // Two tiles on: memory takes longer than one of them.
+        let ahead = 2 * TILE * all;
+        for (query, scores) in scores.as_chunks_mut::<TILE>().0.iter_mut().enumerate().take(queries.len()) {
+            let weights = Weights::of(queries.row(query), width);
+            let mut totals = [[0; QUAD]; TILE / QUAD];
+            for (index, totals) in totals.iter_mut().enumerate().take(items.len().div_ceil(QUAD)) {
+                let quad = &values[index * QUAD * all..];
+                if query == 0 {
+                    for line in (0..QUAD * all).step_by(LINE) {
+                        ask_for(quad.as_ptr() as usize + ahead + line);
+                    }
+                }
+                let first = &quad[group * width..][..width];
+                let row = |i: usize| {
+                    let start = i * all + group * width;
+                    quad.get(start..start + width).unwrap_or(first)
+                };
+                *totals = weights.sums(simd, &[first, row(1), row(2), row(3)]);
+            }
+            let totals: [i32; TILE] = cast(totals);
+            for lane in 0..TILE {
+                // A sum of one, as where an item has several vectors: no score is -0.
+                scores[lane] = 0.0 + totals[lane] as f32 * scales[lane] * weights.scale;
+            }
         }
     }
 }
 
-impl FewIntegers<'_> {
-    /// The scores of at most R queries.
-    #[inline(always)]
-    fn score<const R: usize>(self) {
-        let FewIntegers { simd, queries, table, values, group, items, scores } = self;
-        let (avx, avx2, width) = (simd.avx, simd.avx2, table.group_width());
-        let (whole, n, all_scales) = (width / BLOCK, queries.len(), table.scales());
-        // Two tiles on: memory takes longer than one of them.
-        let ahead = 2 * TILE * table.width();
-        let (mut rows, mut last) = ([&[][..]; R], [[0; BLOCK]; R]);
-        for r in 0..R {
-            let blocks = queries.row(r.min(n - 1)).0.as_chunks::<BLOCK>().0;
-            rows[r] = &blocks[..whole];
-            last[r] = blocks.get(whole).copied().unwrap_or_default();
-        }
-        for octet in (0..items.len()).step_by(OCTET) {
-            let mut sums = [[avx._mm256_setzero_si256(); OCTET]; R];
-            let mut scales = [0.0; OCTET];
-            for i in 0..OCTET {
-                let vector = (items.start + octet + i).min(items.end - 1) * table.groups() + group;
-                scales[i] = all_scales[vector];
-                let row = &values[vector * width..][..width];
-                for line in row.chunks(LINE) {
-                    ask_for(line.as_ptr() as usize + ahead);
-                }
-                let (blocks, rest) = row.as_chunks::<BLOCK>();
-                let mut total = [avx._mm256_setzero_si256(); R];
-                for (index, block) in blocks.iter().enumerate() {
-                    let columns = avx2._mm256_cvtepi8_epi16(cast(*block));
-                    for r in 0..R {
-                        let products = avx2._mm256_madd_epi16(columns, cast(rows[r][index]));
-                        total[r] = avx2._mm256_add_epi32(total[r], products);
-                    }
-                }
-                if !rest.is_empty() {
-                    let columns = avx2._mm256_cvtepi8_epi16(cast(padded(rest)));
-                    for r in 0..R {
-                        total[r] = avx2._mm256_add_epi32(total[r], avx2._mm256_madd_epi16(columns, cast(last[r])));
-                    }
-                }
-                for r in 0..R {
-                    sums[r][i] = total[r];
-                }
+/// The scales of the vectors `group` of `items`, in lanes.
+#[inline(always)]
+fn scales(table: &Table, group: usize, items: Range<usize>) -> [f32; TILE] {
+    let groups = table.groups();
+    let of_items = &table.scales()[items.start * groups..];
+    match (groups, of_items.first_chunk()) {
+        (1, Some(scales)) => *scales,
+        _ => {
+            let mut scales = [0.0; TILE];
+            for (lane, scale) in scales.iter_mut().enumerate().take(items.len()) {
+                *scale = of_items[lane * groups + group];
             }
-            for r in 0..n.min(R) {
-                let s = sums[r];
-                // Neighbours are added until each item has a sum in either half of a register.
-                let pairs = [
-                    avx2._mm256_hadd_epi32(s[0], s[1]),
-                    avx2._mm256_hadd_epi32(s[2], s[3]),
-                    avx2._mm256_hadd_epi32(s[4], s[5]),
-                    avx2._mm256_hadd_epi32(s[6], s[7]),
-                ];
-                let quads = [avx2._mm256_hadd_epi32(pairs[0], pairs[1]), avx2._mm256_hadd_epi32(pairs[2], pairs[3])];
-                let totals: [i32; OCTET] = cast(avx2._mm256_add_epi32(
-                    avx2._mm256_permute2x128_si256::<0x20>(quads[0], quads[1]),
-                    avx2._mm256_permute2x128_si256::<0x31>(quads[0], quads[1]),
-                ));
-                let scale = queries.row(r).1;
-                for (lane, score) in scores[r * TILE + octet..][..OCTET].iter_mut().enumerate() {
-                    // A sum of one, as where an item has several vectors: no score is -0.
-                    *score = 0.0 + totals[lane] as f32 * scales[lane] * scale;
-                }
-            }
+            scales
         }
     }
+}
+
+/// A query.
+struct Weights<'a> {
+    blocks: &'a [[i16; BLOCK]],
+    /// What the last BLOCK columns of an item are multiplied with: zeros where these belong to a whole block.
+    last: [i16; BLOCK],
+    scale: f32,
+}
+
+impl Weights<'_> {
+    /// Of the row of a query for items of `width` columns, BLOCK or more.
+    fn of((row, scale): (&[i16], f32), width: usize) -> Weights<'_> {
+        let (blocks, rest) = (&row.as_chunks().0[..width / BLOCK], width % BLOCK);
+        let mut last = [0; BLOCK];
+        for (last, weight) in last.iter_mut().rev().zip(row[width - rest..width].iter().rev()) {
+            *last = *weight;
+        }
+        Weights { blocks, last, scale }
+    }
+
+    /// The sums of the products with each row.
+    #[inline(always)]
+    fn sums(&self, simd: V3, rows: &[&[i8]; QUAD]) -> [i32; QUAD] {
+        let (sse2, width) = (simd.sse2, rows[0].len());
+        let [a, b, c, d] = rows.map(|row| row.as_chunks::<BLOCK>().0);
+        let mut sums = [sse2._mm_setzero_si128(); QUAD];
+        for ((((a, b), c), d), weights) in a.iter().zip(b).zip(c).zip(d).zip(self.blocks) {
+            for (sum, block) in sums.iter_mut().zip([a, b, c, d]) {
+                *sum = add_products(simd, *sum, block, weights);
+            }
+        }
+        if width % BLOCK > 0 {
+            for i in 0..QUAD {
+                if let Some(block) = rows[i].last_chunk() {
+                    sums[i] = add_products(simd, sums[i], block, &self.last);
+                }
+            }
+        }
+        let [a, b, c, d] = sums;
+        let ab = sse2._mm_add_epi32(sse2._mm_unpacklo_epi32(a, b), sse2._mm_unpackhi_epi32(a, b));
+        let cd = sse2._mm_add_epi32(sse2._mm_unpacklo_epi32(c, d), sse2._mm_unpackhi_epi32(c, d));
+        cast(sse2._mm_add_epi32(sse2._mm_unpacklo_epi64(ab, cd), sse2._mm_unpackhi_epi64(ab, cd)))
+    }
+}
+
+/// Adds the products of a block to the four parts of a sum. In registers of half the width, which processors that split wider ones
+/// take sooner, and with which others wait for memory all the same.
+#[inline(always)]
+fn add_products(simd: V3, sum: __m128i, columns: &[i8; BLOCK], weights: &[i16; BLOCK]) -> __m128i {
+    let (sse2, sse4_1) = (simd.sse2, simd.sse4_1);
+    let halves: [[i8; BLOCK / 2]; 2] = cast(*columns);
+    let weights: [__m128i; 2] = cast(*weights);
+    let mut sum = sum;
+    for (half, weights) in halves.into_iter().zip(weights) {
+        let columns = sse4_1._mm_cvtepi8_epi16(cast([half, [0; BLOCK / 2]]));
+        sum = sse2._mm_add_epi32(sum, sse2._mm_madd_epi16(columns, weights));
+    }
+    sum
 }
 
 #[cfg(test)]
@@ -142,7 +182,7 @@ mod tests {
     #[test]
     fn scores_are_those_of_a_tile_to_the_bit() {
         let can = !matches!(Arch::new(), Arch::Scalar);
-        for (groups, width) in [(1, 1), (3, 5), (2, 16), (1, 64), (2, 100), (1, 512)] {
+        for (groups, width) in [(1, 16), (3, 21), (2, 16), (1, 64), (2, 100), (1, 512)] {
             let mut table = Table::new(groups, width, Dtype::I8);
             table.append(&waves(70 * groups * width, 0.7));
             for (group, items) in [(0, 3..35), (groups - 1, 64..70), (0, 69..70)] {
@@ -172,9 +212,10 @@ mod tests {
             let queries = FixedRows::from_rows(&waves(n * width, 0.3), width);
             few_integers(&queries, &table, 0..groups, 0..8, &mut vec![0.0; n * TILE])
         };
-        assert!(!check(1, 8, Dtype::F32, 1));
-        assert!(!check(1, 8, Dtype::I8, ROWS + 1));
-        assert!(!check(2, 8, Dtype::I8, 1));
+        assert!(!check(1, 16, Dtype::F32, 1));
+        assert!(!check(1, 16, Dtype::I8, ROWS + 1));
+        assert!(!check(2, 16, Dtype::I8, 1));
+        assert!(!check(1, 15, Dtype::I8, 1), "narrower than a block");
         assert!(!check(1, 513, Dtype::I8, 1), "sums of so many products leave 32 bits");
     }
 }

@@ -142,7 +142,7 @@ fn widened(columns: &[i8]) -> [Pair; BLOCK / 2] {
 
 /// The last columns of a row, and zeros.
 #[inline(never)]
-pub fn padded(columns: &[i8]) -> [i8; BLOCK] {
+fn padded(columns: &[i8]) -> [i8; BLOCK] {
     let mut padded = [0; BLOCK];
     padded[..columns.len()].copy_from_slice(columns);
     padded
