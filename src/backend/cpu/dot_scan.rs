@@ -7,14 +7,14 @@ use pulp::{Simd, WithSimd};
 
 use super::aligned::AlignedFloats;
 use super::few_integers::few_integers;
-use super::few_rows::few_rows;
+use super::few_rows::FewRows;
 use super::filter::{Filter, Passed};
 use super::fixed_rows::FixedRows;
 use super::int8_tile::Int8Tile;
 use super::lanes::Lanes;
 use super::mol_kernel::{row, run};
 use super::prefetch::Ahead;
-use super::tile::{ROWS, RowBlocks, Sink, TILE, store};
+use super::tile::{RowBlocks, Sink, TILE, store};
 use super::workers::{Found, TileScan};
 use crate::tables::{Dtype, Table};
 
@@ -34,8 +34,8 @@ pub struct DotScan<'a> {
 
 /// Query vectors as rows, for the number format of a table.
 pub enum Queries {
-    /// For floats: all groups of a query are one row.
-    Floats(RowBlocks),
+    /// For floats: all groups of a query are one row, once more for items as they lie in memory if there are few.
+    Floats(RowBlocks, Option<FewRows>),
     /// For 8-bit integers: each group is a row.
     Integers(FixedRows),
 }
@@ -45,7 +45,11 @@ impl Queries {
     pub fn new(items: &Table, values: &[f32], rows: usize, width: usize) -> Queries {
         match items.dtype() {
             Dtype::I8 => Queries::Integers(FixedRows::from_rows(values, items.group_width())),
-            Dtype::F32 | Dtype::F16 => Queries::Floats(RowBlocks::from_rows(values, rows, width)),
+            Dtype::F32 | Dtype::F16 => {
+                let rows = RowBlocks::from_rows(values, rows, width);
+                let few = FewRows::new(&rows, items);
+                Queries::Floats(rows, few)
+            }
         }
     }
 }
@@ -67,7 +71,6 @@ pub struct Scratch {
     items: Lanes,
     integers: Int8Tile,
     norms: Lanes,
-    floats: AlignedFloats,
     sums: AlignedFloats,
     passed: Passed,
     ahead: Ahead,
@@ -77,7 +80,7 @@ impl TileScan for DotScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, integers, norms, floats, sums, passed, ahead } = scratch;
+        let Scratch { items, integers, norms, sums, passed, ahead } = scratch;
         passed.fit(self.n_queries);
         sums.resize(self.n_queries * TILE);
         for tile in tiles {
@@ -89,27 +92,25 @@ impl TileScan for DotScan<'_> {
             });
             ahead.clear();
             // For few rows of queries, and for integers, memory is read in an order that prefetchers know.
-            let asks = match &self.queries {
-                Queries::Floats(queries) => queries.rows() > ROWS,
-                Queries::Integers(_) => false,
-            };
-            if asks {
+            if let Queries::Floats(_, None) = &self.queries {
                 ahead.add(self.items, self.groups.clone(), range.end..range.end + TILE);
             }
             let mut filter = Filter { floors: found.floors(), passed, ahead };
             match (&self.queries, transform) {
-                (Queries::Floats(queries), None) => {
-                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), floats, &mut filter) {
-                        let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
-                        run(OfLanes { queries, items, sink: filter });
-                    }
+                (Queries::Floats(_, Some(few)), None) => {
+                    few.multiply(self.items, self.groups.clone(), range.clone(), &mut filter);
                 }
-                (Queries::Floats(queries), Some((transform, norms))) => {
+                (Queries::Floats(_, Some(few)), Some((transform, norms))) => {
                     let mut sink = Sums { transform, norms, sums, filter };
-                    if !few_rows(queries, self.items, self.groups.clone(), range.clone(), floats, &mut sink) {
-                        let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
-                        run(OfLanes { queries, items, sink });
-                    }
+                    few.multiply(self.items, self.groups.clone(), range.clone(), &mut sink);
+                }
+                (Queries::Floats(queries, None), None) => {
+                    let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
+                    run(OfLanes { queries, items, sink: filter });
+                }
+                (Queries::Floats(queries, None), Some((transform, norms))) => {
+                    let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
+                    run(OfLanes { queries, items, sink: Sums { transform, norms, sums, filter } });
                 }
                 (Queries::Integers(queries), transform) => {
                     let groups = self.groups.clone();

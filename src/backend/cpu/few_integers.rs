@@ -62,7 +62,7 @@ impl WithSimd for FewIntegers<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let FewIntegers { simd, queries, table, values, group, items, scores } = self;
-        let (all, width, groups) = (table.width(), table.group_width(), table.groups());
+        let (all, width) = (table.width(), table.group_width());
         let values = &values[items.start * all..items.end * all];
         let scales = scales(table, group, items.clone());
         // Two tiles on: memory takes longer than one of them.
@@ -133,9 +133,10 @@ impl Weights<'_> {
     #[inline(always)]
     fn sums(&self, simd: V3, rows: &[&[i8]; QUAD]) -> [i32; QUAD] {
         let (sse2, width) = (simd.sse2, rows[0].len());
-        let [a, b, c, d] = rows.map(|row| row.as_chunks::<BLOCK>().0);
+        let [a, b, c, d] = rows;
         let mut sums = [sse2._mm_setzero_si128(); QUAD];
-        for ((((a, b), c), d), weights) in a.iter().zip(b).zip(c).zip(d).zip(self.blocks) {
+        let blocks = a.as_chunks().0.iter().zip(b.as_chunks().0).zip(c.as_chunks().0).zip(d.as_chunks().0);
+        for ((((a, b), c), d), weights) in blocks.zip(self.blocks) {
             for (sum, block) in sums.iter_mut().zip([a, b, c, d]) {
                 *sum = add_products(simd, *sum, block, weights);
             }

@@ -10,98 +10,166 @@ use half::f16;
 use pulp::x86::V3;
 use pulp::{Arch, Simd, WithSimd, cast};
 
-use super::aligned::AlignedFloats;
-use super::halves::Widen;
+use super::halves::{SMALL, small, small_pairs};
 use super::prefetch::ask_for;
 use super::tile::{ROWS, RowBlocks, Sink, TILE};
-use super::transpose::{BLOCK, Transpose, block};
+use super::transpose::{BLOCK, Rows, Transpose, block};
 use crate::tables::{Table, Values};
 
-/// Floats, and halves, of a cache line.
-const LINE: usize = 16;
-const LINE_OF_HALVES: usize = 32;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
-/// Multiplies the vectors `groups` of the 1 to TILE items `items` with the queries, if these are at most [`ROWS`] and if the machine
-/// and the format of the table allow it, and says whether it did. `floats` is memory for halves that became floats.
-pub fn few_rows(
-    queries: &RowBlocks,
-    table: &Table,
-    groups: Range<usize>,
-    items: Range<usize>,
-    floats: &mut AlignedFloats,
-    sink: &mut impl Sink<V3>,
-) -> bool {
-    let few = (1..=ROWS).contains(&queries.rows());
-    let simd = match Arch::new() {
-        Arch::V3(simd) if few => simd,
-        Arch::V4(simd) if few => *simd,
-        _ => return false,
-    };
-    let (all, first) = (table.width(), groups.start * table.group_width());
-    let width = groups.len() * table.group_width();
-    // Lanes beyond the last item repeat it.
-    let row_of = |lane: usize| (items.start + lane).min(items.end - 1) * all + first;
-    match table.values() {
-        Values::F32(values) => {
-            let mut rows = [&[][..]; TILE];
-            for (lane, row) in rows.iter_mut().enumerate() {
-                *row = &values.as_slice()[row_of(lane)..][..width];
-            }
-            Simd::vectorize(simd, FewRows { simd, queries, rows, ahead: 2 * BLOCK * all * size_of::<f32>(), sink });
-        }
-        Values::F16(values) => {
-            let mut halves = [&[][..]; TILE];
-            for (lane, row) in halves.iter_mut().enumerate() {
-                *row = &values.as_slice()[row_of(lane)..][..width];
-            }
-            floats.resize(TILE * width);
-            Simd::vectorize(simd, Halves { simd, halves, ahead: TILE * all * size_of::<f16>(), floats });
-            let mut rows = [&[][..]; TILE];
-            for (lane, row) in rows.iter_mut().enumerate() {
-                *row = &floats[lane * width..][..width];
-            }
-            Simd::vectorize(simd, FewRows { simd, queries, rows, ahead: 0, sink });
-        }
-        Values::I8(_) => return false,
-    }
-    true
-}
+type Register = <V3 as Simd>::f32s;
 
-/// Halves that become floats.
-struct Halves<'a> {
+/// At most [`ROWS`] queries for a table of floats or halves.
+pub struct FewRows {
     simd: V3,
-    halves: [&'a [f16]; TILE],
-    /// Bytes to what will be needed soon.
-    ahead: usize,
-    /// (TILE, width)
-    floats: &'a mut [f32],
+    /// Times what numbers of the table are too small by.
+    queries: RowBlocks,
 }
 
-impl WithSimd for Halves<'_> {
-    type Output = ();
+impl FewRows {
+    /// `queries` for `table`, if the machine and both of them allow it.
+    pub fn new(queries: &RowBlocks, table: &Table) -> Option<FewRows> {
+        let scale = match table.values() {
+            Values::F32(_) => f32::SCALE,
+            Values::F16(_) => f16::SCALE,
+            Values::I8(_) => return None,
+        };
+        let simd = match Arch::new() {
+            Arch::V3(simd) => simd,
+            Arch::V4(simd) => *simd,
+            _ => return None,
+        };
+        let few = (1..=ROWS).contains(&queries.rows());
+        few.then(|| queries.scaled(scale)).flatten().map(|queries| FewRows { simd, queries })
+    }
+
+    /// Multiplies the vectors `groups` of the 1 to TILE items `items` with the queries. Lanes beyond the last item repeat it.
+    pub fn multiply(&self, table: &Table, groups: Range<usize>, items: Range<usize>, sink: &mut impl Sink<V3>) {
+        match table.values() {
+            Values::F32(values) => self.multiply_elements(table, values.as_slice(), groups, items, sink),
+            Values::F16(values) => self.multiply_elements::<f16>(table, values.as_slice(), groups, items, sink),
+            Values::I8(_) => {}
+        }
+    }
+
+    fn multiply_elements<E: Element>(
+        &self,
+        table: &Table,
+        values: &[E],
+        groups: Range<usize>,
+        items: Range<usize>,
+        sink: &mut impl Sink<V3>,
+    ) {
+        let FewRows { simd, queries } = self;
+        let (all, first) = (table.width(), groups.start * table.group_width());
+        let width = groups.len() * table.group_width();
+        let place = Place { stride: all, start: items.start * all + first, last: items.len() - 1, width };
+        Simd::vectorize(*simd, Products { simd: *simd, queries, values, place, sink });
+    }
+}
+
+/// Where rows lie.
+struct Place {
+    start: usize,
+    stride: usize,
+    width: usize,
+    last: usize,
+}
+
+impl Place {
+    /// The rows `first` and on of `values`; the last one again where there are no more.
+    #[inline(always)]
+    fn rows<'a, E>(&self, values: &'a [E], first: usize) -> [&'a [E]; BLOCK] {
+        let mut rows = [&[][..]; BLOCK];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = &values[self.start + (first + i).min(self.last) * self.stride..][..self.width];
+        }
+        rows
+    }
+}
+
+/// A number of a table.
+trait Element: Copy + Default {
+    /// Columns that become a register when a block is turned.
+    const PER_REGISTER: usize;
+    /// What the numbers in registers are too small by.
+    const SCALE: f32;
+
+    /// BLOCK * PER_REGISTER columns from `column` on.
+    fn block(rows: &[&[Self]; BLOCK], column: usize) -> Rows;
+
+    /// The columns of a register of a block that was turned.
+    fn columns(simd: V3, register: [f32; BLOCK]) -> [Register; 2];
+
+    /// One column.
+    fn column(simd: V3, numbers: [Self; BLOCK]) -> Register;
+}
+
+impl Element for f32 {
+    const PER_REGISTER: usize = 1;
+    const SCALE: f32 = 1.0;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Halves { simd, halves, ahead, floats } = self;
-        for (row, floats) in halves.iter().zip(floats.chunks_exact_mut(halves[0].len().max(1))) {
-            for line in row.chunks(LINE_OF_HALVES) {
-                ask_for(line.as_ptr() as usize + ahead);
-            }
-            simd.widen(row, floats);
-        }
+    fn block(rows: &[&[f32]; BLOCK], column: usize) -> Rows {
+        block(rows, column)
+    }
+
+    #[inline(always)]
+    fn columns(_: V3, register: [f32; BLOCK]) -> [Register; 2] {
+        [cast(register); 2]
+    }
+
+    #[inline(always)]
+    fn column(_: V3, numbers: [f32; BLOCK]) -> Register {
+        cast(numbers)
     }
 }
 
-struct FewRows<'a, K> {
+/// Two halves are turned as if they were a float.
+impl Element for f16 {
+    const PER_REGISTER: usize = 2;
+    const SCALE: f32 = SMALL;
+
+    #[inline(always)]
+    fn block(rows: &[&[f16]; BLOCK], column: usize) -> Rows {
+        let mut block = [[[0.0; BLOCK / 2]; 2]; BLOCK];
+        for i in 0..BLOCK {
+            let row = &rows[i][column..column + 2 * BLOCK];
+            block[i] = cast([bits(&row[..BLOCK]), bits(&row[BLOCK..])]);
+        }
+        block
+    }
+
+    #[inline(always)]
+    fn columns(simd: V3, register: [f32; BLOCK]) -> [Register; 2] {
+        let [first, second] = small_pairs(simd, cast(register));
+        [cast(first), cast(second)]
+    }
+
+    #[inline(always)]
+    fn column(simd: V3, numbers: [f16; BLOCK]) -> Register {
+        cast(small(simd, numbers))
+    }
+}
+
+#[inline(always)]
+fn bits(halves: &[f16]) -> [u16; BLOCK] {
+    let mut bits = [0; BLOCK];
+    bits.copy_from_slice(bytemuck::cast_slice(halves));
+    bits
+}
+
+struct Products<'a, E, K> {
     simd: V3,
     queries: &'a RowBlocks,
-    rows: [&'a [f32]; TILE],
-    /// Bytes to what will be needed soon; 0: nothing.
-    ahead: usize,
+    values: &'a [E],
+    place: Place,
     sink: &'a mut K,
 }
 
-impl<K: Sink<V3>> WithSimd for FewRows<'_, K> {
+impl<E: Element, K: Sink<V3>> WithSimd for Products<'_, E, K> {
     type Output = ();
 
     #[inline(always)]
@@ -114,34 +182,33 @@ impl<K: Sink<V3>> WithSimd for FewRows<'_, K> {
     }
 }
 
-type Register = <V3 as Simd>::f32s;
-
-impl<K: Sink<V3>> FewRows<'_, K> {
+impl<E: Element, K: Sink<V3>> Products<'_, E, K> {
     /// The sums of the first R queries.
     #[inline(always)]
     fn multiply<const R: usize>(self) {
-        let FewRows { simd, queries, rows, ahead, sink } = self;
-        let (weights, width) = (queries.block(0), rows[0].len());
-        let whole = width / BLOCK * BLOCK;
+        let Products { simd, queries, values, place, sink } = self;
+        let (weights, width) = (queries.block(0), place.width);
+        let columns = BLOCK * E::PER_REGISTER;
+        let whole = width / columns * columns;
+        let asked_at_once = (2 * BLOCK).div_ceil((whole / columns).max(1));
         for first in (0..TILE / BLOCK).step_by(2) {
-            // Two blocks of items at a time: the sums of one hide the latency of the other's. Rows of one width, so that one
-            // comparison says where all of them end.
-            let (mut a, mut b) = ([&[][..]; BLOCK], [&[][..]; BLOCK]);
-            for i in 0..BLOCK {
-                (a[i], b[i]) = (&rows[first * BLOCK + i][..width], &rows[(first + 1) * BLOCK + i][..width]);
-            }
+            // Two blocks of items at a time: the sums of one hide the latency of the other's.
+            let (a, b) = (place.rows(values, first * BLOCK), place.rows(values, (first + 1) * BLOCK));
             let mut sums = [[simd.splat_f32s(0.0); R]; 2];
-            let mut soon = rows[first * BLOCK..][..2 * BLOCK].chunks((2 * BLOCK).div_ceil((whole / BLOCK).max(1)));
-            for column in (0..whole).step_by(BLOCK) {
-                if ahead > 0 {
-                    // One row after the other, which is an order that prefetchers know.
-                    for line in soon.next().unwrap_or_default().iter().flat_map(|row| row.chunks(LINE)) {
-                        ask_for(line.as_ptr() as usize + ahead);
+            // Two blocks on, one row after the other, which is an order that prefetchers know.
+            let mut soon = a[0].as_ptr() as usize + 2 * BLOCK * place.stride * size_of::<E>();
+            let end = soon + 2 * BLOCK * place.stride * size_of::<E>();
+            for column in (0..whole).step_by(columns) {
+                for _ in 0..asked_at_once {
+                    if soon < end {
+                        for line in (0..width * size_of::<E>()).step_by(LINE) {
+                            ask_for(soon + line);
+                        }
+                        soon += place.stride * size_of::<E>();
                     }
                 }
-                let weights = &weights[column * ROWS..][..BLOCK * ROWS];
-                add_block(simd, &a, column, weights, &mut sums[0]);
-                add_block(simd, &b, column, weights, &mut sums[1]);
+                let weights = &weights[column * ROWS..][..columns * ROWS];
+                add_blocks(simd, [&a, &b], column, weights, &mut sums);
             }
             for column in whole..width {
                 let weights = &weights[column * ROWS..][..ROWS];
@@ -156,35 +223,40 @@ impl<K: Sink<V3>> FewRows<'_, K> {
     }
 }
 
-/// Adds the products of BLOCK columns.
+/// Adds the products of the columns of two blocks, of one and the other by turns.
 #[inline(always)]
-fn add_block<const R: usize>(
+fn add_blocks<E: Element, const R: usize>(
     simd: V3,
-    rows: &[&[f32]; BLOCK],
+    [a, b]: [&[&[E]; BLOCK]; 2],
     column: usize,
     weights: &[f32],
-    sums: &mut [Register; R],
+    sums: &mut [[Register; R]; 2],
 ) {
-    let columns = simd.transpose(block(rows, column));
+    let (a, b) = (simd.transpose(E::block(a, column)), simd.transpose(E::block(b, column)));
     for i in 0..BLOCK {
-        add_products(simd, cast(columns[i]), &weights[i * ROWS..][..ROWS], sums);
+        let (a, b) = (E::columns(simd, a[i]), E::columns(simd, b[i]));
+        for place in 0..E::PER_REGISTER {
+            let weights = &weights[(i * E::PER_REGISTER + place) * ROWS..][..ROWS];
+            add_products(simd, a[place], weights, &mut sums[0]);
+            add_products(simd, b[place], weights, &mut sums[1]);
+        }
     }
 }
 
 /// Adds the products of one column.
 #[inline(always)]
-fn add_column<const R: usize>(
+fn add_column<E: Element, const R: usize>(
     simd: V3,
-    rows: &[&[f32]; BLOCK],
+    rows: &[&[E]; BLOCK],
     column: usize,
     weights: &[f32],
     sums: &mut [Register; R],
 ) {
-    let mut lanes = [0.0; BLOCK];
-    for (to, from) in lanes.iter_mut().zip(rows) {
-        *to = from[column];
+    let mut numbers = [E::default(); BLOCK];
+    for (number, row) in numbers.iter_mut().zip(rows) {
+        *number = row[column];
     }
-    add_products(simd, cast(lanes), weights, sums);
+    add_products(simd, E::column(simd, numbers), weights, sums);
 }
 
 #[inline(always)]
@@ -230,18 +302,18 @@ mod tests {
     fn both(table: &Table, groups: Range<usize>, items: Range<usize>, queries: &RowBlocks) -> (Option<Bits>, Bits) {
         let empty = || Bits(vec![[0; TILE]; queries.rows()]);
         let (mut few, mut by_lanes, mut lanes) = (empty(), empty(), Lanes::default());
-        let mut floats = AlignedFloats::default();
-        let done = few_rows(queries, table, groups.clone(), items.clone(), &mut floats, &mut few);
+        let done =
+            FewRows::new(queries, table).map(|rows| rows.multiply(table, groups.clone(), items.clone(), &mut few));
         let tile = lanes.load(table, groups, items.len(), |lane| items.start + lane);
         Arch::new().dispatch(OfLanes(queries, tile, &mut by_lanes));
-        (done.then_some(few), by_lanes)
+        (done.map(|()| few), by_lanes)
     }
 
     #[test]
     fn sums_are_those_of_lanes_to_the_bit() {
         let can = !matches!(Arch::new(), Arch::Scalar);
         for dtype in [Dtype::F32, Dtype::F16] {
-            for (groups, group_width) in [(1, 1), (3, 5), (2, 8), (1, 19), (1, 64)] {
+            for (groups, group_width) in [(1, 1), (3, 5), (2, 8), (1, 19), (2, 25), (1, 64)] {
                 let width = groups * group_width;
                 let mut table = Table::new(groups, group_width, dtype);
                 // From ordinary numbers down to halves that are subnormal.
@@ -266,12 +338,19 @@ mod tests {
     }
 
     #[test]
-    fn other_tables_are_left_to_others() {
-        let mut table = Table::new(1, 8, Dtype::I8);
-        table.append(&[1.0; 64]);
-        let queries = RowBlocks::from_rows(&[1.0; 8], 1, 8);
-        let (mut floats, none) = (AlignedFloats::default(), RowBlocks::from_rows(&[], 0, 8));
-        assert!(!few_rows(&queries, &table, 0..1, 0..8, &mut floats, &mut Bits(vec![[0; TILE]])));
-        assert!(!few_rows(&none, &table, 0..1, 0..8, &mut floats, &mut Bits(Vec::new())));
+    fn other_work_is_left_to_others() {
+        let check = |dtype: Dtype, rows: usize, weight: f32| {
+            let mut table = Table::new(1, 8, dtype);
+            table.append(&[1.0; 64]);
+            FewRows::new(&RowBlocks::from_rows(&vec![weight; 8 * rows], rows, 8), &table).is_some()
+        };
+        let can = !matches!(Arch::new(), Arch::Scalar);
+        assert_eq!(
+            [check(Dtype::F32, 4, 1.0), check(Dtype::F16, 1, -65535.0), check(Dtype::F32, 1, 65536.0)],
+            [can; 3]
+        );
+        assert!(!check(Dtype::F32, 0, 1.0) && !check(Dtype::F32, 5, 1.0));
+        assert!(!check(Dtype::F16, 1, -65536.0), "weights that would be infinite");
+        assert!(!check(Dtype::I8, 1, 1.0));
     }
 }

@@ -2,18 +2,20 @@
 
 use std::ops::Range;
 
-use super::aligned::AlignedFloats;
 use super::tile::RowBlocks;
 use crate::tables::Table;
 
-/// Does nothing, and says so: lanes do.
-pub fn few_rows<K>(
-    _: &RowBlocks,
-    _: &Table,
-    _: Range<usize>,
-    _: Range<usize>,
-    _: &mut AlignedFloats,
-    _: &mut K,
-) -> bool {
-    false
+/// There are none: lanes do their work.
+pub enum FewRows {}
+
+impl FewRows {
+    /// None.
+    pub fn new(_: &RowBlocks, _: &Table) -> Option<FewRows> {
+        None
+    }
+
+    /// Nothing to multiply.
+    pub fn multiply<K>(&self, _: &Table, _: Range<usize>, _: Range<usize>, _: &mut K) {
+        match *self {}
+    }
 }

@@ -58,7 +58,7 @@ impl TileScan for ListScan<'_> {
                 let positions = &self.lists.positions[first..range.end.min(first + TILE)];
                 let groups = 0..table.groups();
                 match &queries {
-                    Queries::Floats(queries) => {
+                    Queries::Floats(queries, _) => {
                         items.load(table, groups, positions.len(), |lane| first + lane);
                         run(Products { queries, items: items.values(), scores });
                     }

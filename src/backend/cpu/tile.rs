@@ -48,16 +48,6 @@ impl RowBlocks {
         RowBlocks::pack(rows, depth, |row, j| values[j * rows + row])
     }
 
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// [depth][ROWS]: rows `index` * ROWS and on.
-    pub fn block(&self, index: usize) -> &[f32] {
-        &self.data[index * ROWS * self.depth..][..ROWS * self.depth]
-    }
-
     fn pack(rows: usize, depth: usize, value: impl Fn(usize, usize) -> f32) -> RowBlocks {
         let mut data = AlignedFloats::zeros(rows.div_ceil(ROWS) * ROWS * depth);
         for row in 0..rows {
@@ -138,6 +128,29 @@ impl RowBlocks {
                 }
             }
         }
+    }
+}
+
+/// What items as they lie in memory are multiplied with.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+impl RowBlocks {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// [depth][ROWS]: rows `index` * ROWS and on.
+    pub fn block(&self, index: usize) -> &[f32] {
+        &self.data[index * ROWS * self.depth..][..ROWS * self.depth]
+    }
+
+    /// All values times `factor`; None if one of them would not be finite.
+    pub fn scaled(&self, factor: f32) -> Option<RowBlocks> {
+        let mut data = AlignedFloats::zeros(self.data.len());
+        for (scaled, value) in data.iter_mut().zip(self.data.iter()) {
+            *scaled = value * factor;
+        }
+        data.iter().all(|value| value.is_finite()).then_some(RowBlocks { data, ..*self })
     }
 }
 
