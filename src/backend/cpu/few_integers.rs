@@ -73,8 +73,13 @@ impl WithSimd for FewIntegers<'_> {
             for (index, totals) in totals.iter_mut().enumerate().take(items.len().div_ceil(QUAD)) {
                 let quad = &values[index * QUAD * all..];
                 if query == 0 {
-                    for line in (0..QUAD * all).step_by(LINE) {
-                        ask_for(quad.as_ptr() as usize + ahead + line);
+                    let soon = quad.as_ptr() as usize + ahead + group * width;
+                    // Items of a single vector are one piece of memory.
+                    let (pieces, bytes) = if width == all { (1, QUAD * width) } else { (QUAD, width) };
+                    for piece in 0..pieces {
+                        for line in (0..bytes).step_by(LINE) {
+                            ask_for(soon + piece * all + line);
+                        }
                     }
                 }
                 let first = &quad[group * width..][..width];
