@@ -58,7 +58,10 @@ impl TileScan for ListScan<'_> {
                 let positions = &self.lists.positions[first..range.end.min(first + TILE)];
                 let groups = 0..table.groups();
                 match &queries {
-                    Queries::Floats(queries, _) => {
+                    Queries::Floats(_, Some(few)) => {
+                        few.multiply(table, groups, first..first + positions.len(), &mut Store(scores));
+                    }
+                    Queries::Floats(queries, None) => {
                         items.load(table, groups, positions.len(), |lane| first + lane);
                         run(Products { queries, items: items.values(), scores });
                     }
