@@ -14,9 +14,11 @@ use super::int8_tile::Int8Tile;
 use super::lanes::Lanes;
 use super::mol_kernel::{row, run};
 use super::prefetch::Ahead;
+use super::sieve::Sieve;
 use super::tile::{RowBlocks, Sink, TILE, store};
 use super::workers::{Found, TileScan};
 use crate::tables::{Dtype, Table};
+use crate::tensor::Tensor;
 
 /// A scan of one table.
 pub struct DotScan<'a> {
@@ -30,6 +32,17 @@ pub struct DotScan<'a> {
     pub groups: Range<usize>,
     /// What turns raw embeddings into components.
     pub transform: Option<Transform<'a>>,
+    /// What leaves out tiles, if it can be had.
+    pub sieve: Option<Sieve>,
+}
+
+impl<'a> DotScan<'a> {
+    /// The products of the rows `vectors` with the vectors `groups` of the `items`.
+    pub fn new(vectors: &Tensor, items: &'a Table, groups: Range<usize>) -> DotScan<'a> {
+        let queries = Queries::new(items, vectors.data(), vectors.rows(), vectors.width());
+        let sieve = Sieve::new(&queries, vectors.data(), items, groups.clone());
+        DotScan { queries, n_queries: vectors.rows(), items, groups, transform: None, sieve }
+    }
 }
 
 /// Query vectors as rows, for the number format of a table.
@@ -74,16 +87,51 @@ pub struct Scratch {
     sums: AlignedFloats,
     passed: Passed,
     ahead: Ahead,
+    /// Tiles to score before the sieve is worth another try.
+    unsieved: usize,
+}
+
+/// Tiles that are scored without a sieve after one that has let most of them pass: before there is a floor that is worth the name,
+/// and where many results are wanted of few items.
+const UNSIEVED: usize = 256;
+
+/// The first `n` bits, of at least one.
+const fn bits(n: usize) -> u32 {
+    u32::MAX >> (u32::BITS as usize - n)
+}
+
+impl DotScan<'_> {
+    /// Of some tiles, at least one and at most 32, those that may hold a score of use, in bits.
+    fn sieved(&self, tiles: Range<usize>, unsieved: &mut usize, found: &Found) -> u32 {
+        const { assert!(Self::CHUNK <= u32::BITS as usize) };
+        let all = bits(tiles.len());
+        *unsieved = unsieved.saturating_sub(tiles.len());
+        let (Some(sieve), 0) = (&self.sieve, *unsieved) else { return all };
+        // The last tile of all may be short of items.
+        let whole = tiles.len() - usize::from(found.items_of(tiles.end - 1) < TILE);
+        if whole == 0 || found.floor(0) == f32::NEG_INFINITY {
+            return all;
+        }
+        let left_out = bits(whole) & !sieve.passing(self.items, tiles.start..tiles.start + whole, found.floor(0));
+        if 2 * (left_out.count_ones() as usize) < whole {
+            *unsieved = UNSIEVED;
+        }
+        all & !left_out
+    }
 }
 
 impl TileScan for DotScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, integers, norms, sums, passed, ahead } = scratch;
+        let Scratch { items, integers, norms, sums, passed, ahead, unsieved } = scratch;
         passed.fit(self.n_queries);
         sums.resize(self.n_queries * TILE);
-        for tile in tiles {
+        let passing = self.sieved(tiles.clone(), unsieved, found);
+        for (bit, tile) in tiles.enumerate() {
+            if passing >> bit & 1 == 0 {
+                continue;
+            }
             let range = tile * TILE..tile * TILE + found.items_of(tile);
             let row_of = |lane: usize| range.start + lane;
             let transform = self.transform.as_ref().map(|transform| {
@@ -193,5 +241,44 @@ impl<S: Simd> Sink<S> for Sums<'_> {
     #[inline(always)]
     fn pause(&mut self) {
         self.filter.ahead.pause();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Exclusions;
+    use crate::backend::cpu::workers;
+
+    #[test]
+    fn a_single_query_finds_to_the_bit_what_it_finds_among_others() {
+        const N: usize = 20_001;
+        let mut state = 1u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        for (dtype, groups) in [(Dtype::F32, 1), (Dtype::F16, 1), (Dtype::I8, 1), (Dtype::F16, 2), (Dtype::I8, 2)] {
+            let width = 48;
+            let mut table = Table::new(groups, width, dtype);
+            table.append(&(0..N * groups * width).map(|_| random()).collect::<Vec<f32>>());
+            let vectors = Tensor::new(vec![6, width], (0..6 * width).map(|_| random()).collect());
+            let tiles = (N.div_ceil(TILE), N);
+            let best = |vectors: &Tensor, k: usize| {
+                let scan = DotScan::new(vectors, &table, groups - 1..groups);
+                workers::best(&scan, tiles, vectors.rows(), k, &Exclusions::default()).0
+            };
+            for k in [1, 10, 300, 9000] {
+                let together = best(&vectors, k);
+                for (query, expected) in together.iter().enumerate() {
+                    let alone = best(&Tensor::new(vec![1, width], vectors.row(query).to_vec()), k);
+                    assert_eq!(expected.len(), k);
+                    let bits = |hits: &[crate::backend::ScoredPosition]| {
+                        hits.iter().map(|hit| (hit.position, hit.score.to_bits())).collect::<Vec<_>>()
+                    };
+                    assert_eq!(bits(&alone[0]), bits(expected), "{dtype:?}, {groups} groups, k = {k}, query {query}");
+                }
+            }
+        }
     }
 }

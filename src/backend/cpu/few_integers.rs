@@ -10,11 +10,12 @@ use std::arch::x86_64::__m128i;
 use std::ops::Range;
 
 use pulp::x86::V3;
-use pulp::{Arch, Simd, WithSimd, cast};
+use pulp::{Simd, WithSimd, cast};
 
 use super::fixed_rows::{BLOCK, FixedRows};
 use super::int8_tile::PART;
 use super::prefetch::ask_for;
+use super::simd::avx2;
 use super::tile::{ROWS, TILE};
 use crate::tables::{Table, Values};
 
@@ -35,11 +36,7 @@ pub fn few_integers(
 ) -> bool {
     let few =
         (1..=ROWS).contains(&queries.len()) && groups.len() == 1 && (BLOCK..=2 * PART).contains(&table.group_width());
-    let simd = match Arch::new() {
-        Arch::V3(simd) if few => simd,
-        Arch::V4(simd) if few => *simd,
-        _ => return false,
-    };
+    let (Some(simd), true) = (avx2(), few) else { return false };
     let Values::I8(values) = table.values() else { return false };
     let values = values.as_slice();
     Simd::vectorize(simd, FewIntegers { simd, queries, table, values, group: groups.start, items, scores });
@@ -187,7 +184,7 @@ mod tests {
 
     #[test]
     fn scores_are_those_of_a_tile_to_the_bit() {
-        let can = !matches!(Arch::new(), Arch::Scalar);
+        let can = avx2().is_some();
         for (groups, width) in [(1, 16), (3, 21), (2, 16), (1, 64), (2, 100), (1, 512)] {
             let mut table = Table::new(groups, width, Dtype::I8);
             table.append(&waves(70 * groups * width, 0.7));

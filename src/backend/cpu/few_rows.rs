@@ -8,10 +8,11 @@ use std::ops::Range;
 
 use half::f16;
 use pulp::x86::V3;
-use pulp::{Arch, Simd, WithSimd, cast};
+use pulp::{Simd, WithSimd, cast};
 
 use super::halves::{SMALL, small, small_pairs};
 use super::prefetch::ask_for;
+use super::simd::avx2;
 use super::tile::{ROWS, RowBlocks, Sink, TILE};
 use super::transpose::{BLOCK, Rows, Transpose, block};
 use crate::tables::{Table, Values};
@@ -36,11 +37,7 @@ impl FewRows {
             Values::F16(_) => f16::SCALE,
             Values::I8(_) => return None,
         };
-        let simd = match Arch::new() {
-            Arch::V3(simd) => simd,
-            Arch::V4(simd) => *simd,
-            _ => return None,
-        };
+        let simd = avx2()?;
         let few = (1..=ROWS).contains(&queries.rows());
         few.then(|| queries.scaled(scale)).flatten().map(|queries| FewRows { simd, queries })
     }
@@ -268,6 +265,8 @@ fn add_products<const R: usize>(simd: V3, lanes: Register, weights: &[f32], sums
 
 #[cfg(test)]
 mod tests {
+    use pulp::Arch;
+
     use super::*;
     use crate::backend::cpu::lanes::Lanes;
     use crate::tables::Dtype;
@@ -311,7 +310,7 @@ mod tests {
 
     #[test]
     fn sums_are_those_of_lanes_to_the_bit() {
-        let can = !matches!(Arch::new(), Arch::Scalar);
+        let can = avx2().is_some();
         for dtype in [Dtype::F32, Dtype::F16] {
             for (groups, group_width) in [(1, 1), (3, 5), (2, 8), (1, 19), (2, 25), (1, 64)] {
                 let width = groups * group_width;
@@ -344,7 +343,7 @@ mod tests {
             table.append(&[1.0; 64]);
             FewRows::new(&RowBlocks::from_rows(&vec![weight; 8 * rows], rows, 8), &table).is_some()
         };
-        let can = !matches!(Arch::new(), Arch::Scalar);
+        let can = avx2().is_some();
         assert_eq!(
             [check(Dtype::F32, 4, 1.0), check(Dtype::F16, 1, -65535.0), check(Dtype::F32, 1, 65536.0)],
             [can; 3]

@@ -147,11 +147,7 @@ impl CpuIndex {
             Columns::Group(group) => group..group + 1,
             Columns::All => 0..weights.host.config.item_dot_product_groups,
         };
-        let n_queries = vectors.rows();
-        let plain = |items| {
-            let queries = Queries::new(items, vectors.data(), n_queries, vectors.width());
-            DotScan { queries, n_queries, items, groups: groups.clone(), transform: None }
-        };
+        let plain = |items| DotScan::new(vectors, items, groups.clone());
         Ok(match (columns, components, inverse_norms) {
             (Columns::Mean, ..) => plain(mean),
             (Columns::Principal, ..) => plain(principal.as_ref().ok_or_else(check::no_mol)?),
@@ -165,7 +161,7 @@ impl CpuIndex {
                 let raw = &self.tables.raw;
                 let queries = Queries::new(raw, &rows.concat(), rows.len(), raw.width());
                 let transform = Some(Transform { bias, inverse_norms, components: groups });
-                DotScan { queries, n_queries, items: raw, groups: 0..1, transform }
+                DotScan { queries, n_queries: vectors.rows(), items: raw, groups: 0..1, transform, sieve: None }
             }
         })
     }
@@ -181,9 +177,7 @@ impl DeviceIndex for CpuIndex {
         check::scan((self.tables.len(), dim, self.mol.is_some()), scorer, queries, k, excluded)?;
         let n_queries = queries.embeddings.rows();
         if scorer == Scorer::Dot {
-            let items = &self.tables.raw;
-            let queries = Queries::new(items, queries.embeddings.data(), n_queries, dim);
-            let scan = DotScan { queries, n_queries, items, groups: 0..1, transform: None };
+            let scan = DotScan::new(&queries.embeddings, &self.tables.raw, 0..1);
             return Ok(workers::best(&scan, self.extent(), n_queries, k, excluded).0);
         }
         let scan = self.mol_scan(scorer, queries, false)?;

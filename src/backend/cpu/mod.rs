@@ -3,8 +3,8 @@
 //! One micro-kernel (`tile.rs`) serves every product of queries and items in floats: items lie in SIMD lanes, four rows at a
 //! time are multiplied by broadcasts, and each sum runs over the inner axis in order. So results do not depend on batch size,
 //! tiling or the number of threads. Inner products with 8-bit items have a kernel of their own (`int8_tile.rs`), in integers,
-//! and few queries multiply items as they lie in memory (`few_rows.rs`, `few_integers.rs`), to the same bits. The matrices of
-//! encoders are multiplied by a library (`gemm.rs`).
+//! and few queries multiply items as they lie in memory (`few_rows.rs`, `few_integers.rs`), to the same bits; a single one leaves out
+//! most of them (`sieve.rs`). The matrices of encoders are multiplied by a library (`gemm.rs`).
 
 mod aligned;
 mod attention;
@@ -16,10 +16,14 @@ mod few_integers;
 mod few_rows;
 mod filter;
 mod fixed_rows;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+mod float_sieve;
 mod gemm;
 mod halves;
 mod index;
 mod int8_tile;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+mod integer_sieve;
 mod lanes;
 mod list_scan;
 mod mol_gradient;
@@ -27,6 +31,8 @@ mod mol_kernel;
 mod mol_scan;
 mod ops;
 mod prefetch;
+#[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), path = "sieve_elsewhere.rs")]
+mod sieve;
 mod simd;
 mod tile;
 mod top_k;

@@ -14,6 +14,16 @@ pub fn lanes() -> usize {
     Arch::new().dispatch(Lanes)
 }
 
+/// The instructions of AVX2, if this machine has them: those with AVX-512, too.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+pub fn avx2() -> Option<pulp::x86::V3> {
+    match Arch::new() {
+        Arch::V3(simd) => Some(simd),
+        Arch::V4(simd) => Some(*simd),
+        _ => None,
+    }
+}
+
 /// Registers that [`map_in_place`] works on at a time. One value after the other, an exponential is a chain of twenty operations, each
 /// of which waits for the one before; of chains that lie one after the other, a processor sees too few at a time to be busy.
 pub const ABREAST: usize = 4;
