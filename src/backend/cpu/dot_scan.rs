@@ -93,7 +93,7 @@ pub struct Scratch {
 
 /// Tiles that are scored without a sieve after one that has let most of them pass: before there is a floor that is worth the name,
 /// and where many results are wanted of few items.
-const UNSIEVED: usize = 256;
+const UNSIEVED: usize = 64;
 
 /// The first `n` bits, of at least one.
 const fn bits(n: usize) -> u32 {

@@ -1,24 +1,61 @@
-//! Running top-k of one query: a buffer of twice the size that is cut back when full.
+//! Running top-k of one query: all threads share a list, and each of them keeps what it has found since it last added to it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::backend::ScoredPosition;
 
-/// Hits that are kept at least: cutting shorter lists would take longer than what a tighter threshold saves.
+/// Hits that a thread finds at least before it adds them to the list: cutting it more often would take longer than what a tighter
+/// threshold saves.
 const LEAST: usize = 64;
 
-/// Keeps the best k of all pairs pushed, by score descending, then position ascending: a total order, so the result
-/// does not depend on the order of pushes.
+/// The best k of all pairs, by score descending, then position ascending: a total order, so the result does not depend on the
+/// order in which they are found, nor on who finds them.
 pub struct TopK {
     k: usize,
-    keys: Vec<u64>,
-    threshold: u64,
+    keys: Mutex<Vec<u64>>,
+    /// What keys have to be above: that of the k-th best.
+    threshold: AtomicU64,
 }
 
 impl TopK {
     /// For 1 <= `k`.
     pub fn new(k: usize) -> TopK {
-        TopK { k, keys: Vec::new(), threshold: 0 }
+        TopK { k, keys: Mutex::default(), threshold: AtomicU64::new(0) }
+    }
+
+    /// The best k (or all, if fewer were found), best first, of what has been handed over.
+    pub fn into_sorted(self) -> Vec<ScoredPosition> {
+        let mut keys = self.keys.into_inner().unwrap_or_else(PoisonError::into_inner);
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        let hit = |key: u64| ScoredPosition { position: !(key as u32), score: score_of(key) };
+        keys.into_iter().map(hit).collect()
+    }
+
+    /// Takes over all `more` keys, keeps the best k, and says what further ones have to be above.
+    fn take(&self, more: &mut Vec<u64>) -> u64 {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.append(more);
+        if keys.len() > self.k {
+            let (_, kth, _) = keys.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
+            self.threshold.store(*kth, Ordering::Relaxed);
+            keys.truncate(self.k);
+        }
+        self.threshold.load(Ordering::Relaxed)
+    }
+}
+
+/// What one thread has found for a [`TopK`].
+pub struct Finds<'a> {
+    all: &'a TopK,
+    keys: Vec<u64>,
+    threshold: u64,
+}
+
+impl<'a> Finds<'a> {
+    /// Nothing yet.
+    pub fn new(all: &'a TopK) -> Finds<'a> {
+        Finds { all, keys: Vec::new(), threshold: 0 }
     }
 
     /// A score below this cannot enter any more.
@@ -27,39 +64,29 @@ impl TopK {
         if self.threshold == 0 { f32::NEG_INFINITY } else { score_of(self.threshold) }
     }
 
+    /// Takes note of what others have found.
+    #[inline]
+    pub fn look(&mut self) {
+        self.threshold = self.all.threshold.load(Ordering::Relaxed);
+    }
+
     /// Offers one pair, and says whether the floor may have risen.
     #[inline]
     pub fn push(&mut self, position: u32, score: f32) -> bool {
         let key = key_of(position, score);
         if key > self.threshold {
             self.keys.push(key);
-            if self.keys.len() >= 2 * self.k.max(LEAST) {
-                self.cut();
+            if self.keys.len() >= LEAST.max(self.all.k / 2) {
+                self.hand_over();
                 return true;
             }
         }
         false
     }
 
-    /// Takes over everything that `other` has kept.
-    pub fn merge(&mut self, other: TopK) {
-        self.keys.extend(other.keys);
-    }
-
-    /// The best k (or all, if fewer were pushed), best first.
-    pub fn into_sorted(mut self) -> Vec<ScoredPosition> {
-        self.cut();
-        self.keys.sort_unstable_by(|a, b| b.cmp(a));
-        let hit = |key: u64| ScoredPosition { position: !(key as u32), score: score_of(key) };
-        self.keys.into_iter().map(hit).collect()
-    }
-
-    fn cut(&mut self) {
-        if self.keys.len() > self.k {
-            let (_, kth, _) = self.keys.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
-            self.threshold = *kth;
-            self.keys.truncate(self.k);
-        }
+    /// Adds everything to the list of all.
+    pub fn hand_over(&mut self) {
+        self.threshold = self.all.take(&mut self.keys);
     }
 }
 
@@ -83,49 +110,40 @@ fn unordered(ordered: u32) -> f32 {
     f32::from_bits(if ordered >> 31 == 1 { ordered & 0x7fff_ffff } else { !ordered })
 }
 
-/// For each query a score that all lists of it together need not look below: each list's floor is one for all.
-pub struct SharedFloors(Vec<AtomicU32>);
-
-impl SharedFloors {
-    /// For `n_queries` queries of which nothing is known.
-    pub fn new(n_queries: usize) -> SharedFloors {
-        SharedFloors((0..n_queries).map(|_| AtomicU32::new(ordered(f32::NEG_INFINITY))).collect())
-    }
-
-    /// Makes known that nothing below `floor` is of use.
-    pub fn raise(&self, query: usize, floor: f32) {
-        self.0[query].fetch_max(ordered(floor), Ordering::Relaxed);
-    }
-
-    /// What is known at this moment, if it is above `floors`.
-    pub fn raise_others(&self, floors: &mut [f32]) {
-        for (floor, shared) in floors.iter_mut().zip(&self.0) {
-            *floor = floor.max(unordered(shared.load(Ordering::Relaxed)));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn top(k: usize, scores: &[f32]) -> Vec<(u32, f32)> {
-        let mut top = TopK::new(k);
+        let all = TopK::new(k);
+        let mut finds = Finds::new(&all);
         for (&score, position) in scores.iter().zip(0..) {
-            top.push(position, score);
+            finds.push(position, score);
         }
-        top.into_sorted().iter().map(|hit| (hit.position, hit.score)).collect()
+        finds.hand_over();
+        all.into_sorted().iter().map(|hit| (hit.position, hit.score)).collect()
     }
 
     #[test]
-    fn shared_floors_only_rise() {
-        let shared = SharedFloors::new(3);
-        shared.raise(1, -2.0);
-        shared.raise(1, -3.0);
-        shared.raise(2, 0.5);
-        let mut floors = [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.75];
-        shared.raise_others(&mut floors);
-        assert_eq!(floors, [f32::NEG_INFINITY, -2.0, 0.75]);
+    fn what_one_thread_finds_raises_the_floor_of_others() {
+        let all = TopK::new(2);
+        let (mut one, mut other) = (Finds::new(&all), Finds::new(&all));
+        one.push(0, 1.0);
+        one.push(1, -3.0);
+        other.look();
+        assert_eq!((one.floor(), other.floor()), (f32::NEG_INFINITY, f32::NEG_INFINITY));
+        one.hand_over();
+        assert_eq!(one.floor(), f32::NEG_INFINITY, "two of two: a third may still be worse than both");
+        other.push(2, 0.5);
+        other.hand_over();
+        assert_eq!((one.floor(), other.floor()), (f32::NEG_INFINITY, 0.5));
+        one.look();
+        assert_eq!(one.floor(), 0.5);
+        one.push(3, 0.25);
+        one.push(4, 0.75);
+        one.hand_over();
+        let hits: Vec<u32> = all.into_sorted().iter().map(|hit| hit.position).collect();
+        assert_eq!(hits, [0, 4]);
     }
 
     #[test]
@@ -146,16 +164,28 @@ mod tests {
     }
 
     #[test]
-    fn merging_parts_equals_pushing_everything() {
-        let (mut left, mut right) = (TopK::new(3), TopK::new(3));
-        for ((position, score), (other, other_score)) in
-            [(0, 1.0), (1, 5.0), (2, 1.0)].into_iter().zip([(3, 5.0), (4, 0.0), (5, 9.0)])
-        {
-            left.push(position, score);
-            right.push(other, other_score);
+    fn parts_of_many_threads_make_the_same_list() {
+        const N: u32 = 40_000;
+        let score_of = |i: u32| (i.wrapping_mul(2_654_435_761) % 977) as f32;
+        for k in [3, 100, 3000] {
+            let all = TopK::new(k);
+            std::thread::scope(|scope| {
+                for thread in 0..4 {
+                    let all = &all;
+                    scope.spawn(move || {
+                        let mut finds = Finds::new(all);
+                        for position in (thread..N).step_by(4) {
+                            if position % 64 == thread {
+                                finds.look();
+                            }
+                            finds.push(position, score_of(position));
+                        }
+                        finds.hand_over();
+                    });
+                }
+            });
+            let found: Vec<(u32, f32)> = all.into_sorted().iter().map(|hit| (hit.position, hit.score)).collect();
+            assert_eq!(found, top(k, &(0..N).map(score_of).collect::<Vec<f32>>()));
         }
-        left.merge(right);
-        let hits: Vec<u32> = left.into_sorted().iter().map(|hit| hit.position).collect();
-        assert_eq!(hits, [5, 1, 3]);
     }
 }

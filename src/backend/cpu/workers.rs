@@ -1,4 +1,4 @@
-//! Distributes tiles of an index over threads; every thread keeps lists of its own, merged at the end.
+//! Distributes tiles of an index over threads, which share lists of what they find.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::filter::{Passed, at_least};
 use super::tile::TILE;
-use super::top_k::{SharedFloors, TopK};
+use super::top_k::{Finds, TopK};
 use crate::backend::{Exclusions, Hits};
 use crate::job::Job;
 
@@ -27,17 +27,16 @@ pub trait TileScan: Sync {
 }
 
 /// What is kept for one query.
-enum Keep {
-    Best(TopK),
+enum Keep<'a> {
+    Best(Finds<'a>),
     Above(f32, Vec<u32>),
 }
 
 /// What one thread has found for every query.
 pub struct Found<'a> {
-    lists: Vec<Keep>,
+    lists: Vec<Keep<'a>>,
     /// (B): a score below this is of no use any more.
     floors: Vec<f32>,
-    shared: &'a SharedFloors,
     excluded: &'a Exclusions,
     n_items: usize,
     /// Pairs left out.
@@ -59,6 +58,25 @@ impl Found<'_> {
     /// Items in `tile`.
     pub fn items_of(&self, tile: usize) -> usize {
         TILE.min(self.n_items - tile * TILE)
+    }
+
+    /// Takes note of what other threads have found.
+    fn look(&mut self) {
+        for (floor, list) in self.floors.iter_mut().zip(&mut self.lists) {
+            if let Keep::Best(finds) = list {
+                finds.look();
+                *floor = finds.floor();
+            }
+        }
+    }
+
+    /// Adds what is not there yet to the lists of all threads.
+    fn hand_over(&mut self) {
+        for list in &mut self.lists {
+            if let Keep::Best(finds) = list {
+                finds.hand_over();
+            }
+        }
     }
 
     /// Offers what has passed of one tile. Lanes beyond the last item are ignored.
@@ -89,8 +107,7 @@ impl Found<'_> {
             match &mut self.lists[query] {
                 Keep::Best(top) => {
                     if top.push(position, score) {
-                        self.shared.raise(query, top.floor());
-                        self.floors[query] = self.floors[query].max(top.floor());
+                        self.floors[query] = top.floor();
                     }
                 }
                 Keep::Above(_, positions) => positions.push(position),
@@ -104,8 +121,8 @@ fn run<'a, T: TileScan>(
     scan: &T,
     n_tiles: usize,
     n_items: usize,
-    (excluded, shared): (&'a Exclusions, &'a SharedFloors),
-    lists: impl Fn() -> Vec<Keep> + Sync,
+    excluded: &'a Exclusions,
+    lists: impl Fn() -> Vec<Keep<'a>> + Sync,
 ) -> Vec<Found<'a>> {
     let (next, job) = (AtomicUsize::new(0), Job::current());
     // Few enough to keep all threads busy until the end.
@@ -114,18 +131,19 @@ fn run<'a, T: TileScan>(
         let mut scratch = T::Scratch::default();
         let lists = lists();
         let floor = |keep: &Keep| match keep {
-            Keep::Best(top) => top.floor(),
+            Keep::Best(finds) => finds.floor(),
             Keep::Above(threshold, _) => *threshold,
         };
         let floors = lists.iter().map(floor).collect();
-        let mut found = Found { lists, floors, shared, excluded, n_items, pruned: 0 };
+        let mut found = Found { lists, floors, excluded, n_items, pruned: 0 };
         loop {
             let first = next.fetch_add(chunk, Ordering::Relaxed);
             if first >= n_tiles || job.is_cancelled() {
                 scan.finish(&mut scratch, &mut found);
+                found.hand_over();
                 return found;
             }
-            shared.raise_others(&mut found.floors);
+            found.look();
             scan.scan(first..n_tiles.min(first + chunk), &mut scratch, &mut found);
         }
     })
@@ -140,28 +158,17 @@ pub fn best<T: TileScan>(
     k: usize,
     excluded: &Exclusions,
 ) -> (Hits, u64) {
-    let lists = || (0..n_queries).map(|_| Keep::Best(TopK::new(k))).collect();
-    let shared = SharedFloors::new(n_queries);
-    let mut merged: Vec<TopK> = (0..n_queries).map(|_| TopK::new(k)).collect();
-    let mut pruned = 0;
-    for found in run(scan, n_tiles, n_items, (excluded, &shared), lists) {
-        pruned += found.pruned;
-        for (merged, list) in merged.iter_mut().zip(found.lists) {
-            if let Keep::Best(top) = list {
-                merged.merge(top);
-            }
-        }
-    }
-    (merged.into_par_iter().map(TopK::into_sorted).collect(), pruned)
+    let all: Vec<TopK> = (0..n_queries).map(|_| TopK::new(k)).collect();
+    let lists = || all.iter().map(|all| Keep::Best(Finds::new(all))).collect();
+    let pruned = run(scan, n_tiles, n_items, excluded, lists).iter().map(|found| found.pruned).sum();
+    (all.into_par_iter().map(TopK::into_sorted).collect(), pruned)
 }
 
 /// All positions, ascending, whose score is at least the query's threshold.
 pub fn above<T: TileScan>(scan: &T, n_items: usize, thresholds: &[f32], excluded: &Exclusions) -> Vec<Vec<u32>> {
     let lists = || thresholds.iter().map(|&threshold| Keep::Above(threshold, Vec::new())).collect();
     let mut merged = vec![Vec::new(); thresholds.len()];
-    // Thresholds stay as they are.
-    let shared = SharedFloors::new(0);
-    for found in run(scan, n_items.div_ceil(TILE), n_items, (excluded, &shared), lists) {
+    for found in run(scan, n_items.div_ceil(TILE), n_items, excluded, lists) {
         for (merged, list) in merged.iter_mut().zip(found.lists) {
             if let Keep::Above(_, positions) = list {
                 merged.extend(positions);
