@@ -121,6 +121,8 @@ impl DotScan<'_> {
 }
 
 impl TileScan for DotScan<'_> {
+    // A sieve asks for memory beyond its last tile, which another thread may have taken: not often.
+    const CHUNK: usize = 32;
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {

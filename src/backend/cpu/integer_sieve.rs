@@ -19,7 +19,7 @@ use crate::tables::Table;
 const QUAD: usize = 4;
 
 /// Bytes from what is multiplied to what is asked for: memory takes longer than a tile.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 1024;
 
 /// Blocks of products that are added in 16 bits.
 const LAP: usize = 4;
