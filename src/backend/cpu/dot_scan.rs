@@ -13,6 +13,7 @@ use super::fixed_rows::FixedRows;
 use super::int8_tile::Int8Tile;
 use super::lanes::Lanes;
 use super::mol_kernel::{row, run};
+use super::patience::Patience;
 use super::prefetch::Ahead;
 use super::sieve::Sieve;
 use super::tile::{RowBlocks, Sink, TILE, store};
@@ -87,13 +88,9 @@ pub struct Scratch {
     sums: AlignedFloats,
     passed: Passed,
     ahead: Ahead,
-    /// Tiles to score before the sieve is worth another try.
-    unsieved: usize,
+    /// A sieve is in vain before there is a floor that is worth the name, and where many results are wanted of few items.
+    patience: Patience,
 }
-
-/// Tiles that are scored without a sieve after one that has let most of them pass: before there is a floor that is worth the name,
-/// and where many results are wanted of few items.
-const UNSIEVED: usize = 64;
 
 /// The first `n` bits, of at least one.
 const fn bits(n: usize) -> u32 {
@@ -102,20 +99,17 @@ const fn bits(n: usize) -> u32 {
 
 impl DotScan<'_> {
     /// Of some tiles, at least one and at most 32, those that may hold a score of use, in bits.
-    fn sieved(&self, tiles: Range<usize>, unsieved: &mut usize, found: &Found) -> u32 {
+    fn sieved(&self, tiles: Range<usize>, patience: &mut Patience, found: &Found) -> u32 {
         const { assert!(Self::CHUNK <= u32::BITS as usize) };
         let all = bits(tiles.len());
-        *unsieved = unsieved.saturating_sub(tiles.len());
-        let (Some(sieve), 0) = (&self.sieve, *unsieved) else { return all };
+        let (Some(sieve), true) = (&self.sieve, patience.is_over(tiles.len())) else { return all };
         // The last tile of all may be short of items.
         let whole = tiles.len() - usize::from(found.items_of(tiles.end - 1) < TILE);
         if whole == 0 || found.floor(0) == f32::NEG_INFINITY {
             return all;
         }
         let left_out = bits(whole) & !sieve.passing(self.items, tiles.start..tiles.start + whole, found.floor(0));
-        if 2 * (left_out.count_ones() as usize) < whole {
-            *unsieved = UNSIEVED;
-        }
+        patience.learn(2 * (left_out.count_ones() as usize) < whole);
         all & !left_out
     }
 }
@@ -126,10 +120,10 @@ impl TileScan for DotScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, integers, norms, sums, passed, ahead, unsieved } = scratch;
+        let Scratch { items, integers, norms, sums, passed, ahead, patience } = scratch;
         passed.fit(self.n_queries);
         sums.resize(self.n_queries * TILE);
-        let passing = self.sieved(tiles.clone(), unsieved, found);
+        let passing = self.sieved(tiles.clone(), patience, found);
         for (bit, tile) in tiles.enumerate() {
             if passing >> bit & 1 == 0 {
                 continue;

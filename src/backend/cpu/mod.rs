@@ -30,6 +30,7 @@ mod mol_gradient;
 mod mol_kernel;
 mod mol_scan;
 mod ops;
+mod patience;
 mod prefetch;
 #[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), path = "sieve_elsewhere.rs")]
 mod sieve;
