@@ -134,7 +134,7 @@ impl IntegerSieve {
             let row = |i: usize| &items[(quad * QUAD + i) * stride..][..stride][first..][..width];
             let sums = simd.sse2._mm_cvtepi32_ps(self.sums([row(0), row(1), row(2), row(3)]));
             let scale_of = |i: usize| scales[quad * QUAD * groups..][..QUAD * groups][i * groups + self.group];
-            // A score is rounded in the same way.
+            // A score is rounded in the same way, and scales, as tables make them, are not negative: no order changes.
             let sums = simd.fma._mm_fmadd_ps(sums, step, margin);
             let scales = cast([scale_of(0), scale_of(1), scale_of(2), scale_of(3)]);
             best = sse._mm_max_ps(best, sse._mm_mul_ps(sse._mm_mul_ps(sums, scales), scale));

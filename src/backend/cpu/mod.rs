@@ -34,6 +34,8 @@ mod patience;
 mod prefetch;
 #[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), path = "sieve_elsewhere.rs")]
 mod sieve;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+mod sieve_element;
 mod simd;
 mod tile;
 mod top_k;
