@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/honest/*.pt and tests/hostile/*.pt: small PyTorch files, byte by byte.
+"""Writes tests/valid/*.pt and tests/hostile/*.pt: small PyTorch files, byte by byte.
 
 Needs only the standard library; the same script writes the same files. Nothing in the repository unpickles them
 with Python, and nobody should: some would run a command.
@@ -191,7 +191,7 @@ def weights(**more):
     return {"w": tensor(floats("0", 1, 2, 3), (3,)), **more}
 
 
-def honest():
+def valid():
     untyped = Storage("Untyped", "u16", struct.pack("<2H", 7, 65535), numel=4, module="torch.storage")
     rebuild_v3 = Global("torch._utils", "_rebuild_tensor_v3")
     dtypes = {
@@ -321,7 +321,7 @@ def hostile():
 
 def main():
     folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "tests")
-    for kind, files in (("honest", honest()), ("hostile", hostile())):
+    for kind, files in (("valid", valid()), ("hostile", hostile())):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             (folder / kind / name).write_bytes(data)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests of the scan by cooperative matrices (tests/gpu_tiers.rs) on a software driver that has such matrices: lavapipe of a
+# The tests of the scan by cooperative matrices (tests/gpu/tiers.rs) on a software driver that has such matrices: lavapipe of a
 # Mesa newer than that of most distributions. The driver and the C library that it needs are unpacked into a folder, out of a
 # newer Debian suite of the mirror that this machine uses; nothing is installed. Needs apt, on Debian.
 #
@@ -39,8 +39,8 @@ sed "s#\"library_path\": *\"[^\"]*\"#\"library_path\": \"$libraries/libvulkan_lv
     "$root"/usr/share/vulkan/icd.d/lvp_icd*.json > "$folder/lvp.json"
 
 echo "-- tests"
-program=$(cargo test --test gpu_tiers --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*gpu_tiers[^"]*\)".*/\1/p')
+program=$(cargo test --test gpu --no-run --message-format=json | sed -n 's#.*"executable":"\([^"]*/gpu-[^"]*\)".*#\1#p')
 # The driver's C library is newer than the system's: the program starts with the loader that belongs to it.
 VK_DRIVER_FILES=$folder/lvp.json MESA_SHADER_CACHE_DIR=$folder/shader-cache \
     RAILS_REQUIRE_GPU=1 RAILS_REQUIRE_COOPERATIVE=1 \
-    "$root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "$program" --test-threads=2
+    "$root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "$program" --test-threads=2 tiers::

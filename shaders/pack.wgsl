@@ -5,7 +5,7 @@
 // A quad is QUAD_WORDS words of one group, padded with zeros: four values of 32, 16 or 8 bits. With SPLIT_QUADS the words
 // of a quad are interleaved too: (tile, record, QUAD_WORDS, INTERLEAVE). One thread writes one word.
 // in  0 params  1 rows    out 2 table
-// grid folded words / 256   twin the tables that the scans of tests/gpu_scan.rs are compared through
+// grid folded words / 256   twin the tables that the scans of tests/gpu/scan.rs are compared through
 override INTERLEAVE: u32 = 64u;
 override SPLIT_QUADS: bool = false;
 override QUAD_WORDS: u32 = 4u;

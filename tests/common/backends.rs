@@ -6,9 +6,7 @@ use rails_wgpu::backend::Backend;
 use rails_wgpu::backend::cpu::Cpu;
 
 #[cfg(feature = "gpu")]
-#[allow(dead_code, reason = "each test program uses a part")]
-#[path = "gpu.rs"]
-mod gpu;
+use super::gpu;
 
 pub fn backends() -> Vec<Arc<dyn Backend>> {
     #[cfg_attr(not(feature = "gpu"), allow(unused_mut, reason = "only GPUs are added"))]

@@ -26,7 +26,6 @@ pub fn adapter() -> Option<Adapter> {
 }
 
 /// One open device on [`adapter`], shared by all tests of a program: kernels compile once.
-#[allow(dead_code, reason = "not every test program shares a device")]
 pub fn shared() -> Option<Arc<Gpu>> {
     static GPU: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
     GPU.get_or_init(|| adapter().map(|adapter| Gpu::open(&adapter).unwrap())).clone()
@@ -39,7 +38,6 @@ pub fn say(line: &str) {
 }
 
 /// A device of the kind of `adapter` as a host application may have opened it: with some limits of its own.
-#[allow(dead_code, reason = "not every test program opens its own device")]
 pub fn opened_with(adapter: &Adapter, change: impl Fn(&mut wgpu::Limits)) -> Arc<Gpu> {
     let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {

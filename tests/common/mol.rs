@@ -29,7 +29,6 @@ pub fn scores(mol: &Mol<Tensor>, items: &Tensor, batch: &QueryBatch, stored: fn(
 }
 
 /// Inner products (B, N) of raw embeddings by definition; `stored` as in [`scores`].
-#[allow(dead_code, reason = "not every test program scans raw embeddings")]
 pub fn dot_scores(items: &Tensor, batch: &QueryBatch, stored: fn(Num) -> Num) -> Vec<Vec<Num>> {
     let row = |tensor: &Tensor, i: usize| tensor.row(i).iter().map(|&x| exact(x)).collect::<Vec<_>>();
     let score = |query: &[Num], i: usize| dot(query, row(items, i).into_iter().map(stored));
@@ -38,7 +37,6 @@ pub fn dot_scores(items: &Tensor, batch: &QueryBatch, stored: fn(Num) -> Num) ->
 }
 
 /// Rounding to f16 of a number that is known up to an error only.
-#[allow(dead_code, reason = "not every test program stores halves")]
 pub fn halved(x: Num) -> Num {
     let round = |value: f64| f64::from(half::f16::from_f64(value));
     let value = round(x.value);

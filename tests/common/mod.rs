@@ -1,0 +1,14 @@
+//! What several tests need. Each test program compiles all of it and uses a part.
+#![allow(dead_code, reason = "each test program uses a part")]
+
+pub mod backends;
+pub mod case;
+pub mod catalog;
+pub mod compare;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+pub mod models;
+pub mod mol;
+pub mod naive;
+pub mod spy;
+pub mod tables;

@@ -1,0 +1,121 @@
+//! A backend that tells a test about every piece of work on its indices, before it is done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rails_wgpu::backend::{
+    Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, QueryBatch, QueryEncoder, Scorer, Similarity,
+};
+use rails_wgpu::model::{Encoder, Mol};
+use rails_wgpu::tables::{ItemSide, Tables};
+use rails_wgpu::tensor::Tensor;
+use rails_wgpu::{Error, Result};
+
+/// What a test wants to do before piece number 1, 2, ... of the work.
+type Before = dyn Fn(usize) + Send + Sync;
+
+/// Counts pieces of work.
+pub struct Spy {
+    before: Box<Before>,
+    begun: AtomicUsize,
+    /// Pieces that a device has given up by itself because the search was cancelled.
+    given_up: AtomicUsize,
+}
+
+impl Spy {
+    pub fn new(before: impl Fn(usize) + Send + Sync + 'static) -> Arc<Spy> {
+        Arc::new(Spy { before: Box::new(before), begun: AtomicUsize::new(0), given_up: AtomicUsize::new(0) })
+    }
+
+    /// Pieces begun so far.
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    pub fn given_up(&self) -> usize {
+        self.given_up.load(Ordering::SeqCst)
+    }
+
+    fn piece<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        (self.before)(self.begun.fetch_add(1, Ordering::SeqCst) + 1);
+        work().inspect_err(|error| {
+            self.given_up.fetch_add(usize::from(matches!(error, Error::Cancelled)), Ordering::SeqCst);
+        })
+    }
+}
+
+#[derive(Clone)]
+pub struct SpiedBackend {
+    pub inner: Arc<dyn Backend>,
+    pub spy: Arc<Spy>,
+}
+
+impl Backend for SpiedBackend {
+    fn info(&self) -> &DeviceInfo {
+        self.inner.info()
+    }
+
+    fn share(&self) -> Arc<dyn Backend> {
+        Arc::new(self.clone())
+    }
+
+    fn encoder(&self, encoder: &Encoder<Tensor>) -> Result<Box<dyn QueryEncoder>> {
+        self.inner.encoder(encoder)
+    }
+
+    fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide> {
+        self.inner.item_side(mol, items)
+    }
+
+    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {
+        Ok(Box::new(SpiedIndex { inner: self.inner.load(tables, similarity)?, spy: self.spy.clone() }))
+    }
+}
+
+struct SpiedIndex {
+    inner: Box<dyn DeviceIndex>,
+    spy: Arc<Spy>,
+}
+
+impl DeviceIndex for SpiedIndex {
+    fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<Hits> {
+        self.spy.piece(|| self.inner.scan(scorer, queries, k, excluded))
+    }
+
+    fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)> {
+        self.spy.piece(|| self.inner.scan_pruned(queries, k, excluded))
+    }
+
+    fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits> {
+        self.spy.piece(|| self.inner.scan_components(vectors, columns, k, excluded))
+    }
+
+    fn scan_lists(
+        &self,
+        lists: usize,
+        vectors: &Tensor,
+        probes: &[Vec<u32>],
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits> {
+        self.spy.piece(|| self.inner.scan_lists(lists, vectors, probes, k, excluded))
+    }
+
+    fn above(
+        &self,
+        vectors: &Tensor,
+        columns: Columns,
+        thresholds: &[f32],
+        excluded: &Exclusions,
+    ) -> Result<Vec<Vec<u32>>> {
+        self.spy.piece(|| self.inner.above(vectors, columns, thresholds, excluded))
+    }
+
+    fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        self.spy.piece(|| self.inner.rescore(scorer, queries, candidates))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.inner.bytes()
+    }
+}

@@ -1,0 +1,22 @@
+//! Models, indexes and searches, on the CPU and on a GPU if there is one.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cancel;
+mod candidates;
+mod cpu_scan;
+mod determinism;
+mod index;
+mod index_format;
+mod int8;
+mod oracle;
+mod overlap;
+mod retriever;
+mod search;
+mod searcher_builder;
+mod stats;
+mod stress;
+#[cfg(feature = "tracing")]
+mod tracing;

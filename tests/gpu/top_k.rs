@@ -1,0 +1,140 @@
+//! The running top-k of the wgpu backend: both ways to cut survivor lists, and the sort, against plain sorting.
+//!
+//! Items have one number each, so scores are known to the bit, and results have to be.
+
+use crate::common::gpu;
+use std::sync::Arc;
+
+use crate::common::models::Random;
+use rails_wgpu::backend::gpu::{Gpu, GpuBackend, GpuIndex, ScanLimits};
+use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
+use rails_wgpu::search::profiled;
+use rails_wgpu::tables::Form;
+use rails_wgpu::tensor::Tensor;
+
+const N: usize = 6000;
+
+/// Many workgroups for each list, always.
+const LONG: ScanLimits = ScanLimits { long_list: 64, ..DEFAULT };
+
+/// One workgroup for each list, always.
+const SHORT: ScanLimits = ScanLimits { long_list: usize::MAX, ..DEFAULT };
+
+/// All items at once: the first list has them all.
+const DEFAULT: ScanLimits = ScanLimits {
+    binding_bytes: 1 << 30,
+    workgroups: 65_535,
+    survivor_bytes: 64 << 20,
+    first_chunk: N,
+    long_list: 16_384,
+    dispatch_flops: 50_000_000_000,
+    submission_flops: 200_000_000_000,
+};
+
+fn index(gpu: &Arc<Gpu>, items: &[f32], limits: ScanLimits) -> GpuIndex {
+    let items = Tensor::new(vec![items.len(), 1], items.to_vec());
+    let tables = GpuBackend::new(gpu.clone()).tables(&items, None, Dtype::F32, Form::Components).unwrap();
+    GpuIndex::new(gpu, Arc::new(tables), None, limits).unwrap()
+}
+
+/// Queries that multiply by these numbers.
+fn factors(factors: &[f32]) -> QueryBatch {
+    QueryBatch { embeddings: Tensor::new(vec![factors.len(), 1], factors.to_vec()), user_ids: vec![] }
+}
+
+fn expected(items: &[f32], factor: f32, k: usize, excluded: &[u32]) -> Vec<(u32, u32)> {
+    let all = (0u32..).zip(items).filter(|(position, _)| !excluded.contains(position));
+    let mut hits: Vec<(u32, f32)> = all.map(|(position, item)| (position, item * factor)).collect();
+    hits.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
+    hits.truncate(k);
+    hits.into_iter().map(|(position, score)| (position, score.to_bits())).collect()
+}
+
+fn bits(hits: &[ScoredPosition]) -> Vec<(u32, u32)> {
+    hits.iter().map(|hit| (hit.position, hit.score.to_bits())).collect()
+}
+
+/// What selection and sort have to cope with.
+fn lists() -> Vec<(&'static str, Vec<f32>)> {
+    let mut random = Random::new(8);
+    let random: Vec<f32> = (0..N).map(|_| random.number()).collect();
+    vec![
+        ("random", random.clone()),
+        ("seven values", (0..N).map(|i| (i * 5 % 7) as f32 - 3.5).collect()),
+        ("one value: more hits with the prefix than are gathered", vec![2.0; N]),
+        ("three digits in common", (0..N as u32).map(|i| f32::from_bits(1.0f32.to_bits() + i * 77 % 256)).collect()),
+        ("rising", (0..N).map(|i| i as f32 - 2500.5).collect()),
+        ("all magnitudes", random.iter().enumerate().map(|(i, x)| x * 10f32.powi(i as i32 % 60 - 30)).collect()),
+    ]
+}
+
+#[test]
+fn lists_are_cut_and_sorted_to_the_bit_by_one_workgroup_or_by_many() {
+    let Some(gpu) = gpu::shared() else { return };
+    let timed = gpu.info().features.iter().any(|feature| feature == "timestamp-query");
+    let numbers = [1.0, -1.0, 0.5];
+    let batch = factors(&numbers);
+    for (name, items) in lists() {
+        for (limits, long) in [(SHORT, false), (LONG, true), (ScanLimits { first_chunk: 256, ..LONG }, true)] {
+            let index = index(&gpu, &items, limits);
+            for k in [1, 100, 1024, 1025, N] {
+                let (hits, kernels) = profiled(|| index.scan(Scorer::Dot, &batch, k, &Exclusions::default()).unwrap());
+                for (factor, hits) in numbers.iter().zip(&hits) {
+                    let what = format!("{name}, k = {k}, first chunk {}, many: {long}", limits.first_chunk);
+                    assert!(bits(hits) == expected(&items, *factor, k, &[]), "{what}, factor {factor}");
+                }
+                let many = kernels.iter().any(|kernel| kernel.kernel == "select_compact");
+                assert_eq!(many, timed && long, "{name}, k = {k}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lists_with_fewer_hits_than_k_are_kept_beside_full_ones() {
+    let Some(gpu) = gpu::shared() else { return };
+    let items: Vec<f32> = (0..N).map(|i| (i % 1000) as f32).collect();
+    let batch = factors(&[1.0, 1.0, -1.0]);
+    // All but five; none; all.
+    let excluded: [Vec<u32>; 3] = [(0..N as u32).filter(|i| i % 1200 != 7).collect(), vec![], (0..N as u32).collect()];
+    let mut exclusions = Exclusions { offsets: vec![0], positions: vec![], denied: None };
+    for list in &excluded {
+        exclusions.positions.extend(list);
+        exclusions.offsets.push(exclusions.positions.len() as u32);
+    }
+    for limits in [SHORT, LONG, ScanLimits { first_chunk: 128, ..LONG }] {
+        let index = index(&gpu, &items, limits);
+        for k in [5, 6, 3000] {
+            let hits = index.scan(Scorer::Dot, &batch, k, &exclusions).unwrap();
+            for (query, factor) in [1.0, 1.0, -1.0].into_iter().enumerate() {
+                let expected = expected(&items, factor, k, &excluded[query]);
+                assert!(bits(&hits[query]) == expected, "query {query}, k = {k}, first chunk {}", limits.first_chunk);
+            }
+        }
+    }
+}
+
+#[test]
+fn long_lists_take_few_dispatches_and_leave_nothing_behind() {
+    let Some(gpu) = gpu::shared() else { return };
+    let n = 20_000;
+    let mut random = Random::new(9);
+    let items: Vec<f32> = (0..n).map(|_| random.number()).collect();
+    let index = index(&gpu, &items, ScanLimits { first_chunk: n, ..ScanLimits::default() });
+    for k in [1000, 2048, 10_000, n, 2048] {
+        let batch = factors(&[1.0]);
+        let (hits, kernels) = profiled(|| index.scan(Scorer::Dot, &batch, k, &Exclusions::default()).unwrap());
+        assert!(bits(&hits[0]) == expected(&items, 1.0, k, &[]), "k = {k}");
+        let dispatches = |name: &str| {
+            kernels.iter().filter(|kernel| kernel.kernel.starts_with(name)).map(|kernel| kernel.dispatches).sum::<u32>()
+        };
+        if !kernels.is_empty() {
+            let merges = match k {
+                ..=1024 => 0,
+                1025..=16_384 => 1,
+                _ => 2,
+            };
+            assert_eq!((dispatches("select"), dispatches("sort"), dispatches("merge")), (6, 1, merges), "k = {k}");
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! `rails-bench` as a user runs it: success, help, and every kind of bad input.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const MOL: &str = "tests/oracle/tiny_hstu_mol";
+
+fn rails_bench(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rails-bench"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("RAILS_DEVICE")
+        .env_remove("RAILS_CHECKPOINT")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn succeeds(args: &[&str]) -> String {
+    let output = rails_bench(args);
+    assert!(output.status.success(), "{args:?} failed:\n{}", stderr(&output));
+    stdout(&output)
+}
+
+/// Asserts that the command fails without a panic, with all of `words` in its message.
+fn refuses(args: &[&str], words: &[&str]) {
+    let output = rails_bench(args);
+    let message = stderr(&output);
+    assert!(!output.status.success(), "{args:?} should have failed:\n{}", stdout(&output));
+    assert!(!message.contains("panicked"), "{args:?} panicked:\n{message}");
+    for word in words {
+        assert!(message.contains(word), "{args:?}: `{word}` is not in\n{message}");
+    }
+}
+
+fn eval<'a>(checkpoint: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["eval", "--device", "cpu", "--checkpoint", checkpoint, "--dataset", "tests/oracle/tiny.csv"];
+    args.extend(["--item-ids", "assets/demo.items.txt"]);
+    args.extend(more);
+    args
+}
+
+fn eval_json(checkpoint: &str, more: &[&str]) -> serde_json::Value {
+    let mut args = eval(checkpoint, more);
+    args.extend(["--json", "-"]);
+    serde_json::from_str(&succeeds(&args)).unwrap()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn changed_config(folder: &Path, from: &str, to: &str) -> PathBuf {
+    let text = std::fs::read_to_string(format!("{MOL}/config.gin")).unwrap();
+    assert!(text.contains(from), "`{from}` is not in the config");
+    let changed = folder.join("changed.gin");
+    std::fs::write(&changed, text.replace(from, to)).unwrap();
+    changed
+}
+
+#[test]
+fn help_names_every_command() {
+    let help = succeeds(&["--help"]);
+    for command in ["demo", "devices", "preprocess", "convert", "index", "eval", "bench", "search"] {
+        assert!(help.contains(command), "{command} is not in\n{help}");
+        assert!(succeeds(&[command, "--help"]).contains("Usage: rails-bench"));
+    }
+}
+
+#[test]
+fn demo_prints_the_quality_table() {
+    let table = succeeds(&["demo", "--device", "cpu"]);
+    for word in ["HR@10", "NDCG@10", "MRR", "exact", "96 users, 200 items", "MoL 4x2x16"] {
+        assert!(table.contains(word), "`{word}` is not in\n{table}");
+    }
+}
+
+#[test]
+fn devices_lists_the_cpu_and_what_auto_takes() {
+    let list = succeeds(&["devices"]);
+    assert!(list.contains("native CPU") && list.contains("\nauto: "), "{list}");
+}
+
+#[test]
+fn pt_safetensors_and_converted_file_give_identical_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let converted = folder.path().join("model.safetensors");
+    let pt = format!("{MOL}/model.pt");
+    succeeds(&["convert", &pt, "-o", path(&converted)]);
+    let results = |checkpoint: &str| {
+        let mut json = eval_json(checkpoint, &["--algorithm", "exact,mips"]);
+        for row in json["results"].as_array_mut().unwrap() {
+            row.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_qps"));
+        }
+        json
+    };
+    let from_pt = results(&pt);
+    assert_eq!(from_pt["users"], 96);
+    assert_eq!(from_pt["results"].as_array().unwrap().len(), 2);
+    assert_eq!(from_pt, results(&format!("{MOL}/model.safetensors")));
+    assert_eq!(from_pt, results(path(&converted)));
+    assert_ne!(
+        from_pt["results"],
+        results("tests/oracle/tiny_hstu_mol_geglu/model.pt")["results"],
+        "nothing was compared"
+    );
+}
+
+#[test]
+fn limit_and_k_are_honoured() {
+    let json = eval_json(&format!("{MOL}/model.pt"), &["--limit", "10", "--k", "50", "--batch-size", "3"]);
+    let row = &json["results"][0];
+    assert_eq!((&json["users"], &json["items"], &json["device"]), (&10.into(), &200.into(), &"cpu".into()));
+    assert!(row["hr@50"].is_number() && row["hr@100"].is_null(), "{row}");
+    let one_batch = eval_json(&format!("{MOL}/model.pt"), &["--limit", "10", "--k", "50"]);
+    assert_eq!(row["mrr"], one_batch["results"][0]["mrr"], "the batch size must not matter");
+}
+
+#[test]
+fn bench_measures_recall_against_exact() {
+    let checkpoint = format!("{MOL}/model.pt");
+    let mut args = eval(&checkpoint, &["--algorithm", "exact,tangent:200,MoLAvgTopK20", "--k", "10", "--limit", "40"]);
+    args[0] = "bench";
+    assert!(succeeds(&args).contains("recall@10"));
+    args.extend(["--json", "-"]);
+    let json: serde_json::Value = serde_json::from_str(&succeeds(&args)).unwrap();
+    let rows = json["results"].as_array().unwrap();
+    assert_eq!((rows[0]["recall@10"].as_f64(), rows[1]["recall@10"].as_f64()), (Some(1.0), Some(1.0)));
+    let avg = rows[2]["recall@10"].as_f64().unwrap();
+    assert!(rows[2]["algorithm"] == "avg:20" && avg > 0.2 && avg < 1.0, "{}", rows[2]);
+    assert!(rows.iter().all(|row| row["ms_per_batch_p50"].as_f64().unwrap() > 0.0 && row["batch"] == 32));
+}
+
+#[test]
+fn json_is_written_to_a_file_beside_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.json");
+    let table = succeeds(&eval(&format!("{MOL}/model.pt"), &["--json", path(&file)]));
+    assert!(table.contains("HR@10"));
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(json["results"][0]["algorithm"], "exact");
+}
+
+#[test]
+fn search_recommends_unseen_items_with_titles() {
+    let folder = tempfile::tempdir().unwrap();
+    let movies = folder.path().join("movies.csv");
+    let titles: String = (1..221).map(|id| format!("{id},Film {id} (1999),Drama\n")).collect();
+    std::fs::write(&movies, format!("movieId,title,genres\n{titles}")).unwrap();
+    let checkpoint = format!("{MOL}/model.pt");
+    let common = ["--checkpoint", &checkpoint, "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
+    let mut args = vec!["search", "--user", "111", "--k", "7", "--movies", path(&movies)];
+    args.extend(common);
+    let list = succeeds(&args);
+    assert!(list.contains("user 111: 3 events") && list.contains("Film 167 (1999)"), "{list}");
+    let hits: Vec<&str> = list.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+    assert_eq!(hits.len(), 7, "{list}");
+    for seen in ["163", "164", "167"] {
+        assert!(hits.iter().all(|hit| hit.split_whitespace().nth(1) != Some(seen)), "{seen} was seen\n{list}");
+    }
+}
+
+#[test]
+fn preprocess_then_eval() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, csv) = (folder.path().join("events.txt"), folder.path().join("sequences.csv"));
+    let events: String = (1..=9).flat_map(|user| (1..=6).map(move |i| format!("{user} {}\n", user * 7 + i))).collect();
+    std::fs::write(&raw, events).unwrap();
+    let report = succeeds(&["preprocess", "txt", path(&raw), "-o", path(&csv)]);
+    assert!(report.contains("sequences.csv") && report.contains("sequences.items.txt"), "{report}");
+    let checkpoint = format!("{MOL}/model.pt");
+    succeeds(&["eval", "--device", "cpu", "--checkpoint", &checkpoint, "--dataset", path(&csv)]);
+}
+
+#[test]
+fn bad_arguments_are_explained() {
+    let checkpoint = format!("{MOL}/model.pt");
+    refuses(&eval(&checkpoint, &["--k", "0"]), &["k: expected 1..=200", "found 0"]);
+    refuses(&eval(&checkpoint, &["--k", "201"]), &["k: expected 1..=200", "found 201"]);
+    refuses(&eval(&checkpoint, &["--algorithm", "bogus"]), &["bogus", "exact"]);
+    refuses(&eval(&checkpoint, &["--protocol", "bogus"]), &["bogus", "strict"]);
+    refuses(&eval(&checkpoint, &["--batch-size", "0"]), &["--batch-size"]);
+    let dataset = ["--dataset", "tests/oracle/tiny.csv"];
+    refuses(
+        &[&["eval", "--device", "geforce 9000", "--checkpoint", &checkpoint][..], &dataset].concat(),
+        &["no device `geforce 9000`", "available", "`cpu`"],
+    );
+    refuses(
+        &[&["search", "--user", "5", "--device", "cpu", "--checkpoint", &checkpoint][..], &dataset].concat(),
+        &["user", "5", "tests/oracle/tiny.csv"],
+    );
+}
+
+#[test]
+fn bad_files_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let checkpoint = format!("{MOL}/model.pt");
+
+    refuses(&eval("no/such/model.pt", &[]), &["no/such/model.pt"]);
+    refuses(&["eval", "--checkpoint", &checkpoint, "--dataset", "no/such.csv"], &["no/such.csv"]);
+    refuses(&eval(&checkpoint, &["--config", "no/such.gin"]), &["no/such.gin"]);
+
+    let bytes = std::fs::read(&checkpoint).unwrap();
+    std::fs::write(at("truncated.pt"), &bytes[..bytes.len() / 2]).unwrap();
+    refuses(&eval(path(&at("truncated.pt")), &["--config", &format!("{MOL}/config.gin")]), &["truncated.pt"]);
+
+    std::fs::write(at("alone.pt"), &bytes).unwrap();
+    refuses(&eval(path(&at("alone.pt")), &[]), &["holds no hyper-parameters", "--config"]);
+
+    let wrong = changed_config(folder.path(), "item_embedding_dim = 16", "item_embedding_dim = 32");
+    refuses(&eval(&checkpoint, &["--config", path(&wrong)]), &["_item_emb.weight", "expected", "32", "found", "16"]);
+
+    std::fs::write(at("ids.txt"), "1\n2\n9999\n").unwrap();
+    let mut args = eval(&checkpoint, &["--k", "1"]);
+    let list = args.iter().position(|arg| *arg == "assets/demo.items.txt").unwrap();
+    let ids = at("ids.txt");
+    args[list] = path(&ids);
+    refuses(&args, &["item ids", "1..=220", "9999"]);
+
+    let header = "index,user_id,sequence_item_ids,sequence_ratings,sequence_timestamps\n";
+    std::fs::write(at("beyond.csv"), format!("{header}0,8,\"1,500,3\",\"4,4,4\",\"1,2,3\"\n")).unwrap();
+    std::fs::write(at("single.csv"), format!("{header}0,8,\"1\",\"4\",\"1\"\n")).unwrap();
+    std::fs::write(at("broken.csv"), format!("{header}0,8,\"1,2\",\"4,4\",\"1,2\"\n1,9,\"1,x\",\"4,4\",\"1,2\"\n"))
+        .unwrap();
+    let with = |name: &str| {
+        let csv = at(name);
+        rails_bench(&["eval", "--device", "cpu", "--checkpoint", &checkpoint, "--dataset", path(&csv)])
+    };
+    for (name, words) in [
+        ("beyond.csv", ["500", "user 8"]),
+        ("single.csv", ["at least two events", "1 users"]),
+        ("broken.csv", ["broken.csv:3", "x"]),
+    ] {
+        let output = with(name);
+        let message = stderr(&output);
+        assert!(!output.status.success() && !message.contains("panicked"), "{name}: {message}");
+        assert!(words.iter().all(|word| message.contains(word)), "{name}: {words:?} not all in\n{message}");
+    }
+}
+
+#[test]
+fn unwritable_outputs_are_explained_before_the_work() {
+    let checkpoint = format!("{MOL}/model.pt");
+    refuses(&eval(&checkpoint, &["--json", "no/such/folder/out.json"]), &["no/such/folder/out.json"]);
+    refuses(&["convert", &checkpoint, "-o", "no/such/folder/model.safetensors"], &["no/such/folder"]);
+    refuses(&["preprocess", "txt", "no/such.txt", "-o", "no/such/folder/x.csv"], &["no/such/folder/x.csv"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, csv) = (folder.path().join("kept.json"), folder.path().join("x.csv"));
+    refuses(&["preprocess", "txt", "no/such.txt", "-o", path(&csv)], &["no/such.txt"]);
+    std::fs::write(&kept, "earlier results").unwrap();
+    refuses(&eval(&checkpoint, &["--k", "0", "--json", path(&kept)]), &["found 0"]);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "earlier results");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a failed run leaves no file behind");
+}
+
+#[test]
+fn an_empty_history_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("empty.csv");
+    let header = "index,user_id,sequence_item_ids,sequence_ratings,sequence_timestamps\n";
+    std::fs::write(&csv, format!("{header}0,8,\"\",\"\",\"\"\n")).unwrap();
+    let checkpoint = format!("{MOL}/model.pt");
+    refuses(
+        &["search", "--user", "8", "--device", "cpu", "--checkpoint", &checkpoint, "--dataset", path(&csv)],
+        &["empty.csv:2"],
+    );
+}
+
+#[test]
+fn a_stored_index_answers_as_one_in_memory_without_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    let checkpoint = format!("{MOL}/model.pt");
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "-o", path(&index)];
+    let made = succeeds(&[&build[..], &["--items", "assets/demo.items.txt", "--segment-items", "64"]].concat());
+    assert!(made.contains("200, and 0 deleted ones in 4 segments") && made.contains("MoL 4x2x16"), "{made}");
+    let data = ["--device", "cpu", "--dataset", "tests/oracle/tiny.csv"];
+    let items = ["--checkpoint", &checkpoint, "--item-ids", "assets/demo.items.txt"];
+    let stored = ["--index", path(&index)];
+    let search = ["search", "--user", "37", "--k", "7", "--algorithm", "tangent:100"];
+    let from_memory = succeeds(&[&search[..], &data, &items].concat());
+    assert_eq!(succeeds(&[&search[..], &data, &stored, &["--check-index"]].concat()), from_memory);
+    assert_eq!(succeeds(&[&search[..], &data, &stored, &["--device-memory", "0"]].concat()), from_memory);
+    let results = |more: &[&str]| -> serde_json::Value {
+        let eval = ["eval", "--algorithm", "exact,mips,tangent:200", "--json", "-"];
+        let mut json: serde_json::Value = serde_json::from_str(&succeeds(&[&eval[..], &data, more].concat())).unwrap();
+        for row in json["results"].as_array_mut().unwrap() {
+            row.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_qps"));
+        }
+        json
+    };
+    let all = results(&items);
+    assert_eq!(results(&stored), all);
+    assert_eq!((&all["items"], &all["dtype"]), (&200.into(), &"f32".into()));
+
+    // Without some, and with them again.
+    let few = folder.path().join("few.txt");
+    std::fs::write(&few, "1\n2\n3\n4\n5\n200\n").unwrap();
+    let removed = succeeds(&["index", "remove", path(&index), "--ids", path(&few)]);
+    assert!(removed.contains(" items removed, 19") && results(&stored) != all, "{removed}");
+    let info = ["index", "info", path(&index), "--json", "-"];
+    let info = || -> serde_json::Value { serde_json::from_str(&succeeds(&info)).unwrap() };
+    assert_eq!(info()["items"].as_u64().unwrap() + info()["deleted"].as_u64().unwrap(), 200);
+    let added = succeeds(&["index", "add", path(&index), "--items", "assets/demo.items.txt"]);
+    assert!(added.contains("200 now"), "{added}");
+    succeeds(&["index", "compact", path(&index)]);
+    assert_eq!((&info()["deleted"], info()["items"].as_u64()), (&0.into(), Some(200)));
+    assert!(succeeds(&["index", "verify", path(&index)]).contains("sound"));
+    assert_eq!(results(&stored), all);
+}
+
+#[test]
+fn wrong_uses_of_an_index_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    let checkpoint = format!("{MOL}/model.pt");
+    let search = ["search", "--user", "37", "--device", "cpu", "--dataset", "tests/oracle/tiny.csv"];
+    refuses(&[&search[..], &["--index", path(&index)]].concat(), &["index", "no index here"]);
+    refuses(&search, &["--checkpoint or --index"]);
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "-o", path(&index)];
+    refuses(&[&build[..], &["--items", "random:many"]].concat(), &["random:N"]);
+    refuses(&[&build[..], &["--items", "random:0"]].concat(), &["at least one item"]);
+    refuses(&[&build[..], &["--items", "no/such.safetensors"]].concat(), &["no/such.safetensors"]);
+    refuses(&[&build[..], &["--items", "no/such.txt"]].concat(), &["no/such.txt"]);
+    let hidden = "tests/oracle/tiny_hstu_mol_itemhidden/model.pt";
+    refuses(
+        &["index", "build", "--checkpoint", hidden, "--device", "cpu", "-o", path(&index), "--form", "raw"],
+        &["raw item form", "item_hidden"],
+    );
+    succeeds(&[&build[..], &["--items", "random:30:5", "--dtype", "int8", "--form", "raw"]].concat());
+    refuses(&[&build[..], &["--items", "random:30"]].concat(), &["there is an index already"]);
+    refuses(&["index", "add", path(&index), "--items", "no/such.txt"], &["no/such.txt"]);
+    refuses(&["index", "remove", path(&index), "--ids", "no/such.txt"], &["no/such.txt"]);
+    refuses(&["index", "info", "no/such"], &["no index here", "index build"]);
+    refuses(&["index", "verify", "no/such"], &["no index here"]);
+    let both = [&search[..], &["--index", path(&index), "--item-ids", "assets/demo.items.txt"]].concat();
+    refuses(&both, &["--item-ids", "cannot be used"]);
+}
+
+#[test]
+fn a_stored_index_is_measured_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    let checkpoint = format!("{MOL}/model.pt");
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "-o", path(&index)];
+    let kind = ["--dtype", "int8", "--lists", "4", "--distill", "tests/oracle/tiny.csv"];
+    succeeds(&[&build[..], &["--items", "assets/demo.items.txt"], &kind].concat());
+    let files = || -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files: Vec<_> = std::fs::read_dir(&index).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+            .into_iter()
+            .filter(|file| file.is_file())
+            .map(|file| (file.clone(), std::fs::read(file).unwrap()))
+            .collect()
+    };
+    let before = files();
+    let bench = ["bench", "--dataset", "tests/oracle/tiny.csv", "--device", "cpu", "--k", "10", "--limit", "20"];
+    let stored = ["--index", path(&index), "--warm-up", "0"];
+    let algorithms = ["--algorithm", "exact,naive-ivf:60@4,distilled:200", "--json", "-"];
+    let json: serde_json::Value =
+        serde_json::from_str(&succeeds(&[&bench[..], &stored, &algorithms].concat())).unwrap();
+    assert_eq!(json["items"], 200);
+    let rows = json["results"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        assert_eq!((&row["dtype"], &row["items"]), (&"int8".into(), &200.into()));
+    }
+    assert_eq!((rows[0]["recall@10"].as_f64(), rows[2]["recall@10"].as_f64()), (Some(1.0), Some(1.0)));
+    assert_eq!(files(), before, "measuring changes nothing");
+    assert!(!before.is_empty());
+
+    refuses(&[&bench[..], &stored, &["--items", "100"]].concat(), &["--items", "--index"]);
+    refuses(&[&bench[..], &stored, &["--form", "raw"]].concat(), &["--form", "--index"]);
+    refuses(&["bench", "--index", path(&index)], &["--dataset"]);
+    refuses(&[&bench[..], &["--index", "no/such"]].concat(), &["no index here"]);
+}
+
+#[test]
+fn search_says_what_it_took() {
+    let checkpoint = format!("{MOL}/model.pt");
+    let search = ["search", "--user", "37", "--k", "7", "--device", "cpu", "--dataset", "tests/oracle/tiny.csv"];
+    let stats =
+        ["--checkpoint", &checkpoint, "--item-ids", "assets/demo.items.txt", "--algorithm", "avg:50", "--stats"];
+    let text = succeeds(&[&search[..], &stats].concat());
+    assert!(text.contains("50 pairs scored, 0 pruned; 50 candidates;"), "{text}");
+    for stage in ["query-side", "first-stage", "scoring", "selection", "certifying", "total"] {
+        assert!(text.lines().any(|line| line.starts_with(stage)), "{stage} is not in\n{text}");
+    }
+}
+
+/// Whoever reads the output may have seen enough: `rails-bench devices | head -1`.
+#[test]
+fn a_closed_standard_output_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = format!("{MOL}/model.pt");
+    let (index, csv, converted) =
+        (folder.path().join("index"), folder.path().join("bench.csv"), folder.path().join("model.safetensors"));
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--items", "random:30", "--device", "cpu", "-o"];
+    succeeds(&[&build[..], &[path(&index)]].concat());
+    let data = ["--checkpoint", &checkpoint, "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
+    let run: [&[&str]; 9] = [
+        &["devices"],
+        &["demo", "--device", "cpu"],
+        &["convert", &checkpoint, "-o", path(&converted)],
+        &["index", "info", path(&index)],
+        &["index", "verify", path(&index), "--json", "-"],
+        &[&["eval", "--json", "-"][..], &data].concat(),
+        &[&["search", "--user", "37", "--stats"][..], &data].concat(),
+        &[&["bench", "--limit", "10", "--k", "5", "--algorithm", "exact", "--csv", path(&csv)][..], &data].concat(),
+        &["--help"],
+    ];
+    for args in run {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rails-bench"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(args)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Before the program has written anything, or soon after.
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("panicked"), "{args:?}: {}", stderr(&output));
+    }
+    assert!(std::fs::read_to_string(csv).unwrap().contains("exact"), "files are written all the same");
+    assert!(converted.exists());
+}
