@@ -1,5 +1,5 @@
 // dot_scan: inner products of every (query, item) pair of one chunk, filtered at once.
-// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/dot_scan.rs
+// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/scan/dot_scan.rs
 // needs constant QUERY_WORDS and what lib/dot.wgsl or lib/dot_i8.wgsl needs; lib/chunk.wgsl
 @compute @workgroup_size(TILE)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {

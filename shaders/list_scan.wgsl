@@ -1,7 +1,7 @@
 // list_scan: inner products of query vectors and the items of the inverted lists that each of them probes. A workgroup
 // scans a task: up to TILE rows of one list for one vector.
 // in  0 params    7 tasks    8 positions of the items, in the order of the lists; of this shard
-// grid folded tasks   twin src/backend/cpu/list_scan.rs
+// grid folded tasks   twin src/backend/cpu/scan/list_scan.rs
 // needs constant QUERY_WORDS and what lib/dot.wgsl or lib/dot_i8.wgsl needs, with LANES = 1; lib/survivors.wgsl
 const ASCENDING: bool = false;
 

@@ -1,7 +1,7 @@
 // mol_scan: Mixture-of-Logits of every (query, item) pair of one chunk, filtered at once; nothing of size B * N * L is
 // stored. One thread owns one item and LANES queries.
 // in  7 weights
-// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/mol_scan.rs
+// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/scan/mol_scan.rs
 // needs what lib/mol.wgsl needs; lib/chunk.wgsl
 @group(0) @binding(7) var<storage, read> weights: array<vec4f>;
 

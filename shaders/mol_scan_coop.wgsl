@@ -9,7 +9,7 @@
 // one-sided gate parts and the softmax are as in mol_scan.
 // in  7 weights, of which only biases are read    8 halves: tiles of EDGE * EDGE, row-major: W1 (hidden units / EDGE, logits /
 //     EDGE), W2 (hidden units / EDGE, logits / EDGE), W (logits / EDGE, logits / EDGE), the last two transposed inside
-// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/mol_scan.rs
+// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/scan/mol_scan.rs
 // needs constants QUERIES, ROWS (query vectors, in whole tiles), DEPTH (of a vector, in whole tiles), SLICE, LOGIT_TILES,
 // HIDDEN_TILES, STRIP (column tiles of a subgroup), LOW, HIGH, and those of lib/mol.wgsl; lib/edge_*.wgsl; lib/lanes_1.wgsl;
 // lib/pair.wgsl; lib/chunk.wgsl

@@ -1,7 +1,7 @@
 // mol_scan_pruned: mol_scan that leaves out the gate where the bounds of an item are below the k-th scores of all queries
 // of its thread, and counts such items. Their scores would not pass the filter: the hits are those of mol_scan.
 // in  7 weights
-// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/mol_scan.rs
+// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/scan/mol_scan.rs
 // needs what lib/mol.wgsl needs; lib/chunk.wgsl
 @group(0) @binding(7) var<storage, read> weights: array<vec4f>;
 

@@ -5,7 +5,7 @@
 // rounds alike. It is 2^-125 or more: numbers that a device may flush to zero are zero.
 // in   0 params  1 vectors (n_vectors, width)
 // out  2 planes (n_vectors, ceil(width / 4), 2)  3 scales (n_vectors)
-// grid folded vectors   twin src/backend/cpu/fixed_rows.rs
+// grid folded vectors   twin src/backend/cpu/dot/quantized.rs
 override WG: u32 = 64u;
 
 struct Params {

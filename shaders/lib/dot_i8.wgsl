@@ -8,7 +8,7 @@
 // queries: words: GROUPS * D4 pairs of high and low bytes; then scales of q_m; then, if TRANSFORMED, b_m
 // items:   vectors of D4 words each; from word SCALES on their scales; from word NORMS on the inverse norms of the
 //          components, if TRANSFORMED
-// twin src/backend/cpu/int8_tile.rs
+// twin src/backend/cpu/dot/int8_tile.rs
 // needs constants GROUPS, FIRST_GROUP, D4, SCALES, TRANSFORMED, NORMS; lib/items.wgsl; lib/lanes_*.wgsl; of the kernel:
 // bindings queries, items
 

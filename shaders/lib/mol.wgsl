@@ -15,7 +15,7 @@
 //          NORMS on the inverse norms
 // weights: b2 (L4 quads); for each of HIDDEN units b1 and three zeros, its column of W1 (L4 quads) and its
 //          row of W2 (L4 quads); for each of LINEAR logits its row of W (L4 quads)
-// twin src/backend/cpu/mol_kernel.rs
+// twin src/backend/cpu/mol/kernel.rs
 // needs constants TILE, QUERY_VECTORS, ITEM_VECTORS, P_X, D4, L, L4, HIDDEN, LINEAR, GATING, BOUND, TRANSFORMED, SCALED,
 // QUERY_GATE, ITEM_GATE, QUERY_QUADS, QUERY_GATES, ITEM_QUADS, ITEM_GATES, SCALES, GATE_SCALE, NORMS; lib/items.wgsl; lib/lanes_*.wgsl;
 // lib/pair.wgsl; of the kernel: bindings queries, items, weights and params.inverse_temperature

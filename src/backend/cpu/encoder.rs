@@ -1,6 +1,6 @@
 //! A sequence encoder on the CPU.
 
-use super::{CpuOps, Shared};
+use super::ops::{CpuOps, Shared};
 use crate::Result;
 use crate::backend::QueryEncoder;
 use crate::model::Encoder;

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::dot_scan::{DotScan, Queries, Transform};
-use super::list_scan::ListScan;
-use super::mol_gradient::{GradientStage, GradientWork, MolGradient};
-use super::mol_kernel::{ItemLanes, LogitStage, MolKernel, Query, Work, run, transform};
-use super::mol_scan::{MolScan, Score};
-use super::tile::TILE;
-use super::workers;
-use super::{CpuOps, Shared};
+use super::ops::{CpuOps, Shared};
 use crate::Result;
 use crate::backend::check;
+use crate::backend::cpu::dot::micro_kernel::TILE;
+use crate::backend::cpu::dot::transform::Transform;
+use crate::backend::cpu::mol::gradient::{GradientStage, GradientWork, MolGradient};
+use crate::backend::cpu::mol::kernel::{ItemLanes, LogitStage, MolKernel, Query, Work, transform};
+use crate::backend::cpu::scan::dot_queries::Queries;
+use crate::backend::cpu::scan::dot_scan::DotScan;
+use crate::backend::cpu::scan::list_scan::ListScan;
+use crate::backend::cpu::scan::mol_scan::{MolScan, Score};
+use crate::backend::cpu::simd::run;
+use crate::backend::cpu::workers;
 use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, Scorer, Similarity};
 use crate::model::Mol;
 use crate::ops::Ops;

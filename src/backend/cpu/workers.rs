@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::filter::{Passed, at_least};
-use super::tile::TILE;
-use super::top_k::{Finds, TopK};
+use crate::backend::cpu::dot::micro_kernel::TILE;
+use crate::backend::cpu::top_k::filter::{Passed, at_least};
+use crate::backend::cpu::top_k::shared::{Finds, TopK};
 use crate::backend::{Exclusions, Hits};
 use crate::job::Job;
 

@@ -10,9 +10,9 @@ use half::f16;
 use pulp::x86::V3;
 use pulp::{Simd, WithSimd, cast};
 
-use super::prefetch::ask_for;
-use super::sieve_element::{BLOCK, Element};
-use super::tile::TILE;
+use super::element::{BLOCK, Element};
+use crate::backend::cpu::dot::micro_kernel::TILE;
+use crate::backend::cpu::simd::prefetch::ask_for;
 use crate::tables::{Dtype, Table};
 
 /// Items whose sums are kept side by side.
@@ -70,7 +70,7 @@ impl FloatSieve {
         })
     }
 
-    /// As [`Sieve::passing`](super::sieve::Sieve::passing), for the `values` of the table.
+    /// As [`Sieve::passing`](super::prefilter::Sieve::passing), for the `values` of the table.
     pub fn passing<E: Element>(&self, table: &Table, values: &[E], tiles: Range<usize>, floor: f32) -> u32 {
         Simd::vectorize(self.simd, Passing { sieve: self, table, values, tiles, floor })
     }
@@ -215,10 +215,10 @@ fn totals(simd: V3, sums: [__m256; QUAD]) -> __m128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::lanes::Lanes;
-    use crate::backend::cpu::mol_kernel::run;
+    use crate::backend::cpu::dot::item_tile::Lanes;
+    use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Store};
     use crate::backend::cpu::simd::avx2;
-    use crate::backend::cpu::tile::{RowBlocks, Store};
+    use crate::backend::cpu::simd::run;
     use crate::tables::Values;
 
     /// Scores of the items of a tile as scans find them.

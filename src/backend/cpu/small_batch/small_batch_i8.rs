@@ -1,6 +1,6 @@
 //! Inner products of few fixed-point queries with 8-bit items as they lie in memory.
 //!
-//! [`Int8Tile`](super::int8_tile::Int8Tile) pays when many queries share it. For few of them items are read and multiplied four at a
+//! [`Int8Tile`](crate::backend::cpu::dot::int8_tile::Int8Tile) pays when many queries share it. For few of them items are read and multiplied four at a
 //! time and summed on their own, which is in any order the same: sums are integers. The scores are those of the tile to the bit.
 
 #[cfg(target_arch = "x86")]
@@ -12,11 +12,11 @@ use std::ops::Range;
 use pulp::x86::V3;
 use pulp::{Simd, WithSimd, cast};
 
-use super::fixed_rows::{BLOCK, FixedRows};
-use super::int8_tile::PART;
-use super::prefetch::ask_for;
-use super::simd::avx2;
-use super::tile::{ROWS, TILE};
+use crate::backend::cpu::dot::int8_tile::PART;
+use crate::backend::cpu::dot::micro_kernel::{ROWS, TILE};
+use crate::backend::cpu::dot::quantized::{BLOCK, FixedRows};
+use crate::backend::cpu::simd::avx2;
+use crate::backend::cpu::simd::prefetch::ask_for;
 use crate::tables::{Table, Values};
 
 /// Bytes of a cache line.
@@ -175,7 +175,7 @@ fn add_products(simd: V3, sum: __m128i, columns: &[i8; BLOCK], weights: &[i16; B
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::int8_tile::Int8Tile;
+    use crate::backend::cpu::dot::int8_tile::Int8Tile;
     use crate::tables::Dtype;
 
     fn waves(n: usize, scale: f32) -> Vec<f32> {

@@ -9,7 +9,7 @@ use half::f16;
 use pulp::cast;
 use pulp::x86::V3;
 
-use super::halves::SMALL;
+use crate::backend::cpu::simd::widen::SMALL;
 
 /// Columns that are multiplied at a time.
 pub const BLOCK: usize = 16;

@@ -6,11 +6,10 @@
 
 use std::ops::Range;
 
-use super::dot_scan::Queries;
-use super::float_sieve::FloatSieve;
-use super::integer_sieve::IntegerSieve;
-use super::simd::avx2;
-use crate::tables::{Table, Values};
+use super::prefilter_float::FloatSieve;
+use super::prefilter_i8::IntegerSieve;
+use crate::backend::cpu::simd::avx2;
+use crate::tables::{Dtype, Table, Values};
 
 /// Items that make a sieve worth while: until a few thousand are scored, nothing is known that would let it leave out any.
 const LEAST_ITEMS: usize = 1 << 14;
@@ -24,16 +23,16 @@ enum Kind {
 }
 
 impl Sieve {
-    /// For the inner products of the vectors `groups` of the items of `table` with the only one of the `queries`, whose numbers are
-    /// `values`; if there is only one, many items, and if the machine and the numbers allow it.
-    pub fn new(queries: &Queries, values: &[f32], table: &Table, groups: Range<usize>) -> Option<Sieve> {
+    /// For the inner products of the vectors `groups` of the items of `table` with a query of these `values`, if they are those of
+    /// a single query, if there are many items, and if the machine and the numbers allow it.
+    pub fn new(values: &[f32], table: &Table, groups: Range<usize>) -> Option<Sieve> {
         let simd = avx2()?;
         if values.len() != groups.len() * table.group_width() || table.rows() < LEAST_ITEMS {
             return None;
         }
-        Some(Sieve(match queries {
-            Queries::Floats(..) => Kind::Floats(FloatSieve::new(simd, values, table, groups)?),
-            Queries::Integers(rows) => Kind::Integers(IntegerSieve::new(simd, rows, table, groups)?),
+        Some(Sieve(match table.dtype() {
+            Dtype::F32 | Dtype::F16 => Kind::Floats(FloatSieve::new(simd, values, table, groups)?),
+            Dtype::I8 => Kind::Integers(IntegerSieve::new(simd, values, table, groups)?),
         }))
     }
 
@@ -51,19 +50,14 @@ impl Sieve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::Dtype;
-
     #[test]
     fn there_is_one_for_a_single_query_and_many_items() {
         let can = avx2().is_some();
         for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
             let mut table = Table::new(2, 16, dtype);
             table.append(&vec![1.0; (LEAST_ITEMS - 1) * 32]);
-            let some = |table: &Table, values: &[f32], groups: Range<usize>| {
-                let width = groups.len() * 16;
-                let queries = Queries::new(table, values, values.len() / width, width);
-                Sieve::new(&queries, values, table, groups).is_some()
-            };
+            let some =
+                |table: &Table, values: &[f32], groups: Range<usize>| Sieve::new(values, table, groups).is_some();
             assert!(!some(&table, &[1.0; 16], 1..2), "few items");
             table.append(&[1.0; 32]);
             assert_eq!(some(&table, &[1.0; 16], 1..2), can);

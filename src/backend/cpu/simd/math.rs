@@ -1,28 +1,6 @@
 //! Vectorised elementary functions.
 
-use pulp::{Arch, Simd, WithSimd};
-
-/// Floats in one SIMD register of this machine.
-pub fn lanes() -> usize {
-    struct Lanes;
-    impl WithSimd for Lanes {
-        type Output = usize;
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            S::F32_LANES
-        }
-    }
-    Arch::new().dispatch(Lanes)
-}
-
-/// The instructions of AVX2, if this machine has them: those with AVX-512, too.
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-pub fn avx2() -> Option<pulp::x86::V3> {
-    match Arch::new() {
-        Arch::V3(simd) => Some(simd),
-        Arch::V4(simd) => Some(*simd),
-        _ => None,
-    }
-}
+use pulp::Simd;
 
 /// Registers that [`map_in_place`] works on at a time. One value after the other, an exponential is a chain of twenty operations, each
 /// of which waits for the one before; of chains that lie one after the other, a processor sees too few at a time to be busy.
@@ -189,6 +167,7 @@ pub fn map_in_place<S: Simd, F: Unary>(simd: S, _: F, values: &mut [f32]) {
 mod tests {
     use std::ops::Range;
 
+    use pulp::{Arch, WithSimd};
     use rayon::prelude::*;
 
     use super::*;

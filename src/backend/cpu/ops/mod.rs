@@ -1,18 +1,23 @@
 //! [`Ops`] on host slices.
 
+mod attention;
+mod gemm;
+
 use std::sync::Arc;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::Shared;
-use super::attention::{CausalAttention, HstuAttention};
-use super::gemm::add_product;
-use super::simd::{Relu, Silu, map_in_place};
 use crate::Result;
+use crate::backend::cpu::simd::math::{Relu, Silu, map_in_place};
 use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
+use attention::{CausalAttention, HstuAttention};
+use gemm::add_product;
+
+/// A device array of the CPU backend: shared host memory.
+pub(crate) type Shared = Arc<Vec<f32>>;
 
 /// The operations of the CPU backend. They run at once; there is no state.
 #[derive(Clone, Copy, Debug, Default)]

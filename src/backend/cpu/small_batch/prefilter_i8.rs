@@ -9,10 +9,10 @@ use std::ops::Range;
 use pulp::x86::V3;
 use pulp::{Simd, WithSimd, cast};
 
-use super::fixed_rows::{BLOCK, FixedRows};
-use super::int8_tile::PART;
-use super::prefetch::ask_for;
-use super::tile::TILE;
+use crate::backend::cpu::dot::int8_tile::PART;
+use crate::backend::cpu::dot::micro_kernel::TILE;
+use crate::backend::cpu::dot::quantized::{BLOCK, FixedRows};
+use crate::backend::cpu::simd::prefetch::ask_for;
 use crate::tables::Table;
 
 /// Items whose sums are kept side by side.
@@ -84,12 +84,14 @@ impl Lap {
 }
 
 impl IntegerSieve {
-    /// For the only row of `queries`, if a single group is wanted of an item, with [`BLOCK`] columns or more.
-    pub fn new(simd: V3, queries: &FixedRows, table: &Table, groups: Range<usize>) -> Option<IntegerSieve> {
+    /// For a query of as many finite `values` as the `groups` of an item of `table` have, if that is a single group, of [`BLOCK`] columns
+    /// or more.
+    pub fn new(simd: V3, values: &[f32], table: &Table, groups: Range<usize>) -> Option<IntegerSieve> {
         let width = table.group_width();
-        if queries.len() != 1 || groups.len() != 1 || !(BLOCK..=2 * PART).contains(&width) {
+        if groups.len() != 1 || !(BLOCK..=2 * PART).contains(&width) {
             return None;
         }
+        let queries = FixedRows::from_rows(values, width);
         let (row, scale) = queries.row(0);
         let row = &row[..width];
         let (blocks, beyond) = row.as_chunks::<BLOCK>();
@@ -117,7 +119,7 @@ impl IntegerSieve {
         Some(IntegerSieve { simd, group: groups.start, laps, rest, step, margin, scale })
     }
 
-    /// As [`Sieve::passing`](super::sieve::Sieve::passing), for the `values` of the table.
+    /// As [`Sieve::passing`](crate::backend::cpu::small_batch::prefilter::Sieve::passing), for the `values` of the table.
     pub fn passing(&self, table: &Table, values: &[i8], tiles: Range<usize>, floor: f32) -> u32 {
         Simd::vectorize(self.simd, Passing { sieve: self, table, values, tiles, floor })
     }
@@ -232,14 +234,13 @@ impl Passing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::int8_tile::Int8Tile;
+    use crate::backend::cpu::dot::int8_tile::Int8Tile;
     use crate::backend::cpu::simd::avx2;
     use crate::tables::{Dtype, Values};
 
     fn sieve(query: &[f32], table: &Table, group: usize) -> Option<IntegerSieve> {
         let simd = avx2()?;
-        let queries = FixedRows::from_rows(query, query.len());
-        Some(IntegerSieve::new(simd, &queries, table, group..group + 1).expect("a sieve"))
+        Some(IntegerSieve::new(simd, query, table, group..group + 1).expect("a sieve"))
     }
 
     fn passing(sieve: &IntegerSieve, table: &Table, tile: usize, floor: f32) -> bool {
@@ -316,12 +317,11 @@ mod tests {
     #[test]
     fn other_work_is_not_sieved() {
         let Some(simd) = avx2() else { return };
-        let check = |groups: usize, width: usize, n: usize| {
+        let check = |groups: usize, width: usize| {
             let table = Table::new(groups, width, Dtype::I8);
-            let queries = FixedRows::from_rows(&vec![1.0; n * width], width);
-            IntegerSieve::new(simd, &queries, &table, 0..groups).is_some()
+            IntegerSieve::new(simd, &vec![1.0; groups * width], &table, 0..groups).is_some()
         };
-        assert!(check(1, 16, 1) && check(1, 512, 1));
-        assert!(!check(1, 15, 1) && !check(1, 513, 1) && !check(1, 16, 2) && !check(2, 16, 1));
+        assert!(check(1, 16) && check(1, 512));
+        assert!(!check(1, 15) && !check(1, 513) && !check(2, 16));
     }
 }

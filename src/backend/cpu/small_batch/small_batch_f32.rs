@@ -1,8 +1,8 @@
 //! Inner products of few queries with a tile of items as they lie in memory.
 //!
-//! [`Lanes`](super::lanes::Lanes) pay when many queries share them. A single query takes longer to write and read them than to
+//! [`Lanes`](crate::backend::cpu::dot::item_tile::Lanes) pay when many queries share them. A single query takes longer to write and read them than to
 //! multiply: here blocks of items are turned in registers and multiplied at once, so that the memory is read without a pause. The
-//! sums are those of [`RowBlocks::multiply`](super::tile::RowBlocks::multiply) to the bit.
+//! sums are those of [`RowBlocks::multiply`](crate::backend::cpu::dot::micro_kernel::RowBlocks::multiply) to the bit.
 
 use std::ops::Range;
 
@@ -10,11 +10,11 @@ use half::f16;
 use pulp::x86::V3;
 use pulp::{Simd, WithSimd, cast};
 
-use super::halves::{SMALL, small, small_pairs};
-use super::prefetch::ask_for;
-use super::simd::avx2;
-use super::tile::{ROWS, RowBlocks, Sink, TILE};
-use super::transpose::{BLOCK, Rows, Transpose, block};
+use crate::backend::cpu::dot::micro_kernel::{ROWS, RowBlocks, Sink, TILE};
+use crate::backend::cpu::simd::avx2;
+use crate::backend::cpu::simd::prefetch::ask_for;
+use crate::backend::cpu::simd::transpose::{BLOCK, Rows, Transpose, block};
+use crate::backend::cpu::simd::widen::{SMALL, small, small_pairs};
 use crate::tables::{Table, Values};
 
 /// Bytes of a cache line.
@@ -268,7 +268,7 @@ mod tests {
     use pulp::Arch;
 
     use super::*;
-    use crate::backend::cpu::lanes::Lanes;
+    use crate::backend::cpu::dot::item_tile::Lanes;
     use crate::tables::Dtype;
 
     /// Keeps the bits of all sums (B, TILE).

@@ -5,20 +5,19 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::aligned::AlignedFloats;
-use super::few_integers::few_integers;
-use super::few_rows::FewRows;
-use super::filter::{Filter, Passed};
-use super::fixed_rows::FixedRows;
-use super::int8_tile::Int8Tile;
-use super::lanes::Lanes;
-use super::mol_kernel::{row, run};
-use super::patience::Patience;
-use super::prefetch::Ahead;
-use super::sieve::Sieve;
-use super::tile::{RowBlocks, Sink, TILE, store};
-use super::workers::{Found, TileScan};
-use crate::tables::{Dtype, Table};
+use super::backoff::Patience;
+use super::dot_queries::Queries;
+use crate::backend::cpu::dot::int8_tile::Int8Tile;
+use crate::backend::cpu::dot::item_tile::Lanes;
+use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Sink, TILE, row, store};
+use crate::backend::cpu::dot::transform::Transform;
+use crate::backend::cpu::simd::aligned::AlignedFloats;
+use crate::backend::cpu::simd::prefetch::Ahead;
+use crate::backend::cpu::simd::run;
+use crate::backend::cpu::small_batch::{Sieve, few_integers};
+use crate::backend::cpu::top_k::filter::{Filter, Passed};
+use crate::backend::cpu::workers::{Found, TileScan};
+use crate::tables::Table;
 use crate::tensor::Tensor;
 
 /// A scan of one table.
@@ -41,42 +40,9 @@ impl<'a> DotScan<'a> {
     /// The products of the rows `vectors` with the vectors `groups` of the `items`.
     pub fn new(vectors: &Tensor, items: &'a Table, groups: Range<usize>) -> DotScan<'a> {
         let queries = Queries::new(items, vectors.data(), vectors.rows(), vectors.width());
-        let sieve = Sieve::new(&queries, vectors.data(), items, groups.clone());
+        let sieve = Sieve::new(vectors.data(), items, groups.clone());
         DotScan { queries, n_queries: vectors.rows(), items, groups, transform: None, sieve }
     }
-}
-
-/// Query vectors as rows, for the number format of a table.
-pub enum Queries {
-    /// For floats: all groups of a query are one row, once more for items as they lie in memory if there are few.
-    Floats(RowBlocks, Option<FewRows>),
-    /// For 8-bit integers: each group is a row.
-    Integers(FixedRows),
-}
-
-impl Queries {
-    /// `rows` row-major rows of `width` values, for `items`.
-    pub fn new(items: &Table, values: &[f32], rows: usize, width: usize) -> Queries {
-        match items.dtype() {
-            Dtype::I8 => Queries::Integers(FixedRows::from_rows(values, items.group_width())),
-            Dtype::F32 | Dtype::F16 => {
-                let rows = RowBlocks::from_rows(values, rows, width);
-                let few = FewRows::new(&rows, items);
-                Queries::Floats(rows, few)
-            }
-        }
-    }
-}
-
-/// How products with raw embeddings become products with components:
-/// `<v, g> = sum_m (<W_m^T v_m, x> + <v_m, b_m>) / norm_m`, with one query row per (query, m).
-pub struct Transform<'a> {
-    /// (rows): <v_m, b_m>.
-    pub bias: Vec<f32>,
-    /// (N, P_X): 1 / norm_m.
-    pub inverse_norms: &'a Table,
-    /// Components m of each query.
-    pub components: Range<usize>,
 }
 
 /// Scratch memory of one thread.
@@ -245,6 +211,7 @@ mod tests {
     use super::*;
     use crate::backend::Exclusions;
     use crate::backend::cpu::workers;
+    use crate::tables::Dtype;
 
     #[test]
     fn a_single_query_finds_to_the_bit_what_it_finds_among_others() {

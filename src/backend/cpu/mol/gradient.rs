@@ -2,10 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::aligned::AlignedFloats;
-use super::mol_kernel::{Biased, MolKernel, Work, join_gates, row};
-use super::simd::{exp, sigmoid, silu};
-use super::tile::{RowBlocks, Sink, TILE, store};
+use super::kernel::{Biased, MolKernel, Work, join_gates};
+use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Sink, TILE, row, store};
+use crate::backend::cpu::simd::aligned::AlignedFloats;
+use crate::backend::cpu::simd::math::{exp, sigmoid, silu};
 use crate::config::GatingCombination;
 use crate::model::CrossGate;
 use crate::tensor::Tensor;
@@ -61,7 +61,7 @@ impl WithSimd for GradientStage<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let GradientStage { kernel, gradient, query_gate, item_gate, work, out } = self;
-        let (n_logits, n_hidden) = (kernel.config.n_logits(), kernel.n_hidden);
+        let (n_logits, n_hidden) = (kernel.n_logits(), kernel.n_hidden);
         out.hidden.resize(n_hidden * TILE);
         out.gates.resize(n_logits * TILE);
         out.logits.resize(n_logits * TILE);

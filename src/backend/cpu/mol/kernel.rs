@@ -3,12 +3,12 @@
 //!
 //! Twin of `shaders/lib/mol.wgsl`, `mol_scan.wgsl` and `mol_rescore.wgsl`.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
-use super::aligned::AlignedFloats;
-use super::lanes::Lanes;
-use super::simd::{ABREAST, Silu, exp, map_in_place, sigmoid};
-use super::tile::{RowBlocks, Sink, TILE, store};
+use crate::backend::cpu::dot::item_tile::Lanes;
+use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Sink, TILE, row, store};
+use crate::backend::cpu::simd::aligned::AlignedFloats;
+use crate::backend::cpu::simd::math::{ABREAST, Silu, exp, map_in_place, sigmoid};
 use crate::config::{GatingCombination, MolConfig};
 use crate::model::{CrossGate, Mol};
 use crate::tables::{MolTables, Table};
@@ -44,6 +44,11 @@ impl MolKernel {
             output_bias: bias(&output.bias, output.n_out),
             n_hidden: cross.hidden.as_ref().map_or(0, |layer| layer.n_out),
         }
+    }
+
+    /// L: logits of a pair.
+    pub fn n_logits(&self) -> usize {
+        self.config.n_logits()
     }
 }
 
@@ -128,7 +133,7 @@ pub struct Work {
 impl Work {
     /// Room for a kernel.
     pub fn fit(&mut self, kernel: &MolKernel) {
-        let n_logits = kernel.config.n_logits();
+        let n_logits = kernel.n_logits();
         self.cross.resize((kernel.n_hidden + n_logits) * TILE);
         self.gates.resize(n_logits * TILE);
     }
@@ -221,7 +226,7 @@ impl WithSimd for BoundStage<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let n_logits = self.kernel.config.n_logits();
+        let n_logits = self.kernel.n_logits();
         let slack = simd.splat_f32s((4 * n_logits + 16) as f32 * f32::EPSILON);
         let (logits, _) = S::as_simd_f32s(self.work.logits(self.kernel));
         let registers = TILE / S::F32_LANES;
@@ -234,11 +239,6 @@ impl WithSimd for BoundStage<'_> {
             S::as_mut_simd_f32s(self.bounds).0[register] = simd.mul_add_e_f32s(magnitude, slack, greatest);
         }
     }
-}
-
-/// Runs a stage with the instruction set of this machine.
-pub fn run(stage: impl WithSimd<Output = ()>) {
-    Arch::new().dispatch(stage);
 }
 
 /// Logits of transformed queries: z = (<W_m^T f_n, x> + <f_n, b_m>) / (norm_m * temperature).
@@ -290,13 +290,6 @@ impl<S: Simd> Sink<S> for Biased<'_> {
         let bias = simd.splat_f32s(self.bias[row]);
         store::<S>(self.sums, row, first, [simd.add_f32s(a, bias), simd.add_f32s(b, bias)]);
     }
-}
-
-/// Two lane registers of row `row` of a (rows, TILE) array.
-#[inline(always)]
-pub(super) fn row<S: Simd>(values: &[f32], row: usize, first: usize) -> [S::f32s; 2] {
-    let (registers, _) = S::as_simd_f32s(&values[row * TILE..][..TILE]);
-    [registers[first], registers[first + 1]]
 }
 
 /// Joins the cross part of the gates, which is in `gates` (L, TILE), with the one-sided parts, before their activation:

@@ -2,10 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::aligned::AlignedFloats;
-use super::mol_kernel::run;
-use super::prefetch::Ahead;
-use super::tile::{Sink, TILE};
+use crate::backend::cpu::dot::micro_kernel::{Sink, TILE};
+use crate::backend::cpu::simd::aligned::AlignedFloats;
+use crate::backend::cpu::simd::prefetch::Ahead;
+use crate::backend::cpu::simd::run;
 
 /// The scores of one tile that passed. Memory of one thread.
 #[derive(Default)]

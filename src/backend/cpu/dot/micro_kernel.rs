@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use super::aligned::AlignedFloats;
+use crate::backend::cpu::simd::aligned::AlignedFloats;
 
 /// Columns (items) in one tile.
 pub const TILE: usize = 32;
@@ -170,6 +170,13 @@ pub fn store<S: Simd>(out: &mut [f32], row: usize, first: usize, values: [S::f32
     let (registers, _) = S::as_mut_simd_f32s(&mut out[row * TILE..][..TILE]);
     registers[first] = values[0];
     registers[first + 1] = values[1];
+}
+
+/// Two lane registers of row `row` of a (rows, TILE) array.
+#[inline(always)]
+pub fn row<S: Simd>(values: &[f32], row: usize, first: usize) -> [S::f32s; 2] {
+    let (registers, _) = S::as_simd_f32s(&values[row * TILE..][..TILE]);
+    [registers[first], registers[first + 1]]
 }
 
 /// Stores sums as they are, in a tile-shaped array (rows, TILE).

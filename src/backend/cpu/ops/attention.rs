@@ -6,7 +6,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::simd::{Exp, Silu, map_in_place};
+use crate::backend::cpu::simd::math::{Exp, Silu, map_in_place};
 use crate::ops::HstuShape;
 
 /// Calls `f(rows of a sequence, its slice of out)` for every sequence, in parallel. `start` as in

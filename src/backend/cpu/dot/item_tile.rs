@@ -5,10 +5,10 @@ use std::ops::Range;
 use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::aligned::AlignedFloats;
-use super::halves::Widen;
-use super::tile::TILE;
-use super::transpose::{BLOCK, Portable, Transpose, block};
+use super::micro_kernel::TILE;
+use crate::backend::cpu::simd::aligned::AlignedFloats;
+use crate::backend::cpu::simd::transpose::{BLOCK, Portable, Transpose, block};
+use crate::backend::cpu::simd::widen::Widen;
 use crate::tables::{Table, Values};
 
 /// A tile of lanes, and what making it needs: memory of one thread.

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::mol_kernel::{BoundStage, ItemLanes, LogitStage, MixtureStage, MolKernel, Query, Work, run};
-use super::tile::TILE;
-use super::workers::{Found, TileScan};
+use crate::backend::cpu::dot::micro_kernel::TILE;
+use crate::backend::cpu::mol::kernel::{BoundStage, ItemLanes, LogitStage, MixtureStage, MolKernel, Query, Work};
+use crate::backend::cpu::simd::run;
+use crate::backend::cpu::workers::{Found, TileScan};
 use crate::job::Job;
 use crate::tables::Tables;
 
@@ -117,7 +118,7 @@ impl MolScan<'_> {
     /// Scores the pairs of one tile that the bound lets pass, as soon as a tile of them is together.
     fn scan_pruned(&self, tile: usize, query: usize, scratch: &mut Scratch, found: &mut Found) {
         let Scratch { items, work, pending } = scratch;
-        let n_logits = self.kernel.config.n_logits();
+        let n_logits = self.kernel.n_logits();
         let pending = &mut pending[query];
         self.logits(&self.queries[query], items, work);
         let (bounds, floor, n) = (self.bounds(work), found.floor(query), found.items_of(tile));

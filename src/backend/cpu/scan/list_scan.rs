@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::aligned::AlignedFloats;
-use super::dot_scan::Queries;
-use super::int8_tile::Int8Tile;
-use super::lanes::Lanes;
-use super::mol_kernel::run;
-use super::tile::{RowBlocks, Store, TILE};
-use super::workers::{Found, TileScan};
+use super::dot_queries::Queries;
+use crate::backend::cpu::dot::int8_tile::Int8Tile;
+use crate::backend::cpu::dot::item_tile::Lanes;
+use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Store, TILE};
+use crate::backend::cpu::simd::aligned::AlignedFloats;
+use crate::backend::cpu::simd::run;
+use crate::backend::cpu::workers::{Found, TileScan};
 use crate::tables::Lists;
 use crate::tensor::Tensor;
 

@@ -9,12 +9,12 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::aligned::AlignedFloats;
-use super::dot_scan::Transform;
-use super::fixed_rows::{BLOCK, FixedRows};
-use super::tile::{ROWS, TILE};
+use super::micro_kernel::{ROWS, TILE};
+use super::quantized::{BLOCK, FixedRows};
+use super::transform::Transform;
+use crate::backend::cpu::simd::aligned::AlignedFloats;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-use super::transpose::Transpose;
+use crate::backend::cpu::simd::transpose::Transpose;
 use crate::tables::{Table, Values};
 
 /// Items that lie side by side.

@@ -1,0 +1,67 @@
+//! The device that every machine has.
+
+use std::sync::Arc;
+
+use super::encoder::CpuEncoder;
+use super::index::CpuIndex;
+use super::ops::{CpuOps, Shared};
+use super::simd;
+use crate::Result;
+use crate::backend::{Backend, DeviceIndex, DeviceInfo, DeviceKind, QueryEncoder, Similarity};
+use crate::model::{Encoder, ItemParts, Mol};
+use crate::ops::Ops;
+use crate::tables::{ItemSide, Tables};
+use crate::tensor::Tensor;
+
+/// The native CPU backend.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    info: DeviceInfo,
+}
+
+impl Default for Cpu {
+    fn default() -> Cpu {
+        let threads = rayon::current_num_threads();
+        let lanes = simd::f32_lanes();
+        let info = DeviceInfo {
+            name: "cpu".to_string(),
+            kind: DeviceKind::Cpu,
+            backend: "native".to_string(),
+            driver: format!("{} {lanes} x f32 lanes", std::env::consts::ARCH),
+            features: vec!["f32".to_string(), "f16 storage".to_string(), "int8 storage".to_string()],
+            limits: vec![("threads", threads as u64), ("SIMD lanes", lanes as u64)],
+        };
+        Cpu { info }
+    }
+}
+
+impl Backend for Cpu {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn share(&self) -> Arc<dyn Backend> {
+        Arc::new(self.clone())
+    }
+
+    fn encoder(&self, encoder: &Encoder<Tensor>) -> Result<Box<dyn QueryEncoder>> {
+        Ok(Box::new(CpuEncoder::new(encoder)))
+    }
+
+    fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide> {
+        let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
+        let parts = weights.item_side(&mut CpuOps, &CpuOps.floats(items), items.rows());
+        let host = |values: &Shared| values.to_vec();
+        let parts = ItemParts {
+            components: host(&parts.components),
+            projected: parts.projected.as_ref().map(host),
+            gate: parts.gate.as_ref().map(host),
+            principal: parts.principal.as_ref().map(host),
+        };
+        Ok(ItemSide::new(mol, parts))
+    }
+
+    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {
+        Ok(Box::new(CpuIndex::new(tables, similarity)))
+    }
+}

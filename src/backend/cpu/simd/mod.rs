@@ -1,0 +1,36 @@
+//! Instruction sets: which of them this machine has, and what is written for each of them.
+
+pub mod aligned;
+pub mod math;
+pub mod prefetch;
+pub mod transpose;
+pub mod widen;
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Runs `kernel` with the widest instruction set of this machine.
+pub fn run(kernel: impl WithSimd<Output = ()>) {
+    Arch::new().dispatch(kernel);
+}
+
+/// Floats in one SIMD register of this machine.
+pub fn f32_lanes() -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    Arch::new().dispatch(Lanes)
+}
+
+/// The instructions of AVX2, if this machine has them: those with AVX-512, too.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+pub fn avx2() -> Option<pulp::x86::V3> {
+    match Arch::new() {
+        Arch::V3(simd) => Some(simd),
+        Arch::V4(simd) => Some(*simd),
+        _ => None,
+    }
+}

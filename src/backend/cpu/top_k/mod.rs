@@ -1,0 +1,4 @@
+//! The best k scores of each query.
+
+pub mod filter;
+pub mod shared;
