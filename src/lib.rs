@@ -74,6 +74,7 @@ pub mod sequence;
 pub mod store;
 pub mod tables;
 pub mod tensor;
+mod threads;
 
 pub use error::{Error, Result};
 /// The version of wgpu that devices and buffers of this crate are of.

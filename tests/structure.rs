@@ -10,6 +10,7 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("errors", &["error.rs"]),
     ("tensors", &["tensor.rs"]),
+    ("threads", &["threads.rs"]),
     ("safe writing", &["atomic.rs"]),
     ("mapped files", &["mapped.rs"]),
     ("checkpoint", &["checkpoint/"]),

@@ -15,7 +15,7 @@ use crate::config::GatingCombination;
 use crate::model::{CrossGate, Mol};
 use crate::ops::{Linear, Ops};
 use crate::tensor::Tensor;
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 
 /// H': hidden units.
 const HIDDEN: usize = 8;
@@ -115,7 +115,7 @@ fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> Result<(Ve
         let far: Vec<usize> = (0..n).map(|_| random.below(sample.len())).collect();
         near.chain(far).map(|position| pair(query, position)).collect::<Vec<Pair>>()
     };
-    let mut pairs: Vec<Pair> = best.par_iter().enumerate().flat_map_iter(of_query).collect();
+    let mut pairs: Vec<Pair> = threads::run(|| best.par_iter().enumerate().flat_map_iter(of_query).collect());
     let squares: f64 = pairs.iter().flat_map(|pair| &pair.z).map(|z| f64::from(z * z)).sum();
     let rms = (squares / (pairs.len() * n_logits).max(1) as f64).sqrt().max(1e-6) as f32;
     pairs.iter_mut().for_each(|pair| {
@@ -160,7 +160,7 @@ impl Gate {
             pairs.iter().for_each(|pair| self.add_gradient(combination, pair, &mut sum));
             sum
         };
-        let partials: Vec<Vec<f32>> = batch.par_chunks(BATCH / 4).map(partial).collect();
+        let partials: Vec<Vec<f32>> = threads::run(|| batch.par_chunks(BATCH / 4).map(partial).collect());
         let mut gradient = vec![0.0; self.weights.len()];
         for partial in partials {
             gradient.iter_mut().zip(partial).for_each(|(sum, part)| *sum += part / batch.len() as f32);

@@ -9,6 +9,7 @@ use crate::Result;
 use crate::backend::{Backend, Columns, Dtype, Exclusions, QueryBatch, Scorer};
 use crate::tables::{Lists, Tables};
 use crate::tensor::Tensor;
+use crate::threads;
 
 /// Vectors that the centres are trained on, for each list.
 const TRAINED_ON: usize = 64;
@@ -85,10 +86,11 @@ fn seeds(vectors: &[f32], width: usize, n: usize) -> Vec<f32> {
         if centres.len() == n * width {
             return centres;
         }
-        distances.par_iter_mut().zip(rows.par_iter()).with_min_len(256).for_each(|(distance, row)| {
+        let nearer = |(distance, row): (&mut f32, &&[f32])| {
             let to_centre: f32 = row.iter().zip(centre).map(|(a, b)| (a - b) * (a - b)).sum();
             *distance = distance.min(to_centre);
-        });
+        };
+        threads::run(|| distances.par_iter_mut().zip(rows.par_iter()).with_min_len(256).for_each(nearer));
         let total: f64 = distances.iter().map(|&distance| f64::from(distance)).sum();
         let mut left = uniform() * total;
         next = distances

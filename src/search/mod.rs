@@ -33,7 +33,7 @@ use futures::channel::oneshot;
 
 use crate::backend::{QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::index::{Filter, ItemIndex, Snapshot};
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 use candidates::{Candidates, FirstStage};
 use stats::{Course, course};
 
@@ -195,7 +195,7 @@ impl Searcher {
         let searcher = Arc::clone(self);
         let dropped = CancelOnDrop::default();
         let cancel = dropped.0.clone();
-        rayon::spawn(move || {
+        threads::spawn(move || {
             let lists: Vec<&[u64]> = excluded.iter().map(Vec::as_slice).collect();
             let request = Request { excluded: &lists, cancel: Some(&cancel), ..Request::new(algorithm, k) };
             let hits = searcher.answer(&queries, &request).map(|answer| answer.hits);

@@ -12,6 +12,7 @@ use crate::model::{Encoder, ItemParts, Mol};
 use crate::ops::Ops;
 use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
+use crate::threads;
 
 /// The native CPU backend.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub struct Cpu {
 
 impl Default for Cpu {
     fn default() -> Cpu {
-        let threads = rayon::current_num_threads();
+        let threads = threads::count();
         let lanes = simd::f32_lanes();
         let info = DeviceInfo {
             name: "cpu".to_string(),

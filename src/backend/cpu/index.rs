@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::ops::{CpuOps, Shared};
 use crate::Result;
 use crate::backend::check;
@@ -22,6 +20,7 @@ use crate::model::Mol;
 use crate::ops::Ops;
 use crate::tables::{Form, MolTables, Tables};
 use crate::tensor::Tensor;
+use crate::threads;
 
 /// Tables and, for Mixture-of-Logits, the weights of the query side and of the gate.
 pub struct CpuIndex {
@@ -82,7 +81,7 @@ impl CpuIndex {
         check::candidates(self.tables.len(), queries.embeddings.rows(), candidates)?;
         let n_logits = weights.host.config.n_logits();
         let queries = weights.queries(queries, self.tables.form());
-        let mean = |scratch: &mut (ItemLanes, Work, GradientWork), (query, list): (&Query, &Vec<u32>)| {
+        let mean = |scratch: &mut (ItemLanes, Work, GradientWork), &(query, list): &(&Query, &Vec<u32>)| {
             let (items, work, out) = scratch;
             let mut mean = vec![0.0; n_logits];
             for positions in list.chunks(TILE) {
@@ -105,8 +104,8 @@ impl CpuIndex {
             }
             mean
         };
-        let pairs = queries.par_iter().zip(candidates);
-        let rows: Vec<Vec<f32>> = pairs.map_init(Default::default, mean).collect();
+        let pairs: Vec<(&Query, &Vec<u32>)> = queries.iter().zip(candidates).collect();
+        let rows = threads::map(&pairs, 1, mean);
         Ok(Tensor::new(vec![rows.len(), n_logits], rows.concat()))
     }
 

@@ -3,13 +3,12 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
-
 use crate::backend::cpu::dot::micro_kernel::TILE;
 use crate::backend::cpu::top_k::filter::{Passed, at_least};
 use crate::backend::cpu::top_k::shared::{Finds, TopK};
 use crate::backend::{Exclusions, Hits};
 use crate::job::Job;
+use crate::threads;
 
 /// What a thread does with the tiles it takes.
 pub trait TileScan: Sync {
@@ -116,7 +115,10 @@ impl Found<'_> {
     }
 }
 
-/// Runs `scan` over `n_tiles` tiles on all threads, each with lists from `lists`; over fewer, if the search is cancelled.
+/// Hits, of all queries together, that are worth a thread of their own to sort.
+const LONG: usize = 1000;
+
+/// Runs `scan` over `n_tiles` tiles on the threads that are idle, each with lists from `lists`; over fewer, if the search is cancelled.
 fn run<'a, T: TileScan>(
     scan: &T,
     n_tiles: usize,
@@ -126,8 +128,8 @@ fn run<'a, T: TileScan>(
 ) -> Vec<Found<'a>> {
     let (next, job) = (AtomicUsize::new(0), Job::current());
     // Few enough to keep all threads busy until the end.
-    let chunk = (n_tiles / (32 * rayon::current_num_threads())).clamp(1, T::CHUNK);
-    rayon::broadcast(|_| {
+    let chunk = (n_tiles / (32 * threads::count())).clamp(1, T::CHUNK);
+    threads::share(n_tiles.div_ceil(chunk), |go_on| {
         let mut scratch = T::Scratch::default();
         let lists = lists();
         let floor = |keep: &Keep| match keep {
@@ -136,16 +138,17 @@ fn run<'a, T: TileScan>(
         };
         let floors = lists.iter().map(floor).collect();
         let mut found = Found { lists, floors, excluded, n_items, pruned: 0 };
-        loop {
+        while go_on() && !job.is_cancelled() {
             let first = next.fetch_add(chunk, Ordering::Relaxed);
-            if first >= n_tiles || job.is_cancelled() {
-                scan.finish(&mut scratch, &mut found);
-                found.hand_over();
-                return found;
+            if first >= n_tiles {
+                break;
             }
             found.look();
             scan.scan(first..n_tiles.min(first + chunk), &mut scratch, &mut found);
         }
+        scan.finish(&mut scratch, &mut found);
+        found.hand_over();
+        found
     })
 }
 
@@ -161,7 +164,9 @@ pub fn best<T: TileScan>(
     let all: Vec<TopK> = (0..n_queries).map(|_| TopK::new(k)).collect();
     let lists = || all.iter().map(|all| Keep::Best(Finds::new(all))).collect();
     let pruned = run(scan, n_tiles, n_items, excluded, lists).iter().map(|found| found.pruned).sum();
-    (all.into_par_iter().map(TopK::into_sorted).collect(), pruned)
+    // Sorting a long list takes longer than asking another thread to.
+    let piece = (LONG / k).max(1);
+    (threads::map(&all, piece, |(): &mut (), top: &TopK| top.sorted()), pruned)
 }
 
 /// All positions, ascending, whose score is at least the query's threshold.
@@ -212,7 +217,7 @@ mod tests {
         };
         let cancel = Cancel::new();
         let seen = scan(Job::new(Some(cancel.clone()), false), cancel);
-        let most = rayon::current_num_threads() * Counting::CHUNK;
+        let most = threads::count() * Counting::CHUNK;
         assert!((1..=most).contains(&seen), "{seen} of {TILES} tiles, expected {most} at most");
         assert_eq!(scan(Job::default(), Cancel::new()), TILES, "without anybody to cancel it, all are seen");
     }

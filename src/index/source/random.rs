@@ -1,10 +1,9 @@
 //! Synthetic items for tests of capacity.
 
-use rayon::prelude::*;
-
 use super::{CHUNK, ItemSource, Items};
 use crate::model::Model;
 use crate::tensor::Tensor;
+use crate::threads;
 
 /// Standard deviation of the noise, as a share of that of the item table.
 const NOISE: f32 = 0.5;
@@ -24,7 +23,7 @@ impl<'a> ItemSource<'a> {
         let chunk = move |from: usize| {
             let to = n.min(from + CHUNK);
             let mut data = vec![0.0; (to - from) * dim];
-            data.par_chunks_mut(dim.max(1)).enumerate().for_each(|(i, item)| {
+            let draw = |i: usize, item: &mut [f32]| {
                 let mut state = seed ^ ((from + i) as u64).wrapping_mul(0xd134_2543_de82_ef95);
                 let row = ((u128::from(split_mix(&mut state)) * u128::from(rows)) >> 64) as usize;
                 for (values, row) in item.chunks_mut(4).zip(table.row(row + first).chunks(4)) {
@@ -34,7 +33,8 @@ impl<'a> ItemSource<'a> {
                         *value = row + scale * noise;
                     }
                 }
-            });
+            };
+            threads::for_each_row(&mut data, dim, 1, draw);
             let embeddings = Tensor::new(vec![to - from, dim], data);
             Ok(Items { ids: (from as u64 + 1..=to as u64).collect(), embeddings })
         };

@@ -4,10 +4,10 @@
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use crate::backend::cpu::simd::math::{Exp, Silu, map_in_place};
 use crate::ops::HstuShape;
+use crate::threads;
 
 /// Calls `f(rows of a sequence, its slice of out)` for every sequence, in parallel. `start` as in
 /// [`Rows`](crate::ops::Rows); `out` is (rows, width).
@@ -21,7 +21,7 @@ fn for_each_sequence(start: &[u32], out: &mut [f32], width: usize, f: impl Fn(Ra
         tasks.push((first..first + length, slice));
         (rest, first) = (tail, first + length);
     }
-    tasks.into_par_iter().for_each(|(rows, slice)| f(rows, slice));
+    threads::for_each(tasks.into_iter(), |(rows, slice)| f(rows, slice));
 }
 
 /// One head's keys of a sequence, transposed to (width, length).

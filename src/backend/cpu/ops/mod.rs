@@ -6,13 +6,13 @@ mod gemm;
 use std::sync::Arc;
 
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use crate::Result;
 use crate::backend::cpu::simd::math::{Relu, Silu, map_in_place};
 use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
+use crate::threads;
 use attention::{CausalAttention, HstuAttention};
 use gemm::add_product;
 
@@ -81,8 +81,8 @@ impl Ops for CpuOps {
     ) -> Shared {
         let (n_in, n_out) = (layer.n_in, layer.n_out);
         let mut out = vec![0.0; rows * n_out];
-        let chunk_rows = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(FEW_ROWS).min(ROW_CHUNK);
-        out.par_chunks_mut((chunk_rows * n_out).max(1)).enumerate().for_each(|(chunk, out)| {
+        let chunk_rows = rows.div_ceil(threads::count()).next_multiple_of(FEW_ROWS).min(ROW_CHUNK);
+        threads::for_each(out.chunks_mut((chunk_rows * n_out).max(1)).enumerate(), |(chunk, out)| {
             let first = chunk * chunk_rows;
             if let Some(bias) = &layer.bias {
                 out.chunks_exact_mut(n_out).for_each(|out| out.copy_from_slice(bias));
@@ -134,7 +134,7 @@ impl Ops for CpuOps {
     fn time_buckets(&mut self, batch: &SequenceBatch, rows: &Rows<Arc<Vec<u32>>>) -> Arc<Vec<u32>> {
         let bounds = time_bucket_bounds();
         let mut buckets = vec![0; rows.n_rows * rows.max_length];
-        buckets.par_chunks_mut(rows.max_length.max(1)).enumerate().for_each(|(row, buckets)| {
+        threads::for_each_row(&mut buckets, rows.max_length, 1, |row, buckets| {
             let start = rows.start[row] as usize;
             for (bucket, &time) in buckets.iter_mut().zip(&batch.timestamps[start..=row]) {
                 let difference = batch.next_timestamps[row].abs_diff(time);
@@ -169,7 +169,7 @@ impl Ops for CpuOps {
         let width = shape.attended();
         let out_width = if concat_ua { 3 * width } else { width };
         let mut out = vec![0.0; n_rows * out_width];
-        out.par_chunks_mut(out_width).enumerate().for_each(|(row, out)| {
+        threads::for_each_row(&mut out, out_width, 1, |row, out| {
             let u = &uvqk[row * shape.uvqk()..][..width];
             let attended = &attended[row * width..][..width];
             let product = if concat_ua {
@@ -202,8 +202,7 @@ impl Ops for CpuOps {
 /// (rows, width): `f(row of x, row of the result)` for every row, in parallel.
 fn map_rows(x: &[f32], rows: usize, width: usize, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Shared {
     let mut out = vec![0.0; rows * width];
-    let width = width.max(1);
-    out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(ROW_CHUNK).for_each(|(out, row)| f(row, out));
+    threads::for_each_row(&mut out, width, ROW_CHUNK, |row, out| f(&x[row * width..][..width], out));
     Arc::new(out)
 }
 

@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use crate::backend::cpu::dot::micro_kernel::TILE;
 use crate::backend::cpu::mol::kernel::{BoundStage, ItemLanes, LogitStage, MixtureStage, MolKernel, Query, Work};
 use crate::backend::cpu::simd::run;
 use crate::backend::cpu::workers::{Found, TileScan};
 use crate::job::Job;
 use crate::tables::Tables;
+use crate::threads;
 
 /// Which number a pair gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,7 +104,7 @@ impl MolScan<'_> {
             self.scores(&self.queries[query], &scratch.items, &mut scratch.work)
         };
         // Enough work to be worth a task, little enough to share the candidates of a single query.
-        let scored: Vec<[f32; TILE]> = tiles.par_iter().with_min_len(4).map_init(Scratch::default, score).collect();
+        let scored = threads::map(&tiles, 4, score);
         let mut all: Vec<Vec<f32>> = candidates.iter().map(|list| vec![0.0; list.len()]).collect();
         for (&(query, first), scores) in tiles.iter().zip(scored) {
             let to = &mut all[query][first..];

@@ -25,11 +25,11 @@ impl TopK {
     }
 
     /// The best k (or all, if fewer were found), best first, of what has been handed over.
-    pub fn into_sorted(self) -> Vec<ScoredPosition> {
-        let mut keys = self.keys.into_inner().unwrap_or_else(PoisonError::into_inner);
+    pub fn sorted(&self) -> Vec<ScoredPosition> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         keys.sort_unstable_by(|a, b| b.cmp(a));
         let hit = |key: u64| ScoredPosition { position: !(key as u32), score: score_of(key) };
-        keys.into_iter().map(hit).collect()
+        keys.iter().copied().map(hit).collect()
     }
 
     /// Takes over all `more` keys, keeps the best k, and says what further ones have to be above.
@@ -121,7 +121,7 @@ mod tests {
             finds.push(position, score);
         }
         finds.hand_over();
-        all.into_sorted().iter().map(|hit| (hit.position, hit.score)).collect()
+        all.sorted().iter().map(|hit| (hit.position, hit.score)).collect()
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         one.push(3, 0.25);
         one.push(4, 0.75);
         one.hand_over();
-        let hits: Vec<u32> = all.into_sorted().iter().map(|hit| hit.position).collect();
+        let hits: Vec<u32> = all.sorted().iter().map(|hit| hit.position).collect();
         assert_eq!(hits, [0, 4]);
     }
 
@@ -184,7 +184,7 @@ mod tests {
                     });
                 }
             });
-            let found: Vec<(u32, f32)> = all.into_sorted().iter().map(|hit| (hit.position, hit.score)).collect();
+            let found: Vec<(u32, f32)> = all.sorted().iter().map(|hit| (hit.position, hit.score)).collect();
             assert_eq!(found, top(k, &(0..N).map(score_of).collect::<Vec<f32>>()));
         }
     }
