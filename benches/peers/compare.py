@@ -34,7 +34,7 @@ SHORTLIST = 400
 PAUSE = 0.05
 
 COLUMNS = ["date", "machine", "threads", "case", "items", "batch", "k", "ours", "ours ms", "ours recall", "peer", "peer ms",
-           "peer recall", "ratio", "wanted", "runs", "notes", "commit", "versions"]
+           "peer recall", "ratio", "runs", "notes", "commit", "versions"]
 
 
 def options():
@@ -59,11 +59,10 @@ def options():
 
 
 def cases(args):
-    """Name, program of ours, peers with the ratio that is wanted, inputs and how to make them."""
+    """Name, program of ours, peers, inputs and how to make them."""
     size = lambda n: min(n, 3000) if args.quick else n
     made = args.out / "inputs"
-    dtypes = ["torch cuda eager bf16", "torch cuda best", "torch cuda best bf16"]
-    torch_peers = {name: None for name in dtypes} if args.cuda else {}
+    torch_peers = ["torch cuda eager bf16", "torch cuda best", "torch cuda best bf16"] if args.cuda else []
 
     def mol(n, batch=32):
         folder = made / f"mol-{n}"
@@ -73,18 +72,18 @@ def cases(args):
 
     for n in [int(n) for n in args.items.split(",") if n] or [size(100_000)]:
         yield dict(name=f"exact N={n}", kind="mol", algorithm="exact", k=100, ours="ours", made=mol(n),
-                   peers=torch_peers or {"torch eager": 10, "torch eager, malloc tuned": None, "torch best": 3})
+                   peers=torch_peers or ["torch eager", "torch eager, malloc tuned", "torch best"])
     n = size(100_000)
     for algorithm, parts in [("naive:50", {"naive": 50}), ("avg:500", {"avg": 500}),
                              ("comb:50_500", {"naive": 50, "avg": 500})]:
         yield dict(name=f"{algorithm} N={n}", kind="mol", algorithm=algorithm, k=100, ours="ours", made=mol(n), **parts,
-                   peers=torch_peers or {"torch eager, malloc tuned": 5, "torch best": 3})
+                   peers=torch_peers or ["torch eager, malloc tuned", "torch best"])
     for n in [size(100_000), size(1_000_000) + args.quick]:
         if not (args.checkpoint and args.config and args.dataset):
             print("tangent: left out, it needs a trained model: --checkpoint, --config and --dataset", flush=True)
             break
         folder = made / f"trained-{n}"
-        peers = torch_peers or {"torch eager": 100, "torch best": None, "ours exact": 10 if n < 1_000_000 else 15}
+        peers = torch_peers or ["torch eager", "torch best", "ours exact"]
         for candidates in args.tangent.split(","):
             make = lambda: inputs.trained(folder, args.checkpoint, args.config, args.dataset, n, 32)
             yield dict(name=f"tangent:{candidates} N={n}", kind="mol", algorithm=f"tangent:{candidates}",
@@ -94,8 +93,8 @@ def cases(args):
         folder = made / f"mips-{n}-{batch}"
         yield dict(name=f"mips N={n} D=64 B={batch}", kind="mips", algorithm="mips", k=100, ours="ours",
                    made=(folder, lambda: inputs.flat(folder, n, batch)),
-                   peers=torch_peers or {"torch matmul + topk": 1.3, "faiss IndexFlatIP": 1.3, "faiss IndexIVFFlat": None, "numpy": None,
-                                         "usearch": None, "ours f16": None, "ours int8": None})
+                   peers=torch_peers or ["torch matmul + topk", "faiss IndexFlatIP", "faiss IndexIVFFlat", "numpy", "usearch", "ours f16",
+                                         "ours int8"])
 
 
 class Worker:
@@ -137,7 +136,7 @@ def measure(case, threads, args):
     """Times and answers of every program, and the notes on it; programs that fail are left out, and their words printed."""
     folder, make = case.pop("made")
     data = inputs.Inputs(folder) if (folder / "queries.npy").exists() else make()
-    names = ([] if args.torch_only else [case.pop("ours")]) + list(case.pop("peers"))
+    names = ([] if args.torch_only else [case.pop("ours")]) + case.pop("peers")
     plain = {key: value for key, value in case.items() if isinstance(value, (int, str))}
     if args.cuda:
         plain["device"] = "gpu"
@@ -206,14 +205,14 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     # Of a run that was broken off, with other options perhaps.
     shutil.rmtree(args.out / "inputs", ignore_errors=True)
-    name, wanted_cases = args.machine or machine(), [part for part in args.cases.split(",") if part]
+    name, chosen = args.machine or machine(), [part for part in args.cases.split(",") if part]
     rows = []
     for threads in [int(part) for part in args.threads.split(",")]:
         for case in cases(args):
-            if wanted_cases and not any(re.match(rf"{re.escape(part)}\b", case["name"]) for part in wanted_cases):
+            if chosen and not any(re.match(rf"{re.escape(part)}\b", case["name"]) for part in chosen):
                 continue
             print(f"{case['name']}, {threads} threads", flush=True)
-            ours, wanted = case["ours"], dict(case["peers"])
+            ours = case["ours"]
             data, times, recalls, notes, runs = measure(case, threads, args)
             median = {name: statistics.median(values) for name, values in times.items()}
             own = median.get(ours)
@@ -225,11 +224,11 @@ def main():
                     "ours": case["algorithm"] if own else "", "ours ms": f"{own:.3f}" if own else "",
                     "ours recall": f"{recalls[ours]:.4f}" if own else "", "peer": peer, "peer ms": f"{median[peer]:.3f}",
                     "peer recall": f"{recalls[peer]:.4f}", "ratio": f"{ratio:.2f}" if ratio else "",
-                    "wanted": wanted[peer] or "", "runs": runs, "notes": "; ".join(notes[peer]), "commit": args.commit,
+                    "runs": runs, "notes": "; ".join(notes[peer]), "commit": args.commit,
                     "versions": versions(),
                 })
                 beside = f"{own:9.2f} ms, recall {recalls[ours]:.4f} beside " if own else ""
-                shown = f"{ratio:7.2f}x" + (f" (wanted: {wanted[peer]}x)" if wanted[peer] else "") if ratio else ""
+                shown = f"{ratio:7.2f}x" if ratio else ""
                 print(f"  {beside}{peer:28} {median[peer]:9.2f} ms, recall {recalls[peer]:.4f} {shown}"
                       f" {'; '.join(notes[peer])}", flush=True)
             with open(args.out / "peers.csv", "w", newline="") as file:

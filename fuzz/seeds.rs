@@ -1,0 +1,65 @@
+//! Writes the inputs that the targets begin with into the folder that is given, a folder for each target: files of `tests/`,
+//! the pickles out of those that are archives, and manifests without their checksums.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+// Only linked: it has what the instrumentation calls.
+use libfuzzer_sys as _;
+use zip::ZipArchive;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Longer files make fuzzing slow.
+const MAX_BYTES: u64 = 100_000;
+
+/// The short files below `folder` whose names end with `ending`.
+fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path, ending)?);
+        } else if path.to_string_lossy().ends_with(ending) && path.metadata()?.len() <= MAX_BYTES {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The pickle in a file of PyTorch, if it is an archive with one.
+fn pickle(path: &Path) -> Option<Vec<u8>> {
+    let mut archive = ZipArchive::new(File::open(path).ok()?).ok()?;
+    let name = archive.file_names().find(|name| name.ends_with("data.pkl"))?.to_string();
+    let mut bytes = Vec::new();
+    archive.by_name(&name).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn main() -> Result<()> {
+    let out = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?);
+    let tests = harness::root().join("tests");
+    let targets = [
+        ("pickle", ".pt"),
+        ("gin", ".gin"),
+        ("safetensors", ".safetensors"),
+        ("manifest", "manifest.json"),
+        ("sequences", ".csv"),
+    ];
+    for (target, ending) in targets {
+        let folder = out.join(target);
+        fs::create_dir_all(&folder)?;
+        let found = files(&tests, ending)?;
+        for (number, path) in found.iter().enumerate() {
+            let bytes = fs::read(path)?;
+            let bytes = if target == "manifest" { harness::rest_of_manifest(&bytes).to_vec() } else { bytes };
+            fs::write(folder.join(format!("seed-{number}")), bytes)?;
+            if let Some(pickle) = pickle(path).filter(|_| target == "pickle") {
+                fs::write(folder.join(format!("seed-{number}-pickle")), pickle)?;
+            }
+        }
+        println!("{target}: {} files of {}", found.len(), tests.display());
+    }
+    Ok(())
+}
