@@ -10,6 +10,7 @@
 //! names. `--quick` is a trial with few items, whose numbers mean nothing.
 
 mod gpu_work;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,8 +22,8 @@ use gpu_work::{Cost, GROUPS, Work};
 use rails_wgpu::Result;
 use rails_wgpu::backend::gpu::{Gpu, enumerate};
 use rails_wgpu::backend::select;
-use rails_wgpu::report::Table;
 use rails_wgpu::search::{KernelTime, profiled};
+use table::Table;
 
 const COLUMNS: &str = "device,driver,group,kernel,shape,dtype,dispatches,runs,median ms,least ms,GFLOP/s,GB/s,unit,\
                        peak GFLOP/s,peak GB/s,share of peak GFLOP/s,share of peak GB/s";

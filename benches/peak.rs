@@ -9,14 +9,15 @@
 //! FILTER. `--quick` is a trial with few items, whose numbers mean nothing.
 #![allow(clippy::expect_used, reason = "a benchmark of inputs that are known to be right")]
 
+mod table;
 mod work;
 
 use std::fmt::Write;
 use std::time::Instant;
 
-use rails_wgpu::report::Table;
 use rails_wgpu::tables::Pages;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use table::Table;
 use work::{Work, groups, machine};
 
 const COLUMNS: &str = "machine,instruction set,group,kernel,shape,dtype,threads,runs,median ms,least ms,GFLOP/s,GB/s,\

@@ -1,9 +1,12 @@
 //! Score pairs of two vectors: by their inner product, and by a trained Mixture-of-Logits similarity.
 //! Run it with `cargo run --release --example 01_score_pairs`.
 
+#[path = "../assets/demo.rs"]
+mod demo;
+
+use demo::Demo;
 use rails_wgpu::Result;
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, Scorer, cpu::Cpu};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::tensor::Tensor;
 
 fn main() -> Result<()> {

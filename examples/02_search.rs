@@ -1,8 +1,11 @@
 //! Load a model, index its items, and recommend to one user. Run it with `cargo run --release --example 02_search`.
 
+#[path = "../assets/demo.rs"]
+mod demo;
+
+use demo::Demo;
 use rails_wgpu::Result;
 use rails_wgpu::backend::{QueryBatch, select};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::sequence::{History, SequenceBatch};
 

@@ -1,10 +1,13 @@
 //! Build an index in a folder, change it while it is searched, and open it again.
 //! Run it with `cargo run --release --example 03_live_index [FOLDER]`; without a folder it uses a temporary one.
 
+#[path = "../assets/demo.rs"]
+mod demo;
+
 use std::path::PathBuf;
 
+use demo::Demo;
 use rails_wgpu::backend::{Dtype, QueryBatch, Similarity, select};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::index::{IndexModel, ItemIndex, ItemSource};
 use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::{Error, Result};

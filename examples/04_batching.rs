@@ -2,14 +2,17 @@
 //! little more for 32 queries than for one, so waiting a millisecond for company pays.
 //! Run it with `cargo run --release --example 04_batching`.
 
+#[path = "../assets/demo.rs"]
+mod demo;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use demo::Demo;
 use futures::channel::oneshot;
 use futures::future::join_all;
 use rails_wgpu::backend::{QueryBatch, select};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::search::{Algorithm, Hit, Searcher};
 use rails_wgpu::tensor::Tensor;
 use rails_wgpu::{Error, Result};

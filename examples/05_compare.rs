@@ -1,12 +1,14 @@
 //! Compare algorithms: how much of the exact result each finds, and how long it takes.
 //! Run it with `cargo run --release --example 05_compare`; `rails-bench bench` does the same for your own model.
 
+#[path = "../assets/demo.rs"]
+mod demo;
+
 use std::time::Instant;
 
+use demo::Demo;
 use rails_wgpu::Result;
 use rails_wgpu::backend::select;
-use rails_wgpu::demo::Demo;
-use rails_wgpu::report::Table;
 use rails_wgpu::search::{Algorithm, Hit, Searcher};
 
 const K: usize = 10;
@@ -23,7 +25,7 @@ fn main() -> Result<()> {
     searcher.index().distill(&queries)?;
 
     let exact = searcher.search(Algorithm::Exact, &queries, K, &[])?;
-    let mut table = Table::new(["algorithm", "recall@10", "us per query"]);
+    println!("{:<16} recall@10  us per query", "algorithm");
     for name in ["exact", "mips", "naive:10", "avg:50", "comb:10_50", "tangent:50", "distilled:50", "cascade:80_40"] {
         let algorithm: Algorithm = name.parse()?;
         let mut fastest = f64::INFINITY;
@@ -34,9 +36,8 @@ fn main() -> Result<()> {
             fastest = fastest.min(started.elapsed().as_secs_f64());
         }
         let micros = fastest * 1e6 / queries.embeddings.rows() as f64;
-        table.row([name.to_string(), format!("{:.3}", recall(&exact, &found)), format!("{micros:.1}")]);
+        println!("{name:<16} {:>9.3}  {micros:>12.1}", recall(&exact, &found));
     }
-    print!("{table}");
     println!("{} items are few: first stages pay from some ten thousand on", searcher.index().len());
     Ok(())
 }

@@ -20,24 +20,17 @@
 //!
 //! # Example
 //! ```
-//! use rails_wgpu::backend::{QueryBatch, select};
-//! use rails_wgpu::demo::Demo;
+//! use rails_wgpu::backend::QueryBatch;
 //! use rails_wgpu::search::{Algorithm, Searcher};
-//! use rails_wgpu::sequence::{History, SequenceBatch};
+//! use rails_wgpu::tensor::Tensor;
 //!
 //! # fn main() -> rails_wgpu::Result<()> {
-//! let Demo { model, item_ids, .. } = Demo::load()?;
-//! let backend = select::open("auto")?;
-//! let searcher = Searcher::builder().model(&model, &item_ids).backend(backend.clone()).build()?;
+//! let items = Tensor::new(vec![3, 2], vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8]); // three items of width 2
+//! let searcher = Searcher::builder().embeddings(&[10, 20, 30], &items).device("auto").build()?;
 //!
-//! let history = History { user_id: 7, item_ids: &[12, 31, 5], timestamps: &[100, 160, 300], now: 400 };
-//! let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
-//! let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
-//! let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
-//! let seen: &[u64] = &[12, 31, 5];
-//! let hits = searcher.search(Algorithm::Exact, &queries, 10, &[seen])?;
-//! assert_eq!(hits[0].len(), 10);
-//! assert!(hits[0][0].score >= hits[0][9].score);
+//! let queries = QueryBatch { embeddings: Tensor::new(vec![1, 2], vec![0.6, 0.8]), user_ids: vec![0] };
+//! let hits = searcher.search(Algorithm::Exact, &queries, 2, &[])?;
+//! assert_eq!(hits[0][0].id, 30);
 //! # Ok(())
 //! # }
 //! ```
@@ -58,7 +51,6 @@ pub mod capi;
 pub mod checkpoint;
 pub mod config;
 pub mod dataset;
-pub mod demo;
 pub mod error;
 pub mod eval;
 pub mod index;
@@ -67,7 +59,6 @@ mod mapped;
 pub mod metrics;
 pub mod model;
 pub mod ops;
-pub mod report;
 pub mod retriever;
 pub mod search;
 pub mod sequence;

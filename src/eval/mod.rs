@@ -1,9 +1,7 @@
 //! Leave-one-out evaluation: encode each user's history, search, and find the rank of the last event.
 
-mod bench;
 mod protocol;
 
-pub use bench::{BenchFile, Bencher, Measurement, QuerySet, Rules, Truth, shuffled};
 pub use protocol::Protocol;
 
 use std::time::{Duration, Instant};

@@ -40,7 +40,7 @@ impl Protocol {
     }
 
     /// The rank of a target that was not found.
-    pub(super) fn miss_rank(self) -> Option<usize> {
+    pub fn miss_rank(self) -> Option<usize> {
         match self {
             Protocol::Strict => None,
             Protocol::Reference => Some(REFERENCE_DEPTH + 1),
@@ -48,7 +48,7 @@ impl Protocol {
     }
 
     /// The items that `history` has seen, as far back as the protocol looks.
-    pub(super) fn seen(self, history: &History, config: &ModelConfig) -> Vec<u64> {
+    pub fn seen(self, history: &History, config: &ModelConfig) -> Vec<u64> {
         let first = match self {
             Protocol::Strict => 0,
             Protocol::Reference => history.item_ids.len().saturating_sub(config.max_sequence_length),

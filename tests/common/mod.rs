@@ -5,6 +5,8 @@ pub mod backends;
 pub mod case;
 pub mod catalog;
 pub mod compare;
+#[path = "../../assets/demo.rs"]
+pub mod demo;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod models;

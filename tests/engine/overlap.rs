@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::common::backends::backends;
+use crate::common::demo::Demo;
 use rails_wgpu::backend::{Backend, DeviceKind, QueryBatch};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::eval::{Evaluator, Protocol};
 use rails_wgpu::index::{IndexOptions, ItemIndex};
 use rails_wgpu::search::{Algorithm, Cancel, Hit, Request, Searcher, pipelined};

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::common::demo::Demo;
 use rails_wgpu::backend::Dtype;
-use rails_wgpu::demo::Demo;
 use rails_wgpu::retriever::{MOL_KEY, ModelFile, Retriever, dtype};
 use rails_wgpu::search::{Algorithm, Request};
 use rails_wgpu::sequence::History;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::common::demo::Demo;
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, OpenOptions};
 use rails_wgpu::search::{Algorithm, Hit, Searcher, SearcherBuilder};
 use rails_wgpu::tensor::Tensor;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
+use crate::common::demo::Demo;
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Dtype, QueryBatch};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::index::ItemIndex;
 use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::tensor::Tensor;

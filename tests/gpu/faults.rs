@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::demo::Demo;
 use crate::common::models::{Random, Shape};
 use rails_wgpu::Error;
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::gpu::{Gpu, GpuBackend};
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, Similarity};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ItemSource};
 use rails_wgpu::model::Mol;
 use rails_wgpu::search::{Algorithm, Hit, Searcher};

@@ -4,10 +4,10 @@ use crate::common::gpu;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::common::demo::Demo;
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::gpu::{GpuBackend, GpuIndex, GpuQueries, ScanLimits, device_descriptor};
 use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, Similarity};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::index::{IndexOptions, ItemIndex};
 use rails_wgpu::search::{Algorithm, GpuAnswer, Hit, Searcher};
 use rails_wgpu::tables::Form;

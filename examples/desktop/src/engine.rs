@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use rails_wgpu::Result;
 use rails_wgpu::backend::{Backend, QueryBatch, QueryEncoder};
-use rails_wgpu::demo::Demo;
 use rails_wgpu::search::{Algorithm, Hit, Request, Searcher};
 use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::tensor::Tensor;
+
+use crate::demo::Demo;
 
 /// Recommendations per question, and the k of recall.
 pub const K: usize = 10;

@@ -6,6 +6,8 @@
 
 mod app;
 mod catalog;
+#[path = "../../../assets/demo.rs"]
+mod demo;
 mod device;
 mod engine;
 mod film_row;
@@ -18,9 +20,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use eframe::egui::ViewportBuilder;
-use rails_wgpu::demo::Demo;
 
 use app::App;
+use demo::Demo;
 use screenshot::{Outcome, Screenshot};
 
 /// What the command line says.

@@ -1,8 +1,12 @@
 //! `rails-bench demo`.
 
+#[path = "../../../assets/demo.rs"]
+mod assets;
+
 use clap::Args;
 use rails_wgpu::Result;
-use rails_wgpu::demo::Demo;
+
+use assets::Demo;
 
 use crate::eval::{RunArgs, evaluate};
 use crate::options::DeviceArgs;

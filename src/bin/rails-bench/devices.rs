@@ -1,9 +1,9 @@
 //! `rails-bench devices`.
 
+use crate::report::Table;
 use rails_wgpu::Result;
 use rails_wgpu::backend::select::{Device, choose, reason};
 use rails_wgpu::backend::{DeviceInfo, DeviceKind};
-use rails_wgpu::report::Table;
 
 use crate::output::{out, outln};
 

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::report::{QualityReport, RunInfo};
 use clap::Args;
 use rails_wgpu::Result;
 use rails_wgpu::backend::Similarity;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{Evaluator, Protocol};
-use rails_wgpu::report::{QualityReport, RunInfo};
 use rails_wgpu::search::{Algorithm, Searcher};
 
 use crate::json_output::JsonOutput;

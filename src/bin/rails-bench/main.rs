@@ -8,11 +8,13 @@ mod eval;
 mod index;
 mod interrupt;
 mod json_output;
+mod measure;
 mod model_files;
 mod options;
 mod output;
 mod preprocess;
 mod progress;
+mod report;
 mod search;
 mod searched;
 

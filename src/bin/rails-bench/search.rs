@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::report::Table;
 use clap::Args;
 use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::dataset::{Sequence, read_titles};
-use rails_wgpu::report::Table;
 use rails_wgpu::search::{Algorithm, Answer, KernelTime, Request, Searcher, Stage, Stats};
 use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::{Error, Result};

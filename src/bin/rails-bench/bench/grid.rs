@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::measure::{Bencher, Measurement, QuerySet, Truth};
+use crate::report::{SpeedReport, SpeedRow};
 use indicatif::ProgressBar;
 use rails_wgpu::Result;
 use rails_wgpu::backend::{Backend, Dtype};
-use rails_wgpu::eval::{Bencher, Measurement, QuerySet, Truth};
 use rails_wgpu::index::IndexOptions;
-use rails_wgpu::report::{SpeedReport, SpeedRow};
 use rails_wgpu::search::{Algorithm, Searcher};
 
 use super::outputs::Outputs;

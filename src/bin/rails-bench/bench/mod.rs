@@ -8,9 +8,9 @@ mod source;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::report::SpeedReport;
 use clap::{Args, ValueEnum};
 use rails_wgpu::Result;
-use rails_wgpu::report::SpeedReport;
 use rails_wgpu::search::Algorithm;
 
 use crate::interrupt;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use rails_wgpu::report::{SpeedReport, page};
+use crate::report::{SpeedReport, page};
 use rails_wgpu::{Result, atomic};
 
 use super::BenchArgs;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::measure::Rules;
 use rails_wgpu::backend::{Backend, Dtype, select};
-use rails_wgpu::eval::Rules;
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::tables::Form;
 use rails_wgpu::{Error, Result};

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use crate::measure::{BenchFile, QuerySet, Rules, shuffled};
 use rails_wgpu::backend::{Backend, Dtype, select};
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{MolConfig, SimilarityConfig, find_config, has_config};
 use rails_wgpu::dataset::Sequence;
-use rails_wgpu::eval::{BenchFile, QuerySet, Rules, shuffled};
 use rails_wgpu::index::{IndexOptions, ItemIndex, OpenOptions};
 use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::report::Table;
 use clap::Args;
 use rails_wgpu::index::{IndexInfo, ItemIndex};
-use rails_wgpu::report::Table;
 use rails_wgpu::{Error, Result};
 
 use crate::json_output::JsonOutput;

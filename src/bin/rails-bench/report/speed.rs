@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::Table;
-use crate::eval::{Measurement, Rules};
-use crate::search::Algorithm;
+use crate::measure::{Measurement, Rules};
+use rails_wgpu::search::Algorithm;
 
 /// Cut-offs of the hit rate in JSON and CSV.
 const HIT_RATE_AT: [usize; 5] = [1, 5, 10, 50, 100];

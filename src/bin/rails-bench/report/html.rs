@@ -2,7 +2,7 @@
 
 use super::svg::{Chart, Curve, Point, escaped};
 use super::{SpeedReport, SpeedRow};
-use crate::search::Algorithm;
+use rails_wgpu::search::Algorithm;
 
 /// Families with a colour of their own on every chart; others take the next ones.
 const FAMILIES: [&str; 7] = ["avg", "tangent", "naive", "comb", "mips", "distilled", "cascade"];
@@ -156,8 +156,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::eval::{Measurement, Rules};
-    use crate::metrics::Quality;
+    use crate::measure::{Measurement, Rules};
+    use rails_wgpu::metrics::Quality;
 
     fn row(algorithm: &str, k: usize, ms: u64, recall: f64) -> SpeedRow {
         let measurement = Measurement {

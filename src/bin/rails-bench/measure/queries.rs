@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use super::Rules;
-use crate::Result;
-use crate::backend::{QueryBatch, QueryEncoder};
-use crate::config::ModelConfig;
-use crate::dataset::Sequence;
-use crate::eval::history_of;
-use crate::sequence::{History, SequenceBatch};
-use crate::tensor::Tensor;
+use super::batch::Batch;
+use rails_wgpu::Result;
+use rails_wgpu::backend::{QueryBatch, QueryEncoder};
+use rails_wgpu::config::ModelConfig;
+use rails_wgpu::dataset::Sequence;
+use rails_wgpu::eval::history_of;
+use rails_wgpu::sequence::{History, SequenceBatch};
+use rails_wgpu::tensor::Tensor;
 
 /// Users encoded at a time.
 const ENCODED_AT_ONCE: usize = 128;
@@ -20,15 +21,6 @@ pub struct QuerySet {
     user_ids: Vec<i64>,
     seen: Vec<Vec<u64>>,
     targets: Vec<u64>,
-}
-
-/// Some queries of a set.
-pub(super) struct Batch<'a> {
-    /// Where each is in the set.
-    pub indices: Vec<usize>,
-    pub queries: QueryBatch,
-    /// One list per query.
-    pub seen: Vec<&'a [u64]>,
 }
 
 impl QuerySet {
@@ -70,11 +62,6 @@ impl QuerySet {
     /// Number of queries.
     pub fn len(&self) -> usize {
         self.user_ids.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.user_ids.is_empty()
     }
 
     /// Up to `n` queries from all over the set, for an index to learn from.

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::eval::Evaluation;
-use crate::metrics::{HIT_RATE_AT, NDCG_AT};
 use crate::report::Table;
+use rails_wgpu::eval::Evaluation;
+use rails_wgpu::metrics::{HIT_RATE_AT, NDCG_AT};
 
 /// The conditions of a run, the same for all its rows.
 #[derive(Clone, Debug)]

@@ -1,19 +1,21 @@
-//! A small trained model with its data, inside the library: see `assets/README.md`.
+//! The small trained model of this folder with its data (see `README.md`), for the program, the examples and the tests, each
+//! of which takes this file in as a module.
+#![allow(dead_code, reason = "each of them uses a part")]
 
 use std::path::Path;
 
-use crate::Result;
-use crate::backend::{Backend, QueryBatch};
-use crate::checkpoint::Checkpoint;
-use crate::config::{CONFIG_KEY, ModelConfig};
-use crate::dataset::{Dataset, ReadOptions, parse_item_ids};
-use crate::eval::history_of;
-use crate::model::Model;
-use crate::sequence::{History, SequenceBatch};
+use rails_wgpu::Result;
+use rails_wgpu::backend::{Backend, QueryBatch};
+use rails_wgpu::checkpoint::Checkpoint;
+use rails_wgpu::config::{CONFIG_KEY, ModelConfig};
+use rails_wgpu::dataset::{Dataset, ReadOptions, parse_item_ids};
+use rails_wgpu::eval::history_of;
+use rails_wgpu::model::Model;
+use rails_wgpu::sequence::{History, SequenceBatch};
 
-const CHECKPOINT: &[u8] = include_bytes!("../assets/demo.safetensors");
-const DATASET: &[u8] = include_bytes!("../assets/demo.csv");
-const ITEM_IDS: &[u8] = include_bytes!("../assets/demo.items.txt");
+const CHECKPOINT: &[u8] = include_bytes!("demo.safetensors");
+const DATASET: &[u8] = include_bytes!("demo.csv");
+const ITEM_IDS: &[u8] = include_bytes!("demo.items.txt");
 
 /// An HSTU encoder with a Mixture-of-Logits similarity, trained on synthetic sequences of 96 users.
 pub struct Demo {
@@ -29,7 +31,7 @@ impl Demo {
     /// Loads it.
     ///
     /// # Errors
-    /// Only if the library was built from damaged assets.
+    /// Only if the files were damaged when this was compiled.
     pub fn load() -> Result<Demo> {
         let path = Path::new("assets/demo.safetensors");
         let checkpoint = Checkpoint::embedded(CHECKPOINT, path)?;

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::{QuerySet, Rules};
-use crate::Result;
-use crate::search::{Algorithm, Searcher};
+use rails_wgpu::Result;
+use rails_wgpu::search::{Algorithm, Searcher};
 
 /// Queries answered at a time.
 const ANSWERED_AT_ONCE: usize = 64;

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::QuerySet;
-use crate::checkpoint::{Checkpoint, Weights};
-use crate::config::{GatingCombination, GluConfig, GluNonlinearity, MolConfig};
-use crate::model::Mol;
-use crate::tensor::Tensor;
-use crate::{Error, Result};
+use rails_wgpu::checkpoint::{Checkpoint, Weights};
+use rails_wgpu::config::{GatingCombination, GluConfig, GluNonlinearity, MolConfig};
+use rails_wgpu::model::Mol;
+use rails_wgpu::tensor::Tensor;
+use rails_wgpu::{Error, Result};
 
 /// Ids from here on cannot be told apart when they are read as f32.
 const FIRST_INEXACT_ID: f32 = 16_777_216.0;
@@ -33,7 +33,7 @@ impl BenchFile {
     /// Takes everything out of `checkpoint`.
     ///
     /// # Errors
-    /// As [`Model::load`](crate::model::Model::load); also if an id is not a whole number below 2^24, or numbers of rows do
+    /// As [`Model::load`](rails_wgpu::model::Model::load); also if an id is not a whole number below 2^24, or numbers of rows do
     /// not fit together.
     pub fn load(checkpoint: &Checkpoint, config: &MolConfig) -> Result<BenchFile> {
         let mut weights = Weights::new(checkpoint);

@@ -1,11 +1,11 @@
 //! What happens to seen items, and what a hit is.
 
-use super::queries::Batch;
-use crate::Result;
-use crate::config::ModelConfig;
-use crate::eval::Protocol;
-use crate::search::{Algorithm, Answer, Request, Searcher};
-use crate::sequence::History;
+use super::batch::Batch;
+use rails_wgpu::Result;
+use rails_wgpu::config::ModelConfig;
+use rails_wgpu::eval::Protocol;
+use rails_wgpu::search::{Algorithm, Answer, Request, Searcher};
+use rails_wgpu::sequence::History;
 
 /// Most items that the reference's timed searches ask for (its `truncate_k_prime_to`).
 const REFERENCE_MOST: usize = 200;

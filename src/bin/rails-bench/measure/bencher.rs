@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::queries::Batch;
+use super::batch::Batch;
 use super::{QuerySet, Rules, Truth};
-use crate::Result;
-use crate::metrics::Quality;
-use crate::search::{Algorithm, Hit, Searcher};
+use rails_wgpu::Result;
+use rails_wgpu::metrics::Quality;
+use rails_wgpu::search::{Algorithm, Hit, Searcher};
 
 /// Times, recall and quality of one algorithm.
 #[derive(Clone, Debug)]

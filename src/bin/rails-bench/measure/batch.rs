@@ -1,0 +1,12 @@
+//! Some queries of a set.
+
+use rails_wgpu::backend::QueryBatch;
+
+/// Some queries of a set.
+pub struct Batch<'a> {
+    /// Where each is in the set.
+    pub indices: Vec<usize>,
+    pub queries: QueryBatch,
+    /// One list per query.
+    pub seen: Vec<&'a [u64]>,
+}
