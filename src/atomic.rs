@@ -1,28 +1,31 @@
 //! Writing a file so that the one it replaces is lost only when the new one is complete.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Lets `fill` write a temporary file beside `path`, which reaches the disk and then takes the name: a reader never sees
-/// half a file, and a failure leaves an existing one as it was.
+/// half a file, and a failure leaves an existing one as it was. Where `path` is a symbolic link, the file it leads to is
+/// replaced. An existing file keeps its permissions; one that is read-only is not replaced.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be written, [`Error::Argument`] if `path` has no file name.
+/// [`Error::Io`] if the file cannot be written, [`Error::Argument`] if `path` is not the path of a file.
 pub fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let temporary = temporary(path)?;
-    let mut writer = BufWriter::new(File::create(&temporary).map_err(Error::io("create", path))?);
+    let Target { file, permissions, temporary } = Target::find(path)?;
+    let mut writer = BufWriter::new(File::create_new(&temporary).map_err(Error::io("create", path))?);
     let written = fill(&mut writer)
         .and_then(|()| writer.flush())
+        .and_then(|()| permissions.map_or(Ok(()), |permissions| writer.get_ref().set_permissions(permissions)))
         .and_then(|()| writer.get_ref().sync_all())
-        .and_then(|()| fs::rename(&temporary, path));
+        .and_then(|()| fs::rename(&temporary, &file));
     if written.is_err() {
         // The first failure is the one worth reporting, not that of the cleaning up.
         let _ = fs::remove_file(&temporary);
     }
-    written.and_then(|()| sync_folder(path)).map_err(Error::io("write", path))
+    written.and_then(|()| sync_folder(&file)).map_err(Error::io("write", path))
 }
 
 /// Whether [`write()`] can begin: for programs that want to fail before a long work and not after it. Nothing is left behind.
@@ -30,18 +33,46 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<
 /// # Errors
 /// As [`write()`].
 pub fn check(path: &Path) -> Result<()> {
-    let temporary = temporary(path)?;
-    File::create(&temporary).map_err(Error::io("create", path))?;
-    if path.is_dir() {
-        let _ = fs::remove_file(&temporary);
-        return Err(Error::argument("output", "the path of a file", format!("the folder {}", path.display())));
-    }
-    fs::remove_file(&temporary).map_err(Error::io("create", path))
+    let temporary = Target::find(path)?.temporary;
+    File::create_new(&temporary).and_then(|_| fs::remove_file(&temporary)).map_err(Error::io("create", path))
 }
 
-fn temporary(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| Error::argument("output", "the path of a file", path.display()))?;
-    Ok(path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
+/// What is to be replaced.
+struct Target {
+    /// The file itself, not a link to it.
+    file: PathBuf,
+    /// Those of the file that is there.
+    permissions: Option<Permissions>,
+    /// A name beside it that nothing else has.
+    temporary: PathBuf,
+}
+
+impl Target {
+    fn find(path: &Path) -> Result<Target> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let failed = || Error::io("write", path);
+        let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+        let file = if is_link { fs::canonicalize(path).map_err(failed())? } else { path.to_path_buf() };
+        let permissions = match fs::metadata(&file) {
+            Ok(metadata) if !metadata.is_file() => {
+                let found = format!("{} {}", input::name(metadata.file_type()), path.display());
+                return Err(Error::argument("output", "the path of a file", found));
+            }
+            Ok(metadata) if metadata.permissions().readonly() => {
+                return Err(failed()(io::Error::new(ErrorKind::PermissionDenied, "the file is read-only")));
+            }
+            Ok(metadata) => Some(metadata.permissions()),
+            // Whatever else may be wrong shows when the temporary file is made.
+            Err(_) => None,
+        };
+        let name = file.file_name().ok_or_else(|| Error::argument("output", "the path of a file", path.display()))?;
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!(".{}.{}.{count}.tmp", name.to_string_lossy(), std::process::id());
+        let temporary = file.with_file_name(temporary);
+        // Left by a process of the same number that was killed.
+        let _ = fs::remove_file(&temporary);
+        Ok(Target { file, permissions, temporary })
+    }
 }
 
 /// Makes the name `path` itself durable, where folders can be synced.
@@ -87,5 +118,31 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert!(check(folder.path()).is_err());
         assert!(check(&folder.path().join("no/such/out.json")).unwrap_err().to_string().contains("no/such/out.json"));
+    }
+    #[cfg(unix)]
+    #[test]
+    fn links_lead_to_the_file_and_nothing_but_files_is_replaced() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("private"), "old").unwrap();
+        fs::set_permissions(at("private"), Permissions::from_mode(0o600)).unwrap();
+        symlink("private", at("link")).unwrap();
+        write(&at("link"), |writer| writer.write_all(b"new")).unwrap();
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(at("private")).unwrap(), "new");
+        assert_eq!(fs::metadata(at("private")).unwrap().permissions().mode() & 0o777, 0o600);
+
+        symlink("nothing", at("dangling")).unwrap();
+        fs::write(at("kept"), "kept").unwrap();
+        fs::set_permissions(at("kept"), Permissions::from_mode(0o444)).unwrap();
+        let error = |path: &Path| write(path, |writer| writer.write_all(b"new")).unwrap_err().to_string();
+        assert!(error(&at("dangling")).contains("dangling") && !at("nothing").exists());
+        assert!(error(&at("kept")).ends_with("the file is read-only"));
+        assert_eq!(fs::read_to_string(at("kept")).unwrap(), "kept");
+        assert_eq!(error(Path::new("/dev/null")), "output: expected the path of a file, found a device /dev/null");
+        assert_eq!(check(Path::new("/dev/null")).unwrap_err().to_string(), error(Path::new("/dev/null")));
+        assert!(error(folder.path()).contains("found a folder"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
     }
 }

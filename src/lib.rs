@@ -54,6 +54,7 @@ pub mod dataset;
 pub mod error;
 pub mod eval;
 pub mod index;
+mod input;
 mod job;
 mod mapped;
 pub mod metrics;
@@ -65,6 +66,7 @@ pub mod sequence;
 pub mod store;
 pub mod tables;
 pub mod tensor;
+mod tensor_header;
 mod threads;
 
 pub use error::{Error, Result};

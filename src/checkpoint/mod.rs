@@ -12,16 +12,14 @@ mod weights;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
-use std::fs::File;
 use std::io::{Read, Seek};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use safetensors::SafeTensors;
 
 use crate::tensor::Tensor;
-use crate::{Error, Result, mapped};
+use crate::{Error, Result, input, mapped, tensor_header};
 use element::Element;
 pub use save::save_safetensors;
 pub use weights::Weights;
@@ -89,7 +87,7 @@ impl Checkpoint {
     /// tensor, or asks Python to run something; [`Error::Tensor`] if a tensor claims more bytes than the file can hold.
     pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
         let path = path.as_ref();
-        let mut file = File::open(path).map_err(Error::io("open", path))?;
+        let mut file = input::open(path).map_err(Error::io("open", path))?;
         let mut head = Vec::new();
         file.by_ref().take(64).read_to_end(&mut head).map_err(Error::io("read", path))?;
         file.rewind().map_err(Error::io("read", path))?;
@@ -105,10 +103,10 @@ impl Checkpoint {
             (metadata, bytes) = (header, Bytes::Mapped(mapped));
             entries
         } else {
-            let what = if head.is_empty() {
-                "the file is empty"
-            } else {
-                "neither PyTorch's zip or legacy format nor safetensors"
+            let what = match &head[..] {
+                [] => "the file is empty",
+                [0x1f, 0x8b, ..] => "compressed with gzip; it must be unpacked first",
+                _ => "neither PyTorch's zip or legacy format nor safetensors",
             };
             let fix = "give a file that `torch.save` or `safetensors` wrote".to_string();
             return Err(Error::Checkpoint { path: path.to_path_buf(), what: what.to_string(), fix });
@@ -212,10 +210,8 @@ fn safetensors_entries(path: &Path, bytes: &[u8]) -> Result<SafetensorsParts> {
         let fix = "fetch or convert the file again".to_string();
         Error::Checkpoint { path: path.to_path_buf(), what, fix }
     };
-    // The crate checks that ranges are in order, without gaps, of the right lengths, and end where the file ends.
-    let (header_len, header) =
-        SafeTensors::read_metadata(bytes).map_err(|error| damaged(format!("damaged safetensors file: {error}")))?;
-    let base = size_of::<u64>() + header_len;
+    let (base, header) =
+        tensor_header::read(bytes).map_err(|error| damaged(format!("damaged safetensors file: {error}")))?;
     let tensors = header.tensors().into_iter().filter(|(name, _)| !name.starts_with(PADDING));
     let entries = tensors.map(|(name, info)| {
         let dtype = Element::try_from(info.dtype)

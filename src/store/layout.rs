@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::checksum::BLOCK;
 use super::{Dtype, TensorSpec};
+use crate::tensor_header;
 
 /// Tensors begin at multiples of this: a cache line, and more than any element type needs.
 pub(super) const ALIGN: usize = 64;
@@ -128,6 +129,7 @@ impl Layout {
         if u64::from_le_bytes(*length) != text.len() as u64 {
             return Err("the header has another length than the manifest says".to_string());
         }
+        tensor_header::check_names(text)?;
         // Checks that ranges have no gaps and fit the shapes.
         let found: Metadata = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let mut tensors: Vec<_> = found.tensors().into_iter().filter(|(name, _)| !name.starts_with(PADDING)).collect();

@@ -1,9 +1,9 @@
 //! The manifest: which files make up the present version, their checksums, and what the layer above wrote.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,12 @@ use serde_json::Value;
 use super::checksum::{Checksums, DIGITS, crc, hex};
 use super::fault::{self, RESTORE};
 use super::layout::{ALIGN, MAX_HEADER};
-use crate::{Error, Result, atomic};
+use crate::{Error, Result, atomic, input};
 
 pub(super) const MANIFEST: &str = "manifest.json";
+
+/// Locked by the writer; never removed, since another process may be about to lock it.
+pub(super) const LOCK: &str = "lock";
 
 const FORMAT: &str = "rails-wgpu index";
 
@@ -63,8 +66,9 @@ impl Manifest {
     /// Reads the manifest in `folder` and checks every byte of it.
     pub fn read(folder: &Path) -> Result<Manifest> {
         let path = folder.join(MANIFEST);
-        match fs::read(&path) {
-            Ok(bytes) => Manifest::parse(&path, &bytes),
+        let mut bytes = Vec::new();
+        match input::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Ok(_) => Manifest::parse(&path, &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(folder)),
             Err(error) => Err(fault::reading(&path)(error)),
         }
@@ -184,6 +188,13 @@ fn is_temporary(name: &OsStr) -> bool {
 pub(super) fn has_shards(folder: &Path) -> bool {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name()).any(|name| generation(&name).is_some())
+}
+
+/// The first name in `folder` that no store gives, if there is any.
+pub(super) fn foreign(folder: &Path) -> Option<OsString> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let ours = |name: &OsString| name == LOCK || name == MANIFEST || is_temporary(name) || generation(name).is_some();
+    entries.map(|entry| entry.file_name()).filter(|name| !ours(name)).min()
 }
 
 fn missing(folder: &Path) -> Error {

@@ -93,10 +93,16 @@ impl Store {
     /// Makes an empty version, generation 0 with the content `null`, in `folder`, which is created if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Index`] if the folder holds a version or the rest of one, or cannot be written.
+    /// [`Error::Index`] if the folder holds anything else, such as a version or the rest of one, or cannot be written.
     pub fn create(folder: impl AsRef<Path>) -> Result<Store> {
         let folder = folder.as_ref();
         little_endian(folder)?;
+        if !folder.join(MANIFEST).exists()
+            && let Some(name) = manifest::foreign(folder)
+        {
+            let what = format!("the folder holds something else: `{}`", name.to_string_lossy());
+            return Err(Error::index(folder, what, "choose a new folder or an empty one"));
+        }
         fs::create_dir_all(folder).and_then(|()| atomic::sync_folder(folder)).map_err(fault::writing(folder))?;
         let _lock = transaction::lock(folder)?;
         if folder.join(MANIFEST).exists() {

@@ -1,7 +1,6 @@
 //! One file of an index, mapped into memory.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use super::fault::{self, RESTORE};
 use super::layout::{Layout, Section};
 use super::manifest::FileEntry;
 use super::{Dtype, Value};
-use crate::{Error, Result, mapped};
+use crate::{Error, Result, input, mapped};
 
 /// Name of the metadata in which a shard carries its own file name: no two headers, so no two of their checksums, are the
 /// same, and a file under a wrong name is found when it is opened.
@@ -37,7 +36,7 @@ impl Shard {
     /// Maps the file of `entry` in `folder`; its length and its header are checked.
     pub(super) fn open(folder: &Path, entry: &FileEntry) -> Result<Shard> {
         let path = folder.join(&entry.name);
-        let file = File::open(&path).map_err(fault::reading(&path))?;
+        let file = input::open(&path).map_err(fault::reading(&path))?;
         let found = file.metadata().map_err(fault::reading(&path))?.len();
         let damaged = |what: String| Error::index(&path, what, RESTORE);
         if found != entry.bytes {

@@ -1,21 +1,18 @@
 //! One new version of a folder: files are added and removed, then all of it happens at once or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
 use super::layout::Layout;
-use super::manifest::{FileEntry, MANIFEST, Manifest, file_name, is_stem};
+use super::manifest::{FileEntry, LOCK, MANIFEST, Manifest, file_name, is_stem};
 use super::shard::{NAME, Shard};
 use super::writer::ShardWriter;
 use super::{Store, TensorSpec, fault};
-use crate::{Error, Result, atomic};
-
-/// Locked by the writer; never removed, since another process may be about to lock it.
-const LOCK: &str = "lock";
+use crate::{Error, Result, atomic, input};
 
 /// The only writer of a folder, from [`Store::write`] to [`Transaction::commit`]. Dropped without a commit, it removes
 /// what it wrote.
@@ -169,6 +166,13 @@ impl Drop for Lock {
 /// Locks `folder` against other writers.
 pub(super) fn lock(folder: &Path) -> Result<Lock> {
     let path = folder.join(LOCK);
+    // A link would have its target made, a pipe would wait for ever.
+    if let Ok(metadata) = fs::symlink_metadata(&path)
+        && !metadata.is_file()
+    {
+        let kind = if metadata.is_symlink() { "a symbolic link" } else { input::name(metadata.file_type()) };
+        return Err(Error::index(&path, format!("expected a file, found {kind}"), "remove it, then run this again"));
+    }
     let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = opened.map_err(fault::writing(&path))?;
     match file.try_lock() {

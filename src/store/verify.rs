@@ -1,12 +1,12 @@
 //! Reading everything.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::checksum::BLOCK;
 use super::manifest::{FileEntry, Manifest};
 use super::shard::{block_matches, damaged_block, parse_header, wrong_length};
+use crate::input;
 
 /// What [`Store::verify`](super::Store::verify) found.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +54,7 @@ pub(super) fn verify(folder: &Path, manifest: &Manifest) -> Report {
 
 /// What is wrong with a file, if anything.
 fn check_file(path: &Path, entry: &FileEntry) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?;
+    let mut file = input::open(path)?;
     let found = file.metadata()?.len();
     if found != entry.bytes {
         return Ok(Some(wrong_length(entry, found)));

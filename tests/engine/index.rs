@@ -405,7 +405,8 @@ fn a_source_that_fails_leaves_nothing_and_changes_nothing() {
         let error = ItemIndex::create(&path, &cpu(), model, small(), source(bad)).err().unwrap().to_string();
         assert!(error.contains(words), "{words}: {error}");
         assert_eq!(files(&path), ["manifest.json"], "the first version was begun");
-        assert!(ItemIndex::verify(&path).unwrap().is_sound());
+        let report = ItemIndex::verify(&path).unwrap();
+        assert!(report.damage.len() == 1 && report.damage[0].what.contains("interrupted"), "{report:?}");
         let error = ItemIndex::open(&path, &cpu(), OpenOptions::default()).err().unwrap().to_string();
         assert!(error.contains("interrupted") && error.contains("build it again"), "{error}");
     }

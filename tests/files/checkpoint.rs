@@ -290,7 +290,7 @@ fn files_of_other_kinds_are_refused() {
         (write("short.pt", b"PK\x03\x04"), "damaged zip"),
         (write("text.pt", b"epoch,loss\n1,2\n"), "neither"),
         (write("bare.pt", b"\x80\x02}."), "neither"),
-        (folder.path().to_path_buf(), "directory"),
+        (folder.path().to_path_buf(), "expected a file, found a folder"),
         (folder.path().join("none.pt"), "No such file"),
     ];
     for (path, reason) in cases {
@@ -322,6 +322,15 @@ fn damaged_safetensors_are_refused() {
         ("negative", one("F32", "[-2]", "[0,8]"), "damaged"),
         ("dtype", one("F8_E4M3", "[8]", "[0,8]"), "unsupported type"),
         ("unknown", one("F31", "[2]", "[0,8]"), "damaged"),
+        (
+            "twice",
+            safetensors(
+                r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#,
+                &[0; 8],
+            ),
+            "two tensors are called `w`",
+        ),
+        ("gzip", vec![0x1f, 0x8b, 8, 0], "compressed with gzip"),
         ("none", safetensors("{}", &[]), "holds no tensors"),
         ("depth", safetensors(&"{\"a\":".repeat(100_000), &[]), "damaged"),
     ];
@@ -491,9 +500,9 @@ fn a_failed_save_changes_nothing() {
         save_safetensors(&nowhere, std::slice::from_ref(&tensor), &BTreeMap::new()),
         Err(Error::Io { .. })
     ));
-    // The target is a folder: writing works, taking its name does not.
     let taken = folder.path().join("taken");
     fs::create_dir(&taken).unwrap();
-    assert!(matches!(save_safetensors(&taken, &[tensor], &BTreeMap::new()), Err(Error::Io { .. })));
+    let error = save_safetensors(&taken, &[tensor], &BTreeMap::new()).unwrap_err().to_string();
+    assert!(error.contains("the path of a file, found a folder"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left");
 }

@@ -250,7 +250,7 @@ fn wrong_lines_are_named() {
         ("train_fn.l2_norm_eps = nan", 2, "train_fn.l2_norm_eps", "a number"),
         ("train_fn.num_epochs = 99999999999999999999", 2, "train_fn.num_epochs", "a number"),
         ("train_fn.item_embedding_dim = %D", 2, "train_fn.item_embedding_dim", "a macro that is defined"),
-        ("A = %B\nB = %A\ntrain_fn.item_embedding_dim = %A", 4, "train_fn.item_embedding_dim", "not by itself"),
+        ("A = %B\nB = %A\ntrain_fn.item_embedding_dim = %A", 4, "train_fn.item_embedding_dim", "defined by itself"),
         ("include 'base.gin'", 2, "include", "one file"),
         ("eval/train_fn.num_epochs = 3", 2, "eval/train_fn.num_epochs", "without a scope"),
         ("train_fn.item_embedding_dim = '16'", 2, "train_fn.item_embedding_dim", "a non-negative integer"),
@@ -268,6 +268,24 @@ fn wrong_lines_are_named() {
     // Brackets without end neither overflow the stack nor pass.
     let deep = wrong(&format!("{DOT}train_fn.loss_weights = {}", "[".repeat(100_000)));
     assert!(deep.2.contains("nested"));
+    // Nor do macros: a long chain, and some that double from line to line.
+    let chain: String = (0..20_000).map(|i| format!("A{i} = %A{}\n", i + 1)).collect();
+    let chain = wrong(&format!("{chain}A20000 = 16\n{DOT}train_fn.item_embedding_dim = %A0\n"));
+    assert_eq!((chain.0, chain.1.as_str()), (20_003, "train_fn.item_embedding_dim"));
+    assert!(chain.2.contains("nested at most 64 deep"), "{}", chain.2);
+    let doubled: String = (1..40).map(|i| format!("A{i} = [%A{0}, %A{0}]\n", i - 1)).collect();
+    let doubled = wrong(&format!("A0 = [1, 1]\n{doubled}{DOT}train_fn.loss_weights = %A39\n"));
+    assert_eq!((doubled.0, doubled.1.as_str()), (42, "train_fn.loss_weights"));
+    assert!(doubled.2.contains("1048576 bytes with all macros written out"), "{}", doubled.2);
+    let long = "x".repeat(1 << 16);
+    let texts: String = (0..17).map(|i| format!("train_fn.note{i} = %LONG\n")).collect();
+    assert!(wrong(&format!("LONG = '{long}'\n{DOT}{texts}")).2.contains("1048576 bytes"));
+    let found = wrong(&format!("{DOT}train_fn.item_embedding_dim = '{long}'")).3;
+    assert!(found.len() < 210 && found.ends_with("..."), "{found}");
+    let large = from_text(&format!("{DOT}#{}", "x".repeat(1 << 20))).unwrap_err().to_string();
+    assert!(large.ends_with("model.gin: expected at most 1048576 bytes, found more"), "{large}");
+    let depth_of_32 = format!("{DOT}train_fn.loss_weights = {}1{}", "[".repeat(32), "]".repeat(32));
+    from_text(&depth_of_32).unwrap();
     let message = from_text(&format!("{DOT}\n\ntrain_fn.item_embedding_dim = None")).unwrap_err().to_string();
     assert!(
         message.ends_with("model.gin:4: `train_fn.item_embedding_dim`: expected a non-negative integer, found None"),

@@ -365,10 +365,40 @@ fn folders_that_hold_no_index_are_told_apart() {
     fs::write(&file, "").unwrap();
     assert!(message(Store::open(&file)).contains("file"));
     assert!(message(Store::create(&file)).contains("cannot be written"));
+    let error = message(Store::create(folder.path()));
+    assert!(error.contains("the folder holds something else: `file`") && error.contains("an empty one"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was written");
+    fs::remove_file(&file).unwrap();
     Store::create(folder.path()).unwrap();
     assert!(message(Store::create(folder.path())).contains("an index already"));
     fs::write(folder.path().join("manifest.json"), "{}").unwrap();
     assert!(message(Store::open(folder.path())).contains("manifest is damaged"));
+}
+
+/// A pipe would wait for a writer for ever, and a link as the lock would have its target made.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_opened() {
+    use std::os::unix::fs::symlink;
+    let (folder, store) = small();
+    let at = |name: &str| folder.path().join(name);
+    let pipe = |name: &str| {
+        fs::remove_file(at(name)).unwrap();
+        assert!(Command::new("mkfifo").arg(at(name)).status().unwrap().success());
+    };
+    let lock = || message(store.write());
+    pipe("lock");
+    assert!(lock().contains("expected a file, found a pipe; remove it"), "{}", lock());
+    fs::remove_file(at("lock")).unwrap();
+    symlink("elsewhere", at("lock")).unwrap();
+    assert!(lock().contains("found a symbolic link") && !at("elsewhere").exists(), "{}", lock());
+    let shard = names(&store)[0].clone();
+    pipe(&shard);
+    assert!(message(Store::open(folder.path())).contains("expected a file, found a pipe"));
+    let report = Store::verify(folder.path()).unwrap();
+    assert!(report.damage[0].what.ends_with("expected a file, found a pipe"), "{report:?}");
+    pipe("manifest.json");
+    assert!(message(Store::open(folder.path())).contains("manifest.json: cannot be read: expected a file"));
 }
 
 /// One version after the other, each of a file that is removed by the next one.

@@ -160,7 +160,8 @@ fn a_killed_build_leaves_nothing_or_all() {
                 let error = error.to_string();
                 assert!(error.contains("no index here") || error.contains("interrupted"), "{error}");
                 if error.contains("interrupted") {
-                    assert!(ItemIndex::verify(&folder).unwrap().is_sound());
+                    let damage = ItemIndex::verify(&folder).unwrap().damage;
+                    assert!(damage.len() == 1 && damage[0].what.contains("interrupted"), "{damage:?}");
                 }
                 let model = IndexModel::checkpoint(&checkpoint, config.clone()).unwrap();
                 let items: Vec<u64> = (1..=30).collect();

@@ -3,8 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::parse::{Statement, Value};
+use super::parse::{Statement, Value, shortened};
 use crate::{Error, Result};
+
+/// Longest file, and most text that its macros may become; real files have some kilobytes.
+pub(super) const MAX_BYTES: usize = 1 << 20;
+
+/// Deepest nesting of brackets and macros together; real files have two or three levels.
+const MAX_DEPTH: usize = 64;
 
 /// The parameters of one file, macros resolved.
 pub(super) struct Bindings {
@@ -18,16 +24,16 @@ pub(super) struct Bindings {
 impl Bindings {
     /// Sorts the statements of the file at `path` into macros and parameters.
     pub fn new(path: &Path, statements: &[Statement]) -> Result<Bindings> {
-        let macros: BTreeMap<&str, &Value> =
-            statements.iter().filter(|s| !s.name.contains('.')).map(|s| (s.name.as_str(), &s.value)).collect();
+        let macros = statements.iter().filter(|s| !s.name.contains('.')).map(|s| (s.name.as_str(), &s.value)).collect();
+        let mut resolver = Resolver { macros, room: MAX_BYTES };
         let mut values = BTreeMap::new();
         for statement in statements.iter().filter(|s| s.name.contains('.')) {
-            let value = resolve(&statement.value, &macros, 0).map_err(|unknown| Error::Config {
+            let value = resolver.resolve(&statement.value, 0).map_err(|(expected, found)| Error::Config {
                 path: path.to_path_buf(),
                 line: statement.line,
-                key: statement.name.clone(),
-                expected: "a macro that is defined, and not by itself".to_string(),
-                found: format!("%{unknown}"),
+                key: shortened(&statement.name),
+                expected,
+                found: shortened(&found),
             })?;
             // gin accepts the module path in front of a function: only the last two names matter.
             let start = statement.name.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
@@ -40,7 +46,7 @@ impl Bindings {
     pub fn error(&self, key: &str, expected: &str, found: String) -> Error {
         let line = self.values.get(key).map_or(0, |(_, line)| *line);
         let (path, key, expected) = (self.path.clone(), key.to_string(), expected.to_string());
-        Error::Config { path, line, key, expected, found }
+        Error::Config { path, line, key, expected, found: shortened(&found) }
     }
 
     fn ask(&mut self, key: &'static str) -> Option<Value> {
@@ -155,18 +161,45 @@ fn as_flag(value: &Value) -> Option<bool> {
     }
 }
 
-/// Replaces macros; `Err` names one that is undefined or defined by itself.
-fn resolve(value: &Value, macros: &BTreeMap<&str, &Value>, depth: usize) -> Result<Value, String> {
-    let inside = |value: &Value| resolve(value, macros, depth);
-    Ok(match value {
-        Value::Macro(name) => match macros.get(name.as_str()) {
-            Some(value) if depth < macros.len() => resolve(value, macros, depth + 1)?,
-            _ => return Err(name.clone()),
-        },
-        Value::List(items) => Value::List(items.iter().map(inside).collect::<Result<_, _>>()?),
-        Value::Dict(items) => {
-            Value::Dict(items.iter().map(|(k, v)| Ok((inside(k)?, inside(v)?))).collect::<Result<_, String>>()?)
+/// Puts the values of macros in their places.
+struct Resolver<'a> {
+    macros: BTreeMap<&'a str, &'a Value>,
+    /// How much may still be made, as text: a few macros in one another could otherwise fill any memory.
+    room: usize,
+}
+
+impl Resolver<'_> {
+    /// `value` without macros; `Err` says what was expected and what was found.
+    fn resolve(&mut self, value: &Value, depth: usize) -> Result<Value, (String, String)> {
+        if depth > MAX_DEPTH {
+            let expected =
+                format!("brackets and macros nested at most {MAX_DEPTH} deep, and no macro that is defined by itself");
+            return Err((expected, value.to_string()));
         }
-        plain => plain.clone(),
-    })
+        let length = match value {
+            Value::Text(text) | Value::Reference(text) => text.len() + 1,
+            _ => 1,
+        };
+        self.room = self
+            .room
+            .checked_sub(length)
+            .ok_or_else(|| (format!("at most {MAX_BYTES} bytes with all macros written out"), "more".to_string()))?;
+        Ok(match value {
+            Value::Macro(name) => match self.macros.get(name.as_str()) {
+                Some(value) => self.resolve(value, depth + 1)?,
+                None => return Err(("a macro that is defined".to_string(), format!("%{name}"))),
+            },
+            Value::List(items) => {
+                Value::List(items.iter().map(|item| self.resolve(item, depth + 1)).collect::<Result<_, _>>()?)
+            }
+            Value::Dict(items) => {
+                let mut resolved = Vec::with_capacity(items.len());
+                for (key, value) in items {
+                    resolved.push((self.resolve(key, depth + 1)?, self.resolve(value, depth + 1)?));
+                }
+                Value::Dict(resolved)
+            }
+            plain => plain.clone(),
+        })
+    }
 }

@@ -14,8 +14,8 @@ use super::{
     EmbeddingNorm, EncoderConfig, FfnActivation, GatingCombination, GluConfig, GluNonlinearity, HstuConfig,
     LinearActivation, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig,
 };
-use crate::{Error, Result};
-use bindings::Bindings;
+use crate::{Result, input};
+use bindings::{Bindings, MAX_BYTES};
 
 /// Parameters that shape training, logging or evaluation, not the model: function, then its parameters.
 const NOT_OF_THE_MODEL: [(&str, &str); 7] = [
@@ -45,11 +45,12 @@ impl ModelConfig {
     /// training are passed over; one that the reference does not know is reported by `log::warn!`.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::Config`] with its line if it is not gin, a value has the
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be read or has more than 1 MiB;
+    /// [`Error::Config`](crate::Error::Config) with its line if it is not gin, a value has the
     /// wrong type, is out of range or asks for something unsupported, or if a required parameter is missing.
     pub fn from_gin(path: impl AsRef<Path>) -> Result<ModelConfig> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = input::text_up_to(path, MAX_BYTES)?;
         let mut gin = Bindings::new(path, &parse::parse(path, &text)?)?;
         let config = model(&mut gin)?;
         config.check().map_err(|wrong| gin.error(wrong.key, &wrong.expected, wrong.found))?;

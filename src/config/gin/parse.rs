@@ -84,9 +84,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Statement>> {
         let value = parser.statement(&name).map_err(|(expected, found)| Error::Config {
             path: path.to_path_buf(),
             line: parser.line,
-            key: name.clone(),
+            key: shortened(&name),
             expected: expected.to_string(),
-            found,
+            found: shortened(&found),
         })?;
         match value {
             Some(value) => statements.push(Statement { line, name, value }),
@@ -265,5 +265,13 @@ impl Parser<'_> {
                 _ => Err(wrong),
             },
         }
+    }
+}
+
+/// `text`, cut to a length that fits in a message.
+pub(super) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(200) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
     }
 }

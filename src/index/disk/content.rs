@@ -128,8 +128,8 @@ impl Content {
             layout: u32,
         }
         if store.content().is_null() {
-            let what = "the index has no items yet: building it was interrupted";
-            return Err(Error::index(store.folder(), what, "build it again"));
+            let what = "the index has no items yet: it is being built, or building it was interrupted";
+            return Err(Error::index(store.folder(), what, "wait for the program that builds it, or build it again"));
         }
         let wrong = |error: serde_json::Error| damaged(store.folder(), format!("the content is wrong: {error}"));
         let head = Head::deserialize(store.content()).map_err(wrong)?;

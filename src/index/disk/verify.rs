@@ -25,10 +25,6 @@ pub(super) fn verify(path: &Path) -> Result<Report> {
 
 fn check_content(path: &Path) -> Result<()> {
     let store = Store::open(path)?;
-    // An index that was begun and has no version yet is sound.
-    if store.content().is_null() {
-        return Ok(());
-    }
     let folder = Folder::new(store, OpenOptions { check: true, device_memory: None })?;
     let segments = folder.segments(&folder.blueprint()?, &[Arc::new(Cpu::default())], None)?;
     folder.model()?;

@@ -1,17 +1,16 @@
 //! Items of a .safetensors file.
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
+use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
 
 use super::{CHUNK, ItemSource, Items};
 use crate::tensor::Tensor;
-use crate::{Error, Result, mapped};
+use crate::{Error, Result, input, mapped, tensor_header};
 
 /// A mapped file with `ids` (N) and, where they are asked for, `embeddings` (N, D).
 struct ItemFile {
@@ -74,10 +73,10 @@ impl ItemSource<'_> {
 
 impl ItemFile {
     fn open(path: &Path) -> Result<ItemFile> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
+        let file = input::open(path).map_err(Error::io("open", path))?;
         let map = mapped::map(&file).map_err(Error::io("map", path))?;
-        let (length, header) = SafeTensors::read_metadata(&map).map_err(|error| wrong(path, error.to_string()))?;
-        Ok(ItemFile { path: path.to_path_buf(), map, base: size_of::<u64>() + length, header })
+        let (base, header) = tensor_header::read(&map).map_err(|error| wrong(path, error))?;
+        Ok(ItemFile { path: path.to_path_buf(), map, base, header })
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo> {
