@@ -3,13 +3,10 @@
 use crate::Result;
 use crate::checkpoint::Weights;
 use crate::config::{EmbeddingNorm, EncoderConfig, ModelConfig};
-use crate::model::{Hstu, Sasrec};
+use crate::model::{Hstu, Sasrec, Tap};
 use crate::ops::{Ops, Rows};
 use crate::sequence::SequenceBatch;
 use crate::tensor::Tensor;
-
-/// Called with the name, the array and the row width of intermediate results; tests compare them with the reference.
-pub type Tap<'a, O> = &'a mut dyn FnMut(&str, &<O as Ops>::Floats, usize);
 
 /// Eps of the output normalisation, in both of its forms; the reference fixes it.
 const OUTPUT_EPS: f32 = 1e-6;

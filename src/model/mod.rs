@@ -7,12 +7,14 @@ mod hstu;
 mod mol;
 mod mol_tensors;
 mod sasrec;
+mod tap;
 
 pub use distilled::{Distilled, Tangents};
-pub use encoder::{Encoder, EncoderLayers, Tap};
+pub use encoder::{Encoder, EncoderLayers};
 pub use hstu::{Hstu, HstuLayer};
 pub use mol::{CrossGate, GatePart, ItemParts, Mol, Projection};
 pub use sasrec::{Sasrec, SasrecLayer};
+pub use tap::Tap;
 
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::{ModelConfig, SimilarityConfig};

@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod added;
 mod checksum;
 mod fault;
 mod layout;

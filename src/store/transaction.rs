@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+use super::added::Added;
 use super::layout::Layout;
 use super::manifest::{FileEntry, LOCK, MANIFEST, Manifest, file_name, is_stem};
 use super::shard::{NAME, Shard};
@@ -20,15 +20,8 @@ use crate::{Error, Result, atomic, input};
 pub struct Transaction {
     base: Store,
     removed: BTreeSet<String>,
-    added: Mutex<Added>,
+    added: Added,
     _lock: Lock,
-}
-
-#[derive(Debug, Default)]
-struct Added {
-    /// Files begun, whether complete or not: the next one's number.
-    begun: usize,
-    entries: Vec<FileEntry>,
 }
 
 impl Transaction {
@@ -37,7 +30,7 @@ impl Transaction {
         let lock = lock(folder)?;
         let base = Store::open(folder)?;
         base.manifest.remove_unreferenced(folder);
-        Ok(Transaction { base, removed: BTreeSet::new(), added: Mutex::default(), _lock: lock })
+        Ok(Transaction { base, removed: BTreeSet::new(), added: Added::default(), _lock: lock })
     }
 
     /// The version that this transaction changes: the latest, which may be newer than the store it was begun from.
@@ -64,17 +57,13 @@ impl Transaction {
         if metadata.contains_key(NAME) {
             return Err(Error::argument("metadata", format!("keys other than `{NAME}`"), NAME));
         }
-        let name = {
-            let mut added = self.added();
-            added.begun += 1;
-            file_name(self.generation(), added.begun, stem)
-        };
+        let name = file_name(self.generation(), self.added.begin(), stem);
         let mut metadata = metadata.clone();
         metadata.insert(NAME.to_string(), name.clone());
         let plan = Layout::plan(metadata, tensors).map_err(|found| {
             Error::argument("tensors", "unique names that do not begin with `__`, and shapes that fit memory", found)
         })?;
-        ShardWriter::create(self, self.base.folder().join(&name), name, plan)
+        ShardWriter::create(&self.added, self.base.folder().join(&name), name, plan)
     }
 
     /// The file `name`, a finished new one or one of the base version.
@@ -82,7 +71,7 @@ impl Transaction {
     /// # Errors
     /// [`Error::Index`] if there is none, or it cannot be read.
     pub fn shard(&self, name: &str) -> Result<Shard> {
-        match self.added().entries.iter().find(|entry| entry.name == name) {
+        match self.added.entries().iter().find(|entry| entry.name == name) {
             Some(entry) => Shard::open(self.base.folder(), entry),
             None => self.base.shard(name).cloned(),
         }
@@ -111,9 +100,9 @@ impl Transaction {
         let mut entries: Vec<FileEntry> = kept.cloned().collect();
         let mut shards = self.base.shards.clone();
         shards.retain(|name, _| !self.removed.contains(name));
-        for entry in &self.added().entries {
-            shards.insert(entry.name.clone(), Shard::open(folder, entry)?);
-            entries.push(entry.clone());
+        for entry in self.added.entries() {
+            shards.insert(entry.name.clone(), Shard::open(folder, &entry)?);
+            entries.push(entry);
         }
         let manifest = Manifest::new(self.generation(), entries, content);
 
@@ -124,17 +113,8 @@ impl Transaction {
         Ok(Store { folder: folder.to_path_buf(), manifest, shards })
     }
 
-    pub(super) fn add(&self, entry: FileEntry) {
-        self.added().entries.push(entry);
-    }
-
     fn generation(&self) -> u64 {
         self.base.generation() + 1
-    }
-
-    fn added(&self) -> MutexGuard<'_, Added> {
-        // Its fields are never left half changed.
-        self.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,20 +4,20 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
+use super::added::Added;
 use super::checksum::{BLOCK, Checksums, crc};
 use super::fault;
 use super::layout::{Layout, Section};
 use super::manifest::FileEntry;
-use super::transaction::Transaction;
 use crate::{Error, Result};
 
-/// Writes the tensors of one new file, see [`Transaction::file`].
+/// Writes the tensors of one new file, see [`Transaction::file`](super::Transaction::file).
 ///
 /// Each tensor is written from its beginning to its end; different tensors may take turns. At most 1 MiB of each
 /// unfinished tensor is held in memory.
 #[derive(Debug)]
 pub struct ShardWriter<'t> {
-    transaction: &'t Transaction,
+    added: &'t Added,
     name: String,
     path: PathBuf,
     file: File,
@@ -40,7 +40,7 @@ struct Stream {
 
 impl<'t> ShardWriter<'t> {
     pub(super) fn create(
-        transaction: &'t Transaction,
+        added: &'t Added,
         path: PathBuf,
         name: String,
         (layout, header): (Layout, Vec<u8>),
@@ -49,7 +49,7 @@ impl<'t> ShardWriter<'t> {
         let created = File::create_new(&path).and_then(|mut file| file.write_all(&header).map(|()| file));
         let file = created.map_err(fault::writing(&path))?;
         let streams = vec![Stream::default(); layout.sections.len()];
-        Ok(ShardWriter { transaction, name, path, file, layout, header_checksum: crc(&header), streams })
+        Ok(ShardWriter { added, name, path, file, layout, header_checksum: crc(&header), streams })
     }
 
     /// Appends `bytes`, little-endian and row-major, to the tensor `tensor`. Any number of bytes at a time.
@@ -96,7 +96,7 @@ impl<'t> ShardWriter<'t> {
             checksums.extend(stream.checksums);
         }
         self.file.sync_all().map_err(fault::writing(&self.path))?;
-        self.transaction.add(FileEntry {
+        self.added.complete(FileEntry {
             name: self.name.clone(),
             bytes: self.layout.file_bytes() as u64,
             header_bytes: self.layout.header_bytes as u64,
