@@ -128,7 +128,7 @@ impl Job {
     }
 
     /// Whether somebody may cancel it.
-    #[cfg(feature = "gpu")]
+    #[cfg(any(test, feature = "gpu"))]
     pub fn can_be_cancelled(&self) -> bool {
         self.cancel().is_some()
     }

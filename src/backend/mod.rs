@@ -10,6 +10,7 @@ pub mod cpu;
 mod exclusions;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod order_key;
 pub mod select;
 
 pub use exclusions::{Bits, Exclusions};

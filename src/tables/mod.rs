@@ -4,8 +4,6 @@
 //! lines, a shard file is a plain matrix, and any device can read it; scans turn a tile of items into lanes as they go.
 
 mod lists;
-#[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), expect(dead_code, reason = "sieves are for x86"))]
-mod magnitudes;
 mod pages;
 mod table;
 mod values;

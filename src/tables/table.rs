@@ -3,7 +3,6 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::magnitudes::Magnitudes;
 use super::pages::Pages;
 use super::values::{Bytes, Dtype, Foreign, Values};
 
@@ -15,7 +14,6 @@ pub struct Table {
     scales: Option<ScaleColumn>,
     groups: usize,
     group_width: usize,
-    magnitudes: Magnitudes,
 }
 
 /// (N, groups)
@@ -44,7 +42,7 @@ impl Table {
             Dtype::I8 => Values::I8(Bytes::Owned(Pages::default())),
         };
         let scales = (dtype == Dtype::I8).then(|| ScaleColumn(Bytes::Owned(Pages::default())));
-        Table { values, scales, groups, group_width, magnitudes: Magnitudes::default() }
+        Table { values, scales, groups, group_width }
     }
 
     /// A table over memory of somebody else, laid out as [`TableParts`]; `None` if the lengths or the alignment do not
@@ -79,12 +77,11 @@ impl Table {
             Dtype::F16 => Values::F16(Bytes::Foreign(values)),
             Dtype::I8 => Values::I8(Bytes::Foreign(values)),
         };
-        Some(Table { values, scales, groups, group_width, magnitudes: Magnitudes::default() })
+        Some(Table { values, scales, groups, group_width })
     }
 
     /// Appends `rows` (n, width), rounding them to the format of the table.
     pub fn append(&mut self, rows: &[f32]) {
-        self.magnitudes = Magnitudes::default();
         match &mut self.values {
             Values::F32(values) => values.extend(rows.iter().copied()),
             // An infinity would turn into NaN in the next product.
@@ -108,7 +105,6 @@ impl Table {
 
     /// Copies row `row` of `other`, a table of the same shape and format, to the end.
     pub fn append_row_of(&mut self, other: &Table, row: usize) {
-        self.magnitudes = Magnitudes::default();
         let range = row * self.width()..(row + 1) * self.width();
         match (&mut self.values, &other.values) {
             (Values::F32(to), Values::F32(from)) => to.extend(from.as_slice()[range].iter().copied()),
@@ -162,12 +158,6 @@ impl Table {
     /// The numbers themselves.
     pub fn values(&self) -> &Values {
         &self.values
-    }
-
-    /// The largest magnitudes in it, as far as these are known.
-    #[cfg_attr(not(any(target_arch = "x86", target_arch = "x86_64")), expect(dead_code, reason = "sieves are for x86"))]
-    pub(crate) fn magnitudes(&self) -> &Magnitudes {
-        &self.magnitudes
     }
 
     /// (N, groups): scales of an 8-bit table; empty for others.

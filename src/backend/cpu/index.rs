@@ -7,14 +7,19 @@ use crate::Result;
 use crate::backend::check;
 use crate::backend::cpu::dot::micro_kernel::TILE;
 use crate::backend::cpu::dot::transform::Transform;
-use crate::backend::cpu::mol::gradient::{GradientStage, GradientWork, MolGradient};
-use crate::backend::cpu::mol::kernel::{ItemLanes, LogitStage, MolKernel, Query, Work, transform};
+use crate::backend::cpu::mol::gradient::{GradientScratch, GradientStage, MolGradient};
+use crate::backend::cpu::mol::item_side::MolTile;
+use crate::backend::cpu::mol::kernel::MolKernel;
+use crate::backend::cpu::mol::logits::LogitStage;
+use crate::backend::cpu::mol::query::{MolQuery, transform};
+use crate::backend::cpu::mol::scratch::MolScratch;
 use crate::backend::cpu::scan::dot_queries::Queries;
 use crate::backend::cpu::scan::dot_scan::DotScan;
 use crate::backend::cpu::scan::list_scan::ListScan;
 use crate::backend::cpu::scan::mol_scan::{MolScan, Score};
+use crate::backend::cpu::scan::tile_scan;
 use crate::backend::cpu::simd::run;
-use crate::backend::cpu::workers;
+use crate::backend::cpu::small_batch::TileMagnitudes;
 use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, Scorer, Similarity};
 use crate::model::Mol;
 use crate::ops::Ops;
@@ -26,6 +31,22 @@ use crate::threads;
 pub struct CpuIndex {
     tables: Arc<Tables>,
     mol: Option<MolWeights>,
+    magnitudes: Magnitudes,
+}
+
+/// The largest magnitudes of the tables that inner products are computed with.
+struct Magnitudes {
+    raw: TileMagnitudes,
+    components: TileMagnitudes,
+    mean: TileMagnitudes,
+    principal: TileMagnitudes,
+}
+
+impl Magnitudes {
+    fn new(n_items: usize) -> Magnitudes {
+        let unknown = || TileMagnitudes::new(n_items.div_ceil(TILE));
+        Magnitudes { raw: unknown(), components: unknown(), mean: unknown(), principal: unknown() }
+    }
 }
 
 struct MolWeights {
@@ -48,7 +69,7 @@ impl MolWeights {
         }
     }
 
-    fn queries(&self, queries: &QueryBatch, form: Form) -> Vec<Query> {
+    fn queries(&self, queries: &QueryBatch, form: Form) -> Vec<MolQuery> {
         let embeddings = CpuOps.floats(&queries.embeddings);
         let (components, gates) = self.query.query_side(&mut CpuOps, &embeddings, &queries.user_ids);
         let config = &self.host.config;
@@ -56,8 +77,8 @@ impl MolWeights {
         let query = |(i, components): (usize, &[f32])| {
             let gate = gates.as_ref().map(|gates| gates[i * config.n_logits()..][..config.n_logits()].to_vec());
             match form {
-                Form::Components => Query::plain(config, components, gate),
-                Form::Raw => Query::transformed(&self.host, components, gate),
+                Form::Components => MolQuery::from_components(config, components, gate),
+                Form::Raw => MolQuery::transformed(&self.host, components, gate),
             }
         };
         components.chunks_exact(width).enumerate().map(query).collect()
@@ -68,7 +89,8 @@ impl CpuIndex {
     /// Serves `tables`, by `similarity` if they have been made for one.
     pub fn new(tables: Arc<Tables>, similarity: Option<&Similarity>) -> CpuIndex {
         let mol = similarity.filter(|_| tables.mol.is_some()).map(MolWeights::new);
-        CpuIndex { tables, mol }
+        let magnitudes = Magnitudes::new(tables.len());
+        CpuIndex { tables, mol, magnitudes }
     }
 
     /// (B, L): the derivative of the Mixture-of-Logits score with respect to its logits, averaged over the `candidates`
@@ -81,7 +103,7 @@ impl CpuIndex {
         check::candidates(self.tables.len(), queries.embeddings.rows(), candidates)?;
         let n_logits = weights.host.config.n_logits();
         let queries = weights.queries(queries, self.tables.form());
-        let mean = |scratch: &mut (ItemLanes, Work, GradientWork), &(query, list): &(&Query, &Vec<u32>)| {
+        let mean = |scratch: &mut (MolTile, MolScratch, GradientScratch), &(query, list): &(&MolQuery, &Vec<u32>)| {
             let (items, work, out) = scratch;
             let mut mean = vec![0.0; n_logits];
             for positions in list.chunks(TILE) {
@@ -104,7 +126,7 @@ impl CpuIndex {
             }
             mean
         };
-        let pairs: Vec<(&Query, &Vec<u32>)> = queries.iter().zip(candidates).collect();
+        let pairs: Vec<(&MolQuery, &Vec<u32>)> = queries.iter().zip(candidates).collect();
         let rows = threads::map(&pairs, 1, mean);
         Ok(Tensor::new(vec![rows.len(), n_logits], rows.concat()))
     }
@@ -119,7 +141,7 @@ impl CpuIndex {
         let n_items = n_items.min(self.tables.len());
         check::top_k(n_items, vectors.rows(), k, &Exclusions::default())?;
         let extent = (n_items.div_ceil(TILE), n_items);
-        Ok(workers::best(&scan, extent, vectors.rows(), k, &Exclusions::default()).0)
+        Ok(tile_scan::best(&scan, extent, vectors.rows(), k, &Exclusions::default()).0)
     }
 
     fn checked(&self, queries: &QueryBatch) -> Result<&MolWeights> {
@@ -149,11 +171,13 @@ impl CpuIndex {
             Columns::Group(group) => group..group + 1,
             Columns::All => 0..weights.host.config.item_dot_product_groups,
         };
-        let plain = |items| DotScan::new(vectors, items, groups.clone());
+        let plain = |items, magnitudes| DotScan::new(vectors, items, groups.clone(), magnitudes);
         Ok(match (columns, components, inverse_norms) {
-            (Columns::Mean, ..) => plain(mean),
-            (Columns::Principal, ..) => plain(principal.as_ref().ok_or_else(check::no_mol)?),
-            (_, Some(components), _) => plain(components),
+            (Columns::Mean, ..) => plain(mean, &self.magnitudes.mean),
+            (Columns::Principal, ..) => {
+                plain(principal.as_ref().ok_or_else(check::no_mol)?, &self.magnitudes.principal)
+            }
+            (_, Some(components), _) => plain(components, &self.magnitudes.components),
             (_, None, None) => return Err(check::no_mol()),
             (_, None, Some(inverse_norms)) => {
                 let d_p = weights.host.config.dot_product_dimension;
@@ -163,7 +187,7 @@ impl CpuIndex {
                 let raw = &self.tables.raw;
                 let queries = Queries::new(raw, &rows.concat(), rows.len(), raw.width());
                 let transform = Some(Transform { bias, inverse_norms, components: groups });
-                DotScan { queries, n_queries: vectors.rows(), items: raw, groups: 0..1, transform, sieve: None }
+                DotScan { queries, n_queries: vectors.rows(), items: raw, groups: 0..1, transform, prefilter: None }
             }
         })
     }
@@ -179,24 +203,24 @@ impl DeviceIndex for CpuIndex {
         check::scan((self.tables.len(), dim, self.mol.is_some()), scorer, queries, k, excluded)?;
         let n_queries = queries.embeddings.rows();
         if scorer == Scorer::Dot {
-            let scan = DotScan::new(&queries.embeddings, &self.tables.raw, 0..1);
-            return Ok(workers::best(&scan, self.extent(), n_queries, k, excluded).0);
+            let scan = DotScan::new(&queries.embeddings, &self.tables.raw, 0..1, &self.magnitudes.raw);
+            return Ok(tile_scan::best(&scan, self.extent(), n_queries, k, excluded).0);
         }
         let scan = self.mol_scan(scorer, queries, false)?;
-        Ok(workers::best(&scan, self.extent(), n_queries, k, excluded).0)
+        Ok(tile_scan::best(&scan, self.extent(), n_queries, k, excluded).0)
     }
 
     fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)> {
         let dim = self.tables.raw.width();
         check::scan((self.tables.len(), dim, self.mol.is_some()), Scorer::Mol, queries, k, excluded)?;
         let scan = self.mol_scan(Scorer::Mol, queries, true)?;
-        Ok(workers::best(&scan, self.extent(), queries.embeddings.rows(), k, excluded))
+        Ok(tile_scan::best(&scan, self.extent(), queries.embeddings.rows(), k, excluded))
     }
 
     fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits> {
         let scan = self.component_scan(vectors, columns)?;
         check::top_k(self.tables.len(), vectors.rows(), k, excluded)?;
-        Ok(workers::best(&scan, self.extent(), vectors.rows(), k, excluded).0)
+        Ok(tile_scan::best(&scan, self.extent(), vectors.rows(), k, excluded).0)
     }
 
     fn scan_lists(
@@ -210,7 +234,7 @@ impl DeviceIndex for CpuIndex {
         let lists = check::lists(&self.tables, lists, vectors, probes)?;
         check::top_k(self.tables.len(), vectors.rows(), k, excluded)?;
         let scan = ListScan::new(lists, vectors, probes);
-        Ok(workers::best(&scan, (lists.centroids.rows(), self.tables.len()), vectors.rows(), k, excluded).0)
+        Ok(tile_scan::best(&scan, (lists.centroids.rows(), self.tables.len()), vectors.rows(), k, excluded).0)
     }
 
     fn above(
@@ -223,7 +247,7 @@ impl DeviceIndex for CpuIndex {
         let scan = self.component_scan(vectors, columns)?;
         check::thresholds(vectors.rows(), thresholds)?;
         check::exclusions(self.tables.len(), vectors.rows(), excluded)?;
-        Ok(workers::above(&scan, self.tables.len(), thresholds, excluded))
+        Ok(tile_scan::above(&scan, self.tables.len(), thresholds, excluded))
     }
 
     fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {

@@ -27,7 +27,6 @@ mod scan;
 mod simd;
 mod small_batch;
 mod top_k;
-mod workers;
 
 pub use backend::Cpu;
 pub use index::CpuIndex;

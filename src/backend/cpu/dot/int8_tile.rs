@@ -1,8 +1,8 @@
-//! Inner products of fixed-point queries with a tile of 8-bit items, in integers: exact, so no order of summation shows, and
-//! the GPU finds the same bits. Scales of queries are powers of two, so contracting `integers * scale(x) * scale(q) + bias`
-//! would change nothing.
+//! Inner products of quantized queries with a tile of 8-bit items. Sums of integers are exact, so their order does not matter, and the
+//! GPU finds the same bits. Scales of queries are powers of two, so it does not matter either whether a compiler contracts
+//! `integers * scale(x) * scale(q) + bias`.
 //!
-//! Items lie in lanes, two columns of 16 bits in each, which one instruction multiplies and adds. Twin of
+//! Each SIMD lane holds two columns of an item, widened to 16 bits, which one instruction multiplies and adds. Twin of
 //! `shaders/lib/dot_i8.wgsl`.
 
 use std::ops::Range;
@@ -10,22 +10,23 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::micro_kernel::{ROWS, TILE};
-use super::quantized::{BLOCK, FixedRows};
+use super::quantized::{BLOCK, QuantizedQueries};
 use super::transform::Transform;
+use crate::backend::cpu::simd::Portable;
 use crate::backend::cpu::simd::aligned::AlignedFloats;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use crate::backend::cpu::simd::transpose::Transpose;
 use crate::tables::{Table, Values};
 
-/// Items that lie side by side.
+/// Items in one register.
 pub const OCTET: usize = 8;
 
 /// Octets of a tile.
 const OCTETS: usize = TILE / OCTET;
 
-/// Pairs of integers of a vector whose sum cannot leave 32 bits: 512 * 32512 * 128 < 2^31. Sums of wider vectors are added as floats,
-/// in order.
-pub const PART: usize = 256;
+/// Most pairs of columns whose products are summed in 32 bits: 512 * 32512 * 128 < 2^31. Sums of wider vectors are added as floats, in
+/// order.
+pub const MAX_PAIRS: usize = 256;
 
 /// Two columns of an item or of a query.
 type Pair = [i16; 2];
@@ -33,20 +34,20 @@ type Pair = [i16; 2];
 /// Two columns of the items of an octet.
 type Octet = [Pair; OCTET];
 
-/// A tile of 8-bit items: memory of one thread.
+/// A tile of 8-bit items. Scratch memory of one thread.
 #[derive(Default)]
 pub struct Int8Tile {
     /// (groups, pairs, OCTETS) of [`Octet`], each as many bytes as eight floats.
     values: AlignedFloats,
     /// (groups, TILE)
     scales: AlignedFloats,
-    /// Of one vector.
+    /// Pairs of columns of one vector.
     pairs: usize,
 }
 
 impl Int8Tile {
-    /// Loads the vectors `groups` of the items `row_of(0..n)` of an 8-bit table, 1 <= n <= TILE; lanes beyond them repeat the
-    /// last.
+    /// Loads the vectors `groups` of the items `row_of(0..n)` of an 8-bit table, for 1 <= n <= TILE. Lanes beyond the last item
+    /// repeat it.
     pub fn load(&mut self, table: &Table, groups: Range<usize>, n: usize, row_of: impl Fn(usize) -> usize) {
         let items = std::array::from_fn(|lane| row_of(lane.min(n - 1)));
         match Arch::new() {
@@ -58,22 +59,22 @@ impl Int8Tile {
         }
     }
 
-    /// The scores (B, TILE) of the tile: for each query the sum over its `per_query` rows, which are as many as the vectors
-    /// of an item; or, with a `transform` and the (components, TILE) norms of the tile, all of the only vector.
+    /// Writes the scores (B, TILE) of the tile: for each query the sum over its `per_query` rows, row m with vector m of the items;
+    /// or, with a `transform` and the inverse norms (components, TILE) of the tile, all rows with the only vector.
     pub fn score(
         &self,
-        queries: &FixedRows,
+        queries: &QuantizedQueries,
         per_query: usize,
         transform: Option<(&Transform, &[f32])>,
         scores: &mut [f32],
     ) {
-        let job = Job { tile: self, queries, per_query, transform, scores };
+        let task = Task { tile: self, queries, per_query, transform, scores };
         match Arch::new() {
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V3(simd) => Simd::vectorize(simd, Score { kernel: simd, job }),
+            Arch::V3(simd) => Simd::vectorize(simd, Score { kernel: simd, task }),
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V4(simd) => Simd::vectorize(simd, Score { kernel: *simd, job }),
-            arch => arch.dispatch(Score { kernel: Portable, job }),
+            Arch::V4(simd) => Simd::vectorize(simd, Score { kernel: *simd, task }),
+            arch => arch.dispatch(Score { kernel: Portable, task }),
         }
     }
 }
@@ -111,16 +112,16 @@ impl<K: Kernel> WithSimd for Fill<'_, K> {
                     let first = block * BLOCK;
                     let mut columns = [[[0; 2]; OCTET]; BLOCK / 2];
                     for i in 0..OCTET {
-                        // Without a branch in it, the copy of a whole block is one instruction.
+                        // A whole block is copied by one instruction, since its length is constant.
                         columns[i] = match width - first < BLOCK {
                             false => widened(&rows[i][first..first + BLOCK]),
                             true => widened(&padded(&rows[i][first..])),
                         };
                     }
                     let first = (vector * tile.pairs + block * BLOCK / 2) * OCTETS + octet;
-                    let turned = kernel.turn(columns);
+                    let transposed = kernel.transpose(columns);
                     for i in 0..BLOCK / 2 {
-                        out[first + i * OCTETS] = turned[i];
+                        out[first + i * OCTETS] = transposed[i];
                     }
                 }
             }
@@ -128,7 +129,7 @@ impl<K: Kernel> WithSimd for Fill<'_, K> {
     }
 }
 
-/// BLOCK columns as pairs.
+/// BLOCK columns, widened, as pairs.
 #[inline(always)]
 fn widened(columns: &[i8]) -> [Pair; BLOCK / 2] {
     let mut bytes = [0; BLOCK];
@@ -148,13 +149,13 @@ fn padded(columns: &[i8]) -> [i8; BLOCK] {
     padded
 }
 
-/// What an instruction set does.
+/// The two inner loops, by one instruction set.
 trait Kernel {
-    /// Rows of pairs as columns.
-    fn turn(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2];
+    /// The transpose of a block of pairs.
+    fn transpose(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2];
 
-    /// The sums of products of R queries with the items of two neighbours among the OCTETS of each pair of columns, at most
-    /// [`PART`] pairs.
+    /// The sums over at most [`MAX_PAIRS`] pairs of columns of the products of R queries with the items of the octets `first` and
+    /// `first + 1`.
     fn sums<const R: usize>(
         &self,
         items: &[[Octet; OCTETS]],
@@ -163,11 +164,9 @@ trait Kernel {
     ) -> [[[i32; OCTET]; 2]; R];
 }
 
-struct Portable;
-
 impl Kernel for Portable {
     #[inline(always)]
-    fn turn(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2] {
+    fn transpose(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2] {
         std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column]))
     }
 
@@ -196,9 +195,9 @@ impl Kernel for Portable {
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 impl Kernel for pulp::x86::V3 {
     #[inline(always)]
-    fn turn(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2] {
-        // Floats are only moved: what their bits stand for does not matter.
-        pulp::cast(self.transpose(pulp::cast(rows)))
+    fn transpose(&self, rows: [[Pair; OCTET]; BLOCK / 2]) -> [Octet; BLOCK / 2] {
+        // The transposition of floats only moves bits, so it serves pairs as well.
+        pulp::cast(Transpose::transpose(self, pulp::cast(rows)))
     }
 
     #[inline(always)]
@@ -227,9 +226,9 @@ impl Kernel for pulp::x86::V3 {
     }
 }
 
-struct Job<'a> {
+struct Task<'a> {
     tile: &'a Int8Tile,
-    queries: &'a FixedRows,
+    queries: &'a QuantizedQueries,
     per_query: usize,
     transform: Option<(&'a Transform<'a>, &'a [f32])>,
     scores: &'a mut [f32],
@@ -237,7 +236,7 @@ struct Job<'a> {
 
 struct Score<'a, K> {
     kernel: K,
-    job: Job<'a>,
+    task: Task<'a>,
 }
 
 impl<K: Kernel> WithSimd for Score<'_, K> {
@@ -245,23 +244,24 @@ impl<K: Kernel> WithSimd for Score<'_, K> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, _: S) {
-        let n_queries = self.job.queries.len() / self.job.per_query.max(1);
-        for m in 0..self.job.per_query {
+        let n_queries = self.task.queries.len() / self.task.per_query.max(1);
+        for m in 0..self.task.per_query {
             for first in (0..n_queries).step_by(ROWS) {
-                // A single query is not worth three more.
+                // A single query: the rows beyond it are not multiplied.
                 match n_queries - first {
-                    1 => score_rows::<K, 1>(&self.kernel, &mut self.job, m, first, 1),
-                    n => score_rows::<K, ROWS>(&self.kernel, &mut self.job, m, first, n.min(ROWS)),
+                    1 => score_rows::<K, 1>(&self.kernel, &mut self.task, m, first, 1),
+                    n => score_rows::<K, ROWS>(&self.kernel, &mut self.task, m, first, n.min(ROWS)),
                 }
             }
         }
     }
 }
 
-/// Adds row m of the `n` queries from `first_query` on to their scores; R rows are multiplied, the last one repeatedly.
+/// Adds the products of row m of the `n` <= R queries from `first_query` on to their scores. R rows are multiplied: the last one
+/// repeatedly.
 #[inline(always)]
-fn score_rows<K: Kernel, const R: usize>(kernel: &K, job: &mut Job, m: usize, first_query: usize, n: usize) {
-    let Job { tile, queries, per_query, transform, scores } = job;
+fn score_rows<K: Kernel, const R: usize>(kernel: &K, task: &mut Task, m: usize, first_query: usize, n: usize) {
+    let Task { tile, queries, per_query, transform, scores } = task;
     let vector = if transform.is_some() { 0 } else { m };
     let octets: &[[Octet; OCTETS]] = bytemuck::cast_slice(&tile.values);
     let octets = &octets[vector * tile.pairs..][..tile.pairs];
@@ -270,8 +270,8 @@ fn score_rows<K: Kernel, const R: usize>(kernel: &K, job: &mut Job, m: usize, fi
     let rows: [&[Pair]; R] = std::array::from_fn(|r| queries.row(index_of(r)).0.as_chunks().0);
     for first in (0..OCTETS).step_by(2) {
         let mut totals = [[[0.0; OCTET]; 2]; R];
-        for part in (0..tile.pairs).step_by(PART) {
-            let end = tile.pairs.min(part + PART);
+        for part in (0..tile.pairs).step_by(MAX_PAIRS) {
+            let end = tile.pairs.min(part + MAX_PAIRS);
             let sums = kernel.sums(&octets[part..end], first, rows.map(|row| &row[part..end]));
             for r in 0..R {
                 for half in 0..2 {
@@ -316,16 +316,16 @@ mod tests {
             let values = |n: usize, scale: f32| (0..n).map(|i| (i as f32 * scale).sin()).collect::<Vec<f32>>();
             let mut table = Table::new(groups, width, Dtype::I8);
             table.append(&values(40 * groups * width, 0.7));
-            let queries = FixedRows::from_rows(&values(3 * groups * width, 0.3), width);
+            let queries = QuantizedQueries::from_rows(&values(3 * groups * width, 0.3), width);
             let (mut tile, mut portable) = (Int8Tile::default(), Int8Tile::default());
             tile.load(&table, 0..groups, 29, |lane| 39 - lane);
             let items = std::array::from_fn(|lane| 39 - lane.min(28));
             let tiles = &mut portable;
             Arch::new().dispatch(Fill { kernel: Portable, table: &table, groups: 0..groups, items, tile: tiles });
             let (mut expected, mut found) = (vec![0.0; 3 * TILE], vec![1.0; 3 * TILE]);
-            let job =
-                Job { tile: &portable, queries: &queries, per_query: groups, transform: None, scores: &mut expected };
-            Arch::new().dispatch(Score { kernel: Portable, job });
+            let task =
+                Task { tile: &portable, queries: &queries, per_query: groups, transform: None, scores: &mut expected };
+            Arch::new().dispatch(Score { kernel: Portable, task });
             tile.score(&queries, groups, None, &mut found);
             assert!(expected[0] != 0.0 && expected[0] != expected[1]);
             assert_eq!(found, expected, "{groups} groups of {width}");

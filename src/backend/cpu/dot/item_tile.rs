@@ -1,4 +1,4 @@
-//! From rows to lanes: a tile of items as (columns, TILE) f32, so that each item has a lane of its own.
+//! A tile of items as (columns, TILE) floats: each item in a SIMD lane of its own.
 
 use std::ops::Range;
 
@@ -6,25 +6,26 @@ use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::micro_kernel::TILE;
+use crate::backend::cpu::simd::Portable;
 use crate::backend::cpu::simd::aligned::AlignedFloats;
-use crate::backend::cpu::simd::transpose::{BLOCK, Portable, Transpose, block};
+use crate::backend::cpu::simd::transpose::{SIDE, Transpose, block};
 use crate::backend::cpu::simd::widen::Widen;
 use crate::tables::{Table, Values};
 
-/// A tile of lanes, and what making it needs: memory of one thread.
+/// Items in lanes, and the rows that they are made of. Scratch memory of one thread.
 #[derive(Default)]
-pub struct Lanes {
+pub struct ItemTile {
     values: AlignedFloats,
     rows: AlignedFloats,
 }
 
-impl Lanes {
-    /// Loads the vectors `groups` of the items `row_of(0..n)` of `table`, 1 <= n <= TILE; lanes beyond them repeat the last.
-    /// (groups * group_width, TILE)
+impl ItemTile {
+    /// (groups * group_width, TILE): the vectors `groups` of the items `row_of(0..n)` of `table`, for 1 <= n <= TILE. Lanes beyond the
+    /// last item repeat it.
     pub fn load(&mut self, table: &Table, groups: Range<usize>, n: usize, row_of: impl Fn(usize) -> usize) -> &[f32] {
         let width = groups.len() * table.group_width();
         self.values.resize(width * TILE);
-        self.rows.resize(width * BLOCK);
+        self.rows.resize(width * SIDE);
         let items = std::array::from_fn(|lane| row_of(lane.min(n - 1)));
         let (rows, out) = (&mut self.rows, &mut self.values);
         match Arch::new() {
@@ -37,7 +38,7 @@ impl Lanes {
         &self.values
     }
 
-    /// What was loaded last.
+    /// (columns, TILE): what was loaded last.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
@@ -60,19 +61,19 @@ impl<K: Transpose + Widen> WithSimd for Fill<'_, K> {
         let Fill { kernel, table, groups, items, rows, out } = self;
         let (all, group_width) = (table.width(), table.group_width());
         let (first, width) = (groups.start * group_width, groups.len() * group_width);
-        for lane in (0..TILE).step_by(BLOCK) {
-            let starts: [usize; BLOCK] = std::array::from_fn(|i| items[lane + i] * all + first);
+        for lane in (0..TILE).step_by(SIDE) {
+            let starts: [usize; SIDE] = std::array::from_fn(|i| items[lane + i] * all + first);
             match table.values() {
                 Values::F32(values) => {
                     let values = values.as_slice();
-                    turn(&kernel, starts.map(|start| &values[start..start + width]), lane, out);
+                    transpose_rows(&kernel, starts.map(|start| &values[start..start + width]), lane, out);
                 }
                 Values::F16(values) => {
                     let values: &[f16] = values.as_slice();
                     for (start, row) in starts.iter().zip(rows.chunks_exact_mut(width.max(1))) {
                         kernel.widen(&values[*start..*start + width], row);
                     }
-                    turn(&kernel, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
+                    transpose_rows(&kernel, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
                 }
                 Values::I8(values) => {
                     let (values, scales) = (values.as_slice(), table.scales());
@@ -85,21 +86,21 @@ impl<K: Transpose + Widen> WithSimd for Fill<'_, K> {
                             out.iter_mut().zip(vector).for_each(|(out, &value)| *out = f32::from(value) * scale);
                         }
                     }
-                    turn(&kernel, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
+                    transpose_rows(&kernel, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
                 }
             }
         }
     }
 }
 
-/// Writes BLOCK rows into the lanes from `lane` on.
+/// Transposes SIDE rows into the lanes from `lane` on.
 #[inline(always)]
-fn turn<K: Transpose>(kernel: &K, rows: [&[f32]; BLOCK], lane: usize, out: &mut [f32]) {
+fn transpose_rows<K: Transpose>(kernel: &K, rows: [&[f32]; SIDE], lane: usize, out: &mut [f32]) {
     let width = rows[0].len();
-    let whole = width / BLOCK * BLOCK;
-    for column in (0..whole).step_by(BLOCK) {
+    let whole = width / SIDE * SIDE;
+    for column in (0..whole).step_by(SIDE) {
         for (i, lanes) in kernel.transpose(block(&rows, column)).iter().enumerate() {
-            out[(column + i) * TILE + lane..][..BLOCK].copy_from_slice(lanes);
+            out[(column + i) * TILE + lane..][..SIDE].copy_from_slice(lanes);
         }
     }
     for column in whole..width {
@@ -123,9 +124,9 @@ mod tests {
                 table.append(&(0..50 * width).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>());
                 for range in [0..groups, groups - 1..groups] {
                     for n in [1, 7, 32] {
-                        let mut lanes = Lanes::default();
+                        let mut item_tile = ItemTile::default();
                         let row_of = |lane: usize| (lane * 29 + 3) % 50;
-                        let tile = lanes.load(&table, range.clone(), n, row_of);
+                        let tile = item_tile.load(&table, range.clone(), n, row_of);
                         assert_eq!(tile.len(), range.len() * group_width * TILE);
                         for lane in 0..TILE {
                             let row = row_of(lane.min(n - 1));

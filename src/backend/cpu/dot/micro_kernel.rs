@@ -1,32 +1,32 @@
-//! The micro-kernel: a block of rows times a tile of columns that lie in SIMD lanes.
+//! The micro-kernel of all products in floats: a block of rows times a tile of items that lie in SIMD lanes.
 
 use pulp::Simd;
 
 use crate::backend::cpu::simd::aligned::AlignedFloats;
 
-/// Columns (items) in one tile.
+/// Items in one tile.
 pub const TILE: usize = 32;
 
-/// Rows of a block: with two registers of lanes, eight independent sums hide the latency of FMA.
+/// Rows in one block. With two registers of lanes each they make eight independent sums, which hide the latency of FMA.
 pub const ROWS: usize = 4;
 
-/// Steps of the depth without a branch between them: what counts and jumps takes the place of products where another thread
-/// shares the core, and the end of a short loop is foreseen more often than that of a long one.
+/// Steps of the depth that are unrolled. Loop counters and jumps compete with products where another thread shares the core, and
+/// the end of a loop of few iterations is predicted better than that of a long one.
 const UNROLLED: usize = 8;
 
-/// What becomes of the sums of [`RowBlocks::multiply`]. A trait and not a closure, because only a method can be marked
-/// to be inlined always, and code that is not inlined loses the instruction set it was meant for.
+/// Receives the sums of [`RowBlocks::multiply`]. A trait and not a closure, because only a method can be marked
+/// `#[inline(always)]`, and code that is not inlined falls back to the baseline instruction set.
 pub trait Sink<S: Simd> {
-    /// Takes the sums of row `row` for the lane registers `first` and `first + 1` of the tile.
+    /// Takes the sums of row `row` with the items in the registers `first` and `first + 1` of the tile.
     fn take(&mut self, simd: S, row: usize, first: usize, sums: [S::f32s; 2]);
 
-    /// Called first: how often [`Sink::pause`] will be called.
+    /// Called first, with the number of calls of [`Sink::step`] that follow.
     #[inline(always)]
-    fn pauses(&mut self, _n: usize) {}
+    fn expect_steps(&mut self, _n: usize) {}
 
-    /// Called between products, for what should go on beside them.
+    /// Called every few products, for work that should be spread between them, such as prefetching.
     #[inline(always)]
-    fn pause(&mut self) {}
+    fn step(&mut self) {}
 }
 
 /// A matrix (rows, depth) packed for the micro-kernel: `[row / 4][depth][row % 4]`, padded with zero rows.
@@ -59,17 +59,17 @@ impl RowBlocks {
         RowBlocks { data, rows, depth }
     }
 
-    /// For each row and each pair of lane registers of the tile `x` (depth, TILE): the sums over the depth. Each sum is
+    /// Hands to `sink`, for each row and each pair of registers of the tile `x` (depth, TILE), the sums over the depth. Each sum is
     /// one chain of fused multiply-adds in order of depth.
     #[inline(always)]
     pub fn multiply<S: Simd>(&self, simd: S, x: &[f32], sink: &mut impl Sink<S>) {
         let (x, _) = S::as_simd_f32s(&x[..self.depth * TILE]);
         let block = (ROWS * self.depth).max(1);
         let rows_at_once = if S::REGISTER_COUNT >= 32 { 2 * ROWS } else { ROWS };
-        sink.pauses(self.rows.div_ceil(rows_at_once) * (TILE / S::F32_LANES / 2) * (self.depth / UNROLLED));
+        sink.expect_steps(self.rows.div_ceil(rows_at_once) * (TILE / S::F32_LANES / 2) * (self.depth / UNROLLED));
         let (mut first_row, mut weights) = (0, &self.data[..]);
-        // Registers enough for two blocks at a time: each load of lanes serves twice as many products, and sums wait less for
-        // one another.
+        // With registers for two blocks at a time, each load of lanes serves twice as many products, and twice as many sums are
+        // independent.
         while rows_at_once > ROWS && weights.len() >= 2 * block {
             let (two, rest) = weights.split_at(2 * block);
             let (a, b) = two.split_at(block);
@@ -78,7 +78,7 @@ impl RowBlocks {
         }
         for weights in weights.chunks_exact(block) {
             match self.rows - first_row {
-                // A single row, which is a batch of one, is not worth three rows of zeros.
+                // A single row, as of a batch of one: the three rows of padding are not multiplied.
                 1 => self.block_rows::<S, 1, 1>(simd, x, [weights], first_row, sink),
                 _ => self.block_rows::<S, ROWS, 1>(simd, x, [weights], first_row, sink),
             }
@@ -104,7 +104,7 @@ impl RowBlocks {
             let mut sums = [[[simd.splat_f32s(0.0); 2]; R]; N];
             let mut weights = split.map(|(weights, _)| weights.chunks_exact(UNROLLED * ROWS));
             for lanes in x.chunks_exact(UNROLLED * registers) {
-                sink.pause();
+                sink.step();
                 let weights = weights.each_mut().map(|chunks| chunks.next().unwrap_or(&[]));
                 for step in 0..UNROLLED {
                     for n in 0..N {
@@ -118,7 +118,7 @@ impl RowBlocks {
                     add_products(simd, &lanes[first..][..2], &split[n].1[step * ROWS..][..R], &mut sums[n]);
                 }
             }
-            // Of all rows, also where fewer are there: with a known number of them, sums stay in registers.
+            // All R rows are computed, also where padding is among them: with a constant number of rows, sums stay in registers.
             for (block, sums) in sums.into_iter().enumerate() {
                 for (row, sums) in sums.into_iter().enumerate() {
                     let row = first_row + block * ROWS + row;
@@ -131,7 +131,7 @@ impl RowBlocks {
     }
 }
 
-/// What items as they lie in memory are multiplied with.
+/// For the kernels of small batches.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 impl RowBlocks {
     /// Number of rows.
@@ -139,12 +139,12 @@ impl RowBlocks {
         self.rows
     }
 
-    /// [depth][ROWS]: rows `index` * ROWS and on.
+    /// [depth][ROWS]: the rows from `index` * ROWS on.
     pub fn block(&self, index: usize) -> &[f32] {
         &self.data[index * ROWS * self.depth..][..ROWS * self.depth]
     }
 
-    /// All values times `factor`; None if one of them would not be finite.
+    /// All values times `factor`, or `None` if one of these is not finite.
     pub fn scaled(&self, factor: f32) -> Option<RowBlocks> {
         let mut data = AlignedFloats::zeros(self.data.len());
         for (scaled, value) in data.iter_mut().zip(self.data.iter()) {
@@ -164,7 +164,7 @@ fn add_products<S: Simd, const R: usize>(simd: S, lanes: &[S::f32s], weights: &[
     }
 }
 
-/// Stores two lane registers into row `row` of a tile-shaped scratch array (rows, TILE).
+/// Stores two registers into row `row` of a (rows, TILE) array, at the registers `first` and `first + 1`.
 #[inline(always)]
 pub fn store<S: Simd>(out: &mut [f32], row: usize, first: usize, values: [S::f32s; 2]) {
     let (registers, _) = S::as_mut_simd_f32s(&mut out[row * TILE..][..TILE]);
@@ -172,14 +172,14 @@ pub fn store<S: Simd>(out: &mut [f32], row: usize, first: usize, values: [S::f32
     registers[first + 1] = values[1];
 }
 
-/// Two lane registers of row `row` of a (rows, TILE) array.
+/// The registers `first` and `first + 1` of row `row` of a (rows, TILE) array.
 #[inline(always)]
 pub fn row<S: Simd>(values: &[f32], row: usize, first: usize) -> [S::f32s; 2] {
     let (registers, _) = S::as_simd_f32s(&values[row * TILE..][..TILE]);
     [registers[first], registers[first + 1]]
 }
 
-/// Stores sums as they are, in a tile-shaped array (rows, TILE).
+/// Stores sums as they are, in a (rows, TILE) array.
 pub struct Store<'a>(pub &'a mut [f32]);
 
 impl<S: Simd> Sink<S> for Store<'_> {

@@ -1,8 +1,13 @@
-//! The derivative of the Mixture-of-Logits score with respect to its component logits, a tile of items at a time.
+//! The derivative of the Mixture-of-Logits score with respect to its component logits, for a tile of items.
+//!
+//! Forward, as [`mixture`](super::mixture): logits z, hidden units, gates g, weights w = activation(g), shares pi = softmax(w), score
+//! s = sum pi_l z_l. Back: ds/dz_l is pi_l through the mixture, plus what comes through the gate, where ds/dw_l = pi_l (z_l - s).
 
 use pulp::{Simd, WithSimd};
 
-use super::kernel::{Biased, MolKernel, Work, join_gates};
+use super::kernel::MolKernel;
+use super::mixture::{Biased, join_gates};
+use super::scratch::MolScratch;
 use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Sink, TILE, row, store};
 use crate::backend::cpu::simd::aligned::AlignedFloats;
 use crate::backend::cpu::simd::math::{exp, sigmoid, silu};
@@ -10,16 +15,16 @@ use crate::config::GatingCombination;
 use crate::model::CrossGate;
 use crate::tensor::Tensor;
 
-/// The cross gate part the other way round.
+/// The weights of the cross part of the gate, transposed for the way back.
 pub struct MolGradient {
-    /// (H or L, L): from gates to the inputs of the output layer.
+    /// (H or L, L): from gates to hidden units, or to logits if there is no hidden layer.
     output: RowBlocks,
     /// (L, H): from hidden units to logits.
     hidden: Option<RowBlocks>,
 }
 
 impl MolGradient {
-    /// Packs the transposed weights.
+    /// Transposes and packs the weights.
     pub fn new(cross: &CrossGate<Tensor>) -> MolGradient {
         let transposed =
             |layer: &crate::ops::Linear<Tensor>| RowBlocks::from_rows(layer.weight.data(), layer.n_in, layer.n_out);
@@ -27,32 +32,32 @@ impl MolGradient {
     }
 }
 
-/// Memory of one thread.
+/// Intermediate values of one tile. Memory of one thread.
 #[derive(Default)]
-pub struct GradientWork {
-    /// (H, TILE): hidden units before their activation, then their derivatives.
+pub struct GradientScratch {
+    /// (H, TILE): hidden units before their activation, then the derivatives with respect to these.
     hidden: AlignedFloats,
-    /// (L, TILE): derivatives of the gates.
+    /// (L, TILE): derivatives with respect to the gates before their activation.
     gates: AlignedFloats,
-    /// (L, TILE): derivatives of the logits.
+    /// (L, TILE): derivatives with respect to the logits.
     logits: AlignedFloats,
 }
 
-impl GradientWork {
+impl GradientScratch {
     /// (L, TILE): the result.
     pub fn gradient(&self) -> &[f32] {
         &self.logits
     }
 }
 
-/// Derivatives for a tile whose logits are in `work`.
+/// Computes the derivatives of a tile whose logits are in `work` into `out`.
 pub struct GradientStage<'a> {
     pub kernel: &'a MolKernel,
     pub gradient: &'a MolGradient,
     pub query_gate: Option<&'a [f32]>,
     pub item_gate: Option<&'a [f32]>,
-    pub work: &'a mut Work,
-    pub out: &'a mut GradientWork,
+    pub work: &'a mut MolScratch,
+    pub out: &'a mut GradientScratch,
 }
 
 impl WithSimd for GradientStage<'_> {
@@ -65,12 +70,12 @@ impl WithSimd for GradientStage<'_> {
         out.hidden.resize(n_hidden * TILE);
         out.gates.resize(n_logits * TILE);
         out.logits.resize(n_logits * TILE);
-        let Work { cross, gates } = work;
+        let MolScratch { cross, gates } = work;
 
-        // Forward, keeping what the way back needs.
+        // Forward. What the way back needs is kept.
         let (hidden, logits) = cross.split_at_mut(n_hidden * TILE);
         if let Some((layer, bias)) = &kernel.hidden {
-            layer.multiply(simd, logits, &mut KeepInput { hidden, inputs: &mut out.hidden, bias });
+            layer.multiply(simd, logits, &mut HiddenLayer { hidden, inputs: &mut out.hidden, bias });
         }
         kernel.output.multiply(simd, cross, &mut Biased { sums: gates, bias: &kernel.output_bias });
         join_gates(simd, kernel.config.gating_combination, query_gate, item_gate, gates);
@@ -80,26 +85,26 @@ impl WithSimd for GradientStage<'_> {
         }
 
         // Back: the logits act directly through the mixture, and through the gate.
-        let GradientWork { hidden: inputs, gates: of_gates, logits: of_logits } = out;
+        let GradientScratch { hidden: inputs, gates: of_gates, logits: of_logits } = out;
         match &gradient.hidden {
             Some(layer) => {
-                let mut of_hidden = Times { values: inputs };
+                let mut of_hidden = HiddenSlope { values: inputs };
                 gradient.output.multiply(simd, of_gates, &mut of_hidden);
-                layer.multiply(simd, inputs, &mut Add { to: of_logits });
+                layer.multiply(simd, inputs, &mut AddTo { to: of_logits });
             }
-            None => gradient.output.multiply(simd, of_gates, &mut Add { to: of_logits }),
+            None => gradient.output.multiply(simd, of_gates, &mut AddTo { to: of_logits }),
         }
     }
 }
 
-/// Hidden units, and what they were before their activation.
-struct KeepInput<'a> {
+/// Stores hidden units before and after their activation.
+struct HiddenLayer<'a> {
     hidden: &'a mut [f32],
     inputs: &'a mut [f32],
     bias: &'a [f32],
 }
 
-impl<S: Simd> Sink<S> for KeepInput<'_> {
+impl<S: Simd> Sink<S> for HiddenLayer<'_> {
     #[inline(always)]
     fn take(&mut self, simd: S, h: usize, first: usize, [a, b]: [S::f32s; 2]) {
         let bias = simd.splat_f32s(self.bias[h]);
@@ -109,12 +114,12 @@ impl<S: Simd> Sink<S> for KeepInput<'_> {
     }
 }
 
-/// Turns inputs of SiLU into derivatives: that of the output times the slope.
-struct Times<'a> {
+/// Replaces the inputs of SiLU by derivatives with respect to them: those with respect to its outputs, times its slope.
+struct HiddenSlope<'a> {
     values: &'a mut [f32],
 }
 
-impl<S: Simd> Sink<S> for Times<'_> {
+impl<S: Simd> Sink<S> for HiddenSlope<'_> {
     #[inline(always)]
     fn take(&mut self, simd: S, h: usize, first: usize, [a, b]: [S::f32s; 2]) {
         let [x, y] = row::<S>(self.values, h, first);
@@ -123,12 +128,12 @@ impl<S: Simd> Sink<S> for Times<'_> {
     }
 }
 
-/// Adds sums to what is there.
-struct Add<'a> {
+/// Adds sums to the values that are there.
+struct AddTo<'a> {
     to: &'a mut [f32],
 }
 
-impl<S: Simd> Sink<S> for Add<'_> {
+impl<S: Simd> Sink<S> for AddTo<'_> {
     #[inline(always)]
     fn take(&mut self, simd: S, l: usize, first: usize, [a, b]: [S::f32s; 2]) {
         let [x, y] = row::<S>(self.to, l, first);
@@ -136,14 +141,14 @@ impl<S: Simd> Sink<S> for Add<'_> {
     }
 }
 
-/// From gates before their activation to the derivatives of the gates and, through the mixture only, of the logits.
+/// From gates before their activation to the derivatives with respect to them and, through the mixture only, to the logits.
 #[inline(always)]
 fn gate_derivatives<S: Simd>(
     simd: S,
     combination: GatingCombination,
     (gates, logits): (&[f32], &[f32]),
     register: usize,
-    out: &mut GradientWork,
+    out: &mut GradientScratch,
 ) {
     let registers = TILE / S::F32_LANES;
     let n_logits = gates.len() / TILE;
@@ -170,7 +175,7 @@ fn gate_derivatives<S: Simd>(
         deviation = simd.sqrt_f32s(simd.mul_add_e_f32s(variance, inverse, simd.splat_f32s(1e-5)));
     }
 
-    // Mixture: weights first in of_gates, then shares in of_logits.
+    // The mixture: weights in of_gates, shares in of_logits.
     let mut greatest = simd.splat_f32s(f32::NEG_INFINITY);
     for l in 0..n_logits {
         let g = gates[l * registers + register];
@@ -211,7 +216,7 @@ fn gate_derivatives<S: Simd>(
                 let dy = simd.mul_f32s(simd.mul_f32s(of_weight, g), simd.mul_f32s(s, simd.sub_f32s(one, s)));
                 mean_dy = simd.mul_add_e_f32s(dy, inverse, mean_dy);
                 along = simd.mul_add_e_f32s(simd.mul_f32s(dy, normed), inverse, along);
-                // The part that does not go through the norm; the rest follows when the means are known.
+                // The part that does not go through the layer norm. The rest needs the means over all l, so it follows below.
                 simd.mul_f32s(of_weight, s)
             }
         };

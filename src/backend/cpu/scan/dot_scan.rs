@@ -1,22 +1,23 @@
-//! Inner products of all queries with all items: with some vectors of a table, or, for tables of raw embeddings, with the
-//! components that these stand for.
+//! Scans by inner product: with some vectors of each item or, through a [`Transform`], with components of which the table has the raw
+//! embeddings.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::backoff::Patience;
+use super::backoff::Backoff;
 use super::dot_queries::Queries;
+use super::tile_scan::TileScan;
 use crate::backend::cpu::dot::int8_tile::Int8Tile;
-use crate::backend::cpu::dot::item_tile::Lanes;
+use crate::backend::cpu::dot::item_tile::ItemTile;
 use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Sink, TILE, row, store};
 use crate::backend::cpu::dot::transform::Transform;
 use crate::backend::cpu::simd::aligned::AlignedFloats;
-use crate::backend::cpu::simd::prefetch::Ahead;
+use crate::backend::cpu::simd::prefetch::PrefetchQueue;
 use crate::backend::cpu::simd::run;
-use crate::backend::cpu::small_batch::{Sieve, few_integers};
-use crate::backend::cpu::top_k::filter::{Filter, Passed};
-use crate::backend::cpu::workers::{Found, TileScan};
+use crate::backend::cpu::small_batch::{Prefilter, TileMagnitudes, small_batch_i8};
+use crate::backend::cpu::top_k::filter::{Filter, PassedScores};
+use crate::backend::cpu::top_k::local_hits::LocalHits;
 use crate::tables::Table;
 use crate::tensor::Tensor;
 
@@ -28,34 +29,39 @@ pub struct DotScan<'a> {
     pub n_queries: usize,
     /// Item vectors.
     pub items: &'a Table,
-    /// Those of an item that the query vectors are multiplied with.
+    /// Which vectors of an item the queries are multiplied with.
     pub groups: Range<usize>,
     /// What turns raw embeddings into components.
     pub transform: Option<Transform<'a>>,
-    /// What leaves out tiles, if it can be had.
-    pub sieve: Option<Sieve>,
+    /// Leaves out tiles, where one is available.
+    pub prefilter: Option<Prefilter<'a>>,
 }
 
 impl<'a> DotScan<'a> {
-    /// The products of the rows `vectors` with the vectors `groups` of the `items`.
-    pub fn new(vectors: &Tensor, items: &'a Table, groups: Range<usize>) -> DotScan<'a> {
+    /// The products of the rows `vectors` with the vectors `groups` of the `items`, whose magnitudes are kept in `magnitudes`.
+    pub fn new(
+        vectors: &Tensor,
+        items: &'a Table,
+        groups: Range<usize>,
+        magnitudes: &'a TileMagnitudes,
+    ) -> DotScan<'a> {
         let queries = Queries::new(items, vectors.data(), vectors.rows(), vectors.width());
-        let sieve = Sieve::new(vectors.data(), items, groups.clone());
-        DotScan { queries, n_queries: vectors.rows(), items, groups, transform: None, sieve }
+        let prefilter = Prefilter::new(vectors.data(), items, groups.clone(), magnitudes);
+        DotScan { queries, n_queries: vectors.rows(), items, groups, transform: None, prefilter }
     }
 }
 
 /// Scratch memory of one thread.
 #[derive(Default)]
 pub struct Scratch {
-    items: Lanes,
+    items: ItemTile,
     integers: Int8Tile,
-    norms: Lanes,
+    norms: ItemTile,
     sums: AlignedFloats,
-    passed: Passed,
-    ahead: Ahead,
-    /// A sieve is in vain before there is a floor that is worth the name, and where many results are wanted of few items.
-    patience: Patience,
+    passed: PassedScores,
+    prefetch: PrefetchQueue,
+    /// A prefilter leaves out little while the threshold is low, and where many results are wanted of few items.
+    backoff: Backoff,
 }
 
 /// The first `n` bits, of at least one.
@@ -64,32 +70,32 @@ const fn bits(n: usize) -> u32 {
 }
 
 impl DotScan<'_> {
-    /// Of some tiles, at least one and at most 32, those that may hold a score of use, in bits.
-    fn sieved(&self, tiles: Range<usize>, patience: &mut Patience, found: &Found) -> u32 {
+    /// Which of 1 to 32 tiles may hold a score of use: a bit for each.
+    fn passing(&self, tiles: Range<usize>, backoff: &mut Backoff, found: &LocalHits) -> u32 {
         const { assert!(Self::CHUNK <= u32::BITS as usize) };
         let all = bits(tiles.len());
-        let (Some(sieve), true) = (&self.sieve, patience.is_over(tiles.len())) else { return all };
-        // The last tile of all may be short of items.
+        let (Some(prefilter), true) = (&self.prefilter, backoff.should_try(tiles.len())) else { return all };
+        // The last tile of the table may have fewer items.
         let whole = tiles.len() - usize::from(found.items_of(tiles.end - 1) < TILE);
-        if whole == 0 || found.floor(0) == f32::NEG_INFINITY {
+        if whole == 0 || found.threshold(0) == f32::NEG_INFINITY {
             return all;
         }
-        let left_out = bits(whole) & !sieve.passing(self.items, tiles.start..tiles.start + whole, found.floor(0));
-        patience.learn(2 * (left_out.count_ones() as usize) < whole);
+        let left_out = bits(whole) & !prefilter.passing(tiles.start..tiles.start + whole, found.threshold(0));
+        backoff.record(2 * left_out.count_ones() as usize >= whole);
         all & !left_out
     }
 }
 
 impl TileScan for DotScan<'_> {
-    // A sieve asks for memory beyond its last tile, which another thread may have taken: not often.
+    // Prefilters prefetch beyond the last tile of a chunk, which is in vain if another thread has taken the next one: not often.
     const CHUNK: usize = 32;
     type Scratch = Scratch;
 
-    fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
-        let Scratch { items, integers, norms, sums, passed, ahead, patience } = scratch;
+    fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut LocalHits) {
+        let Scratch { items, integers, norms, sums, passed, prefetch, backoff } = scratch;
         passed.fit(self.n_queries);
         sums.resize(self.n_queries * TILE);
-        let passing = self.sieved(tiles.clone(), patience, found);
+        let passing = self.passing(tiles.clone(), backoff, found);
         for (bit, tile) in tiles.enumerate() {
             if passing >> bit & 1 == 0 {
                 continue;
@@ -100,32 +106,32 @@ impl TileScan for DotScan<'_> {
                 let norms = norms.load(transform.inverse_norms, 0..1, range.len(), row_of);
                 (transform, norms)
             });
-            ahead.clear();
-            // For few rows of queries, and for integers, memory is read in an order that prefetchers know.
+            prefetch.clear();
+            // The other kernels read memory in an order that hardware prefetchers recognise.
             if let Queries::Floats(_, None) = &self.queries {
-                ahead.add(self.items, self.groups.clone(), range.end..range.end + TILE);
+                prefetch.add(self.items, self.groups.clone(), range.end..range.end + TILE);
             }
-            let mut filter = Filter { floors: found.floors(), passed, ahead };
+            let mut filter = Filter { thresholds: found.thresholds(), passed, prefetch };
             match (&self.queries, transform) {
-                (Queries::Floats(_, Some(few)), None) => {
-                    few.multiply(self.items, self.groups.clone(), range.clone(), &mut filter);
+                (Queries::Floats(_, Some(small_batch)), None) => {
+                    small_batch.multiply(self.items, self.groups.clone(), range.clone(), &mut filter);
                 }
-                (Queries::Floats(_, Some(few)), Some((transform, norms))) => {
-                    let mut sink = Sums { transform, norms, sums, filter };
-                    few.multiply(self.items, self.groups.clone(), range.clone(), &mut sink);
+                (Queries::Floats(_, Some(small_batch)), Some((transform, norms))) => {
+                    let mut sink = TransformedSums { transform, norms, sums, filter };
+                    small_batch.multiply(self.items, self.groups.clone(), range.clone(), &mut sink);
                 }
                 (Queries::Floats(queries, None), None) => {
                     let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
-                    run(OfLanes { queries, items, sink: filter });
+                    run(TileProducts { queries, items, sink: filter });
                 }
                 (Queries::Floats(queries, None), Some((transform, norms))) => {
                     let items = items.load(self.items, self.groups.clone(), range.len(), row_of);
-                    run(OfLanes { queries, items, sink: Sums { transform, norms, sums, filter } });
+                    run(TileProducts { queries, items, sink: TransformedSums { transform, norms, sums, filter } });
                 }
                 (Queries::Integers(queries), transform) => {
                     let groups = self.groups.clone();
                     let done =
-                        transform.is_none() && few_integers(queries, self.items, groups.clone(), range.clone(), sums);
+                        transform.is_none() && small_batch_i8(queries, self.items, groups.clone(), range.clone(), sums);
                     if !done {
                         integers.load(self.items, groups, range.len(), row_of);
                         let per_query = transform.map_or(&self.groups, |(transform, _)| &transform.components).len();
@@ -134,19 +140,19 @@ impl TileScan for DotScan<'_> {
                     filter.take_all(sums);
                 }
             }
-            found.offer_passed(tile, passed);
+            found.add_passed(tile, passed);
         }
     }
 }
 
-/// All queries and the items of a tile in lanes.
-struct OfLanes<'a, K> {
+/// Multiplies all queries with a tile of items in lanes.
+struct TileProducts<'a, K> {
     queries: &'a RowBlocks,
     items: &'a [f32],
     sink: K,
 }
 
-impl WithSimd for OfLanes<'_, Filter<'_>> {
+impl WithSimd for TileProducts<'_, Filter<'_>> {
     type Output = ();
 
     #[inline(always)]
@@ -155,7 +161,7 @@ impl WithSimd for OfLanes<'_, Filter<'_>> {
     }
 }
 
-impl WithSimd for OfLanes<'_, Sums<'_>> {
+impl WithSimd for TileProducts<'_, TransformedSums<'_>> {
     type Output = ();
 
     #[inline(always)]
@@ -164,8 +170,8 @@ impl WithSimd for OfLanes<'_, Sums<'_>> {
     }
 }
 
-/// Takes the products of a tile with transformed queries, which are summed for each query, in the order of its components.
-struct Sums<'a> {
+/// Sums the products with transformed queries over the components of each query, in order.
+struct TransformedSums<'a> {
     transform: &'a Transform<'a>,
     norms: &'a [f32],
     /// (B, TILE)
@@ -173,7 +179,7 @@ struct Sums<'a> {
     filter: Filter<'a>,
 }
 
-impl<S: Simd> Sink<S> for Sums<'_> {
+impl<S: Simd> Sink<S> for TransformedSums<'_> {
     #[inline(always)]
     fn take(&mut self, simd: S, index: usize, first: usize, [a, b]: [S::f32s; 2]) {
         let transform = self.transform;
@@ -196,13 +202,13 @@ impl<S: Simd> Sink<S> for Sums<'_> {
     }
 
     #[inline(always)]
-    fn pauses(&mut self, n: usize) {
-        self.filter.ahead.pauses(n);
+    fn expect_steps(&mut self, n: usize) {
+        self.filter.prefetch.spread_over(n);
     }
 
     #[inline(always)]
-    fn pause(&mut self) {
-        self.filter.ahead.pause();
+    fn step(&mut self) {
+        self.filter.prefetch.step();
     }
 }
 
@@ -210,7 +216,7 @@ impl<S: Simd> Sink<S> for Sums<'_> {
 mod tests {
     use super::*;
     use crate::backend::Exclusions;
-    use crate::backend::cpu::workers;
+    use crate::backend::cpu::scan::tile_scan;
     use crate::tables::Dtype;
 
     #[test]
@@ -227,9 +233,10 @@ mod tests {
             table.append(&(0..N * groups * width).map(|_| random()).collect::<Vec<f32>>());
             let vectors = Tensor::new(vec![6, width], (0..6 * width).map(|_| random()).collect());
             let tiles = (N.div_ceil(TILE), N);
+            let magnitudes = TileMagnitudes::new(N.div_ceil(TILE));
             let best = |vectors: &Tensor, k: usize| {
-                let scan = DotScan::new(vectors, &table, groups - 1..groups);
-                workers::best(&scan, tiles, vectors.rows(), k, &Exclusions::default()).0
+                let scan = DotScan::new(vectors, &table, groups - 1..groups, &magnitudes);
+                tile_scan::best(&scan, tiles, vectors.rows(), k, &Exclusions::default()).0
             };
             for k in [1, 10, 300, 9000] {
                 let together = best(&vectors, k);

@@ -1,20 +1,21 @@
-//! Inner products of query vectors with the items of the lists that each of them probes.
+//! Scans of inverted lists by inner product: each query vector with the items of the lists that it probes.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use super::dot_queries::Queries;
+use super::tile_scan::TileScan;
 use crate::backend::cpu::dot::int8_tile::Int8Tile;
-use crate::backend::cpu::dot::item_tile::Lanes;
+use crate::backend::cpu::dot::item_tile::ItemTile;
 use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Store, TILE};
 use crate::backend::cpu::simd::aligned::AlignedFloats;
 use crate::backend::cpu::simd::run;
-use crate::backend::cpu::workers::{Found, TileScan};
+use crate::backend::cpu::top_k::local_hits::LocalHits;
 use crate::tables::Lists;
 use crate::tensor::Tensor;
 
-/// A scan of lists, each of which is a unit of work: its items are loaded once for all vectors that probe it.
+/// A scan whose units of work are lists instead of tiles: the items of a list are loaded once for all vectors that probe it.
 pub struct ListScan<'a> {
     lists: &'a Lists,
     vectors: &'a Tensor,
@@ -37,7 +38,7 @@ impl<'a> ListScan<'a> {
 /// Scratch memory of one thread.
 #[derive(Default)]
 pub struct Scratch {
-    items: Lanes,
+    items: ItemTile,
     integers: Int8Tile,
     scores: AlignedFloats,
 }
@@ -46,7 +47,7 @@ impl TileScan for ListScan<'_> {
     type Scratch = Scratch;
     const CHUNK: usize = 1;
 
-    fn scan(&self, lists: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
+    fn scan(&self, lists: Range<usize>, scratch: &mut Scratch, found: &mut LocalHits) {
         let Scratch { items, integers, scores } = scratch;
         let table = &self.lists.vectors;
         for (list, vectors) in lists.clone().zip(&self.probed_by[lists]).filter(|(_, vectors)| !vectors.is_empty()) {
@@ -58,8 +59,8 @@ impl TileScan for ListScan<'_> {
                 let positions = &self.lists.positions[first..range.end.min(first + TILE)];
                 let groups = 0..table.groups();
                 match &queries {
-                    Queries::Floats(_, Some(few)) => {
-                        few.multiply(table, groups, first..first + positions.len(), &mut Store(scores));
+                    Queries::Floats(_, Some(small_batch)) => {
+                        small_batch.multiply(table, groups, first..first + positions.len(), &mut Store(scores));
                     }
                     Queries::Floats(queries, None) => {
                         items.load(table, groups, positions.len(), |lane| first + lane);
@@ -71,7 +72,7 @@ impl TileScan for ListScan<'_> {
                     }
                 }
                 for (&vector, scores) in vectors.iter().zip(scores.chunks_exact(TILE)) {
-                    found.offer_lanes(vector as usize, &scores[..positions.len()], |lane| positions[lane]);
+                    found.add_scores(vector as usize, &scores[..positions.len()], |lane| positions[lane]);
                 }
             }
         }

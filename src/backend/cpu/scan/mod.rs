@@ -1,7 +1,8 @@
-//! Scans of the items of an index.
+//! Scans of the items of an index: by inner product, within inverted lists, and by Mixture-of-Logits.
 
 mod backoff;
 pub mod dot_queries;
 pub mod dot_scan;
 pub mod list_scan;
 pub mod mol_scan;
+pub mod tile_scan;

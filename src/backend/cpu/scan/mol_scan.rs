@@ -2,10 +2,17 @@
 
 use std::ops::Range;
 
+use super::tile_scan::TileScan;
 use crate::backend::cpu::dot::micro_kernel::TILE;
-use crate::backend::cpu::mol::kernel::{BoundStage, ItemLanes, LogitStage, MixtureStage, MolKernel, Query, Work};
+use crate::backend::cpu::mol::bound::BoundStage;
+use crate::backend::cpu::mol::item_side::MolTile;
+use crate::backend::cpu::mol::kernel::MolKernel;
+use crate::backend::cpu::mol::logits::LogitStage;
+use crate::backend::cpu::mol::mixture::MixtureStage;
+use crate::backend::cpu::mol::query::MolQuery;
+use crate::backend::cpu::mol::scratch::MolScratch;
 use crate::backend::cpu::simd::run;
-use crate::backend::cpu::workers::{Found, TileScan};
+use crate::backend::cpu::top_k::local_hits::LocalHits;
 use crate::job::Job;
 use crate::tables::Tables;
 use crate::threads;
@@ -24,7 +31,7 @@ pub struct MolScan<'a> {
     /// Weights and shape.
     pub kernel: &'a MolKernel,
     /// (B)
-    pub queries: Vec<Query>,
+    pub queries: Vec<MolQuery>,
     /// The items; they have Mixture-of-Logits tables.
     pub tables: &'a Tables,
     /// What to compute.
@@ -36,8 +43,8 @@ pub struct MolScan<'a> {
 /// Scratch memory of one thread.
 #[derive(Default)]
 pub struct Scratch {
-    items: ItemLanes,
-    work: Work,
+    items: MolTile,
+    work: MolScratch,
     /// One per query, if mixtures are left out.
     pending: Vec<Pending>,
 }
@@ -46,29 +53,29 @@ pub struct Scratch {
 #[derive(Default)]
 struct Pending {
     positions: Vec<u32>,
-    work: Work,
+    work: MolScratch,
     item_gate: Vec<f32>,
 }
 
 impl MolScan<'_> {
-    fn load(&self, items: &mut ItemLanes, n: usize, row_of: impl Fn(usize) -> usize) {
+    fn load(&self, items: &mut MolTile, n: usize, row_of: impl Fn(usize) -> usize) {
         if let Some(mol) = &self.tables.mol {
             items.load(&self.tables.raw, mol, n, row_of);
         }
     }
 
-    fn logits(&self, query: &Query, items: &ItemLanes, work: &mut Work) {
+    fn logits(&self, query: &MolQuery, items: &MolTile, work: &mut MolScratch) {
         work.fit(self.kernel);
         run(LogitStage { kernel: self.kernel, query, items, work });
     }
 
-    fn bounds(&self, work: &mut Work) -> [f32; TILE] {
+    fn bounds(&self, work: &mut MolScratch) -> [f32; TILE] {
         let mut bounds = [0.0; TILE];
         run(BoundStage { kernel: self.kernel, work, bounds: &mut bounds });
         bounds
     }
 
-    fn mixtures(&self, query: &Query, item_gate: Option<&[f32]>, work: &mut Work) -> [f32; TILE] {
+    fn mixtures(&self, query: &MolQuery, item_gate: Option<&[f32]>, work: &mut MolScratch) -> [f32; TILE] {
         let mut scores = [0.0; TILE];
         let query_gate = query.gate.as_deref();
         run(MixtureStage { kernel: self.kernel, query_gate, item_gate, work, scores: &mut scores });
@@ -76,7 +83,7 @@ impl MolScan<'_> {
     }
 
     /// Scores of one tile of items for one query.
-    fn scores(&self, query: &Query, items: &ItemLanes, work: &mut Work) -> [f32; TILE] {
+    fn scores(&self, query: &MolQuery, items: &MolTile, work: &mut MolScratch) -> [f32; TILE] {
         self.logits(query, items, work);
         match self.score {
             Score::Bound => self.bounds(work),
@@ -115,13 +122,13 @@ impl MolScan<'_> {
     }
 
     /// Scores the pairs of one tile that the bound lets pass, as soon as a tile of them is together.
-    fn scan_pruned(&self, tile: usize, query: usize, scratch: &mut Scratch, found: &mut Found) {
+    fn scan_pruned(&self, tile: usize, query: usize, scratch: &mut Scratch, found: &mut LocalHits) {
         let Scratch { items, work, pending } = scratch;
         let n_logits = self.kernel.n_logits();
         let pending = &mut pending[query];
         self.logits(&self.queries[query], items, work);
-        let (bounds, floor, n) = (self.bounds(work), found.floor(query), found.items_of(tile));
-        for lane in (0..n).filter(|&lane| bounds[lane] >= floor) {
+        let (bounds, threshold, n) = (self.bounds(work), found.threshold(query), found.items_of(tile));
+        for lane in (0..n).filter(|&lane| bounds[lane] >= threshold) {
             let to = pending.positions.len();
             pending.work.fit(self.kernel);
             let (from_rows, to_rows) = (work.logits(self.kernel), pending.work.logits(self.kernel));
@@ -137,14 +144,14 @@ impl MolScan<'_> {
                 self.flush(query, pending, found);
             }
         }
-        found.pruned += bounds[..n].iter().filter(|&&bound| bound < floor).count() as u64;
+        found.pruned += bounds[..n].iter().filter(|&&bound| bound < threshold).count() as u64;
     }
 
-    fn flush(&self, query: usize, pending: &mut Pending, found: &mut Found) {
+    fn flush(&self, query: usize, pending: &mut Pending, found: &mut LocalHits) {
         let Pending { positions, work, item_gate } = pending;
         let gate = self.tables.mol.as_ref().and_then(|mol| mol.gate.as_ref()).map(|_| item_gate.as_slice());
         let scores = self.mixtures(&self.queries[query], gate, work);
-        found.offer_lanes(query, &scores[..positions.len()], |lane| positions[lane]);
+        found.add_scores(query, &scores[..positions.len()], |lane| positions[lane]);
         positions.clear();
     }
 }
@@ -152,7 +159,7 @@ impl MolScan<'_> {
 impl TileScan for MolScan<'_> {
     type Scratch = Scratch;
 
-    fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut Found) {
+    fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut LocalHits) {
         scratch.pending.resize_with(if self.prune { self.queries.len() } else { 0 }, Pending::default);
         for tile in tiles {
             self.load(&mut scratch.items, found.items_of(tile), |lane| tile * TILE + lane);
@@ -162,13 +169,13 @@ impl TileScan for MolScan<'_> {
                 } else {
                     let scores = self.scores(query, &scratch.items, &mut scratch.work);
                     let n = found.items_of(tile);
-                    found.offer_lanes(index, &scores[..n], |lane| (tile * TILE + lane) as u32);
+                    found.add_scores(index, &scores[..n], |lane| (tile * TILE + lane) as u32);
                 }
             }
         }
     }
 
-    fn finish(&self, scratch: &mut Scratch, found: &mut Found) {
+    fn finish(&self, scratch: &mut Scratch, found: &mut LocalHits) {
         for (query, pending) in scratch.pending.iter_mut().enumerate().filter(|(_, p)| !p.positions.is_empty()) {
             self.flush(query, pending, found);
         }

@@ -1,17 +1,19 @@
-//! Floats that begin at a cache line.
+//! Floats aligned to cache lines.
 
 use std::ops::{Deref, DerefMut};
 
-/// Floats of a cache line.
-const LINE: usize = 16;
+use super::prefetch::CACHE_LINE;
 
-/// One cache line, and the widest SIMD register that there is.
+/// Floats of a cache line.
+const FLOATS: usize = CACHE_LINE / size_of::<f32>();
+
+/// One cache line, which is also the widest SIMD register.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
-struct Line([f32; LINE]);
+struct Line([f32; FLOATS]);
 
-/// A vector of floats whose first one begins a cache line. A register that is loaded from the middle of two lines takes two
-/// loads, and the kernels that read tiles from the first-level cache have none to spare.
+/// A vector of floats that begins at a cache line. Loading a register across two lines takes two loads, and the kernels that read tiles
+/// from the first-level cache are limited by loads.
 #[derive(Default)]
 pub struct AlignedFloats {
     lines: Vec<Line>,
@@ -26,9 +28,9 @@ impl AlignedFloats {
         floats
     }
 
-    /// Makes room for `len` floats. What they are is not said: some are what they were, others are zeros.
+    /// Makes room for `len` floats. Their values are unspecified: a mix of earlier values and zeros.
     pub fn resize(&mut self, len: usize) {
-        self.lines.resize(len.div_ceil(LINE), Line([0.0; LINE]));
+        self.lines.resize(len.div_ceil(FLOATS), Line([0.0; FLOATS]));
         self.len = len;
     }
 }

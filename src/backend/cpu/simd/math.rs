@@ -1,10 +1,10 @@
-//! Vectorised elementary functions.
+//! Elementary functions on SIMD registers.
 
 use pulp::Simd;
 
-/// Registers that [`map_in_place`] works on at a time. One value after the other, an exponential is a chain of twenty operations, each
-/// of which waits for the one before; of chains that lie one after the other, a processor sees too few at a time to be busy.
-pub const ABREAST: usize = 4;
+/// Registers that [`map_in_place`] works on at a time, their operations interleaved. An exponential is a chain of twenty dependent
+/// operations; processors look ahead only a few dozen, so one chain after the other would leave them idle.
+pub const INTERLEAVED: usize = 4;
 
 /// e^x for -87.3 <= x <= 88; inputs outside are clamped to that range, where the result is a normal number. The error is below
 /// 0.95 units in the last place for every float of the range, so below 1.1e-7 of the result.
@@ -17,24 +17,24 @@ pub fn exp<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
 /// |x| <= 86; x itself from 88 on; between 4.5e-38 x and 0 below -86, where e^-x is clamped.
 #[inline(always)]
 pub fn silu<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-    over_one_plus(simd, x, exp_signed(simd, x, -1.0))
+    divide_by_one_plus(simd, x, exp_signed(simd, x, -1.0))
 }
 
 /// 1 / (1 + e^-x). The error is below 2.5 units in the last place for |x| <= 86; 1 from 88 on; below -86 between 0 and
 /// 4.5e-38.
 #[inline(always)]
 pub fn sigmoid<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
-    over_one_plus(simd, [simd.splat_f32s(1.0); N], exp_signed(simd, x, -1.0))
+    divide_by_one_plus(simd, [simd.splat_f32s(1.0); N], exp_signed(simd, x, -1.0))
 }
 
 /// a / (1 + b) for 0 <= b <= 2^125.
 ///
-/// Dividing 16 floats takes as long as 30 other operations. Where registers are that wide, one subtraction of bits negates the
-/// exponent and mirrors the fraction, which is the inverse within 5.1 %; three terms of the series of its error leave 6.5e-6 of it;
-/// and what the product with a lacks of the quotient, times the inverse, is added. Processors with narrower registers divide
-/// beside other work.
+/// Dividing 16 floats takes as long as 30 other operations, so registers of that width iterate instead: subtracting the bits of the
+/// divisor from a constant negates the exponent and mirrors the fraction, which is the inverse within 5.1 %; three terms of the series of
+/// its error leave 6.5e-6; and the remainder of the quotient, times the inverse, is added. Narrower registers divide, which overlaps with
+/// other work.
 #[inline(always)]
-fn over_one_plus<S: Simd, const N: usize>(simd: S, mut a: [S::f32s; N], b: [S::f32s; N]) -> [S::f32s; N] {
+fn divide_by_one_plus<S: Simd, const N: usize>(simd: S, mut a: [S::f32s; N], b: [S::f32s; N]) -> [S::f32s; N] {
     let one = simd.splat_f32s(1.0);
     let mut divisor = b;
     for divisor in &mut divisor {
@@ -73,7 +73,7 @@ fn over_one_plus<S: Simd, const N: usize>(simd: S, mut a: [S::f32s; N], b: [S::f
     quotient
 }
 
-/// e^(sign x) for a sign of 1 or -1, which the constants take on at no cost.
+/// e^(sign x) for a sign of 1 or -1, which goes into the constants at no cost.
 ///
 /// Cody-Waite reduction to |r| <= ln(2) / 2, and the polynomial 1 + r + .. of degree 6 with the smallest relative error there:
 /// 3.1e-9 before its coefficients are rounded.
@@ -93,7 +93,7 @@ fn exp_signed<S: Simd, const N: usize>(simd: S, mut x: [S::f32s; N], sign: f32) 
     for n in &mut n {
         *n = simd.sub_f32s(*n, round);
     }
-    // The remainder of x, not of sign x: odd powers bring the sign back.
+    // The remainder of x, not of sign x: the coefficients of odd powers have the sign.
     let mut r = x;
     for part in [-0.693_359_4, 2.121_944_4e-4] {
         for i in 0..N {
@@ -122,8 +122,8 @@ pub fn relu<S: Simd, const N: usize>(simd: S, mut x: [S::f32s; N]) -> [S::f32s; 
     x
 }
 
-/// A function of one value. A type and not a closure or function item, because only a method is certain to be inlined,
-/// and code that is not inlined loses the instruction set it was meant for.
+/// A function of one value. A type and not a closure or a function, because only a method can be marked `#[inline(always)]`, and code that
+/// is not inlined falls back to the baseline instruction set.
 pub trait Unary {
     /// f(x) in every lane.
     fn apply<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N];
@@ -150,7 +150,7 @@ unary!(/** [`relu`] */ Relu, relu);
 #[inline(always)]
 pub fn map_in_place<S: Simd, F: Unary>(simd: S, _: F, values: &mut [f32]) {
     let (vectors, tail) = S::as_mut_simd_f32s(values);
-    let (many, single) = vectors.as_chunks_mut::<ABREAST>();
+    let (many, single) = vectors.as_chunks_mut::<INTERLEAVED>();
     for vectors in many {
         *vectors = F::apply(simd, *vectors);
     }
@@ -194,16 +194,15 @@ mod tests {
     }
     unary!(/** [`wrong_exp`] */ WrongExp, wrong_exp);
 
-    /// Magnitudes below this are given to series that are exact to 2^-54, which saves most of the time: four in five floats
-    /// are below it.
-    const SMALL: f64 = 1.0 / 8192.0;
+    /// Below this magnitude, as four in five floats are, series are exact to 2^-54 and much faster than the library.
+    const RESCALE: f64 = 1.0 / 8192.0;
 
     fn exact_exp(x: f64) -> f64 {
-        if x.abs() < SMALL { 1.0 + x * (1.0 + x * (0.5 + x / 6.0)) } else { x.exp() }
+        if x.abs() < RESCALE { 1.0 + x * (1.0 + x * (0.5 + x / 6.0)) } else { x.exp() }
     }
 
     fn exact_sigmoid(x: f64) -> f64 {
-        if x.abs() < SMALL { 0.5 + x * (0.25 - x * x / 48.0) } else { 1.0 / (1.0 + (-x).exp()) }
+        if x.abs() < RESCALE { 0.5 + x * (0.25 - x * x / 48.0) } else { 1.0 / (1.0 + (-x).exp()) }
     }
 
     fn exact_silu(x: f64) -> f64 {
@@ -217,8 +216,8 @@ mod tests {
         (f64::from(found) - exact).abs() / unit
     }
 
-    /// Floats of which one is tried. It is odd, so that every pattern of low bits occurs; with `RAILS_EVERY_FLOAT=1` all of them
-    /// are tried, which takes about ten seconds a function on two cores.
+    /// One float in this many is tested. It is odd, so that every pattern of low bits occurs; with `RAILS_EVERY_FLOAT=1` all of them
+    /// are tested, which takes about ten seconds a function on two cores.
     fn stride() -> u32 {
         if std::env::var("RAILS_EVERY_FLOAT").is_ok_and(|value| value == "1") { 1 } else { 37 }
     }

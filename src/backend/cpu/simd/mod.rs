@@ -13,19 +13,22 @@ pub fn run(kernel: impl WithSimd<Output = ()>) {
     Arch::new().dispatch(kernel);
 }
 
+/// Stands for kernels that are written for no instruction set, as the compiler makes them.
+pub struct Portable;
+
 /// Floats in one SIMD register of this machine.
 pub fn f32_lanes() -> usize {
-    struct Lanes;
-    impl WithSimd for Lanes {
+    struct ItemTile;
+    impl WithSimd for ItemTile {
         type Output = usize;
         fn with_simd<S: Simd>(self, _: S) -> usize {
             S::F32_LANES
         }
     }
-    Arch::new().dispatch(Lanes)
+    Arch::new().dispatch(ItemTile)
 }
 
-/// The instructions of AVX2, if this machine has them: those with AVX-512, too.
+/// The instructions of AVX2 and FMA, if this machine has them; machines with AVX-512 have.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 pub fn avx2() -> Option<pulp::x86::V3> {
     match Arch::new() {

@@ -1,54 +1,53 @@
-//! Blocks of floats with rows for columns.
+//! Transposition of blocks of 8 by 8 floats.
+
+use super::Portable;
 
 /// Rows and columns of a block.
-pub const BLOCK: usize = 8;
+pub const SIDE: usize = 8;
 
-/// Half a row of a block: what is loaded at a time.
-pub type Half = [f32; BLOCK / 2];
+/// Half a row of a block: what one instruction loads.
+pub type HalfRow = [f32; SIDE / 2];
 
 /// Rows of a block.
-pub type Rows = [[Half; 2]; BLOCK];
+pub type Rows = [[HalfRow; 2]; SIDE];
 
 /// The columns from `column` on of `rows`.
 #[inline(always)]
-pub fn block(rows: &[&[f32]; BLOCK], column: usize) -> Rows {
-    let mut block = [[[0.0; BLOCK / 2]; 2]; BLOCK];
-    for i in 0..BLOCK {
-        let row = &rows[i][column..column + BLOCK];
-        block[i][0].copy_from_slice(&row[..BLOCK / 2]);
-        block[i][1].copy_from_slice(&row[BLOCK / 2..]);
+pub fn block(rows: &[&[f32]; SIDE], column: usize) -> Rows {
+    let mut block = [[[0.0; SIDE / 2]; 2]; SIDE];
+    for i in 0..SIDE {
+        let row = &rows[i][column..column + SIDE];
+        block[i][0].copy_from_slice(&row[..SIDE / 2]);
+        block[i][1].copy_from_slice(&row[SIDE / 2..]);
     }
     block
 }
 
-/// What an instruction set does.
+/// The transposition, by one instruction set.
 pub trait Transpose {
     /// The columns of a block.
-    fn transpose(&self, rows: Rows) -> [[f32; BLOCK]; BLOCK];
+    fn transpose(&self, rows: Rows) -> [[f32; SIDE]; SIDE];
 }
-
-/// Without instructions of its own.
-pub struct Portable;
 
 impl Transpose for Portable {
     #[inline(always)]
-    fn transpose(&self, rows: Rows) -> [[f32; BLOCK]; BLOCK] {
-        std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column / (BLOCK / 2)][column % (BLOCK / 2)]))
+    fn transpose(&self, rows: Rows) -> [[f32; SIDE]; SIDE] {
+        std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column / (SIDE / 2)][column % (SIDE / 2)]))
     }
 }
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 impl Transpose for pulp::x86::V3 {
-    /// Halves of rows are loaded to where they belong, so that nothing has to cross from one half of a register to the other,
-    /// which is what takes longest. In each half a block of four by four is turned by swaps of lanes and of pairs.
+    /// Loads half a row into each half of a register, so that no instruction has to move data between the halves of a register, which
+    /// is slow. Within the halves, blocks of 4 by 4 are transposed by unpacking and shuffling.
     #[inline(always)]
-    fn transpose(&self, rows: Rows) -> [[f32; BLOCK]; BLOCK] {
+    fn transpose(&self, rows: Rows) -> [[f32; SIDE]; SIDE] {
         let avx = self.avx;
-        let mut columns = [[0.0; BLOCK]; BLOCK];
-        for (half, columns) in columns.chunks_exact_mut(BLOCK / 2).enumerate() {
-            let mut r = [avx._mm256_setzero_ps(); BLOCK / 2];
-            for i in 0..BLOCK / 2 {
-                r[i] = avx._mm256_set_m128(pulp::cast(rows[i + BLOCK / 2][half]), pulp::cast(rows[i][half]));
+        let mut columns = [[0.0; SIDE]; SIDE];
+        for (half, columns) in columns.chunks_exact_mut(SIDE / 2).enumerate() {
+            let mut r = [avx._mm256_setzero_ps(); SIDE / 2];
+            for i in 0..SIDE / 2 {
+                r[i] = avx._mm256_set_m128(pulp::cast(rows[i + SIDE / 2][half]), pulp::cast(rows[i][half]));
             }
             let low = [avx._mm256_unpacklo_ps(r[0], r[1]), avx._mm256_unpacklo_ps(r[2], r[3])];
             let high = [avx._mm256_unpackhi_ps(r[0], r[1]), avx._mm256_unpackhi_ps(r[2], r[3])];
@@ -66,10 +65,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_those_of_the_rows() {
-        let values: Vec<f32> = (0..BLOCK * 11).map(|i| i as f32).collect();
-        let rows: [&[f32]; BLOCK] = std::array::from_fn(|row| &values[row * 11..][..11]);
-        let expected = |first: usize| -> [[f32; BLOCK]; BLOCK] {
+    fn columns_become_rows() {
+        let values: Vec<f32> = (0..SIDE * 11).map(|i| i as f32).collect();
+        let rows: [&[f32]; SIDE] = std::array::from_fn(|row| &values[row * 11..][..11]);
+        let expected = |first: usize| -> [[f32; SIDE]; SIDE] {
             std::array::from_fn(|column| std::array::from_fn(|row| (row * 11 + first + column) as f32))
         };
         for first in [0, 3] {

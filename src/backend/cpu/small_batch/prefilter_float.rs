@@ -1,4 +1,4 @@
-//! A sieve for items of floats or halves.
+//! The prefilter for tables of f32 or f16.
 
 #[cfg(target_arch = "x86")]
 use std::arch::x86::{__m128, __m256};
@@ -10,37 +10,34 @@ use half::f16;
 use pulp::x86::V3;
 use pulp::{Simd, WithSimd, cast};
 
-use super::element::{BLOCK, Element};
+use super::prefilter_element::{BLOCK, Element};
+use super::quad::QUAD;
+use super::tile_magnitudes::TileMagnitudes;
 use crate::backend::cpu::dot::micro_kernel::TILE;
-use crate::backend::cpu::simd::prefetch::ask_for;
+use crate::backend::cpu::simd::prefetch::{CACHE_LINE, prefetch};
 use crate::tables::{Dtype, Table};
 
-/// Items whose sums are kept side by side.
-const QUAD: usize = 4;
+/// Bytes between what is multiplied and what is prefetched: memory takes longer than a tile.
+const PREFETCH_DISTANCE: usize = 4096;
 
-/// Bytes from what is multiplied to what is asked for: memory takes longer than a tile.
-const AHEAD: usize = 4096;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
-
-/// A number for each column of a block, in the two registers that the columns of items come in.
+/// The numbers of a query for one block of columns, in the order in which [`Element::registers`] has them.
 type Weights = [[f32; BLOCK / 2]; 2];
 
-/// What items are multiplied with.
-pub struct FloatSieve {
+/// A query in blocks.
+pub struct FloatPrefilter {
     simd: V3,
     groups: Range<usize>,
     weights: Vec<Weights>,
-    /// For the last BLOCK columns: zeros where these belong to a whole block.
+    /// For the last BLOCK columns of an item: zeros for columns that belong to a whole block.
     last: Weights,
-    /// Sum of the magnitudes of the query.
+    /// Sum of the magnitudes of the query: its L1 norm.
     norm: f64,
 }
 
-impl FloatSieve {
-    /// For a query of as many finite `values` as the `groups` of an item of `table` have.
-    pub fn new(simd: V3, values: &[f32], table: &Table, groups: Range<usize>) -> Option<FloatSieve> {
+impl FloatPrefilter {
+    /// For a query of as many finite `values` as the `groups` of an item of `table` have. `None` for tables of 8-bit items, for fewer than
+    /// BLOCK values, and if the values overflow when scaled.
+    pub fn new(simd: V3, values: &[f32], table: &Table, groups: Range<usize>) -> Option<FloatPrefilter> {
         let (place, scale): (fn(usize) -> [usize; 2], f32) = match table.dtype() {
             Dtype::F32 => (f32::place, f32::SCALE),
             Dtype::F16 => (f16::place, f16::SCALE),
@@ -61,7 +58,7 @@ impl FloatSieve {
         let (blocks, rest) = scaled.as_chunks();
         let mut last = [0.0; BLOCK];
         last[BLOCK - rest.len()..].copy_from_slice(rest);
-        Some(FloatSieve {
+        Some(FloatPrefilter {
             simd,
             groups,
             weights: blocks.iter().map(weights_of).collect(),
@@ -70,17 +67,24 @@ impl FloatSieve {
         })
     }
 
-    /// As [`Sieve::passing`](super::prefilter::Sieve::passing), for the `values` of the table.
-    pub fn passing<E: Element>(&self, table: &Table, values: &[E], tiles: Range<usize>, floor: f32) -> u32 {
-        Simd::vectorize(self.simd, Passing { sieve: self, table, values, tiles, floor })
+    /// As [`Prefilter::passing`](super::prefilter::Prefilter::passing), for the `values` of the table.
+    pub fn passing<E: Element>(
+        &self,
+        table: &Table,
+        values: &[E],
+        magnitudes: &TileMagnitudes,
+        tiles: Range<usize>,
+        threshold: f32,
+    ) -> u32 {
+        Simd::vectorize(self.simd, Passing { prefilter: self, table, values, magnitudes, tiles, threshold })
     }
 
-    /// By how much a sum of products with numbers up to `largest` may differ from the score, for `width` columns: by the error of
-    /// the numbers, and by that of two sums, each of which is off by at most 2^-24 of the magnitudes of its products for each of
-    /// them. (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1; more than twice of that, for its higher powers.)
+    /// A bound of the difference between a sum of this prefilter and the score, for `width` columns and items with magnitudes up to
+    /// `largest`: the error of the numbers, and the errors of both sums, each at most `width * 2^-24` times the sum of the magnitudes of
+    /// its products (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1; doubled here to cover the higher powers).
     fn margin<E: Element>(&self, largest: f32, width: usize) -> f64 {
-        let products = self.norm * f64::from(largest.max(E::LEAST));
-        // Sums that may leave the range of floats are nothing to go by.
+        let products = self.norm * f64::from(largest.max(E::MIN_MAGNITUDE));
+        // Sums may overflow.
         if products > f64::from(f32::MAX) / 2.0 {
             return f64::INFINITY;
         }
@@ -89,11 +93,12 @@ impl FloatSieve {
 }
 
 struct Passing<'a, E> {
-    sieve: &'a FloatSieve,
+    prefilter: &'a FloatPrefilter,
     table: &'a Table,
     values: &'a [E],
+    magnitudes: &'a TileMagnitudes,
     tiles: Range<usize>,
-    floor: f32,
+    threshold: f32,
 }
 
 impl<E: Element> WithSimd for Passing<'_, E> {
@@ -101,7 +106,7 @@ impl<E: Element> WithSimd for Passing<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> u32 {
-        match (self.sieve.groups.len() == self.table.groups(), self.table.width()) {
+        match (self.prefilter.groups.len() == self.table.groups(), self.table.width()) {
             (true, 64) => self.passing::<64>(),
             (true, 128) => self.passing::<128>(),
             _ => self.passing::<0>(),
@@ -110,15 +115,16 @@ impl<E: Element> WithSimd for Passing<'_, E> {
 }
 
 impl<E: Element> Passing<'_, E> {
-    /// For whole items of WIDTH columns, or for anything if it is 0: loops of known lengths are unrolled, and nothing is checked in
-    /// them.
+    /// For whole items of WIDTH columns, or any vectors of items if WIDTH is 0. Loops of constant length are unrolled and need no bounds
+    /// checks.
     #[inline(always)]
     fn passing<const WIDTH: usize>(self) -> u32 {
-        let Passing { sieve, table, values, tiles, floor } = self;
-        let (magnitudes, whole) = (table.magnitudes(), sieve.groups.len() == table.groups());
-        let first = sieve.groups.start * table.group_width();
+        let Passing { prefilter, table, values, magnitudes, tiles, threshold } = self;
+        // Magnitudes are those of whole items.
+        let whole = prefilter.groups.len() == table.groups();
+        let first = prefilter.groups.start * table.group_width();
         let (stride, columns) = match WIDTH {
-            0 => (table.width(), first..first + sieve.groups.len() * table.group_width()),
+            0 => (table.width(), first..first + prefilter.groups.len() * table.group_width()),
             _ => (WIDTH, 0..WIDTH),
         };
         let width = columns.len();
@@ -127,26 +133,31 @@ impl<E: Element> Passing<'_, E> {
             let items = &values[tile * TILE * stride..][..TILE * stride];
             let known = magnitudes.get(tile).filter(|_| whole);
             let (best, largest) = match known {
-                Some(largest) => (sieve.best::<E, false>(items, stride, columns.clone()).0, largest),
+                Some(largest) => (prefilter.best::<E, false>(items, stride, columns.clone()).0, largest),
                 None => {
-                    let (best, largest) = sieve.best::<E, true>(items, stride, columns.clone());
+                    let (best, largest) = prefilter.best::<E, true>(items, stride, columns.clone());
                     if whole {
-                        magnitudes.set(table.rows().div_ceil(TILE), tile, largest);
+                        magnitudes.set(tile, largest);
                     }
                     (best, largest)
                 }
             };
-            let below = f64::from(best) < f64::from(floor) - sieve.margin::<E>(largest, width);
+            let below = f64::from(best) < f64::from(threshold) - prefilter.margin::<E>(largest, width);
             passing |= u32::from(!below) << bit;
         }
         passing
     }
 }
 
-impl FloatSieve {
-    /// The largest sum of an item of a tile, and, if LOOK, the largest magnitude of its numbers in the `columns`.
+impl FloatPrefilter {
+    /// The largest sum of an item of a tile and, if FIND_LARGEST, the largest magnitude in the `columns` of its items.
     #[inline(always)]
-    fn best<E: Element, const LOOK: bool>(&self, items: &[E], stride: usize, columns: Range<usize>) -> (f32, f32) {
+    fn best<E: Element, const FIND_LARGEST: bool>(
+        &self,
+        items: &[E],
+        stride: usize,
+        columns: Range<usize>,
+    ) -> (f32, f32) {
         let simd = self.simd;
         let mut best = simd.sse._mm_set1_ps(f32::NEG_INFINITY);
         let mut magnitudes = simd.avx._mm256_setzero_si256();
@@ -158,16 +169,16 @@ impl FloatSieve {
                 for i in 0..QUAD {
                     if let Some(block) = rows[i][index * BLOCK..].first_chunk() {
                         let bytes = index * size_of::<[E; BLOCK]>();
-                        if bytes.is_multiple_of(LINE) {
-                            // Whole items are asked for in the order in which they lie, which is one that prefetchers know.
-                            let soon = match columns.len() == stride {
-                                true => rows[0].as_ptr() as usize + bytes * QUAD + i * LINE,
+                        if bytes.is_multiple_of(CACHE_LINE) {
+                            // Whole items are prefetched in the order of memory, which hardware prefetchers recognise.
+                            let next = match columns.len() == stride {
+                                true => rows[0].as_ptr() as usize + bytes * QUAD + i * CACHE_LINE,
                                 false => block.as_ptr() as usize,
                             };
-                            ask_for(soon + AHEAD);
+                            prefetch(next + PREFETCH_DISTANCE);
                         }
                         sums[i] = add_products(simd, sums[i], block, weights);
-                        if LOOK {
+                        if FIND_LARGEST {
                             magnitudes = E::larger(simd, magnitudes, block);
                         }
                     }
@@ -177,16 +188,16 @@ impl FloatSieve {
                 for i in 0..QUAD {
                     if let Some(block) = rows[i].last_chunk() {
                         sums[i] = add_products(simd, sums[i], block, &self.last);
-                        if LOOK {
+                        if FIND_LARGEST {
                             magnitudes = E::larger(simd, magnitudes, block);
                         }
                     }
                 }
             }
-            best = simd.sse._mm_max_ps(best, totals(simd, sums));
+            best = simd.sse._mm_max_ps(best, sum_lanes(simd, sums));
         }
         let best: [f32; QUAD] = cast(best);
-        (best.into_iter().fold(f32::NEG_INFINITY, f32::max), if LOOK { E::largest(magnitudes) } else { 0.0 })
+        (best.into_iter().fold(f32::NEG_INFINITY, f32::max), if FIND_LARGEST { E::largest(magnitudes) } else { 0.0 })
     }
 }
 
@@ -197,9 +208,9 @@ fn add_products<E: Element>(simd: V3, sum: __m256, block: &[E; BLOCK], weights: 
     simd.fma._mm256_fmadd_ps(b, cast(weights[1]), sum)
 }
 
-/// The sum of the lanes of each register.
+/// For each item the sum of the lanes of its register.
 #[inline(always)]
-fn totals(simd: V3, sums: [__m256; QUAD]) -> __m128 {
+fn sum_lanes(simd: V3, sums: [__m256; QUAD]) -> __m128 {
     let sse = simd.sse;
     let mut halves = [sse._mm_setzero_ps(); QUAD];
     for i in 0..QUAD {
@@ -215,7 +226,7 @@ fn totals(simd: V3, sums: [__m256; QUAD]) -> __m128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::dot::item_tile::Lanes;
+    use crate::backend::cpu::dot::item_tile::ItemTile;
     use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Store};
     use crate::backend::cpu::simd::avx2;
     use crate::backend::cpu::simd::run;
@@ -232,7 +243,7 @@ mod tests {
         }
     }
 
-    /// Items from ordinary numbers down to halves that are subnormal, or of any other size.
+    /// Items from numbers of about `size` down to 10^-7 of it: for a size of 1 to subnormal numbers of f16.
     fn table(groups: usize, width: usize, dtype: Dtype, size: f32) -> Table {
         let mut table = Table::new(groups, width, dtype);
         let value = |i: usize| size * (i as f32 * 0.7).sin() * 10f32.powi(-(i as i32 % 8));
@@ -240,32 +251,39 @@ mod tests {
         table
     }
 
-    fn passing(sieve: &FloatSieve, table: &Table, tile: usize, floor: f32) -> bool {
+    fn passing(
+        prefilter: &FloatPrefilter,
+        table: &Table,
+        magnitudes: &TileMagnitudes,
+        tile: usize,
+        threshold: f32,
+    ) -> bool {
+        let tiles = tile..tile + 1;
         let passing = match table.values() {
-            Values::F32(values) => sieve.passing(table, values.as_slice(), tile..tile + 1, floor),
-            Values::F16(values) => sieve.passing(table, values.as_slice(), tile..tile + 1, floor),
+            Values::F32(values) => prefilter.passing(table, values.as_slice(), magnitudes, tiles, threshold),
+            Values::F16(values) => prefilter.passing(table, values.as_slice(), magnitudes, tiles, threshold),
             Values::I8(_) => unreachable!("tables of floats"),
         };
         assert!(passing <= 1);
         passing == 1
     }
 
-    /// The best score of a tile, and by how much sums may differ.
-    fn best_and_margin(sieve: &FloatSieve, table: &Table, tile: usize, query: &[f32]) -> (f32, f64) {
-        let (mut lanes, mut scores) = (Lanes::default(), vec![0.0; TILE]);
-        let groups = sieve.groups.clone();
-        let lanes = lanes.load(table, groups.clone(), TILE, |lane| tile * TILE + lane);
+    /// The best score of a tile, and the margin of the prefilter.
+    fn best_and_margin(prefilter: &FloatPrefilter, table: &Table, tile: usize, query: &[f32]) -> (f32, f64) {
+        let (mut item_tile, mut scores) = (ItemTile::default(), vec![0.0; TILE]);
+        let groups = prefilter.groups.clone();
+        let lanes = item_tile.load(table, groups.clone(), TILE, |lane| tile * TILE + lane);
         let largest = lanes.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         run(Scores(&RowBlocks::from_rows(query, 1, query.len()), lanes, &mut scores));
         let margin = match table.dtype() {
-            Dtype::F32 => sieve.margin::<f32>(largest, query.len()),
-            _ => sieve.margin::<f16>(largest, query.len()),
+            Dtype::F32 => prefilter.margin::<f32>(largest, query.len()),
+            _ => prefilter.margin::<f16>(largest, query.len()),
         };
         (scores.into_iter().fold(f32::NEG_INFINITY, f32::max), margin)
     }
 
     #[test]
-    fn a_tile_passes_if_its_best_score_may_be_the_floor_and_not_if_that_is_far_below() {
+    fn tiles_pass_at_their_best_score_and_not_far_above_it() {
         let Some(simd) = avx2() else { return };
         let mut lost_without_margin = 0;
         for (dtype, size) in [(Dtype::F32, 1.0), (Dtype::F32, 1e30), (Dtype::F16, 1.0), (Dtype::F16, 6e4)] {
@@ -274,19 +292,22 @@ mod tests {
                     let table = table(groups, width, dtype, size);
                     let query: Vec<f32> = (0..of_item.len() * width).map(|i| (i as f32 * 1.3).cos()).collect();
                     let name = format!("{dtype:?} {size} {groups}x{width} {of_item:?}");
-                    let mut sieve = FloatSieve::new(simd, &query, &table, of_item.clone()).expect(&name);
+                    let mut prefilter = FloatPrefilter::new(simd, &query, &table, of_item.clone()).expect(&name);
+                    let magnitudes = TileMagnitudes::new(3);
                     // Once before magnitudes are known, and once after.
                     for tile in [0, 1, 2, 0, 1, 2] {
-                        let (best, margin) = best_and_margin(&sieve, &table, tile, &query);
+                        let (best, margin) = best_and_margin(&prefilter, &table, tile, &query);
                         assert!(margin > 0.0, "{name}");
-                        assert!(passing(&sieve, &table, tile, best), "{name}");
+                        assert!(passing(&prefilter, &table, &magnitudes, tile, best), "{name}");
                         let far = (f64::from(best) + 2.01 * margin) as f32;
-                        assert!(!passing(&sieve, &table, tile, far), "{name}");
-                        assert_eq!(table.magnitudes().get(tile).is_some(), of_item.len() == groups, "{name}");
+                        assert!(!passing(&prefilter, &table, &magnitudes, tile, far), "{name}");
+                        assert_eq!(magnitudes.get(tile).is_some(), of_item.len() == groups, "{name}");
                     }
-                    sieve.norm = 0.0;
-                    let lost =
-                        |&tile: &usize| !passing(&sieve, &table, tile, best_and_margin(&sieve, &table, tile, &query).0);
+                    prefilter.norm = 0.0;
+                    let lost = |&tile: &usize| {
+                        let (best, _) = best_and_margin(&prefilter, &table, tile, &query);
+                        !passing(&prefilter, &table, &magnitudes, tile, best)
+                    };
                     lost_without_margin += (0..3).filter(lost).count();
                 }
             }
@@ -299,10 +320,10 @@ mod tests {
         let Some(simd) = avx2() else { return };
         for (dtype, most) in [(Dtype::F32, 2e-5), (Dtype::F16, 8e-3)] {
             let table = table(1, 64, dtype, 1.0);
-            let sieve = FloatSieve::new(simd, &[-0.5; 64], &table, 0..1).expect("a sieve");
+            let prefilter = FloatPrefilter::new(simd, &[-0.5; 64], &table, 0..1).expect("a query that suits it");
             let margin = match dtype {
-                Dtype::F32 => sieve.margin::<f32>(3.0, 64),
-                _ => sieve.margin::<f16>(3.0, 64),
+                Dtype::F32 => prefilter.margin::<f32>(3.0, 64),
+                _ => prefilter.margin::<f16>(3.0, 64),
             };
             assert!(margin > 0.0 && margin < most * 0.5 * 64.0 * 3.0, "{dtype:?}: {margin}");
         }
@@ -316,22 +337,22 @@ mod tests {
             let mut row = [0.25; 40];
             row[37] = -8.0;
             table.append(&row.repeat(TILE));
-            let sieve = FloatSieve::new(simd, &[1.0; 40], &table, 0..1).expect("a sieve");
-            assert!(!passing(&sieve, &table, 3, 5.0) && passing(&sieve, &table, 3, 39.0 * 0.25 - 8.0));
-            assert_eq!(table.magnitudes().get(3), Some(8.0));
-            table.append(&[100.0; 40]);
-            assert_eq!(table.magnitudes().get(3), None, "a table that has changed");
+            let prefilter = FloatPrefilter::new(simd, &[1.0; 40], &table, 0..1).expect("a query that suits it");
+            let magnitudes = TileMagnitudes::new(4);
+            let passing = |threshold: f32| passing(&prefilter, &table, &magnitudes, 3, threshold);
+            assert!(!passing(5.0) && passing(39.0 * 0.25 - 8.0));
+            assert_eq!(magnitudes.get(3), Some(8.0));
         }
     }
 
     #[test]
-    fn sums_that_may_leave_the_range_of_floats_pass() {
+    fn tiles_pass_where_sums_may_overflow() {
         let Some(simd) = avx2() else { return };
         let table = table(1, 16, Dtype::F32, 1e30);
-        let sieve = FloatSieve::new(simd, &[1e8; 16], &table, 0..1).expect("a sieve");
-        assert!(passing(&sieve, &table, 0, f32::MAX));
-        let halves = self::table(1, 16, Dtype::F16, 1.0);
-        assert!(FloatSieve::new(simd, &[65536.0; 16], &halves, 0..1).is_none(), "weights that would be infinite");
-        assert!(FloatSieve::new(simd, &[1.0; 15], &self::table(1, 15, Dtype::F32, 1.0), 0..1).is_none(), "narrow");
+        let prefilter = FloatPrefilter::new(simd, &[1e8; 16], &table, 0..1).expect("a query that suits it");
+        assert!(passing(&prefilter, &table, &TileMagnitudes::new(3), 0, f32::MAX));
+        let f16_table = self::table(1, 16, Dtype::F16, 1.0);
+        assert!(FloatPrefilter::new(simd, &[65536.0; 16], &f16_table, 0..1).is_none(), "scaled values overflow");
+        assert!(FloatPrefilter::new(simd, &[1.0; 15], &self::table(1, 15, Dtype::F32, 1.0), 0..1).is_none(), "narrow");
     }
 }

@@ -1,8 +1,7 @@
-//! Inner products of few queries with a tile of items as they lie in memory.
+//! Inner products of a small batch of queries with a tile of f32 or f16 items.
 //!
-//! [`Lanes`](crate::backend::cpu::dot::item_tile::Lanes) pay when many queries share them. A single query takes longer to write and read them than to
-//! multiply: here blocks of items are turned in registers and multiplied at once, so that the memory is read without a pause. The
-//! sums are those of [`RowBlocks::multiply`](crate::backend::cpu::dot::micro_kernel::RowBlocks::multiply) to the bit.
+//! Blocks of items are transposed in registers and multiplied at once, without a tile in memory in between. The sums are those of
+//! [`RowBlocks::multiply`] to the bit.
 
 use std::ops::Range;
 
@@ -12,37 +11,36 @@ use pulp::{Simd, WithSimd, cast};
 
 use crate::backend::cpu::dot::micro_kernel::{ROWS, RowBlocks, Sink, TILE};
 use crate::backend::cpu::simd::avx2;
-use crate::backend::cpu::simd::prefetch::ask_for;
-use crate::backend::cpu::simd::transpose::{BLOCK, Rows, Transpose, block};
-use crate::backend::cpu::simd::widen::{SMALL, small, small_pairs};
+use crate::backend::cpu::simd::prefetch::{CACHE_LINE, prefetch};
+use crate::backend::cpu::simd::transpose::{Rows, SIDE, Transpose, block};
+use crate::backend::cpu::simd::widen::{RESCALE, widen_pairs_unscaled, widen_unscaled};
 use crate::tables::{Table, Values};
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 type Register = <V3 as Simd>::f32s;
 
-/// At most [`ROWS`] queries for a table of floats or halves.
-pub struct FewRows {
+/// At most [`ROWS`] queries for a table of f32 or f16.
+pub struct SmallBatchF32 {
     simd: V3,
-    /// Times what numbers of the table are too small by.
+    /// Times [`Element::SCALE`] of the table.
     queries: RowBlocks,
 }
 
-impl FewRows {
-    /// `queries` for `table`, if the machine and both of them allow it.
-    pub fn new(queries: &RowBlocks, table: &Table) -> Option<FewRows> {
+impl SmallBatchF32 {
+    /// `queries` for `table`; `None` if there are none or too many of them, if they overflow when scaled, if the table has 8-bit items, or
+    /// if the machine lacks AVX2.
+    pub fn new(queries: &RowBlocks, table: &Table) -> Option<SmallBatchF32> {
         let scale = match table.values() {
             Values::F32(_) => f32::SCALE,
             Values::F16(_) => f16::SCALE,
             Values::I8(_) => return None,
         };
         let simd = avx2()?;
-        let few = (1..=ROWS).contains(&queries.rows());
-        few.then(|| queries.scaled(scale)).flatten().map(|queries| FewRows { simd, queries })
+        let fits = (1..=ROWS).contains(&queries.rows());
+        fits.then(|| queries.scaled(scale)).flatten().map(|queries| SmallBatchF32 { simd, queries })
     }
 
-    /// Multiplies the vectors `groups` of the 1 to TILE items `items` with the queries. Lanes beyond the last item repeat it.
+    /// Hands to `sink` the products of the queries with the vectors `groups` of the `items`, of which there are 1 to TILE. Lanes beyond
+    /// the last item repeat it.
     pub fn multiply(&self, table: &Table, groups: Range<usize>, items: Range<usize>, sink: &mut impl Sink<V3>) {
         match table.values() {
             Values::F32(values) => self.multiply_elements(table, values.as_slice(), groups, items, sink),
@@ -59,7 +57,7 @@ impl FewRows {
         items: Range<usize>,
         sink: &mut impl Sink<V3>,
     ) {
-        let FewRows { simd, queries } = self;
+        let SmallBatchF32 { simd, queries } = self;
         let (all, first) = (table.width(), groups.start * table.group_width());
         let width = groups.len() * table.group_width();
         let place = Place { stride: all, start: items.start * all + first, last: items.len() - 1, width };
@@ -67,7 +65,7 @@ impl FewRows {
     }
 }
 
-/// Where rows lie.
+/// Where the rows of a tile lie in a table.
 struct Place {
     start: usize,
     stride: usize,
@@ -76,10 +74,10 @@ struct Place {
 }
 
 impl Place {
-    /// The rows `first` and on of `values`; the last one again where there are no more.
+    /// The SIDE rows from `first` on; beyond the last one it is repeated.
     #[inline(always)]
-    fn rows<'a, E>(&self, values: &'a [E], first: usize) -> [&'a [E]; BLOCK] {
-        let mut rows = [&[][..]; BLOCK];
+    fn rows<'a, E>(&self, values: &'a [E], first: usize) -> [&'a [E]; SIDE] {
+        let mut rows = [&[][..]; SIDE];
         for (i, row) in rows.iter_mut().enumerate() {
             *row = &values[self.start + (first + i).min(self.last) * self.stride..][..self.width];
         }
@@ -87,21 +85,21 @@ impl Place {
     }
 }
 
-/// A number of a table.
+/// A number format of tables.
 trait Element: Copy + Default {
-    /// Columns that become a register when a block is turned.
+    /// Columns in each register of a transposed block.
     const PER_REGISTER: usize;
-    /// What the numbers in registers are too small by.
+    /// What numbers in registers have to be multiplied by. The queries are, instead, once for a search.
     const SCALE: f32;
 
-    /// BLOCK * PER_REGISTER columns from `column` on.
-    fn block(rows: &[&[Self]; BLOCK], column: usize) -> Rows;
+    /// The SIDE * PER_REGISTER columns from `column` on, as a block of floats.
+    fn block(rows: &[&[Self]; SIDE], column: usize) -> Rows;
 
-    /// The columns of a register of a block that was turned.
-    fn columns(simd: V3, register: [f32; BLOCK]) -> [Register; 2];
+    /// The columns in a register of a transposed block.
+    fn columns(simd: V3, register: [f32; SIDE]) -> [Register; 2];
 
-    /// One column.
-    fn column(simd: V3, numbers: [Self; BLOCK]) -> Register;
+    /// One column, in a register.
+    fn column(simd: V3, numbers: [Self; SIDE]) -> Register;
 }
 
 impl Element for f32 {
@@ -109,52 +107,52 @@ impl Element for f32 {
     const SCALE: f32 = 1.0;
 
     #[inline(always)]
-    fn block(rows: &[&[f32]; BLOCK], column: usize) -> Rows {
+    fn block(rows: &[&[f32]; SIDE], column: usize) -> Rows {
         block(rows, column)
     }
 
     #[inline(always)]
-    fn columns(_: V3, register: [f32; BLOCK]) -> [Register; 2] {
+    fn columns(_: V3, register: [f32; SIDE]) -> [Register; 2] {
         [cast(register); 2]
     }
 
     #[inline(always)]
-    fn column(_: V3, numbers: [f32; BLOCK]) -> Register {
+    fn column(_: V3, numbers: [f32; SIDE]) -> Register {
         cast(numbers)
     }
 }
 
-/// Two halves are turned as if they were a float.
+/// Two numbers are transposed as if they were one float.
 impl Element for f16 {
     const PER_REGISTER: usize = 2;
-    const SCALE: f32 = SMALL;
+    const SCALE: f32 = RESCALE;
 
     #[inline(always)]
-    fn block(rows: &[&[f16]; BLOCK], column: usize) -> Rows {
-        let mut block = [[[0.0; BLOCK / 2]; 2]; BLOCK];
-        for i in 0..BLOCK {
-            let row = &rows[i][column..column + 2 * BLOCK];
-            block[i] = cast([bits(&row[..BLOCK]), bits(&row[BLOCK..])]);
+    fn block(rows: &[&[f16]; SIDE], column: usize) -> Rows {
+        let mut block = [[[0.0; SIDE / 2]; 2]; SIDE];
+        for i in 0..SIDE {
+            let row = &rows[i][column..column + 2 * SIDE];
+            block[i] = cast([bits(&row[..SIDE]), bits(&row[SIDE..])]);
         }
         block
     }
 
     #[inline(always)]
-    fn columns(simd: V3, register: [f32; BLOCK]) -> [Register; 2] {
-        let [first, second] = small_pairs(simd, cast(register));
+    fn columns(simd: V3, register: [f32; SIDE]) -> [Register; 2] {
+        let [first, second] = widen_pairs_unscaled(simd, cast(register));
         [cast(first), cast(second)]
     }
 
     #[inline(always)]
-    fn column(simd: V3, numbers: [f16; BLOCK]) -> Register {
-        cast(small(simd, numbers))
+    fn column(simd: V3, numbers: [f16; SIDE]) -> Register {
+        cast(widen_unscaled(simd, numbers))
     }
 }
 
 #[inline(always)]
-fn bits(halves: &[f16]) -> [u16; BLOCK] {
-    let mut bits = [0; BLOCK];
-    bits.copy_from_slice(bytemuck::cast_slice(halves));
+fn bits(numbers: &[f16]) -> [u16; SIDE] {
+    let mut bits = [0; SIDE];
+    bits.copy_from_slice(bytemuck::cast_slice(numbers));
     bits
 }
 
@@ -185,23 +183,23 @@ impl<E: Element, K: Sink<V3>> Products<'_, E, K> {
     fn multiply<const R: usize>(self) {
         let Products { simd, queries, values, place, sink } = self;
         let (weights, width) = (queries.block(0), place.width);
-        let columns = BLOCK * E::PER_REGISTER;
+        let columns = SIDE * E::PER_REGISTER;
         let whole = width / columns * columns;
-        let asked_at_once = (2 * BLOCK).div_ceil((whole / columns).max(1));
-        for first in (0..TILE / BLOCK).step_by(2) {
-            // Two blocks of items at a time: the sums of one hide the latency of the other's.
-            let (a, b) = (place.rows(values, first * BLOCK), place.rows(values, (first + 1) * BLOCK));
+        let prefetched_at_once = (2 * SIDE).div_ceil((whole / columns).max(1));
+        for first in (0..TILE / SIDE).step_by(2) {
+            // Two blocks of items at a time: the sums of one hide the latency of those of the other.
+            let (a, b) = (place.rows(values, first * SIDE), place.rows(values, (first + 1) * SIDE));
             let mut sums = [[simd.splat_f32s(0.0); R]; 2];
-            // Two blocks on, one row after the other, which is an order that prefetchers know.
-            let mut soon = a[0].as_ptr() as usize + 2 * BLOCK * place.stride * size_of::<E>();
-            let end = soon + 2 * BLOCK * place.stride * size_of::<E>();
+            // Prefetches the rows of the next two blocks, one after the other, an order that hardware prefetchers recognise.
+            let mut next = a[0].as_ptr() as usize + 2 * SIDE * place.stride * size_of::<E>();
+            let end = next + 2 * SIDE * place.stride * size_of::<E>();
             for column in (0..whole).step_by(columns) {
-                for _ in 0..asked_at_once {
-                    if soon < end {
-                        for line in (0..width * size_of::<E>()).step_by(LINE) {
-                            ask_for(soon + line);
+                for _ in 0..prefetched_at_once {
+                    if next < end {
+                        for line in (0..width * size_of::<E>()).step_by(CACHE_LINE) {
+                            prefetch(next + line);
                         }
-                        soon += place.stride * size_of::<E>();
+                        next += place.stride * size_of::<E>();
                     }
                 }
                 let weights = &weights[column * ROWS..][..columns * ROWS];
@@ -220,17 +218,17 @@ impl<E: Element, K: Sink<V3>> Products<'_, E, K> {
     }
 }
 
-/// Adds the products of the columns of two blocks, of one and the other by turns.
+/// Adds the products of SIDE * PER_REGISTER columns of two blocks, alternating between them.
 #[inline(always)]
 fn add_blocks<E: Element, const R: usize>(
     simd: V3,
-    [a, b]: [&[&[E]; BLOCK]; 2],
+    [a, b]: [&[&[E]; SIDE]; 2],
     column: usize,
     weights: &[f32],
     sums: &mut [[Register; R]; 2],
 ) {
     let (a, b) = (simd.transpose(E::block(a, column)), simd.transpose(E::block(b, column)));
-    for i in 0..BLOCK {
+    for i in 0..SIDE {
         let (a, b) = (E::columns(simd, a[i]), E::columns(simd, b[i]));
         for place in 0..E::PER_REGISTER {
             let weights = &weights[(i * E::PER_REGISTER + place) * ROWS..][..ROWS];
@@ -240,16 +238,16 @@ fn add_blocks<E: Element, const R: usize>(
     }
 }
 
-/// Adds the products of one column.
+/// Adds the products of one column of a block.
 #[inline(always)]
 fn add_column<E: Element, const R: usize>(
     simd: V3,
-    rows: &[&[E]; BLOCK],
+    rows: &[&[E]; SIDE],
     column: usize,
     weights: &[f32],
     sums: &mut [Register; R],
 ) {
-    let mut numbers = [E::default(); BLOCK];
+    let mut numbers = [E::default(); SIDE];
     for (number, row) in numbers.iter_mut().zip(rows) {
         *number = row[column];
     }
@@ -268,7 +266,7 @@ mod tests {
     use pulp::Arch;
 
     use super::*;
-    use crate::backend::cpu::dot::item_tile::Lanes;
+    use crate::backend::cpu::dot::item_tile::ItemTile;
     use crate::tables::Dtype;
 
     /// Keeps the bits of all sums (B, TILE).
@@ -287,9 +285,9 @@ mod tests {
         }
     }
 
-    struct OfLanes<'a>(&'a RowBlocks, &'a [f32], &'a mut Bits);
+    struct TileProducts<'a>(&'a RowBlocks, &'a [f32], &'a mut Bits);
 
-    impl WithSimd for OfLanes<'_> {
+    impl WithSimd for TileProducts<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
@@ -297,15 +295,15 @@ mod tests {
         }
     }
 
-    /// Bits by this module, if this machine can, and by lanes.
+    /// Bits of the sums by this module, if this machine has AVX2, and by a tile in lanes.
     fn both(table: &Table, groups: Range<usize>, items: Range<usize>, queries: &RowBlocks) -> (Option<Bits>, Bits) {
         let empty = || Bits(vec![[0; TILE]; queries.rows()]);
-        let (mut few, mut by_lanes, mut lanes) = (empty(), empty(), Lanes::default());
-        let done =
-            FewRows::new(queries, table).map(|rows| rows.multiply(table, groups.clone(), items.clone(), &mut few));
-        let tile = lanes.load(table, groups, items.len(), |lane| items.start + lane);
-        Arch::new().dispatch(OfLanes(queries, tile, &mut by_lanes));
-        (done.map(|()| few), by_lanes)
+        let (mut small_batch, mut by_lanes, mut item_tile) = (empty(), empty(), ItemTile::default());
+        let done = SmallBatchF32::new(queries, table)
+            .map(|rows| rows.multiply(table, groups.clone(), items.clone(), &mut small_batch));
+        let tile = item_tile.load(table, groups, items.len(), |lane| items.start + lane);
+        Arch::new().dispatch(TileProducts(queries, tile, &mut by_lanes));
+        (done.map(|()| small_batch), by_lanes)
     }
 
     #[test]
@@ -315,7 +313,7 @@ mod tests {
             for (groups, group_width) in [(1, 1), (3, 5), (2, 8), (1, 19), (2, 25), (1, 64)] {
                 let width = groups * group_width;
                 let mut table = Table::new(groups, group_width, dtype);
-                // From ordinary numbers down to halves that are subnormal.
+                // From ordinary numbers down to subnormal ones of f16.
                 let value = |i: usize| (i as f32 * 0.7).sin() * 10f32.powi(-(i as i32 % 8));
                 table.append(&(0..70 * width).map(value).collect::<Vec<f32>>());
                 for (range, items) in [(0..groups, 3..35), (groups - 1..groups, 64..70), (0..1, 69..70)] {
@@ -323,11 +321,11 @@ mod tests {
                         let width = range.len() * group_width;
                         let values: Vec<f32> = (0..rows * width).map(|i| (i as f32 * 1.3).cos()).collect();
                         let queries = RowBlocks::from_rows(&values, rows, width);
-                        let (few, lanes) = both(&table, range.clone(), items.clone(), &queries);
-                        assert_eq!(few.is_some(), can && rows <= ROWS);
+                        let (small_batch, lanes) = both(&table, range.clone(), items.clone(), &queries);
+                        assert_eq!(small_batch.is_some(), can && rows <= ROWS);
                         let n = items.len();
-                        for (few, lanes) in few.iter().flat_map(|few| &few.0).zip(&lanes.0) {
-                            assert_eq!(few[..n], lanes[..n], "{dtype:?} {groups}x{group_width} {range:?} {rows}");
+                        for (sums, lanes) in small_batch.iter().flat_map(|bits| &bits.0).zip(&lanes.0) {
+                            assert_eq!(sums[..n], lanes[..n], "{dtype:?} {groups}x{group_width} {range:?} {rows}");
                             assert!(lanes[..n].iter().any(|&bits| bits != 0));
                         }
                     }
@@ -337,11 +335,11 @@ mod tests {
     }
 
     #[test]
-    fn other_work_is_left_to_others() {
+    fn other_batches_and_tables_are_refused() {
         let check = |dtype: Dtype, rows: usize, weight: f32| {
             let mut table = Table::new(1, 8, dtype);
             table.append(&[1.0; 64]);
-            FewRows::new(&RowBlocks::from_rows(&vec![weight; 8 * rows], rows, 8), &table).is_some()
+            SmallBatchF32::new(&RowBlocks::from_rows(&vec![weight; 8 * rows], rows, 8), &table).is_some()
         };
         let can = avx2().is_some();
         assert_eq!(

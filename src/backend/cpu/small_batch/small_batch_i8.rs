@@ -1,7 +1,7 @@
-//! Inner products of few fixed-point queries with 8-bit items as they lie in memory.
+//! Inner products of a small batch of quantized queries with 8-bit items.
 //!
-//! [`Int8Tile`](crate::backend::cpu::dot::int8_tile::Int8Tile) pays when many queries share it. For few of them items are read and multiplied four at a
-//! time and summed on their own, which is in any order the same: sums are integers. The scores are those of the tile to the bit.
+//! Four items are multiplied at a time, each with its sums in a register of its own. Sums of integers are the same in any order, so the
+//! scores are those of [`Int8Tile`](crate::backend::cpu::dot::int8_tile::Int8Tile) to the bit.
 
 #[cfg(target_arch = "x86")]
 use std::arch::x86::__m128i;
@@ -12,40 +12,37 @@ use std::ops::Range;
 use pulp::x86::V3;
 use pulp::{Simd, WithSimd, cast};
 
-use crate::backend::cpu::dot::int8_tile::PART;
+use super::quad::{QUAD, sum_lanes};
+use crate::backend::cpu::dot::int8_tile::MAX_PAIRS;
 use crate::backend::cpu::dot::micro_kernel::{ROWS, TILE};
-use crate::backend::cpu::dot::quantized::{BLOCK, FixedRows};
+use crate::backend::cpu::dot::quantized::{BLOCK, QuantizedQueries};
 use crate::backend::cpu::simd::avx2;
-use crate::backend::cpu::simd::prefetch::ask_for;
+use crate::backend::cpu::simd::prefetch::{CACHE_LINE, prefetch};
 use crate::tables::{Table, Values};
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
-
-/// Items whose sums are kept side by side.
-const QUAD: usize = 4;
-
-/// The scores (B, TILE) of the 1 to TILE items `items`, by the only vector of `groups`, if the queries are at most [`ROWS`] and if the
-/// machine and the table allow it; says whether they were computed. Lanes beyond the last item hold numbers without a meaning.
-pub fn few_integers(
-    queries: &FixedRows,
+/// Writes the scores (B, TILE) of the `items`, of which there are 1 to TILE, by the only vector of `groups`; and returns whether it did:
+/// not if there are no queries or more than [`ROWS`], if the table is none of 8-bit items or of another width, or if the machine lacks
+/// AVX2. Lanes beyond the last item hold unspecified numbers.
+pub fn small_batch_i8(
+    queries: &QuantizedQueries,
     table: &Table,
     groups: Range<usize>,
     items: Range<usize>,
     scores: &mut [f32],
 ) -> bool {
-    let few =
-        (1..=ROWS).contains(&queries.len()) && groups.len() == 1 && (BLOCK..=2 * PART).contains(&table.group_width());
-    let (Some(simd), true) = (avx2(), few) else { return false };
+    let fits = (1..=ROWS).contains(&queries.len())
+        && groups.len() == 1
+        && (BLOCK..=2 * MAX_PAIRS).contains(&table.group_width());
+    let (Some(simd), true) = (avx2(), fits) else { return false };
     let Values::I8(values) = table.values() else { return false };
     let values = values.as_slice();
-    Simd::vectorize(simd, FewIntegers { simd, queries, table, values, group: groups.start, items, scores });
+    Simd::vectorize(simd, SmallBatchI8 { simd, queries, table, values, group: groups.start, items, scores });
     true
 }
 
-struct FewIntegers<'a> {
+struct SmallBatchI8<'a> {
     simd: V3,
-    queries: &'a FixedRows,
+    queries: &'a QuantizedQueries,
     table: &'a Table,
     values: &'a [i8],
     group: usize,
@@ -53,16 +50,16 @@ struct FewIntegers<'a> {
     scores: &'a mut [f32],
 }
 
-impl WithSimd for FewIntegers<'_> {
+impl WithSimd for SmallBatchI8<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let FewIntegers { simd, queries, table, values, group, items, scores } = self;
+        let SmallBatchI8 { simd, queries, table, values, group, items, scores } = self;
         let (all, width) = (table.width(), table.group_width());
         let values = &values[items.start * all..items.end * all];
         let scales = scales(table, group, items.clone());
-        // Two tiles on: memory takes longer than one of them.
+        // Prefetches two tiles ahead: memory takes longer than one tile.
         let ahead = 2 * TILE * all;
         for (query, scores) in scores.as_chunks_mut::<TILE>().0.iter_mut().enumerate().take(queries.len()) {
             let weights = Weights::of(queries.row(query), width);
@@ -70,12 +67,12 @@ impl WithSimd for FewIntegers<'_> {
             for (index, totals) in totals.iter_mut().enumerate().take(items.len().div_ceil(QUAD)) {
                 let quad = &values[index * QUAD * all..];
                 if query == 0 {
-                    let soon = quad.as_ptr() as usize + ahead + group * width;
-                    // Items of a single vector are one piece of memory.
+                    let next = quad.as_ptr() as usize + ahead + group * width;
+                    // Items of a single vector lie side by side.
                     let (pieces, bytes) = if width == all { (1, QUAD * width) } else { (QUAD, width) };
                     for piece in 0..pieces {
-                        for line in (0..bytes).step_by(LINE) {
-                            ask_for(soon + piece * all + line);
+                        for line in (0..bytes).step_by(CACHE_LINE) {
+                            prefetch(next + piece * all + line);
                         }
                     }
                 }
@@ -88,7 +85,7 @@ impl WithSimd for FewIntegers<'_> {
             }
             let totals: [i32; TILE] = cast(totals);
             for lane in 0..TILE {
-                // A sum of one, as where an item has several vectors: no score is -0.
+                // Added to 0, as where an item has several vectors, so that no score is -0.
                 scores[lane] = 0.0 + totals[lane] as f32 * scales[lane] * weights.scale;
             }
         }
@@ -112,10 +109,10 @@ fn scales(table: &Table, group: usize, items: Range<usize>) -> [f32; TILE] {
     }
 }
 
-/// A query.
+/// A query in blocks.
 struct Weights<'a> {
     blocks: &'a [[i16; BLOCK]],
-    /// What the last BLOCK columns of an item are multiplied with: zeros where these belong to a whole block.
+    /// For the last BLOCK columns of an item: zeros for columns that belong to a whole block.
     last: [i16; BLOCK],
     scale: f32,
 }
@@ -134,9 +131,9 @@ impl Weights<'_> {
     /// The sums of the products with each row.
     #[inline(always)]
     fn sums(&self, simd: V3, rows: &[&[i8]; QUAD]) -> [i32; QUAD] {
-        let (sse2, width) = (simd.sse2, rows[0].len());
+        let width = rows[0].len();
         let [a, b, c, d] = rows;
-        let mut sums = [sse2._mm_setzero_si128(); QUAD];
+        let mut sums = [simd.sse2._mm_setzero_si128(); QUAD];
         let blocks = a.as_chunks().0.iter().zip(b.as_chunks().0).zip(c.as_chunks().0).zip(d.as_chunks().0);
         for ((((a, b), c), d), weights) in blocks.zip(self.blocks) {
             for (sum, block) in sums.iter_mut().zip([a, b, c, d]) {
@@ -150,15 +147,12 @@ impl Weights<'_> {
                 }
             }
         }
-        let [a, b, c, d] = sums;
-        let ab = sse2._mm_add_epi32(sse2._mm_unpacklo_epi32(a, b), sse2._mm_unpackhi_epi32(a, b));
-        let cd = sse2._mm_add_epi32(sse2._mm_unpacklo_epi32(c, d), sse2._mm_unpackhi_epi32(c, d));
-        cast(sse2._mm_add_epi32(sse2._mm_unpacklo_epi64(ab, cd), sse2._mm_unpackhi_epi64(ab, cd)))
+        cast(sum_lanes(simd, sums))
     }
 }
 
-/// Adds the products of a block to the four parts of a sum. In registers of half the width, which processors that split wider ones
-/// take sooner, and with which others wait for memory all the same.
+/// Adds the products of a block to the four lanes of a sum. Registers have half the width of those of AVX2: that is faster on processors
+/// that split wide ones, and no slower on others, which wait for memory.
 #[inline(always)]
 fn add_products(simd: V3, sum: __m128i, columns: &[i8; BLOCK], weights: &[i16; BLOCK]) -> __m128i {
     let (sse2, sse4_1) = (simd.sse2, simd.sse4_1);
@@ -190,12 +184,12 @@ mod tests {
             table.append(&waves(70 * groups * width, 0.7));
             for (group, items) in [(0, 3..35), (groups - 1, 64..70), (0, 69..70)] {
                 for n in 1..=ROWS {
-                    let queries = FixedRows::from_rows(&waves(n * width, 0.3), width);
+                    let queries = QuantizedQueries::from_rows(&waves(n * width, 0.3), width);
                     let (mut tile, mut expected) = (Int8Tile::default(), vec![0.0; n * TILE]);
                     tile.load(&table, group..group + 1, items.len(), |lane| items.start + lane);
                     tile.score(&queries, 1, None, &mut expected);
                     let mut found = vec![f32::NAN; n * TILE];
-                    assert_eq!(few_integers(&queries, &table, group..group + 1, items.clone(), &mut found), can);
+                    assert_eq!(small_batch_i8(&queries, &table, group..group + 1, items.clone(), &mut found), can);
                     for (found, expected) in found.chunks_exact(TILE).zip(expected.chunks_exact(TILE)).filter(|_| can) {
                         let bits =
                             |scores: &[f32]| scores[..items.len()].iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -208,12 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn other_work_is_left_to_others() {
+    fn other_batches_and_tables_are_refused() {
         let check = |groups: usize, width: usize, dtype: Dtype, n: usize| {
             let mut table = Table::new(groups, width, dtype);
             table.append(&waves(8 * groups * width, 0.7));
-            let queries = FixedRows::from_rows(&waves(n * width, 0.3), width);
-            few_integers(&queries, &table, 0..groups, 0..8, &mut vec![0.0; n * TILE])
+            let queries = QuantizedQueries::from_rows(&waves(n * width, 0.3), width);
+            small_batch_i8(&queries, &table, 0..groups, 0..8, &mut vec![0.0; n * TILE])
         };
         assert!(!check(1, 16, Dtype::F32, 1));
         assert!(!check(1, 16, Dtype::I8, ROWS + 1));

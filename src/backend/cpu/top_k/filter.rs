@@ -1,31 +1,32 @@
-//! What is kept of the scores of a tile: those that may enter a list of the best.
+//! Compares the scores of a tile with the thresholds of the queries.
 
 use pulp::{Simd, WithSimd};
 
 use crate::backend::cpu::dot::micro_kernel::{Sink, TILE};
 use crate::backend::cpu::simd::aligned::AlignedFloats;
-use crate::backend::cpu::simd::prefetch::Ahead;
+use crate::backend::cpu::simd::prefetch::PrefetchQueue;
 use crate::backend::cpu::simd::run;
 
-/// The scores of one tile that passed. Memory of one thread.
+/// The scores of one tile that are at the threshold of their query or above. Scratch memory of one thread.
 #[derive(Default)]
-pub struct Passed {
-    /// (B, TILE); only the lanes of `places` are scores of this tile.
+pub struct PassedScores {
+    /// (B, TILE); only those of `passed` are of this tile.
     scores: AlignedFloats,
-    places: Vec<Place>,
+    passed: Vec<PassedLanes>,
 }
 
-/// Lanes of a query, at least one of which passed.
-struct Place {
+/// Neighbouring lanes of a query, at least one of which passed.
+struct PassedLanes {
     query: u32,
-    /// The first of them, and those of them that passed.
+    /// The first of them.
     lane: u32,
-    passed: u32,
+    /// A bit for each that passed.
+    bits: u32,
 }
 
-/// Which of at most [`TILE`] scores are at least `floor`, in bits.
+/// Which of at most [`TILE`] scores are at least `threshold`: a bit for each.
 #[inline]
-pub fn at_least(scores: &[f32], floor: f32) -> u32 {
+pub fn at_least(scores: &[f32], threshold: f32) -> u32 {
     const BITS: [u32; TILE] = {
         let mut bits = [0; TILE];
         let mut lane = 0;
@@ -35,44 +36,44 @@ pub fn at_least(scores: &[f32], floor: f32) -> u32 {
         }
         bits
     };
-    scores.iter().zip(BITS).fold(0, |passed, (&score, bit)| passed | if score >= floor { bit } else { 0 })
+    scores.iter().zip(BITS).fold(0, |passed, (&score, bit)| passed | if score >= threshold { bit } else { 0 })
 }
 
-impl Passed {
+impl PassedScores {
     /// Makes room for the scores of `n_queries` queries.
     pub fn fit(&mut self, n_queries: usize) {
         self.scores.resize(n_queries * TILE);
     }
 
-    /// Not inlined: the loops that it is called from are short and unrolled, and seldom come here.
+    /// Not inlined: the loops that call it are short and unrolled, and call it rarely.
     #[inline(never)]
-    fn keep(&mut self, query: usize, lane: usize, scores: &[f32], floor: f32) {
+    fn keep(&mut self, query: usize, lane: usize, scores: &[f32], threshold: f32) {
         self.scores[query * TILE + lane..][..scores.len()].copy_from_slice(scores);
-        self.places.push(Place { query: query as u32, lane: lane as u32, passed: at_least(scores, floor) });
+        let bits = at_least(scores, threshold);
+        self.passed.push(PassedLanes { query: query as u32, lane: lane as u32, bits });
     }
 
-    /// Hands the scores of every place to `take`: its query, the scores of the tile, and which of them passed, in bits; then
-    /// there are none.
+    /// Removes all scores and hands them to `take`: a query, its scores of the tile, and a bit for each that passed.
     pub fn drain(&mut self, mut take: impl FnMut(usize, &[f32], u32)) {
-        for Place { query, lane, passed } in self.places.drain(..) {
+        for PassedLanes { query, lane, bits } in self.passed.drain(..) {
             let query = query as usize;
-            take(query, &self.scores[query * TILE..][..TILE], passed << lane);
+            take(query, &self.scores[query * TILE..][..TILE], bits << lane);
         }
     }
 }
 
-/// Looks at sums while they are in registers: nearly all of them are of no use, and are not even stored.
+/// Compares sums with thresholds while they are in registers. Nearly all are below, and are never stored.
 pub struct Filter<'a> {
-    /// (B): a score below this is of no use.
-    pub floors: &'a [f32],
-    /// What passes.
-    pub passed: &'a mut Passed,
-    /// What should be there when the tile is done.
-    pub ahead: &'a mut Ahead,
+    /// (B): scores below these are of no use.
+    pub thresholds: &'a [f32],
+    /// The scores that pass.
+    pub passed: &'a mut PassedScores,
+    /// Memory that the next tile needs.
+    pub prefetch: &'a mut PrefetchQueue,
 }
 
 impl Filter<'_> {
-    /// Looks at all the scores (B, TILE) of a tile.
+    /// Compares all scores (B, TILE) of a tile.
     pub fn take_all(self, scores: &[f32]) {
         run(All { filter: self, scores });
     }
@@ -101,20 +102,20 @@ impl WithSimd for All<'_> {
 impl<S: Simd> Sink<S> for Filter<'_> {
     #[inline(always)]
     fn take(&mut self, simd: S, query: usize, first: usize, [a, b]: [S::f32s; 2]) {
-        let floor = self.floors[query];
-        let above = simd.greater_than_or_equal_f32s(simd.max_f32s(a, b), simd.splat_f32s(floor));
+        let threshold = self.thresholds[query];
+        let above = simd.greater_than_or_equal_f32s(simd.max_f32s(a, b), simd.splat_f32s(threshold));
         if simd.first_true_m32s(above) < S::F32_LANES {
-            self.passed.keep(query, first * S::F32_LANES, bytemuck::cast_slice(&[a, b]), floor);
+            self.passed.keep(query, first * S::F32_LANES, bytemuck::cast_slice(&[a, b]), threshold);
         }
     }
 
     #[inline(always)]
-    fn pauses(&mut self, n: usize) {
-        self.ahead.pauses(n);
+    fn expect_steps(&mut self, n: usize) {
+        self.prefetch.spread_over(n);
     }
 
     #[inline(always)]
-    fn pause(&mut self) {
-        self.ahead.pause();
+    fn step(&mut self) {
+        self.prefetch.step();
     }
 }

@@ -1,4 +1,4 @@
-//! Numbers of tables as a sieve multiplies them.
+//! The number formats of tables of floats, as the prefilter multiplies them.
 
 #[cfg(target_arch = "x86")]
 use std::arch::x86::{__m256, __m256i};
@@ -9,37 +9,37 @@ use half::f16;
 use pulp::cast;
 use pulp::x86::V3;
 
-use crate::backend::cpu::simd::widen::SMALL;
+use crate::backend::cpu::simd::widen::RESCALE;
 
-/// Columns that are multiplied at a time.
+/// Columns of a block, which are multiplied at a time.
 pub const BLOCK: usize = 16;
 
-/// A number of a table.
+/// A number format of tables.
 pub trait Element: bytemuck::Pod {
-    /// What the numbers in registers are too small by.
+    /// What numbers in registers have to be multiplied by. The query is, instead.
     const SCALE: f32;
-    /// By how much a number in a register may be off, as a part of its value or of LEAST.
+    /// Largest relative error of a number in a register.
     const ERROR: f32;
-    /// What smaller numbers are taken for where errors are concerned.
-    const LEAST: f32;
+    /// Smallest magnitude for which that holds; below it the error is at most that of this magnitude.
+    const MIN_MAGNITUDE: f32;
 
-    /// The register of a column of a block, and its lane.
+    /// In which register a column of a block comes, and in which lane.
     fn place(column: usize) -> [usize; 2];
 
     /// A block in registers.
     fn registers(simd: V3, columns: &[Self; BLOCK]) -> [__m256; 2];
 
-    /// In each lane the larger magnitude, as bits, of what was there and of columns of a block.
+    /// In each lane the largest of `magnitudes`, as bits, and of the magnitudes of some columns of a block.
     fn larger(simd: V3, magnitudes: __m256i, columns: &[Self; BLOCK]) -> __m256i;
 
-    /// The largest of magnitudes.
+    /// The largest of all lanes.
     fn largest(magnitudes: __m256i) -> f32;
 }
 
 impl Element for f32 {
     const SCALE: f32 = 1.0;
     const ERROR: f32 = 0.0;
-    const LEAST: f32 = 0.0;
+    const MIN_MAGNITUDE: f32 = 0.0;
 
     fn place(column: usize) -> [usize; 2] {
         [column / (BLOCK / 2), column % (BLOCK / 2)]
@@ -66,13 +66,13 @@ impl Element for f32 {
     }
 }
 
-/// Halves lose the last three bits of their fractions: then a sign, an exponent and what is left of the fraction fit in the upper
-/// half of a float, at their places, and eight halves become floats too small by three operations. What is in the lower half of every
-/// other one of these, its neighbour, makes up for less than was lost.
+/// The last three bits of the fractions are dropped. What is left fits in the upper 16 bits of an f32, where its sign, exponent and
+/// fraction belong, so three operations make floats (times 2^-112) of 16 numbers. In the second register the lower 16 bits hold the
+/// neighbouring number, which changes the value by less than the bits that were dropped.
 impl Element for f16 {
-    const SCALE: f32 = SMALL;
+    const SCALE: f32 = RESCALE;
     const ERROR: f32 = 1.0 / 128.0;
-    const LEAST: f32 = f16::MIN_POSITIVE.to_f32_const();
+    const MIN_MAGNITUDE: f32 = f16::MIN_POSITIVE.to_f32_const();
 
     fn place(column: usize) -> [usize; 2] {
         [column % 2, column / 2]
@@ -81,9 +81,9 @@ impl Element for f16 {
     #[inline(always)]
     fn registers(simd: V3, columns: &[f16; BLOCK]) -> [__m256; 2] {
         let (avx, avx2) = (simd.avx, simd.avx2);
-        // A product with 2^13 of which the upper half is kept is a shift by three, for another unit of the processor.
+        // The upper half of the product with 2^13 is a shift by three, on another unit than shifts run on.
         let shifted = avx2._mm256_mulhi_epi16(cast(*columns), avx._mm256_set1_epi16(1 << 13));
-        // The sign, and what is not one of its copies in the bits below it.
+        // Clears the copies of the sign that the shift leaves below it.
         let places = avx2._mm256_and_si256(shifted, avx._mm256_set1_epi16(0x8fff_u16 as i16));
         [cast(avx2._mm256_slli_epi32::<16>(places)), cast(places)]
     }
