@@ -53,6 +53,6 @@ impl Demo {
         let histories: Vec<History> = self.dataset.sequences.iter().map(history_of).collect();
         let batch = SequenceBatch::new(&histories, &self.model.config, self.model.n_item_rows())?;
         let embeddings = backend.encoder(&self.model.encoder)?.encode(&batch)?;
-        Ok(QueryBatch { embeddings, user_ids: batch.user_ids })
+        Ok(QueryBatch::new(embeddings).with_users(batch.user_ids))
     }
 }

@@ -41,7 +41,7 @@ fn main() {
     for n in sizes {
         let before = MEMORY.live();
         let mut random = Random::new(2);
-        let queries = QueryBatch { embeddings: random.tensor(&[B, DIM], 1.0), user_ids: vec![0; B] };
+        let queries = QueryBatch::new(random.tensor(&[B, DIM], 1.0));
         let index = {
             let (ids, items): (Vec<u64>, _) = ((0..n as u64).collect(), random.tensor(&[n, DIM], 1.0));
             ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).expect("valid items")

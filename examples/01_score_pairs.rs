@@ -19,7 +19,7 @@ fn main() -> Result<()> {
 
     // The tables of the items hold what does not depend on the query; then a pair is scored by its position.
     let tables = backend.index(&items, model.mol.as_ref(), Dtype::F32)?;
-    let queries = QueryBatch { embeddings: query.clone(), user_ids: vec![0] };
+    let queries = QueryBatch::new(query.clone());
     let scores = tables.rescore(Scorer::Mol, &queries, &[vec![0, 1, 2]])?;
 
     for (position, name) in ["the same vector", "a neighbour", "a stranger"].iter().enumerate() {

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
     let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
     let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
-    let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
+    let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
 
     // 4. The best items that the user has not seen: exactly, and by a cheap first stage.
     let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();

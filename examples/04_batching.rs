@@ -64,10 +64,13 @@ fn serve(searcher: &Searcher, questions: &Receiver<Question>, sizes: &Mutex<Vec<
 
 fn answer(searcher: &Searcher, batch: Vec<Question>) {
     let embeddings: Vec<f32> = batch.iter().flat_map(|question| &question.embedding).copied().collect();
-    let embeddings = Tensor::new(vec![batch.len(), embeddings.len() / batch.len()], embeddings);
-    let queries = QueryBatch { embeddings, user_ids: batch.iter().map(|question| question.user_id).collect() };
+    let users: Vec<i64> = batch.iter().map(|question| question.user_id).collect();
     let seen: Vec<&[u64]> = batch.iter().map(|question| question.seen.as_slice()).collect();
-    let found = searcher.search(Algorithm::Exact, &queries, 5, &seen).map_err(Arc::new);
+    let found = Tensor::new([batch.len(), embeddings.len() / batch.len()], embeddings)
+        .and_then(|embeddings| {
+            searcher.search(Algorithm::Exact, &QueryBatch::new(embeddings).with_users(users), 5, &seen)
+        })
+        .map_err(Arc::new);
     for (i, question) in batch.into_iter().enumerate() {
         // Nobody waits any more where the task was dropped.
         let _ = question.answer.send(found.as_ref().map(|hits| hits[i].clone()).map_err(Arc::clone));

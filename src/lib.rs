@@ -20,15 +20,13 @@
 //!
 //! # Example
 //! ```
-//! use rails_wgpu::backend::QueryBatch;
-//! use rails_wgpu::search::{Algorithm, Searcher};
-//! use rails_wgpu::tensor::Tensor;
+//! use rails_wgpu::{Algorithm, QueryBatch, Searcher, Tensor};
 //!
 //! # fn main() -> rails_wgpu::Result<()> {
-//! let items = Tensor::new(vec![3, 2], vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8]); // three items of width 2
+//! let items = Tensor::from_rows([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]); // three items of width 2
 //! let searcher = Searcher::builder().embeddings(&[10, 20, 30], &items).device("auto").build()?;
 //!
-//! let queries = QueryBatch { embeddings: Tensor::new(vec![1, 2], vec![0.6, 0.8]), user_ids: vec![0] };
+//! let queries = QueryBatch::new(Tensor::from_rows([[0.6, 0.8]]));
 //! let hits = searcher.search(Algorithm::Exact, &queries, 2, &[])?;
 //! assert_eq!(hits[0][0].id, 30);
 //! # Ok(())
@@ -69,7 +67,16 @@ pub mod tensor;
 mod tensor_header;
 mod threads;
 
+pub use backend::{Backend, QueryBatch};
+pub use checkpoint::Checkpoint;
+pub use config::ModelConfig;
 pub use error::{Error, Result};
+pub use index::{Filter, IndexOptions, ItemIndex, ListOptions, OpenOptions};
+pub use model::{Model, Mol};
+pub use search::{Algorithm, Answer, Cancel, Certificate, Hit, Request, Searcher, SearcherBuilder, Stats};
+pub use sequence::{History, SequenceBatch};
+pub use tables::{Dtype, Form};
+pub use tensor::Tensor;
 /// The version of wgpu that devices and buffers of this crate are of.
 #[cfg(feature = "gpu")]
 pub use wgpu;

@@ -37,11 +37,11 @@ fn the_memory_of_a_search_does_not_depend_on_the_number_of_items() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().unwrap();
     let mut random = Random::new(4);
     let mol = Shape { uid_sizes: Vec::new(), ..Shape::default() }.mol(&mut random, DIM);
-    let queries = QueryBatch { embeddings: random.tensor(&[B, DIM], 1.0), user_ids: vec![0; B] };
+    let queries = QueryBatch::new(random.tensor(&[B, DIM], 1.0));
     let items = random.tensor(&[100_000, DIM], 1.0);
     let searcher = |n: usize| {
         let ids: Vec<u64> = (0..n as u64).collect();
-        let items = Tensor::new(vec![n, DIM], items.data()[..n * DIM].to_vec());
+        let items = Tensor::new(vec![n, DIM], items.data()[..n * DIM].to_vec()).unwrap();
         Searcher::new(ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap())
     };
     let (small, large) = (searcher(10_000), searcher(100_000));

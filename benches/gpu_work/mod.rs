@@ -109,7 +109,7 @@ fn row_bytes(dtype: Dtype, width: usize, vectors: usize) -> usize {
 }
 
 fn batch(random: &mut Random, n: usize, dim: usize) -> QueryBatch {
-    QueryBatch { embeddings: random.tensor(&[n, dim], 1.0), user_ids: vec![0; n] }
+    QueryBatch::new(random.tensor(&[n, dim], 1.0))
 }
 
 /// Random items with a random similarity of P_Q x P_X x D_P components and 128 hidden units.

@@ -88,7 +88,7 @@ fn name(dtype: Dtype) -> (&'static str, usize) {
 }
 
 fn batch(random: &mut Random, n: usize, dim: usize) -> QueryBatch {
-    QueryBatch { embeddings: random.tensor(&[n, dim], 1.0), user_ids: vec![0; n] }
+    QueryBatch::new(random.tensor(&[n, dim], 1.0))
 }
 
 /// An index of random items with a random similarity of P_Q x P_X x D_P components and 128 hidden units, its 64 principal

@@ -11,7 +11,7 @@ use rails_wgpu::tensor::Tensor;
 /// once the interpreter is released.
 pub fn tensor(name: &str, array: &PyReadonlyArray2<f32>) -> PyResult<Tensor> {
     let values = array.as_slice().map_err(|_| not_contiguous(name))?;
-    Ok(Tensor::new(array.shape().to_vec(), values.to_vec()))
+    Ok(Tensor::new(array.shape().to_vec(), values.to_vec())?)
 }
 
 /// A copy of the numbers, for the same reasons.

@@ -1,6 +1,7 @@
 //! What every backend checks before it builds an index or starts a scan.
 
 use super::{Columns, Exclusions, QueryBatch, Scorer};
+use crate::config::MolConfig;
 use crate::model::Mol;
 use crate::tables::{Lists, Table, Tables};
 use crate::tensor::Tensor;
@@ -17,34 +18,41 @@ pub(super) fn items(embeddings: &Tensor, mol: Option<&Mol<Tensor>>) -> Result<()
     Ok(())
 }
 
-/// Arguments of a scan over `n_items` items of width `dim`; `has_mol`: whether the index has tables for
+/// Arguments of a scan over `n_items` items of width `dim`; `mol`: the similarity, if the index has tables for
 /// [`Scorer::Mol`].
 pub(super) fn scan(
-    (n_items, dim, has_mol): (usize, usize, bool),
+    (n_items, dim, mol): (usize, usize, Option<&MolConfig>),
     scorer: Scorer,
     queries: &QueryBatch,
     k: usize,
     excluded: &Exclusions,
 ) -> Result<()> {
     match scorer {
-        Scorer::Mol | Scorer::Distilled | Scorer::Bound => mol_queries(dim, has_mol, queries)?,
+        Scorer::Mol | Scorer::Distilled | Scorer::Bound => mol_queries(dim, mol, queries)?,
         Scorer::Dot => matrix("query embeddings", &queries.embeddings, dim)?,
     }
-    top_k(n_items, queries.embeddings.rows(), k, excluded)
+    top_k(n_items, queries.len(), k, excluded)
 }
 
-/// Queries for an index with Mixture-of-Logits tables (`has_mol`) and raw embeddings of width `dim`.
-pub(super) fn mol_queries(dim: usize, has_mol: bool, queries: &QueryBatch) -> Result<()> {
-    if !has_mol {
-        return Err(no_mol());
-    }
+/// Queries for an index with Mixture-of-Logits tables (`mol`) and raw embeddings of width `dim`.
+pub(crate) fn mol_queries(dim: usize, mol: Option<&MolConfig>, queries: &QueryBatch) -> Result<()> {
+    let mol = mol.ok_or_else(no_mol)?;
     matrix("query embeddings", &queries.embeddings, dim)?;
-    let n_queries = queries.embeddings.rows();
-    if queries.user_ids.len() != n_queries {
-        let expected = format!("{n_queries}, one per query");
-        return Err(Error::argument("number of user ids", expected, queries.user_ids.len()));
+    users(mol, queries.len(), queries.user_ids.as_deref())
+}
+
+/// One user per query, if the model asks who they are.
+pub(super) fn users(mol: &MolConfig, n_queries: usize, user_ids: Option<&[i64]>) -> Result<()> {
+    match user_ids {
+        None if !mol.uid_embedding_hash_sizes.is_empty() => {
+            let expected = "one per query (`QueryBatch::with_users`), since the model has uid embeddings";
+            Err(Error::argument("user ids", expected, "none"))
+        }
+        Some(users) if users.len() != n_queries => {
+            Err(Error::argument("user ids", format!("{n_queries}, one per query"), users.len()))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Vectors of a first stage.

@@ -11,9 +11,12 @@ mod exclusions;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod order_key;
+mod query_batch;
 pub mod select;
 
+pub(crate) use check::mol_queries;
 pub use exclusions::{Bits, Exclusions};
+pub use query_batch::QueryBatch;
 
 use std::sync::Arc;
 
@@ -82,15 +85,6 @@ pub struct Similarity {
     pub distilled: Option<Distilled>,
 }
 
-/// A batch of queries, as an encoder yields them.
-#[derive(Clone, Debug)]
-pub struct QueryBatch {
-    /// (B, D): raw query embeddings.
-    pub embeddings: Tensor,
-    /// (B): users, for models with uid embeddings.
-    pub user_ids: Vec<i64>,
-}
-
 /// One item found: its position in the index and its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScoredPosition {
@@ -138,7 +132,7 @@ pub trait Backend: Send + Sync {
         let dim = embeddings.width();
         let mut tables = Tables::new(dim, mol, dtype, form)?;
         for rows in embeddings.data().chunks(CHUNK * dim) {
-            let items = Tensor::new(vec![rows.len() / dim, dim], rows.to_vec());
+            let items = Tensor::trusted(vec![rows.len() / dim, dim], rows.to_vec());
             let side = mol.map(|mol| self.item_side(mol, &items)).transpose()?;
             tables.append(rows, side.as_ref());
         }

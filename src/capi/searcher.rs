@@ -463,7 +463,7 @@ unsafe fn excluded<'a>(options: &RwSearchOptions, n_queries: usize) -> Result<Ve
 unsafe fn matrix(name: &'static str, values: *const f32, rows: usize, columns: usize) -> Result<Tensor> {
     // SAFETY: the caller vouches for it.
     let values = unsafe { slice(name, values, product(name, rows, columns)?) }?;
-    Ok(Tensor::new(vec![rows, columns], values.to_vec()))
+    Tensor::new(vec![rows, columns], values.to_vec())
 }
 
 fn same_dim(searcher: &RwSearcher, dim: usize) -> Result<()> {

@@ -117,7 +117,7 @@ impl Evaluator<'_> {
         let batch = SequenceBatch::new(&histories, self.config, self.n_item_rows)?;
         let embeddings = self.encoder.encode(&batch)?;
         let encode_time = started.elapsed();
-        let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
+        let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
         let seen: Vec<Vec<u64>> = histories.iter().map(|history| self.protocol.seen(history, self.config)).collect();
         let search = |&algorithm: &Algorithm| {
             let started = Instant::now();

@@ -48,7 +48,7 @@ impl Blueprint {
     /// # Errors
     /// If the device fails.
     pub fn segment(&self, backend: &Arc<dyn Backend>, ids: Vec<u64>, rows: Vec<f32>) -> Result<Segment> {
-        let embeddings = Tensor::new(vec![ids.len(), self.dim], rows);
+        let embeddings = Tensor::trusted(vec![ids.len(), self.dim], rows);
         let mut tables = backend.tables(&embeddings, self.mol(), self.options.dtype, self.form)?;
         self.cluster(backend.as_ref(), &mut tables)?;
         Ok(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend))

@@ -49,7 +49,7 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> R
         // Nothing is cheaper than the linear gate that it is.
         return Ok(mol.gate_cross.clone());
     }
-    if queries.user_ids.is_empty() {
+    if queries.is_empty() {
         return Err(Error::argument("queries to distill from", "at least one, better some hundreds", "none"));
     }
     let (mut pairs, rms) = pairs(mol, sample, queries)?;
@@ -73,7 +73,12 @@ fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> Result<(Ve
     let config = &mol.config;
     let (d_p, n_logits) = (config.dot_product_dimension, config.n_logits());
     let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
-    let (f, query_gates) = weights.query_side(&mut CpuOps, &CpuOps.floats(&queries.embeddings), &queries.user_ids);
+    let (f, query_gates) = weights.query_side(
+        &mut CpuOps,
+        &CpuOps.floats(&queries.embeddings),
+        queries.len(),
+        queries.user_ids.as_deref(),
+    );
     let raw = sample.raw();
     let item = weights.item_side(&mut CpuOps, &CpuOps.floats(&raw), raw.rows());
     let n = ITEMS.min(sample.len());
@@ -205,9 +210,9 @@ impl Gate {
         // From rows of outputs to rows of inputs.
         let turned = |from: usize, n_in: usize, n_out: usize, scale: f32| {
             let value = |i: usize| self.weights[from + i % n_out * n_in + i / n_out] / scale;
-            Tensor::new(vec![n_in, n_out], (0..n_in * n_out).map(value).collect())
+            Tensor::trusted(vec![n_in, n_out], (0..n_in * n_out).map(value).collect())
         };
-        let vector = |from: usize, n: usize| Some(Tensor::new(vec![n], self.weights[from..from + n].to_vec()));
+        let vector = |from: usize, n: usize| Some(Tensor::trusted(vec![n], self.weights[from..from + n].to_vec()));
         CrossGate {
             hidden: Some(Linear {
                 weight: turned(w1, n, HIDDEN, rms),

@@ -65,7 +65,7 @@ fn clustered(backend: &dyn Backend, tables: &Tables, columns: Columns, n_lists: 
         centres = means(&trained, width, &assigned, centres);
     }
     let assigned = assign(backend, &centres, width, n_items, |from, to| read(&mut (from..to)))?;
-    Ok(Lists::new(columns, Tensor::new(vec![n_lists, width], centres), &assigned, tables))
+    Ok(Lists::new(columns, Tensor::trusted(vec![n_lists, width], centres), &assigned, tables))
 }
 
 /// k-means++: each further centre is a vector drawn with a probability in proportion to its squared distance to the nearest
@@ -114,7 +114,7 @@ fn assign(
 ) -> Result<Vec<u32>> {
     let augmented = |rows: &[f32], last: &dyn Fn(&[f32]) -> f32| {
         let data = rows.chunks_exact(width).flat_map(|row| row.iter().copied().chain([last(row)])).collect();
-        Tensor::new(vec![rows.len() / width, width + 1], data)
+        Tensor::trusted(vec![rows.len() / width, width + 1], data)
     };
     let half_norm = |row: &[f32]| -row.iter().map(|x| x * x).sum::<f32>() / 2.0;
     let index = backend.index(&augmented(centres, &half_norm), None, Dtype::F32)?;
@@ -122,7 +122,7 @@ fn assign(
     for from in (0..n).step_by(CHUNK) {
         let to = n.min(from + CHUNK);
         let embeddings = augmented(&vectors(from, to), &|_| 1.0);
-        let queries = QueryBatch { user_ids: vec![0; embeddings.rows()], embeddings };
+        let queries = QueryBatch::new(embeddings);
         let nearest = index.scan(Scorer::Dot, &queries, 1, &Exclusions::default())?;
         assigned.extend(nearest.iter().map(|hits| hits.first().map_or(0, |hit| hit.position)));
     }

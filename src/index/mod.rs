@@ -32,7 +32,7 @@ pub use source::{ItemSource, Items};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::backend::{Backend, DeviceKind, QueryBatch, Similarity};
+use crate::backend::{Backend, DeviceKind, QueryBatch, Similarity, mol_queries};
 use crate::model::{Distilled, Model, Mol};
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
@@ -247,6 +247,7 @@ impl ItemIndex {
         let (Some(similarity), Some(sample)) = (old.similarity(), old.sample()?) else {
             return Err(Error::argument("distilled gate", "an index with Mixture-of-Logits", "one without"));
         };
+        mol_queries(self.blueprint.dim, Some(&similarity.mol.config), queries)?;
         let cross = distil::fit(&similarity.mol, sample, queries)?;
         let distilled = Some(Distilled { cross, tangents: Some(tangents::fit(&similarity.mol, sample, queries)?) });
         change.similarity = Some(Arc::new(Similarity { mol: similarity.mol.clone(), distilled }));
@@ -386,5 +387,5 @@ fn l2_normalised(matrix: &Tensor, eps: f32) -> Tensor {
         let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(eps);
         data.extend(row.iter().map(|x| x / norm));
     }
-    Tensor::new(matrix.shape().to_vec(), data)
+    Tensor::trusted(matrix.shape().to_vec(), data)
 }

@@ -35,7 +35,7 @@ pub(super) fn directions(backend: &dyn Backend, mol: &Mol<Tensor>, rows: &[f32])
     }
     let n = n_items.min(ITEMS);
     let picked = (0..n).flat_map(|i| &rows[i * n_items / n * dim..][..dim]).copied().collect();
-    let components = backend.item_side(mol, &Tensor::new(vec![n, dim], picked))?.components;
+    let components = backend.item_side(mol, &Tensor::trusted(vec![n, dim], picked))?.components;
     let moments = moments(&components, width);
     let total: f64 = (0..width).map(|i| moments[i * width + i]).sum();
     let basis = subspace(&moments, width, most);
@@ -47,7 +47,7 @@ pub(super) fn directions(backend: &dyn Backend, mol: &Mol<Tensor>, rows: &[f32])
     });
     let Some(n_out) = enough.map(|last| (last + 1).next_multiple_of(8)) else { return Ok(None) };
     let weight = (0..width * n_out).map(|i| basis[i % n_out][i / n_out] as f32).collect();
-    let weight = Tensor::new(vec![width, n_out], weight);
+    let weight = Tensor::trusted(vec![width, n_out], weight);
     Ok(Some(Linear { weight, bias: None, n_in: width, n_out }))
 }
 

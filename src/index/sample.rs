@@ -51,7 +51,7 @@ impl Sample {
     /// (S, D): raw embeddings.
     pub fn raw(&self) -> Tensor {
         let raw = &self.tables.raw;
-        Tensor::new(vec![self.len(), raw.width()], raw.read_rows(0..self.len()))
+        Tensor::trusted(vec![self.len(), raw.width()], raw.read_rows(0..self.len()))
     }
 
     /// Number of items.

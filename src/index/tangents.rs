@@ -38,7 +38,7 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> R
         .chunks_exact(components.len() / targets.rows())
         .map(|components| Tangents::features(&mean_item, components))
         .collect();
-    let features = Tensor::new(vec![features.len(), features[0].len()], features.concat());
+    let features = Tensor::trusted(vec![features.len(), features[0].len()], features.concat());
     let scaling = Scaling::of(&features);
     let width = scaling.means.len();
     let n_out = targets.width();
@@ -64,7 +64,7 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> R
     let shift =
         |o: usize| (0..width).map(|i| solution[i * n_out + o] * scaling.scales[i] * scaling.means[i]).sum::<f64>();
     let bias = (0..n_out).map(|o| (means[o] - shift(o)) as f32).collect();
-    let (weight, bias) = (Tensor::new(vec![width, n_out], weight), Tensor::new(vec![n_out], bias));
+    let (weight, bias) = (Tensor::trusted(vec![width, n_out], weight), Tensor::trusted(vec![n_out], bias));
     Ok(Tangents { best, mean: mean_item, layer: Linear { weight, bias: Some(bias), n_in: width, n_out } })
 }
 
@@ -72,7 +72,7 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> R
 fn components(mol: &Mol<Tensor>, queries: &QueryBatch) -> Vec<f32> {
     let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
     let embeddings = CpuOps.floats(&queries.embeddings);
-    weights.query_side(&mut CpuOps, &embeddings, &queries.user_ids).0.to_vec()
+    weights.query_side(&mut CpuOps, &embeddings, queries.len(), queries.user_ids.as_deref()).0.to_vec()
 }
 
 /// (P_X, D_P): mean components of the sample.
@@ -82,7 +82,7 @@ fn mean_item(mol: &Mol<Tensor>, sample: &Sample) -> Tensor {
     let shape = vec![mol.config.item_dot_product_groups, mol.config.dot_product_dimension];
     let width = shape.iter().product();
     let column = |j: usize| mean(components.iter().skip(j).step_by(width).map(|&x| f64::from(x))) as f32;
-    Tensor::new(shape, (0..width).map(column).collect())
+    Tensor::trusted(shape, (0..width).map(column).collect())
 }
 
 /// (B, R * L): for each number of `best` items of the sample, the derivative averaged over so many.
@@ -104,7 +104,7 @@ fn derivatives(sample: &Sample, queries: &QueryBatch, best: &[usize]) -> Result<
         }
         before = n;
     }
-    Ok(Tensor::new(vec![n_queries, rows[0].len()], rows.concat()))
+    Ok(Tensor::trusted(vec![n_queries, rows[0].len()], rows.concat()))
 }
 
 /// What is done to each feature before the regression: mean 0, variance 1.
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn scaled_features_have_mean_zero_and_variance_one_and_constants_are_ignored() {
-        let features = Tensor::new(vec![2, 2], vec![1.0, 7.0, 5.0, 7.0]);
+        let features = Tensor::trusted(vec![2, 2], vec![1.0, 7.0, 5.0, 7.0]);
         let scaling = Scaling::of(&features);
         assert_eq!(scaling.scaled(features.row(0)), [-1.0, 0.0]);
         assert_eq!(scaling.scaled(&[7.0, 9.0]), [2.0, 0.0]);

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn features_are_products_with_the_mean_item_and_with_each_other() {
-        let mean = Tensor::new(vec![1, 2], vec![1.0, -1.0]);
+        let mean = Tensor::trusted(vec![1, 2], vec![1.0, -1.0]);
         let features = Tangents::features(&mean, &[3.0, 5.0, 1.0, 0.0]);
         assert_eq!(features, [-2.0, 1.0, 34.0, 3.0, 1.0]);
         assert_eq!(features.len(), Tangents::n_features(2, 1));
@@ -94,9 +94,9 @@ mod tests {
     #[test]
     fn the_number_of_items_that_is_large_enough_is_taken() {
         // P_Q = P_X = D_P = 1: two features, (f g, f f) = (6, 4). Two numbers of items, two logits.
-        let weight = Tensor::new(vec![2, 4], vec![1.0, 0.0, 2.0, 0.0, 0.0, 1.0, 0.0, 2.0]);
-        let bias = Some(Tensor::new(vec![4], vec![0.5, 0.25, -1.0, -2.0]));
-        let mean = Tensor::new(vec![1, 1], vec![3.0]);
+        let weight = Tensor::trusted(vec![2, 4], vec![1.0, 0.0, 2.0, 0.0, 0.0, 1.0, 0.0, 2.0]);
+        let bias = Some(Tensor::trusted(vec![4], vec![0.5, 0.25, -1.0, -2.0]));
+        let mean = Tensor::trusted(vec![1, 1], vec![3.0]);
         let tangents = Tangents { best: vec![16, 32], mean, layer: Linear { weight, bias, n_in: 2, n_out: 4 } };
         for (best, expected) in [(1, [6.5, 4.25]), (16, [6.5, 4.25]), (17, [11.0, 6.0]), (999, [11.0, 6.0])] {
             assert_eq!(tangents.derivative(&[2.0], best), expected, "best = {best}");

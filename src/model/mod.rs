@@ -68,7 +68,7 @@ impl Model {
             }
             data.extend_from_slice(self.encoder.items.row(id as usize));
         }
-        Ok(Tensor::new(vec![ids.len(), width], data))
+        Ok(Tensor::trusted(vec![ids.len(), width], data))
     }
 }
 
@@ -83,7 +83,7 @@ fn torch_linear(weights: &mut Weights, name: &str, n_in: usize, n_out: usize, bi
 fn transposed(matrix: &Tensor) -> Tensor {
     let (rows, columns) = (matrix.rows(), matrix.width());
     let data = (0..rows * columns).map(|i| matrix.data()[i % rows * columns + i / rows]).collect();
-    Tensor::new(vec![columns, rows], data)
+    Tensor::trusted(vec![columns, rows], data)
 }
 
 /// Rows `from..to` of a matrix or vector.
@@ -91,5 +91,5 @@ fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {
     let mut shape = tensor.shape().to_vec();
     shape[0] = to - from;
     let width = tensor.width();
-    Tensor::new(shape, tensor.data()[from * width..to * width].to_vec())
+    Tensor::trusted(shape, tensor.data()[from * width..to * width].to_vec())
 }

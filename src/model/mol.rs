@@ -164,9 +164,16 @@ impl<T> Mol<T> {
     }
 
     /// The query side: component embeddings f_n(q) (B, P_Q * D_P) and, if there is one, the query-only gate part
-    /// (B, L), of raw query embeddings (B, D).
-    pub fn query_side<O: Ops<Floats = T>>(&self, ops: &mut O, queries: &T, user_ids: &[i64]) -> (T, Option<T>) {
-        let (batch, d_p) = (user_ids.len(), self.config.dot_product_dimension);
+    /// (B, L), of `batch` raw query embeddings (B, D). `user_ids` (B) are looked at only if there are uid tables, which
+    /// need them.
+    pub fn query_side<O: Ops<Floats = T>>(
+        &self,
+        ops: &mut O,
+        queries: &T,
+        batch: usize,
+        user_ids: Option<&[i64]>,
+    ) -> (T, Option<T>) {
+        let (user_ids, d_p) = (user_ids.unwrap_or_default(), self.config.dot_product_dimension);
         let projected = self.query.forward(ops, queries, batch);
         let uid_embeddings: Vec<T> = self
             .uid_tables
@@ -223,7 +230,7 @@ impl Projection<Tensor> {
         let bias = weights.take(&format!("{name}.1._b"), &[1, doubled])?;
         let glu = Linear {
             weight: weights.take(&format!("{name}.1._w"), &[dim, doubled])?,
-            bias: Some(Tensor::new(vec![doubled], bias.data().to_vec())),
+            bias: Some(Tensor::trusted(vec![doubled], bias.data().to_vec())),
             n_in: dim,
             n_out: doubled,
         };

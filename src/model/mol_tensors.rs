@@ -37,7 +37,7 @@ fn projection(named: &mut Named, name: &str, projection: &Projection<Tensor>) {
     };
     named.push((format!("{name}.1._w"), glu.weight.clone()));
     if let Some(bias) = &glu.bias {
-        named.push((format!("{name}.1._b"), Tensor::new(vec![1, glu.n_out], bias.data().to_vec())));
+        named.push((format!("{name}.1._b"), Tensor::trusted(vec![1, glu.n_out], bias.data().to_vec())));
     }
     linear(named, &format!("{name}.2"), &projection.output);
 }

@@ -7,7 +7,7 @@ pub use model_file::{MOL_KEY, ModelFile};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Dtype, QueryBatch, QueryEncoder, Similarity, select};
+use crate::backend::{Backend, Dtype, QueryBatch, QueryEncoder, select};
 use crate::checkpoint::Checkpoint;
 use crate::config::{ModelConfig, find_config};
 use crate::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, ListOptions, OpenOptions};
@@ -23,7 +23,6 @@ pub struct Retriever {
     backend: Arc<dyn Backend>,
     encoding: Option<Encoding>,
     dim: usize,
-    has_uid_tables: bool,
     searcher: Searcher,
 }
 
@@ -117,9 +116,7 @@ impl Retriever {
             Ok(Encoding { encoder, config: model.config.clone(), n_item_rows: model.n_item_rows() })
         };
         let encoding = model.map(encoding).transpose()?;
-        let has_tables = |similarity: &Similarity| !similarity.mol.uid_tables.is_empty();
-        let has_uid_tables = index.snapshot().similarity().is_some_and(has_tables);
-        Ok(Retriever { backend, encoding, dim, has_uid_tables, searcher: Searcher::new(index) })
+        Ok(Retriever { backend, encoding, dim, searcher: Searcher::new(index) })
     }
 
     /// Learns from queries (B, D) like those that will be asked, a few hundred of them, what the algorithms `distilled` and
@@ -128,7 +125,7 @@ impl Retriever {
     /// # Errors
     /// As [`ItemIndex::distill`], or if `user_ids` do not suit.
     pub fn distill(&self, queries: Tensor, user_ids: Option<Vec<i64>>) -> Result<()> {
-        self.index().distill(&self.batch(queries, user_ids)?)
+        self.index().distill(&batch(queries, user_ids))
     }
 
     /// The device.
@@ -156,7 +153,7 @@ impl Retriever {
         };
         let batch = SequenceBatch::new(histories, config, *n_item_rows)?;
         if batch.is_empty() {
-            return Ok(Tensor::new(vec![0, self.dim], Vec::new()));
+            return Ok(Tensor::trusted(vec![0, self.dim], Vec::new()));
         }
         encoder.encode(&batch)
     }
@@ -167,29 +164,16 @@ impl Retriever {
     /// # Errors
     /// If a model with uid embeddings gets no users, or as [`Searcher::answer`].
     pub fn search(&self, queries: Tensor, user_ids: Option<Vec<i64>>, request: &Request) -> Result<Answer> {
-        let batch = self.batch(queries, user_ids)?;
-        if batch.user_ids.is_empty() {
+        let batch = batch(queries, user_ids);
+        if batch.is_empty() {
             return Ok(Answer::default());
         }
         self.searcher.answer(&batch, request)
     }
+}
 
-    /// Queries with one user each.
-    fn batch(&self, queries: Tensor, user_ids: Option<Vec<i64>>) -> Result<QueryBatch> {
-        let n_queries = queries.rows();
-        let user_ids = match user_ids {
-            Some(user_ids) => user_ids,
-            None if self.has_uid_tables => {
-                let expected = "one per query: the model has uid embeddings";
-                return Err(Error::argument("user ids", expected, "none"));
-            }
-            None => vec![0; n_queries],
-        };
-        if user_ids.len() != n_queries {
-            return Err(Error::argument("user ids", format!("{n_queries}, one per query"), user_ids.len()));
-        }
-        Ok(QueryBatch { embeddings: queries, user_ids })
-    }
+fn batch(queries: Tensor, user_ids: Option<Vec<i64>>) -> QueryBatch {
+    QueryBatch { user_ids, ..QueryBatch::new(queries) }
 }
 
 /// Rows `item_ids` of the model's item table; `None`: all of them, 1 and up.

@@ -13,12 +13,10 @@ use crate::{Error, Result};
 /// Makes a [`Searcher`]: exactly one source of items, a device, and how to keep the items.
 ///
 /// ```
-/// use rails_wgpu::backend::Dtype;
-/// use rails_wgpu::search::Searcher;
-/// use rails_wgpu::tensor::Tensor;
+/// use rails_wgpu::{Dtype, Searcher, Tensor};
 ///
 /// # fn main() -> rails_wgpu::Result<()> {
-/// let items = Tensor::new(vec![3, 2], vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8]);
+/// let items = Tensor::from_rows([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]);
 /// let searcher = Searcher::builder().embeddings(&[10, 20, 30], &items).device("cpu").dtype(Dtype::F16).build()?;
 /// assert_eq!(searcher.index().len(), 3);
 /// # Ok(())

@@ -2,7 +2,7 @@
 
 use super::{Algorithm, tangent};
 use crate::backend::cpu::CpuOps;
-use crate::backend::{Columns, DeviceIndex, Hits, QueryBatch, ScoredPosition, Scorer, Similarity};
+use crate::backend::{Columns, DeviceIndex, Hits, QueryBatch, ScoredPosition, Scorer, Similarity, mol_queries};
 use crate::index::{Excluded, Snapshot};
 use crate::ops::Ops;
 use crate::tensor::Tensor;
@@ -33,16 +33,12 @@ impl<'a> FirstStage<'a> {
         excluded: &'a Excluded,
     ) -> Result<FirstStage<'a>> {
         let mol = &similarity.mol;
-        let (n, width) = (queries.user_ids.len(), queries.embeddings.width());
-        if n != queries.embeddings.rows() || width != mol.item_dim() {
-            let expected = format!("shape (B, {}) with B user ids", mol.item_dim());
-            let found = format!("{:?} with {n} user ids", queries.embeddings.shape());
-            return Err(Error::argument("query embeddings", expected, found));
-        }
+        mol_queries(mol.item_dim(), Some(&mol.config), queries)?;
+        let n = queries.len();
         let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
         let embeddings = CpuOps.floats(&queries.embeddings);
-        let (components, _) = weights.query_side(&mut CpuOps, &embeddings, &queries.user_ids);
-        let components = Tensor::new(vec![n, components.len() / n.max(1)], components.to_vec());
+        let (components, _) = weights.query_side(&mut CpuOps, &embeddings, n, queries.user_ids.as_deref());
+        let components = Tensor::trusted(vec![n, components.len() / n.max(1)], components.to_vec());
         Ok(FirstStage { snapshot, similarity, queries, excluded, components })
     }
 
@@ -62,10 +58,7 @@ impl<'a> FirstStage<'a> {
             if short.is_empty() {
                 break;
             }
-            let queries = QueryBatch {
-                embeddings: self.queries.embeddings.select_rows(&short),
-                user_ids: short.iter().map(|&query| self.queries.user_ids[query]).collect(),
-            };
+            let queries = self.queries.select(&short);
             let excluded = self.snapshot.select_queries(self.excluded, &short);
             let components = self.components.select_rows(&short);
             let stage = FirstStage { queries: &queries, excluded: &excluded, components, ..*self };
@@ -132,8 +125,8 @@ impl<'a> FirstStage<'a> {
     fn naive(&self, n: usize, n_probe: Option<usize>) -> Result<Candidates> {
         let (p_q, d_p) =
             (self.similarity.mol.config.query_dot_product_groups, self.similarity.mol.config.dot_product_dimension);
-        let n_queries = self.queries.user_ids.len();
-        let vectors = Tensor::new(vec![n_queries * p_q, d_p], self.components.data().to_vec());
+        let n_queries = self.queries.len();
+        let vectors = Tensor::trusted(vec![n_queries * p_q, d_p], self.components.data().to_vec());
         let mut lists = vec![Vec::new(); n_queries];
         for m in 0..self.similarity.mol.config.item_dot_product_groups {
             let columns = Columns::Group(m);
@@ -164,13 +157,13 @@ impl<'a> FirstStage<'a> {
         for components in self.components.data().chunks_exact(self.components.width().max(1)) {
             sums.extend((0..d_p).map(|j| components.iter().skip(j).step_by(d_p).sum::<f32>()));
         }
-        Tensor::new(vec![self.components.rows(), d_p], sums)
+        Tensor::trusted(vec![self.components.rows(), d_p], sums)
     }
 
     /// All items above a threshold that about `n` of the index exceed, going by the sample.
     fn h_indexer(&self, n: usize) -> Result<Candidates> {
         let Some(sample) = self.snapshot.sample()? else {
-            return Ok(vec![Vec::new(); self.queries.user_ids.len()]);
+            return Ok(vec![Vec::new(); self.queries.len()]);
         };
         let vectors = self.sums();
         let expected = n as f64 * sample.len() as f64 / self.snapshot.len().max(1) as f64;

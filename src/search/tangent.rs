@@ -27,7 +27,7 @@ pub(super) fn derivatives(stage: &FirstStage, candidates: usize) -> Result<Tenso
     let best = (candidates * n_items.min(Sample::MOST)).div_ceil(n_items.max(1));
     let queries = &stage.components;
     let rows = (0..queries.rows()).flat_map(|row| tangents.derivative(queries.row(row), best)).collect();
-    Ok(Tensor::new(vec![queries.rows(), stage.similarity.mol.config.n_logits()], rows))
+    Ok(Tensor::trusted(vec![queries.rows(), stage.similarity.mol.config.n_logits()], rows))
 }
 
 /// (B, L): derivatives for about `candidates` candidates, averaged over the best items of a sample.
@@ -37,7 +37,7 @@ pub(super) fn derivatives(stage: &FirstStage, candidates: usize) -> Result<Tenso
 pub(super) fn sampled(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
     let Some(sample) = stage.snapshot.sample()? else {
         let shape = vec![stage.components.rows(), stage.similarity.mol.config.n_logits()];
-        return Ok(Tensor::new(shape.clone(), vec![0.0; shape.iter().product()]));
+        return Ok(Tensor::trusted(shape.clone(), vec![0.0; shape.iter().product()]));
     };
     let index = sample.index();
     let best = (candidates / 8).clamp(16, 64);
@@ -69,7 +69,7 @@ pub(super) fn vectors(stage: &FirstStage, derivatives: &Tensor) -> Tensor {
             }
         }
     }
-    Tensor::new(vec![n_queries, p_x * d_p], data)
+    Tensor::trusted(vec![n_queries, p_x * d_p], data)
 }
 
 /// The vectors in the principal directions of the components, where these are known, and what to multiply them with.
@@ -77,5 +77,5 @@ pub(super) fn reduced(stage: &FirstStage, vectors: Tensor) -> (Tensor, Columns) 
     let Some(layer) = &stage.similarity.mol.principal else { return (vectors, Columns::All) };
     let (n, weights) = (vectors.rows(), layer.map(&mut |tensor| CpuOps.floats(tensor)));
     let reduced = CpuOps.linear(&CpuOps.floats(&vectors), n, &weights, Activation::Identity, None);
-    (Tensor::new(vec![n, layer.n_out], reduced.to_vec()), Columns::Principal)
+    (Tensor::trusted(vec![n, layer.n_out], reduced.to_vec()), Columns::Principal)
 }

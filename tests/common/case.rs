@@ -38,7 +38,7 @@ impl Case {
 
     pub fn floats(&self, name: &str) -> Tensor {
         let (shape, values) = self.find(name, f32::from_le_bytes).unwrap_or_else(|| panic!("no {name}"));
-        Tensor::new(shape, values)
+        Tensor::new(shape, values).unwrap()
     }
 
     pub fn integers(&self, name: &str) -> Vec<i64> {

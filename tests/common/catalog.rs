@@ -33,12 +33,12 @@ pub fn row(id: u64, edition: u64) -> Vec<f32> {
 }
 
 pub fn rows(ids: &[u64], edition: u64) -> Tensor {
-    Tensor::new(vec![ids.len(), DIM], ids.iter().flat_map(|&id| row(id, edition)).collect())
+    Tensor::new(vec![ids.len(), DIM], ids.iter().flat_map(|&id| row(id, edition)).collect()).unwrap()
 }
 
 pub fn queries(n: usize) -> QueryBatch {
     let embeddings = Random::new(99).tensor(&[n, DIM], 1.0);
-    QueryBatch { embeddings, user_ids: (0..n as i64).map(|i| i * 37 - 5).collect() }
+    QueryBatch::new(embeddings).with_users((0..n as i64).map(|i| i * 37 - 5).collect::<Vec<i64>>())
 }
 
 /// What an index should hold.
@@ -59,7 +59,7 @@ impl Catalog {
     }
 
     pub fn embeddings(&self) -> Tensor {
-        Tensor::new(vec![self.0.len(), DIM], self.0.values().flatten().copied().collect())
+        Tensor::new(vec![self.0.len(), DIM], self.0.values().flatten().copied().collect()).unwrap()
     }
 
     /// An index in memory, made at once.

@@ -25,7 +25,7 @@ impl Random {
     /// Numbers in -scale .. scale.
     pub fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
         let data = (0..shape.iter().product()).map(|_| scale * self.number()).collect();
-        Tensor::new(shape.to_vec(), data)
+        Tensor::new(shape.to_vec(), data).unwrap()
     }
 
     fn linear(&mut self, n_in: usize, n_out: usize, bias: bool) -> Linear<Tensor> {

@@ -19,7 +19,8 @@ pub type Side<'a> = (&'a [Num], Option<&'a [Num]>);
 pub fn scores(mol: &Mol<Tensor>, items: &Tensor, batch: &QueryBatch, stored: fn(Num) -> Num) -> Vec<Vec<Num>> {
     let (n_queries, n_items) = (batch.embeddings.rows(), items.rows());
     let weights = mol.map(&mut |tensor| Naive.floats(tensor));
-    let (f, q) = weights.query_side(&mut Naive, &Naive.floats(&batch.embeddings), &batch.user_ids);
+    let (f, q) =
+        weights.query_side(&mut Naive, &Naive.floats(&batch.embeddings), batch.len(), batch.user_ids.as_deref());
     let parts = weights.item_side(&mut Naive, &Naive.floats(items), n_items);
     let store = |values: Rc<Vec<Num>>| values.iter().map(|&value| stored(value)).collect::<Vec<_>>();
     let (g, x) = (store(parts.components), parts.gate.map(store));

@@ -35,8 +35,8 @@ pub fn mol_scores(scorer: Scorer, similarity: &Similarity, tables: &Tables, batc
         _ => similarity.mol.clone(),
     };
     let mol = mol.map(&mut |tensor| Naive.floats(tensor));
-    let (n_queries, n_items) = (batch.user_ids.len(), tables.len());
-    let (f, q) = mol.query_side(&mut Naive, &Naive.floats(&batch.embeddings), &batch.user_ids);
+    let (n_queries, n_items) = (batch.len(), tables.len());
+    let (f, q) = mol.query_side(&mut Naive, &Naive.floats(&batch.embeddings), batch.len(), batch.user_ids.as_deref());
     let g = components(&mol, tables);
     let x = tables.mol.as_ref().unwrap().gate.as_ref().map(numbers);
     let pair = |b: usize, i: usize| {

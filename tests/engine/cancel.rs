@@ -28,7 +28,7 @@ fn searcher(backend: &Arc<dyn Backend>, spy: &Arc<Spy>) -> (Arc<Searcher>, Query
     let similarity = Some(Similarity { mol, distilled: None });
     let index = ItemIndex::build(&[spied], &ids, &items, similarity, options).unwrap();
     assert_eq!(index.snapshot().segments().len(), SEGMENTS);
-    let queries = QueryBatch { embeddings: random.tensor(&[3, DIM], 1.0), user_ids: vec![0; 3] };
+    let queries = QueryBatch::new(random.tensor(&[3, DIM], 1.0));
     (Arc::new(Searcher::new(index)), queries)
 }
 

@@ -47,8 +47,8 @@ impl Case {
     /// The first `n` query embeddings of the reference.
     fn first_queries(&self, n: usize) -> QueryBatch {
         let all = self.floats("enc.query_embeddings");
-        let embeddings = Tensor::new(vec![n, all.width()], all.data()[..n * all.width()].to_vec());
-        QueryBatch { embeddings, user_ids: self.integers("in.user_ids")[..n].to_vec() }
+        let embeddings = Tensor::new(vec![n, all.width()], all.data()[..n * all.width()].to_vec()).unwrap();
+        QueryBatch::new(embeddings).with_users(self.integers("in.user_ids")[..n].to_vec())
     }
 
     fn searcher(&self, backend: &dyn Backend) -> Searcher {

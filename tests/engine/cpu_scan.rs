@@ -15,8 +15,8 @@ use rails_wgpu::tensor::Tensor;
 const DIM: usize = 6;
 
 fn batch(random: &mut Random, n_queries: usize) -> QueryBatch {
-    let user_ids = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
-    QueryBatch { embeddings: random.tensor(&[n_queries, DIM], 1.0), user_ids }
+    let user_ids: Vec<i64> = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
+    QueryBatch::new(random.tensor(&[n_queries, DIM], 1.0)).with_users(user_ids)
 }
 
 fn index(items: &Tensor, mol: &Mol<Tensor>, dtype: Dtype) -> Box<dyn DeviceIndex> {
@@ -83,8 +83,8 @@ fn half_precision_tables_hold_rounded_values() {
 
 #[test]
 fn halves_beyond_the_range_of_f16_are_clamped() {
-    let items = Tensor::new(vec![3, 1], vec![1e6, -1e6, 1.0]);
-    let batch = QueryBatch { embeddings: Tensor::new(vec![1, 1], vec![1.0]), user_ids: vec![] };
+    let items = Tensor::new(vec![3, 1], vec![1e6, -1e6, 1.0]).unwrap();
+    let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
     let index = Cpu::default().index(&items, None, Dtype::F16).unwrap();
     let hits = index.scan(Scorer::Dot, &batch, 3, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.score).collect::<Vec<_>>(), [65504.0, 1.0, -65504.0]);
@@ -95,7 +95,7 @@ fn equal_scores_are_ordered_by_position_and_negative_zero_ties_with_zero() {
     let mut random = Random::new(3);
     let mol = Shape::default().mol(&mut random, DIM);
     let four = random.tensor(&[4, DIM], 1.0);
-    let items = Tensor::new(vec![900, DIM], (0..900).flat_map(|i| four.row(i % 4).to_vec()).collect());
+    let items = Tensor::new(vec![900, DIM], (0..900).flat_map(|i| four.row(i % 4).to_vec()).collect()).unwrap();
     let hits = index(&items, &mol, Dtype::F32).scan(Scorer::Mol, &batch(&mut random, 2), 900, &Exclusions::default());
     for hits in hits.unwrap() {
         for (rank, hit) in hits.iter().enumerate() {
@@ -103,8 +103,8 @@ fn equal_scores_are_ordered_by_position_and_negative_zero_ties_with_zero() {
             assert_eq!(hit.position, first + 4 * (rank % 225) as u32);
         }
     }
-    let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]);
-    let batch = QueryBatch { embeddings: Tensor::new(vec![1, 1], vec![1.0]), user_ids: vec![] };
+    let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]).unwrap();
+    let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
     let index = Cpu::default().index(&items, None, Dtype::F32).unwrap();
     let hits = index.scan(Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.position).collect::<Vec<_>>(), [3, 0, 1, 2]);
@@ -123,8 +123,7 @@ fn threads_and_batches_do_not_change_a_bit() {
             assert_eq!(pool.install(|| index.scan(scorer, &whole, 50, &none)).unwrap(), expected, "{threads} threads");
         }
         for (i, expected) in expected.iter().enumerate() {
-            let row = Tensor::new(vec![1, DIM], whole.embeddings.row(i).to_vec());
-            let alone = QueryBatch { embeddings: row, user_ids: vec![whole.user_ids[i]] };
+            let alone = whole.select(&[i]);
             assert_eq!(&index.scan(scorer, &alone, 50, &none).unwrap()[0], expected, "query {i} alone");
         }
     }
@@ -137,10 +136,10 @@ fn wrong_arguments_are_told() {
     let build =
         |items: &Tensor| Cpu::default().index(items, Some(&mol), Dtype::F32).map(|_| ()).unwrap_err().to_string();
     assert!(build(&random.tensor(&[10, 5], 1.0)).contains("shape (n, 6)"));
-    assert!(build(&Tensor::new(vec![0, DIM], vec![])).contains("1 <= N"));
+    assert!(build(&Tensor::new(vec![0, DIM], vec![]).unwrap()).contains("1 <= N"));
     let mut damaged = items.data().to_vec();
     damaged[DIM] = f32::NAN;
-    assert!(build(&Tensor::new(vec![10, DIM], damaged)).contains("NaN in row 1"));
+    assert!(build(&Tensor::new(vec![10, DIM], damaged).unwrap()).contains("NaN in row 1"));
     let (index, batch) = (index(&items, &mol, Dtype::F32), batch(&mut random, 2));
     let scan = |k: usize, excluded: Exclusions| index.scan(Scorer::Mol, &batch, k, &excluded).unwrap_err().to_string();
     assert!(scan(0, Exclusions::default()).contains("1..=10"));

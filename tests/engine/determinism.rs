@@ -49,7 +49,11 @@ impl World {
         let mut random = Random::new(17);
         let mol = Shape::default().mol(&mut random, DIM);
         let (items, embeddings) = (random.tensor(&[N, DIM], 1.0), random.tensor(&[B, DIM], 1.0));
-        World { mol, items, queries: QueryBatch { embeddings, user_ids: (0..B as i64).map(|i| i * 37 - 5).collect() } }
+        World {
+            mol,
+            items,
+            queries: QueryBatch::new(embeddings).with_users((0..B as i64).map(|i| i * 37 - 5).collect::<Vec<i64>>()),
+        }
     }
 
     /// Segments of up to `cut` items; with inverted lists and a distilled gate where the form has room for lists.
@@ -71,10 +75,8 @@ impl World {
         assert_eq!(sizes.iter().sum::<usize>(), B);
         let mut from = 0;
         let part = |&size: &usize| {
-            let rows = self.queries.embeddings.data()[from * DIM..(from + size) * DIM].to_vec();
-            let user_ids = self.queries.user_ids[from..from + size].to_vec();
+            let batch = self.queries.select(&(from..from + size).collect::<Vec<usize>>());
             from += size;
-            let batch = QueryBatch { embeddings: Tensor::new(vec![size, DIM], rows), user_ids };
             searcher.search(algorithm, &batch, K, &[]).unwrap()
         };
         sizes.iter().flat_map(part).collect()

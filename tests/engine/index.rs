@@ -197,7 +197,7 @@ fn searches_during_updates_see_one_version() {
     const UPDATES: u64 = 200;
     let marked = |version: u64| {
         let data = (0..ITEMS).flat_map(|id| [version as f32, id as f32]).collect();
-        Tensor::new(vec![ITEMS as usize, 2], data)
+        Tensor::new(vec![ITEMS as usize, 2], data).unwrap()
     };
     let ids: Vec<u64> = (0..ITEMS).rev().collect();
     let folder = tempfile::tempdir().unwrap();
@@ -206,7 +206,7 @@ fn searches_during_updates_see_one_version() {
     let index = ItemIndex::create(folder.path(), &cpu(), IndexModel::dot(2), options, source).unwrap();
     let (writer, done) = (Searcher::new(index), AtomicBool::new(false));
     let versions_seen = AtomicUsize::new(0);
-    let query = QueryBatch { embeddings: Tensor::new(vec![1, 2], vec![1.0, 0.0]), user_ids: vec![0] };
+    let query = QueryBatch::new(Tensor::new(vec![1, 2], vec![1.0, 0.0]).unwrap());
     let look = |searcher: &Searcher, last: &mut f32| {
         let hits = searcher.search(Algorithm::Exact, &query, ITEMS as usize, &[]).unwrap().remove(0);
         let version = hits[0].score;
@@ -392,8 +392,8 @@ fn a_source_that_fails_leaves_nothing_and_changes_nothing() {
     let bad: Vec<(Items, &str)> = vec![
         (items(&[200, 201, 200]).unwrap(), "200 twice"),
         (items(&[300, 3]).unwrap(), "3 twice"),
-        (Items { ids: vec![500], embeddings: Tensor::new(vec![1, DIM], not_a_number) }, "finite"),
-        (Items { ids: vec![500], embeddings: Tensor::new(vec![1, 2], vec![0.0; 2]) }, "(N, 6)"),
+        (Items { ids: vec![500], embeddings: Tensor::new(vec![1, DIM], not_a_number).unwrap() }, "finite"),
+        (Items { ids: vec![500], embeddings: Tensor::new(vec![1, 2], vec![0.0; 2]).unwrap() }, "(N, 6)"),
         (Items { ids: vec![500, 501], embeddings: rows(&[1], 0) }, "one per embedding"),
     ];
     let source = |bad: &Items| {
@@ -518,14 +518,14 @@ fn principal_directions_stay_with_the_folder() {
     let mut random = Random::new(12);
     let shape = models::Shape { p_q: 2, p_x: 4, d_p: 16, uid_sizes: vec![], ..models::Shape::default() };
     let (mol, items) = (shape.mol(&mut random, 6), random.tensor(&[600, 6], 1.0));
-    let batch = QueryBatch { embeddings: random.tensor(&[4, 6], 1.0), user_ids: vec![0; 4] };
+    let batch = QueryBatch::new(random.tensor(&[4, 6], 1.0));
     for form in [Form::Components, Form::Raw] {
         let folder = tempfile::tempdir().unwrap();
         let options = IndexOptions { segment_items: 250, ..options(Dtype::I8, form) };
         let model = IndexModel::similarity(Similarity { mol: mol.clone(), distilled: None });
         let source = ItemSource::of_embeddings((0..600).collect(), items.clone());
         let created = ItemIndex::create(folder.path(), &[Arc::new(Cpu::default())], model, options, source).unwrap();
-        created.add(&[700], &Tensor::new(vec![1, 6], items.row(3).to_vec())).unwrap();
+        created.add(&[700], &Tensor::new(vec![1, 6], items.row(3).to_vec()).unwrap()).unwrap();
         created.remove(&[5]).unwrap();
         let opened = open(folder.path());
         let width = |index: &ItemIndex| {

@@ -328,7 +328,7 @@ fn tangents_that_make_no_sense_are_refused() {
     let config = &similarity.config;
     let (l, features) =
         (config.n_logits(), Tangents::n_features(config.query_dot_product_groups, config.item_dot_product_groups));
-    let zeros = |shape: &[usize]| Tensor::new(shape.to_vec(), vec![0.0; shape.iter().product()]);
+    let zeros = |shape: &[usize]| Tensor::new(shape.to_vec(), vec![0.0; shape.iter().product()]).unwrap();
     let linear = |n_in: usize, n_out: usize| Linear { weight: zeros(&[n_in, n_out]), bias: None, n_in, n_out };
     let mean = zeros(&[config.item_dot_product_groups, config.dot_product_dimension]);
     let opened = |best: Vec<usize>, layer: Linear<Tensor>| {

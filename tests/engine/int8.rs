@@ -90,7 +90,7 @@ fn flat(items: &Tensor) -> Arc<Tables> {
 }
 
 fn mips(index: &dyn DeviceIndex, queries: &Tensor, n: usize) -> Vec<Vec<ScoredPosition>> {
-    let batch = QueryBatch { embeddings: queries.clone(), user_ids: vec![0; queries.rows()] };
+    let batch = QueryBatch::new(queries.clone());
     index.scan(Scorer::Dot, &batch, n, &Exclusions::default()).unwrap()
 }
 
@@ -128,8 +128,8 @@ fn the_largest_numbers_do_not_overflow() {
     // 2048 columns are four parts whose sums are as large as they can be: 512 * 32512 * 127 of 2^31 each.
     let width = 2048;
     let signs = |flip: usize| (0..width).map(move |d| if flip > 0 && d % flip == 0 { -127.0 } else { 127.0 });
-    let items = Tensor::new(vec![4, width], [0, 1, 2, 3].into_iter().flat_map(signs).collect());
-    let queries = Tensor::new(vec![2, width], [vec![32512.0; width], vec![-32512.0; width]].concat());
+    let items = Tensor::new(vec![4, width], [0, 1, 2, 3].into_iter().flat_map(signs).collect()).unwrap();
+    let queries = Tensor::new(vec![2, width], [vec![32512.0; width], vec![-32512.0; width]].concat()).unwrap();
     let tables = flat(&items);
     let whole = 2048.0 * 32512.0 * 127.0;
     for backend in backends() {
@@ -148,11 +148,11 @@ fn zeros_and_tiny_numbers_are_scored() {
     let mut random = Random::new(2);
     let mut items = random.tensor(&[40, 7], 1.0).data().to_vec();
     items[..7].fill(0.0);
-    let tables = flat(&Tensor::new(vec![40, 7], items));
+    let tables = flat(&Tensor::new(vec![40, 7], items).unwrap());
     let (tiny, row) = (f32::MIN_POSITIVE.next_down(), random.tensor(&[7], 1.0));
     let huge: Vec<f32> = row.data().iter().map(|x| x * 1e30).collect();
     let small: Vec<f32> = row.data().iter().map(|x| x * 1e-25).collect();
-    let queries = Tensor::new(vec![5, 7], [vec![0.0; 7], vec![-0.0; 7], vec![tiny; 7], huge, small].concat());
+    let queries = Tensor::new(vec![5, 7], [vec![0.0; 7], vec![-0.0; 7], vec![tiny; 7], huge, small].concat()).unwrap();
     for backend in backends() {
         let index = backend.load(tables.clone(), None).unwrap();
         let hits = mips(index.as_ref(), &queries, 40);

@@ -45,7 +45,7 @@ impl Case {
 
     /// The reference's own query embeddings.
     fn queries(&self) -> QueryBatch {
-        QueryBatch { embeddings: self.floats("enc.query_embeddings"), user_ids: self.integers("in.user_ids") }
+        QueryBatch::new(self.floats("enc.query_embeddings")).with_users(self.integers("in.user_ids"))
     }
 
     /// Valid rows of a padded (B, N, D) tensor, one sequence after the other.

@@ -21,10 +21,7 @@ fn searcher(demo: &Demo, backend: &Arc<dyn Backend>) -> Searcher {
 
 /// Batches of different sizes.
 fn batches(queries: &QueryBatch) -> Vec<QueryBatch> {
-    let batch = |rows: Vec<usize>| QueryBatch {
-        embeddings: queries.embeddings.select_rows(&rows),
-        user_ids: rows.iter().map(|&row| queries.user_ids[row]).collect(),
-    };
+    let batch = |rows: Vec<usize>| queries.select(&rows);
     [0..7, 7..8, 8..40, 40..41, 41..60, 60..96].map(|rows| batch(rows.collect())).to_vec()
 }
 
@@ -58,7 +55,7 @@ fn an_error_or_a_cancelled_batch_ends_it_there() {
     for backend in backends() {
         let searcher = searcher(&demo, &backend);
         let mut batches = batches(&demo.queries(backend.as_ref()).unwrap());
-        batches[3].embeddings = Tensor::new(vec![1, 3], vec![0.0; 3]);
+        batches[3].embeddings = Tensor::new(vec![1, 3], vec![0.0; 3]).unwrap();
         let mut handed_over = 0;
         let search = |batch: &QueryBatch| searcher.search(Algorithm::Exact, batch, 10, &[]);
         let count = |_| {

@@ -44,9 +44,9 @@ fn a_model_and_its_item_embeddings_find_the_same() {
 
 #[test]
 fn nothing_asked_is_nothing_answered() {
-    let items = Tensor::new(vec![2, 2], vec![1.0, 0.0, 0.0, 1.0]);
+    let items = Tensor::new(vec![2, 2], vec![1.0, 0.0, 0.0, 1.0]).unwrap();
     let retriever = Retriever::from_embeddings(&[3, 4], &items, None, "cpu", Dtype::F32).unwrap();
-    let nothing = Tensor::new(vec![0, 2], Vec::new());
+    let nothing = Tensor::new(vec![0, 2], Vec::new()).unwrap();
     assert!(retriever.search(nothing, None, &Request::new(Algorithm::Exact, 1)).unwrap().hits.is_empty());
     assert!(message(retriever.encode(&[HISTORY])).contains("encoder: expected a whole model"));
 }
@@ -104,7 +104,7 @@ fn a_similarity_alone_is_a_file_too() {
     let request = Request::new(Algorithm::Exact, 20);
     let found = |file: &ModelFile| {
         let retriever = Retriever::from_embeddings(&ids, &rows, Some(file), "cpu", Dtype::F32).unwrap();
-        let queries = Tensor::new(vec![1, 16], model.item_embeddings(&[5]).unwrap().data().to_vec());
+        let queries = Tensor::new(vec![1, 16], model.item_embeddings(&[5]).unwrap().data().to_vec()).unwrap();
         retriever.search(queries, Some(vec![7]), &request).unwrap().hits
     };
     assert_eq!(found(&file), found(&ModelFile::open(DEMO, None).unwrap()));

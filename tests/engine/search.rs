@@ -40,8 +40,8 @@ fn approximate(candidates: usize, n_probe: usize) -> [Algorithm; 10] {
 
 fn random_search(random: &mut Random, shape: &Shape, n: usize, n_queries: usize) -> (Mol<Tensor>, Tensor, QueryBatch) {
     let (mol, items) = (shape.mol(random, DIM), random.tensor(&[n, DIM], 1.0));
-    let user_ids = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
-    let batch = QueryBatch { embeddings: random.tensor(&[n_queries, DIM], 1.0), user_ids };
+    let user_ids: Vec<i64> = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
+    let batch = QueryBatch::new(random.tensor(&[n_queries, DIM], 1.0)).with_users(user_ids);
     (mol, items, batch)
 }
 
@@ -51,7 +51,7 @@ fn full_index(backend: &dyn Backend, ids: &[u64], items: &Tensor, mol: &Mol<Tens
     let options = IndexOptions { lists, ..IndexOptions::from(dtype) };
     let index = ItemIndex::from_embeddings(backend, ids, items, Some(mol), options).unwrap();
     let mut random = Random::new(99);
-    let queries = QueryBatch { embeddings: random.tensor(&[8, DIM], 1.0), user_ids: (0..8).collect() };
+    let queries = QueryBatch::new(random.tensor(&[8, DIM], 1.0)).with_users((0..8).collect::<Vec<i64>>());
     index.distill(&queries).unwrap();
     index
 }
@@ -211,7 +211,7 @@ fn principal_directions_of_the_components_are_found_and_used() {
             let searcher = Searcher::new(index);
             // The same with as many directions as there are dimensions, which loses nothing.
             let weight = (0..64 * 64).map(|i| if i % 65 == 0 { 1.0 } else { 0.0 }).collect();
-            let all = Linear { weight: Tensor::new(vec![64, 64], weight), bias: None, n_in: 64, n_out: 64 };
+            let all = Linear { weight: Tensor::new(vec![64, 64], weight).unwrap(), bias: None, n_in: 64, n_out: 64 };
             let similarity = Similarity { mol: Mol { principal: Some(all), ..mol.clone() }, distilled: None };
             let options = IndexOptions { form: Some(form), ..IndexOptions::default() };
             let whole = ItemIndex::build(&[backend.share()], &ids, &items, Some(similarity), options).unwrap();
@@ -244,7 +244,7 @@ fn a_distilled_gate_ranks_almost_as_the_model_does() {
     let (mol, items, batch) = random_search(&mut random, &Shape { hidden: Some(24), ..Shape::default() }, 2000, 16);
     let ids: Vec<u64> = (0..2000).collect();
     let index = ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
-    let queries = QueryBatch { embeddings: random.tensor(&[64, DIM], 1.0), user_ids: (0..64).collect() };
+    let queries = QueryBatch::new(random.tensor(&[64, DIM], 1.0)).with_users((0..64).collect::<Vec<i64>>());
     let searcher = Searcher::new(index);
     let algorithm = Algorithm::Distilled { candidates: 40 };
     let error = searcher.search(algorithm, &batch, 20, &[]).unwrap_err().to_string();
@@ -273,8 +273,7 @@ fn a_query_that_needs_more_candidates_does_not_change_those_of_others() {
     let together = searcher.answer(&batch, &Request::new(algorithm, k)).unwrap();
     let mut candidates = 0;
     for (query, &own) in own.iter().enumerate() {
-        let embeddings = batch.embeddings.select_rows(&[query]);
-        let one = QueryBatch { embeddings, user_ids: vec![batch.user_ids[query]] };
+        let one = batch.select(&[query]);
         let alone = searcher.answer(&one, &Request::new(algorithm, k)).unwrap();
         assert_eq!(alone.hits[0], together.hits[query], "query {query}");
         assert_eq!(alone.stats.candidates > own as u64, own < k, "query {query}");
@@ -304,7 +303,7 @@ fn learned_tangents_serve_queries_that_they_have_not_seen() {
         [Algorithm::Avg { candidates }, Algorithm::Tangent { candidates }, Algorithm::TangentSampled { candidates }];
     let before = searcher.candidates(sampled, &batch, &[]).unwrap();
     assert_eq!(searcher.candidates(tangent, &batch, &[]).unwrap(), before, "an index that has learned nothing samples");
-    let queries = QueryBatch { embeddings: random.tensor(&[200, DIM], 1.0), user_ids: (0..200).collect() };
+    let queries = QueryBatch::new(random.tensor(&[200, DIM], 1.0)).with_users((0..200).collect::<Vec<i64>>());
     searcher.index().distill(&queries).unwrap();
     assert_eq!(searcher.candidates(sampled, &batch, &[]).unwrap(), before);
     assert_ne!(searcher.candidates(tangent, &batch, &[]).unwrap(), before);
@@ -320,7 +319,7 @@ fn what_is_added_is_found_and_what_is_removed_is_not() {
     let mut random = Random::new(31);
     let (mol, items, batch) = random_search(&mut random, &Shape::default(), 300, 4);
     let row = |range: std::ops::Range<usize>| {
-        Tensor::new(vec![range.len(), DIM], items.data()[range.start * DIM..range.end * DIM].to_vec())
+        Tensor::new(vec![range.len(), DIM], items.data()[range.start * DIM..range.end * DIM].to_vec()).unwrap()
     };
     let ids: Vec<u64> = (0..300).map(|i| i * 7 % 300).collect();
     let whole = ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, Some(&mol), Dtype::F32).unwrap();
@@ -356,7 +355,7 @@ fn what_is_added_is_found_and_what_is_removed_is_not() {
     same("compacted");
     assert_eq!((before.len(), before.contains(0)), (300, true), "a version that somebody holds stays as it was");
     assert!(grown.index().add(&[1, 1], &row(0..2)).is_err());
-    assert!(grown.index().add(&[1], &Tensor::new(vec![1, DIM], vec![f32::NAN; DIM])).is_err());
+    assert!(grown.index().add(&[1], &Tensor::new(vec![1, DIM], vec![f32::NAN; DIM]).unwrap()).is_err());
     assert!(grown.search(Algorithm::Exact, &batch, 201, &[]).unwrap_err().to_string().contains("1..=200"));
 }
 
@@ -407,9 +406,17 @@ fn the_gradient_is_the_slope_of_the_definition() {
             let gradient = gradient.row(0);
 
             let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
-            let (f, q) = weights.query_side(&mut CpuOps, &CpuOps.floats(&batch.embeddings), &batch.user_ids);
-            let item =
-                weights.item_side(&mut CpuOps, &CpuOps.floats(&Tensor::new(vec![1, DIM], items.row(37).to_vec())), 1);
+            let (f, q) = weights.query_side(
+                &mut CpuOps,
+                &CpuOps.floats(&batch.embeddings),
+                batch.len(),
+                batch.user_ids.as_deref(),
+            );
+            let item = weights.item_side(
+                &mut CpuOps,
+                &CpuOps.floats(&Tensor::new(vec![1, DIM], items.row(37).to_vec()).unwrap()),
+                1,
+            );
             let d_p = mol.config.dot_product_dimension;
             let dot = |f: &[f32], g: &[f32]| f.iter().zip(g).map(|(f, g)| f64::from(*f) * f64::from(*g)).sum::<f64>();
             let z: Vec<f64> = f
@@ -437,7 +444,7 @@ fn the_gradient_is_the_slope_of_the_definition() {
 fn algorithms_that_need_a_mixture_say_so() {
     let items = Random::new(1).tensor(&[5, DIM], 1.0);
     let index = ItemIndex::from_embeddings(&Cpu::default(), &[1, 2, 3, 4, 5], &items, None, Dtype::F32).unwrap();
-    let queries = QueryBatch { embeddings: Random::new(2).tensor(&[1, DIM], 1.0), user_ids: vec![0] };
+    let queries = QueryBatch::new(Random::new(2).tensor(&[1, DIM], 1.0));
     let searcher = Searcher::new(index);
     for algorithm in approximate(3, 1) {
         let error = searcher.search(algorithm, &queries, 2, &[]).unwrap_err().to_string();
@@ -445,6 +452,29 @@ fn algorithms_that_need_a_mixture_say_so() {
     }
     let exact = searcher.search(Algorithm::Exact, &queries, 2, &[]).unwrap();
     assert_eq!(exact, searcher.search(Algorithm::Mips, &queries, 2, &[]).unwrap());
+}
+
+#[test]
+fn users_are_needed_by_uid_embeddings_only() {
+    let (mol, items, queries) = random_search(&mut Random::new(3), &Shape::default(), 30, 2);
+    assert!(!mol.uid_tables.is_empty());
+    let index =
+        ItemIndex::from_embeddings(&Cpu::default(), &(0..30).collect::<Vec<u64>>(), &items, Some(&mol), Dtype::F32);
+    let searcher = Searcher::new(index.unwrap());
+    let nobody = QueryBatch::new(queries.embeddings.clone());
+    let everybody = |algorithm| searcher.search(algorithm, &queries, 2, &[]).unwrap();
+    assert_eq!(searcher.search(Algorithm::Mips, &nobody, 2, &[]).unwrap(), everybody(Algorithm::Mips));
+    let says = |algorithm, queries: &QueryBatch| {
+        let error = searcher.search(algorithm, queries, 2, &[]).unwrap_err();
+        error.to_string()
+    };
+    for algorithm in [Algorithm::Exact, Algorithm::ExactPruned].into_iter().chain(approximate(3, 1)) {
+        assert!(says(algorithm, &nobody).contains("user ids: expected one per query"), "{algorithm}");
+        let three = nobody.clone().with_users([1, 2, 3]);
+        assert!(says(algorithm, &three).contains("user ids: expected 2, one per query, found 3"), "{algorithm}");
+    }
+    let error = searcher.index().distill(&nobody).unwrap_err().to_string();
+    assert!(error.contains("user ids: expected one per query"), "{error}");
 }
 
 #[test]

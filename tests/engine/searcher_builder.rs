@@ -12,7 +12,7 @@ use rails_wgpu::tensor::Tensor;
 const IDS: [u64; 3] = [10, 20, 30];
 
 fn items() -> Tensor {
-    Tensor::new(vec![3, 2], vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8])
+    Tensor::new(vec![3, 2], vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8]).unwrap()
 }
 
 fn cpu() -> Arc<dyn Backend> {
@@ -22,7 +22,7 @@ fn cpu() -> Arc<dyn Backend> {
 #[test]
 fn embeddings_are_searched_by_inner_product() {
     let items = items();
-    let queries = QueryBatch { embeddings: Tensor::new(vec![1, 2], vec![0.0, 2.0]), user_ids: vec![0] };
+    let queries = QueryBatch::new(Tensor::new(vec![1, 2], vec![0.0, 2.0]).unwrap());
     // Scores 0, 2 and 1.6.
     let expected = [Hit { id: 20, score: 2.0 }, Hit { id: 30, score: 1.6 }];
     for builder in [Searcher::builder().device("cpu"), Searcher::builder().backend(cpu())] {
@@ -40,7 +40,7 @@ fn a_model_its_embeddings_with_its_similarity_and_its_folder_give_the_same() {
     let ids: Vec<u64> = item_ids.iter().map(|&id| id.into()).collect();
     let embeddings = model.item_embeddings(&item_ids).unwrap();
     let mol = model.mol.as_ref().unwrap();
-    let queries = QueryBatch { embeddings: model.item_embeddings(&[3, 90]).unwrap(), user_ids: vec![1, 2] };
+    let queries = QueryBatch::new(model.item_embeddings(&[3, 90]).unwrap()).with_users([1, 2]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");
     let similarity = rails_wgpu::backend::Similarity { mol: mol.clone(), distilled: None };

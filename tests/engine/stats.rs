@@ -21,7 +21,7 @@ fn searcher(backend: &dyn Backend, dtype: Dtype) -> (Searcher, QueryBatch) {
     let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
     let options = IndexOptions { lists, ..IndexOptions::from(dtype) };
     let index = ItemIndex::from_embeddings(backend, &ids, &items, Some(&mol), options).unwrap();
-    (Searcher::new(index), QueryBatch { embeddings: random.tensor(&[2, DIM], 1.0), user_ids: vec![0; 2] })
+    (Searcher::new(index), QueryBatch::new(random.tensor(&[2, DIM], 1.0)))
 }
 
 fn answer(searcher: &Searcher, queries: &QueryBatch, algorithm: Algorithm, profile: bool) -> Answer {

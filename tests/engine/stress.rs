@@ -47,7 +47,7 @@ type Items = BTreeMap<u64, u64>;
 /// The embeddings of some items: each has one per generation.
 fn embeddings(items: &Items) -> Tensor {
     let row = |(id, generation): (&u64, &u64)| Random::new(id * 1000 + generation).tensor(&[DIM], 1.0).data().to_vec();
-    Tensor::new(vec![items.len(), DIM], items.iter().flat_map(row).collect())
+    Tensor::new(vec![items.len(), DIM], items.iter().flat_map(row).collect()).unwrap()
 }
 
 impl Change {
@@ -94,8 +94,7 @@ fn results_of_many_threads_equal_serial_ones_while_the_index_changes() {
     let mut random = Random::new(17);
     let shape = Shape { p_q: 2, p_x: 2, d_p: 4, hidden: Some(4), uid_sizes: vec![], ..Shape::default() };
     let mol = shape.mol(&mut random, DIM);
-    let queries: Vec<QueryBatch> =
-        (0..QUERIES).map(|_| QueryBatch { embeddings: random.tensor(&[1, DIM], 1.0), user_ids: vec![0] }).collect();
+    let queries: Vec<QueryBatch> = (0..QUERIES).map(|_| QueryBatch::new(random.tensor(&[1, DIM], 1.0))).collect();
     let start: Items = (0..200).map(|id| (id, 0)).collect();
     let mut items = start.clone();
     let mut expected: Expected = Vec::new();

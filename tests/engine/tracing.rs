@@ -71,7 +71,7 @@ fn a_search_is_a_span_and_so_is_each_of_its_stages() {
     let Demo { model, item_ids, .. } = Demo::load().unwrap();
     let index = ItemIndex::from_model(&Cpu::default(), &model, &item_ids, Dtype::F32).unwrap();
     let searcher = Searcher::new(index);
-    let queries = QueryBatch { embeddings: Tensor::new(vec![2, 16], vec![0.5; 32]), user_ids: vec![1, 2] };
+    let queries = QueryBatch::new(Tensor::new(vec![2, 16], vec![0.5; 32]).unwrap()).with_users([1, 2]);
     let spans = Spans::default();
     tracing::subscriber::with_default(spans.clone(), || {
         searcher.search(Algorithm::Avg { candidates: 40 }, &queries, 10, &[]).unwrap();

@@ -35,7 +35,7 @@ struct Case {
 fn case(n: usize) -> Case {
     let mut random = Random::new(6);
     let mol = Shape { uid_sizes: vec![], ..Shape::default() }.mol(&mut random, DIM);
-    let queries = QueryBatch { embeddings: random.tensor(&[2, DIM], 1.0), user_ids: vec![0; 2] };
+    let queries = QueryBatch::new(random.tensor(&[2, DIM], 1.0));
     Case { mol, ids: (0..n as u64).collect(), items: random.tensor(&[n, DIM], 1.0), queries }
 }
 
@@ -89,7 +89,7 @@ fn after_a_loss_everything_says_so_and_the_index_moves_on() {
     assert_lost("another encoder", backend.encoder(&model.encoder));
     assert_lost("another index", case.index(&backend, options));
     let version = searcher.index().snapshot().version();
-    assert_lost("adding", searcher.index().add(&[900], &Tensor::new(vec![1, DIM], vec![0.5; DIM])));
+    assert_lost("adding", searcher.index().add(&[900], &Tensor::new(vec![1, DIM], vec![0.5; DIM]).unwrap()));
     assert_eq!((searcher.index().snapshot().version(), searcher.index().len()), (version, 200), "nothing has changed");
     assert_lost("moving to itself", searcher.index().move_to(&[backend]));
 
@@ -98,7 +98,7 @@ fn after_a_loss_everything_says_so_and_the_index_moves_on() {
     for (algorithm, before) in algorithms.iter().zip(&before) {
         assert_eq!(&search(*algorithm).unwrap(), before, "{algorithm}");
     }
-    searcher.index().add(&[900], &Tensor::new(vec![1, DIM], vec![0.5; DIM])).unwrap();
+    searcher.index().add(&[900], &Tensor::new(vec![1, DIM], vec![0.5; DIM]).unwrap()).unwrap();
     assert_eq!(searcher.index().remove(&[900]).unwrap(), 1);
     assert_eq!(&search(Algorithm::Exact).unwrap(), &before[0]);
     assert_eq!(new.encoder(&model.encoder).unwrap().encode(&batch).unwrap().data(), embeddings.data());

@@ -32,7 +32,7 @@ fn host(change: impl Fn(&mut wgpu::Limits)) -> Option<(wgpu::Device, wgpu::Queue
 /// Queries like those of the demo's encoder, from its own item table.
 fn queries(demo: &Demo, n: usize) -> QueryBatch {
     let embeddings = demo.model.item_embeddings(&demo.item_ids[..n]).unwrap();
-    QueryBatch { embeddings, user_ids: (0..n as i64).collect() }
+    QueryBatch::new(embeddings).with_users((0..n as i64).collect::<Vec<i64>>())
 }
 
 fn demo_searcher(backend: &dyn Backend, demo: &Demo, options: IndexOptions) -> Searcher {
@@ -148,7 +148,8 @@ fn results_left_on_the_device_are_those_of_the_host() {
 
             // Queries that are on the device already.
             let buffer = device_buffer(&host, batch.embeddings.data(), wgpu::BufferUsages::COPY_SRC);
-            let on_device = GpuQueries::Device { embeddings: &buffer, user_ids: &batch.user_ids };
+            let on_device =
+                GpuQueries::Device { embeddings: &buffer, n_queries: batch.len(), user_ids: batch.user_ids.as_deref() };
             let answer = searcher.search_on_gpu(algorithm, on_device, k, excluded).unwrap();
             assert_eq!(named(&host, &answer), expected);
         }
@@ -216,12 +217,12 @@ fn what_cannot_stay_on_the_device_is_an_error() {
     let tangent = Algorithm::Tangent { candidates: 20 };
     assert!(says(&whole, tangent, (&batch).into(), 3).contains("`tangent:20`"));
     assert!(says(&whole, Algorithm::Exact, (&batch).into(), 0).contains("k"));
-    let narrow = QueryBatch { embeddings: Tensor::new(vec![2, 3], vec![0.0; 6]), user_ids: vec![0; 2] };
+    let narrow = QueryBatch::new(Tensor::new(vec![2, 3], vec![0.0; 6]).unwrap());
     assert!(says(&whole, Algorithm::Exact, (&narrow).into(), 3).contains("query embeddings"));
     let short = device_buffer(&host, &[0.0; 31], wgpu::BufferUsages::COPY_SRC);
-    let short = GpuQueries::Device { embeddings: &short, user_ids: &[1, 2] };
+    let short = GpuQueries::Device { embeddings: &short, n_queries: 2, user_ids: None };
     assert!(says(&whole, Algorithm::Exact, short, 3).contains("128 bytes or more"));
     let sealed = device_buffer(&host, &[0.0; 32], wgpu::BufferUsages::STORAGE);
-    let sealed = GpuQueries::Device { embeddings: &sealed, user_ids: &[1, 2] };
+    let sealed = GpuQueries::Device { embeddings: &sealed, n_queries: 2, user_ids: None };
     assert!(says(&whole, Algorithm::Exact, sealed, 3).contains("COPY_SRC"));
 }

@@ -30,14 +30,14 @@ macro_rules! check {
 }
 
 fn tensor(seed: u64, shape: &[usize]) -> Tensor {
-    Tensor::new(shape.to_vec(), random(seed, shape.iter().product()))
+    Tensor::new(shape.to_vec(), random(seed, shape.iter().product())).unwrap()
 }
 
 /// A layer that keeps the scale of its input, as trained ones do.
 fn linear(seed: u64, n_in: usize, n_out: usize) -> Linear<Tensor> {
     let weight = random(seed, n_in * n_out).iter().map(|w| w / (n_in as f32).sqrt()).collect();
     let bias = Some(tensor(seed + 1, &[n_out]));
-    Linear { weight: Tensor::new(vec![n_in, n_out], weight), bias, n_in, n_out }
+    Linear { weight: Tensor::new(vec![n_in, n_out], weight).unwrap(), bias, n_in, n_out }
 }
 
 /// Sequences of these lengths; items 1..=9; times that rise by steps of all magnitudes.
@@ -94,12 +94,12 @@ fn activations_over_their_whole_range() {
     let Some(gpu) = gpu::shared() else { return };
     let values: Vec<f32> = (-600..=600).map(|i| i as f32 / 100.0).collect();
     let n = values.len();
-    let paired = Tensor::new(vec![n, 2], values.iter().flat_map(|&x| [x, 1.0]).collect());
+    let paired = Tensor::new(vec![n, 2], values.iter().flat_map(|&x| [x, 1.0]).collect()).unwrap();
     for activation in [Activation::Silu, Activation::Gelu, Activation::Relu] {
         check!(&gpu, ops => { let x = ops.floats(&paired); ops.glu(&x, n, 1, activation) }, "{activation:?}");
     }
     // Where exp or the Gaussian tail leave f32.
-    let extreme = Tensor::new(vec![4, 2], vec![-1000.0, 1.0, -90.0, 1.0, 90.0, 1.0, 1000.0, 1.0]);
+    let extreme = Tensor::new(vec![4, 2], vec![-1000.0, 1.0, -90.0, 1.0, 90.0, 1.0, 1000.0, 1.0]).unwrap();
     for activation in [Activation::Silu, Activation::Gelu] {
         let mut recorder = Recorder::new(&gpu);
         let x = recorder.floats(&extreme);
@@ -115,7 +115,7 @@ fn norms_of_any_width() {
     for (n_rows, width) in [(0, 4), (1, 1), (3, 50), (5, 63), (2, 64), (7, 65), (4, 257)] {
         let mut x = tensor(9, &[n_rows, width]).data().to_vec();
         x.iter_mut().take(width).for_each(|value| *value *= 1e-4);
-        let x = Tensor::new(vec![n_rows, width], x);
+        let x = Tensor::new(vec![n_rows, width], x).unwrap();
         check!(&gpu, ops => { let x = ops.floats(&x); ops.layer_norm(&x, n_rows, width, 1e-6) }, "layer {width}");
         check!(&gpu, ops => { let x = ops.floats(&x); ops.l2_norm(&x, n_rows, width, 0.01) }, "l2 {width}");
     }
@@ -210,7 +210,8 @@ fn causal_attention_of_any_shape() {
         for lengths in SEQUENCES {
             let (batch, width) = (batch(lengths), heads * d);
             let q = random(1, batch.n_rows() * width).iter().map(|x| scale * x).collect();
-            let (q, kv) = (Tensor::new(vec![batch.n_rows(), width], q), tensor(2, &[batch.n_rows(), 2 * width]));
+            let (q, kv) =
+                (Tensor::new(vec![batch.n_rows(), width], q).unwrap(), tensor(2, &[batch.n_rows(), 2 * width]));
             check!(&gpu, ops => {
                 let (q, kv) = (ops.floats(&q), ops.floats(&kv));
                 let rows = rows(ops, &batch);
@@ -222,7 +223,7 @@ fn causal_attention_of_any_shape() {
 
 /// (rows, 12): small values, as trained ones are.
 fn embeddings(seed: u64, rows: usize) -> Tensor {
-    Tensor::new(vec![rows, 12], random(seed, rows * 12).iter().map(|x| 0.1 * x).collect())
+    Tensor::new(vec![rows, 12], random(seed, rows * 12).iter().map(|x| 0.1 * x).collect()).unwrap()
 }
 
 fn encoder(layers: EncoderLayers<Tensor>, norm: EmbeddingNorm) -> Encoder<Tensor> {
@@ -323,7 +324,7 @@ fn the_comparison_rejects_wrong_results() {
 #[test]
 fn the_definition_gives_known_values() {
     let at = |x: f32, activation| {
-        let row = Naive.floats(&Tensor::new(vec![1, 2], vec![x, 1.0]));
+        let row = Naive.floats(&Tensor::new(vec![1, 2], vec![x, 1.0]).unwrap());
         Naive.glu(&row, 1, 1, activation)[0].value
     };
     // x Phi(x) with Phi(1) = 0.841344746068543, Phi(-3) = 0.00134989803163009.
@@ -333,8 +334,8 @@ fn the_definition_gives_known_values() {
     assert_eq!(naive::sum([exact(1.0), exact(-3.0)].into_iter()).value, -2.0);
     let rows = Rows { n_rows: 2, max_length: 2, start: Naive.ints(&[0, 0]) };
     // Logits 0 and ln 3: weights 1/4 and 3/4.
-    let q = Naive.floats(&Tensor::new(vec![2, 1], vec![9.0, 3f32.ln()]));
-    let kv = Naive.floats(&Tensor::new(vec![2, 2], vec![0.0, 4.0, 1.0, 8.0]));
+    let q = Naive.floats(&Tensor::new(vec![2, 1], vec![9.0, 3f32.ln()]).unwrap());
+    let kv = Naive.floats(&Tensor::new(vec![2, 2], vec![0.0, 4.0, 1.0, 8.0]).unwrap());
     let y = Naive.causal_attention(&q, &kv, 1, 1, &rows);
     assert_eq!(y[0].value, 4.0);
     assert!((y[1].value - 7.0).abs() < 1e-6);

@@ -23,8 +23,8 @@ fn small_chunks() -> ScanLimits {
 }
 
 fn random_batch(random: &mut Random, n_queries: usize) -> QueryBatch {
-    let user_ids = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
-    QueryBatch { embeddings: random.tensor(&[n_queries, DIM], 1.0), user_ids }
+    let user_ids: Vec<i64> = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
+    QueryBatch::new(random.tensor(&[n_queries, DIM], 1.0)).with_users(user_ids)
 }
 
 /// Scans twice, for the same bits, and compares each list.
@@ -183,7 +183,7 @@ fn equal_scores_are_ordered_by_position() {
     let mol = Shape::default().mol(&mut random, DIM);
     // Four different items, over and over.
     let four = random.tensor(&[4, DIM], 1.0);
-    let items = Tensor::new(vec![900, DIM], (0..900).flat_map(|i| four.row(i % 4).to_vec()).collect());
+    let items = Tensor::new(vec![900, DIM], (0..900).flat_map(|i| four.row(i % 4).to_vec()).collect()).unwrap();
     let batch = random_batch(&mut random, 2);
     let index = index(&gpu, &items, &mol, Dtype::F32, small_chunks());
     for scorer in [Scorer::Mol, Scorer::Dot] {
@@ -205,8 +205,8 @@ fn equal_scores_are_ordered_by_position() {
 fn ascending_scores_fill_every_survivor_list_and_lose_nothing() {
     let Some(gpu) = gpu::shared() else { return };
     let n = 3000;
-    let items = Tensor::new(vec![n, 1], (0..n).map(|i| i as f32 - 1500.0).collect());
-    let batch = QueryBatch { embeddings: Tensor::new(vec![2, 1], vec![1.0, -2.0]), user_ids: vec![] };
+    let items = Tensor::new(vec![n, 1], (0..n).map(|i| i as f32 - 1500.0).collect()).unwrap();
+    let batch = QueryBatch::new(Tensor::new(vec![2, 1], vec![1.0, -2.0]).unwrap());
     let index = try_index(&gpu, &items, None, Dtype::F32, small_chunks()).unwrap();
     for k in [1, 1024, 1025, 2049, n] {
         let hits = index.scan(Scorer::Dot, &batch, k, &Exclusions::default()).unwrap();
@@ -257,8 +257,8 @@ fn half_precision_tables_hold_rounded_values() {
 #[test]
 fn halves_beyond_the_range_of_f16_are_clamped() {
     let Some(gpu) = gpu::shared() else { return };
-    let items = Tensor::new(vec![3, 1], vec![1e6, -1e6, 1.0]);
-    let batch = QueryBatch { embeddings: Tensor::new(vec![1, 1], vec![1.0]), user_ids: vec![] };
+    let items = Tensor::new(vec![3, 1], vec![1e6, -1e6, 1.0]).unwrap();
+    let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
     let index = try_index(&gpu, &items, None, Dtype::F16, ScanLimits::default()).unwrap();
     let hits = index.scan(Scorer::Dot, &batch, 3, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.score).collect::<Vec<_>>(), [65504.0, 1.0, -65504.0]);
@@ -267,8 +267,8 @@ fn halves_beyond_the_range_of_f16_are_clamped() {
 #[test]
 fn negative_zero_ties_with_zero() {
     let Some(gpu) = gpu::shared() else { return };
-    let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]);
-    let batch = QueryBatch { embeddings: Tensor::new(vec![1, 1], vec![1.0]), user_ids: vec![] };
+    let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]).unwrap();
+    let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
     let index = try_index(&gpu, &items, None, Dtype::F32, ScanLimits::default()).unwrap();
     let hits = index.scan(Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.position).collect::<Vec<_>>(), [3, 0, 1, 2]);
@@ -283,8 +283,8 @@ fn wrong_arguments_are_told() {
         try_index(&gpu, items, mol, Dtype::F32, limits).map(|_| ()).unwrap_err().to_string()
     };
     assert!(build(&random.tensor(&[10, 5], 1.0), Some(&mol), ScanLimits::default()).contains("shape (n, 6)"));
-    assert!(build(&Tensor::new(vec![0, DIM], vec![]), Some(&mol), ScanLimits::default()).contains("1 <= N"));
-    let not_a_number = Tensor::new(vec![2, 1], vec![0.0, f32::NAN]);
+    assert!(build(&Tensor::new(vec![0, DIM], vec![]).unwrap(), Some(&mol), ScanLimits::default()).contains("1 <= N"));
+    let not_a_number = Tensor::new(vec![2, 1], vec![0.0, f32::NAN]).unwrap();
     assert!(build(&not_a_number, None, ScanLimits::default()).contains("NaN in row 1"));
     let small = ScanLimits { binding_bytes: 1000, ..ScanLimits::default() };
     assert!(build(&items, None, small).contains("the device has 1000"));
@@ -297,9 +297,9 @@ fn wrong_arguments_are_told() {
     let none = Exclusions::default;
     assert!(scan(Scorer::Mol, &batch, 0, none()).contains("1..=10"));
     assert!(scan(Scorer::Mol, &batch, 11, none()).contains("1..=10"));
-    let wide = QueryBatch { embeddings: random.tensor(&[2, 7], 1.0), user_ids: vec![0, 1] };
+    let wide = QueryBatch::new(random.tensor(&[2, 7], 1.0)).with_users([0, 1]);
     assert!(scan(Scorer::Dot, &wide, 1, none()).contains("shape (n, 6)"));
-    let nobody = QueryBatch { user_ids: vec![1], ..batch.clone() };
+    let nobody = batch.clone().with_users([1]);
     assert!(scan(Scorer::Mol, &nobody, 1, none()).contains("one per query"));
     assert!(
         scan(Scorer::Mol, &batch, 1, Exclusions { offsets: vec![0, 1], positions: vec![0], denied: None })

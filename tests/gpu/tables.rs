@@ -55,8 +55,8 @@ impl Case {
         let mut random = Random::new(n_items as u64);
         let mol = shape.mol(&mut random, DIM);
         let items = random.tensor(&[n_items, DIM], 1.0);
-        let user_ids = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
-        let batch = QueryBatch { embeddings: random.tensor(&[n_queries, DIM], 1.0), user_ids };
+        let user_ids: Vec<i64> = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
+        let batch = QueryBatch::new(random.tensor(&[n_queries, DIM], 1.0)).with_users(user_ids);
         let n_logits = mol.config.n_logits();
         let mut layer = |n_in: usize, n_out: usize| {
             let (weight, bias) = (random.tensor(&[n_in, n_out], 0.7), Some(random.tensor(&[n_out], 0.5)));
@@ -309,9 +309,10 @@ fn pruning_leaves_out_everything_behind_a_clear_winner() {
     items[0] = 1.0;
     case.similarity.mol.item.output.bias = None;
     let projected: Vec<f32> = case.similarity.mol.item.output.weight.row(0).to_vec();
-    case.similarity.mol.query.output.weight = Tensor::new(vec![DIM, projected.len()], vec![0.0; DIM * projected.len()]);
-    case.similarity.mol.query.output.bias = Some(Tensor::new(vec![projected.len()], projected));
-    let items = Tensor::new(vec![n, DIM], items);
+    case.similarity.mol.query.output.weight =
+        Tensor::new(vec![DIM, projected.len()], vec![0.0; DIM * projected.len()]).unwrap();
+    case.similarity.mol.query.output.bias = Some(Tensor::new(vec![projected.len()], projected).unwrap());
+    let items = Tensor::new(vec![n, DIM], items).unwrap();
     let tables = Cpu::default().tables(&items, Some(&case.similarity.mol), Dtype::F32, Form::Components).unwrap();
     case.tables = Arc::new(tables);
     let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..ScanLimits::default() });
@@ -374,7 +375,7 @@ fn equal_scores_of_different_lists_are_ordered_by_position() {
     let Some(gpu) = gpu::shared() else { return };
     let n = 640;
     let mut case = Case::new(&Shape::default(), (Dtype::F32, Form::Components), n, 1);
-    let items = Tensor::new(vec![n, DIM], case.batch.embeddings.row(0).repeat(n));
+    let items = Tensor::new(vec![n, DIM], case.batch.embeddings.row(0).repeat(n)).unwrap();
     let mol = &case.similarity.mol;
     case.tables = Arc::new(Cpu::default().tables(&items, Some(mol), Dtype::F32, Form::Components).unwrap());
     // The last positions come first.
@@ -400,14 +401,14 @@ fn thresholds_are_met_by_equal_scores() {
     let shape = Shape { p_q: 1, p_x: 1, d_p: 1, l2_norm: false, uid_sizes: vec![], ..Shape::default() };
     let mut case = Case::new(&shape, (Dtype::F32, Form::Components), 1, 1);
     let output = &mut case.similarity.mol.item.output;
-    output.weight = Tensor::new(vec![DIM, 1], (0..DIM).map(|d| if d == 0 { 1.0 } else { 0.0 }).collect());
+    output.weight = Tensor::new(vec![DIM, 1], (0..DIM).map(|d| if d == 0 { 1.0 } else { 0.0 }).collect()).unwrap();
     output.bias = None;
     let n = 500;
     let rows = (0..n).flat_map(|i| (0..DIM).map(move |d| if d == 0 { (i % 10) as f32 - 5.0 } else { 0.0 }));
-    let items = Tensor::new(vec![n, DIM], rows.collect());
+    let items = Tensor::new(vec![n, DIM], rows.collect()).unwrap();
     let mol = &case.similarity.mol;
     case.tables = Arc::new(Cpu::default().tables(&items, Some(mol), Dtype::F32, Form::Components).unwrap());
-    let vectors = Tensor::new(vec![5, 1], vec![1.0, 1.0, 1.0, -1.0, 0.0]);
+    let vectors = Tensor::new(vec![5, 1], vec![1.0, 1.0, 1.0, -1.0, 0.0]).unwrap();
     let thresholds = [4.0, 4.000_001, -0.0, 5.0, 0.0];
     // Chunks, and so survivor lists, of one tile: what passes has to be collected chunk by chunk.
     let one_tile = ScanLimits { dispatch_flops: 0, ..tiny() };

@@ -55,8 +55,8 @@ impl Case {
         let mut random = Random::new((n_items + dim) as u64);
         let mol = shape.mol(&mut random, dim);
         let items = random.tensor(&[n_items, dim], 1.0);
-        let user_ids = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
-        let batch = QueryBatch { embeddings: random.tensor(&[n_queries, dim], 1.0), user_ids };
+        let user_ids: Vec<i64> = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
+        let batch = QueryBatch::new(random.tensor(&[n_queries, dim], 1.0)).with_users(user_ids);
         let n_logits = mol.config.n_logits();
         let mut layer = |n_in: usize, n_out: usize| {
             let (weight, bias) = (random.tensor(&[n_in, n_out], 0.7), Some(random.tensor(&[n_out], 0.5)));
@@ -88,8 +88,13 @@ impl Case {
             _ => self.similarity.mol.clone(),
         };
         let mol = mol.map(&mut |tensor| Naive.floats(tensor));
-        let (n_queries, n_items) = (self.batch.user_ids.len(), self.tables.len());
-        let (f, q) = mol.query_side(&mut Naive, &Naive.floats(&self.batch.embeddings), &self.batch.user_ids);
+        let (n_queries, n_items) = (self.batch.len(), self.tables.len());
+        let (f, q) = mol.query_side(
+            &mut Naive,
+            &Naive.floats(&self.batch.embeddings),
+            self.batch.len(),
+            self.batch.user_ids.as_deref(),
+        );
         let host = self.tables.mol.as_ref().unwrap();
         let gate = host.gate.as_ref().map(tables::numbers);
         let vectors = tables::numbers(host.components.as_ref().unwrap_or(&self.tables.raw));
@@ -215,7 +220,7 @@ fn a_kernel_that_leaves_something_out_would_be_noticed() {
 fn zero(weights: &mut Tensor, row: fn(usize) -> bool) {
     let width = weights.width();
     let data = weights.data().iter().enumerate().map(|(i, &w)| if row(i / width) { 0.0 } else { w }).collect();
-    *weights = Tensor::new(weights.shape().to_vec(), data);
+    *weights = Tensor::new(weights.shape().to_vec(), data).unwrap();
 }
 
 #[test]
@@ -225,9 +230,7 @@ fn batches_of_any_size_agree() {
     let case = Case::new(shape, (Dtype::F16, Form::Components), *dim, (200, 5));
     let all = case.scan(&gpu, Scorer::Mol, 30);
     for (query, expected) in all.iter().enumerate() {
-        let embeddings = Tensor::new(vec![1, *dim], case.batch.embeddings.row(query).to_vec());
-        let batch = QueryBatch { embeddings, user_ids: vec![case.batch.user_ids[query]] };
-        let single = case.on(&gpu).scan(Scorer::Mol, &batch, 30, &Exclusions::default()).unwrap();
+        let single = case.on(&gpu).scan(Scorer::Mol, &case.batch.select(&[query]), 30, &Exclusions::default()).unwrap();
         assert_eq!(&single[0], expected, "query {query}");
     }
 }

@@ -32,14 +32,14 @@ const DEFAULT: ScanLimits = ScanLimits {
 };
 
 fn index(gpu: &Arc<Gpu>, items: &[f32], limits: ScanLimits) -> GpuIndex {
-    let items = Tensor::new(vec![items.len(), 1], items.to_vec());
+    let items = Tensor::new(vec![items.len(), 1], items.to_vec()).unwrap();
     let tables = GpuBackend::new(gpu.clone()).tables(&items, None, Dtype::F32, Form::Components).unwrap();
     GpuIndex::new(gpu, Arc::new(tables), None, limits).unwrap()
 }
 
 /// Queries that multiply by these numbers.
 fn factors(factors: &[f32]) -> QueryBatch {
-    QueryBatch { embeddings: Tensor::new(vec![factors.len(), 1], factors.to_vec()), user_ids: vec![] }
+    QueryBatch::new(Tensor::new(vec![factors.len(), 1], factors.to_vec()).unwrap())
 }
 
 fn expected(items: &[f32], factor: f32, k: usize, excluded: &[u32]) -> Vec<(u32, u32)> {

@@ -191,7 +191,7 @@ fn bench_file(folder: &Path, name: &str, change: impl FnOnce(&mut BTreeMap<Strin
     ] {
         let (shape, values) = reference(theirs);
         let data = values.into_iter().map(|value| value as f32).collect();
-        tensors.insert(ours.to_string(), Tensor::new(shape, data));
+        tensors.insert(ours.to_string(), Tensor::new(shape, data).unwrap());
     }
     change(&mut tensors);
     let file = folder.join(name);
@@ -243,7 +243,7 @@ fn a_wrong_expectation_and_wrong_files_show() {
     let wrong = bench_file(folder.path(), "wrong.safetensors", |tensors| {
         let expected = &tensors["expect.200.ids"];
         let data = expected.data().iter().enumerate().map(|(i, &id)| if i % 10 == 0 { 9999.0 } else { id }).collect();
-        let changed = Tensor::new(expected.shape().to_vec(), data);
+        let changed = Tensor::new(expected.shape().to_vec(), data).unwrap();
         tensors.insert("expect.200.ids".to_string(), changed);
     });
     let args = at(&wrong);
@@ -257,16 +257,16 @@ fn a_wrong_expectation_and_wrong_files_show() {
     };
     refused("a.safetensors", &["`items`"], |tensors| drop(tensors.remove("items")));
     refused("b.safetensors", &["user_ids", "whole numbers", "0.5"], |tensors| {
-        tensors.insert("user_ids".to_string(), Tensor::new(vec![16], vec![0.5; 16]));
+        tensors.insert("user_ids".to_string(), Tensor::new(vec![16], vec![0.5; 16]).unwrap());
     });
     refused("c.safetensors", &["`item_ids`", "[200]", "[3]"], |tensors| {
-        tensors.insert("item_ids".to_string(), Tensor::new(vec![3], vec![1.0, 2.0, 3.0]));
+        tensors.insert("item_ids".to_string(), Tensor::new(vec![3], vec![1.0, 2.0, 3.0]).unwrap());
     });
     refused("d.safetensors", &["--config"], |tensors| {
         drop(tensors.remove("_ndp_module._query_embeddings_fn._uid_embeddings_0.weight"));
     });
     refused("e.safetensors", &["no place", "`extra`"], |tensors| {
-        tensors.insert("extra".to_string(), Tensor::new(vec![1], vec![1.0]));
+        tensors.insert("extra".to_string(), Tensor::new(vec![1], vec![1.0]).unwrap());
     });
 }
 

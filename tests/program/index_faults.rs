@@ -65,7 +65,7 @@ type Contents = (Vec<u64>, Vec<Vec<Hit>>);
 
 fn contents(index: ItemIndex) -> Contents {
     let (ids, width) = (index.ids(), index.snapshot().segments()[0].tables().raw.width());
-    let queries = QueryBatch { embeddings: Random::new(4).tensor(&[3, width], 1.0), user_ids: vec![1, 2, 3] };
+    let queries = QueryBatch::new(Random::new(4).tensor(&[3, width], 1.0)).with_users([1, 2, 3]);
     let n = ids.len();
     (ids, Searcher::new(index).search(Algorithm::Exact, &queries, n, &[]).unwrap())
 }

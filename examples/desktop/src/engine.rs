@@ -161,7 +161,7 @@ impl Worker {
         let embeddings = self.encoder.encode(&batch)?;
         let encoding = started.elapsed();
         let seen: Vec<u64> = question.likes.iter().map(|&id| id.into()).collect();
-        let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
+        let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
         let request = Request { excluded: &[&seen], ..Request::new(question.algorithm, K) };
         let started = Instant::now();
         let mut answer = self.searcher.answer(&queries, &request)?;
@@ -175,7 +175,7 @@ impl Worker {
         let user = |row: usize| {
             let width = self.users.embeddings.width();
             let embedding = self.users.embeddings.data()[row * width..(row + 1) * width].to_vec();
-            QueryBatch { embeddings: Tensor::new(vec![1, width], embedding), user_ids: vec![self.users.user_ids[row]] }
+            QueryBatch::new(Tensor::new(vec![1, width], embedding)?).with_users([self.users.user_ids[row]])
         };
         let rows = 0..MEASURED.min(self.users.user_ids.len());
         // The first search compiles kernels.

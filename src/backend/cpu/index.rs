@@ -21,6 +21,7 @@ use crate::backend::cpu::scan::tile_scan;
 use crate::backend::cpu::simd::run;
 use crate::backend::cpu::small_batch::TileMagnitudes;
 use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, Scorer, Similarity};
+use crate::config::MolConfig;
 use crate::model::Mol;
 use crate::ops::Ops;
 use crate::tables::{Form, MolTables, Tables};
@@ -71,7 +72,8 @@ impl MolWeights {
 
     fn queries(&self, queries: &QueryBatch, form: Form) -> Vec<MolQuery> {
         let embeddings = CpuOps.floats(&queries.embeddings);
-        let (components, gates) = self.query.query_side(&mut CpuOps, &embeddings, &queries.user_ids);
+        let (components, gates) =
+            self.query.query_side(&mut CpuOps, &embeddings, queries.len(), queries.user_ids.as_deref());
         let config = &self.host.config;
         let width = config.query_dot_product_groups * config.dot_product_dimension;
         let query = |(i, components): (usize, &[f32])| {
@@ -100,7 +102,7 @@ impl CpuIndex {
     /// As [`DeviceIndex::rescore`].
     pub fn gradient(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Tensor> {
         let weights = self.checked(queries)?;
-        check::candidates(self.tables.len(), queries.embeddings.rows(), candidates)?;
+        check::candidates(self.tables.len(), queries.len(), candidates)?;
         let n_logits = weights.host.config.n_logits();
         let queries = weights.queries(queries, self.tables.form());
         let mean = |scratch: &mut (MolTile, MolScratch, GradientScratch), &(query, list): &(&MolQuery, &Vec<u32>)| {
@@ -128,7 +130,7 @@ impl CpuIndex {
         };
         let pairs: Vec<(&MolQuery, &Vec<u32>)> = queries.iter().zip(candidates).collect();
         let rows = threads::map(&pairs, 1, mean);
-        Ok(Tensor::new(vec![rows.len(), n_logits], rows.concat()))
+        Ok(Tensor::trusted(vec![rows.len(), n_logits], rows.concat()))
     }
 
     /// The best `k` of the first `n_items` items by inner product with the mean of their components, for each of the
@@ -145,8 +147,12 @@ impl CpuIndex {
     }
 
     fn checked(&self, queries: &QueryBatch) -> Result<&MolWeights> {
-        check::mol_queries(self.tables.raw.width(), self.mol.is_some(), queries)?;
+        check::mol_queries(self.tables.raw.width(), self.config(), queries)?;
         self.mol.as_ref().ok_or_else(check::no_mol)
+    }
+
+    fn config(&self) -> Option<&MolConfig> {
+        self.mol.as_ref().map(|weights| &weights.host.config)
     }
 
     /// A scan by one of the Mixture-of-Logits scorers.
@@ -200,8 +206,8 @@ impl CpuIndex {
 impl DeviceIndex for CpuIndex {
     fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<Hits> {
         let dim = self.tables.raw.width();
-        check::scan((self.tables.len(), dim, self.mol.is_some()), scorer, queries, k, excluded)?;
-        let n_queries = queries.embeddings.rows();
+        check::scan((self.tables.len(), dim, self.config()), scorer, queries, k, excluded)?;
+        let n_queries = queries.len();
         if scorer == Scorer::Dot {
             let scan = DotScan::new(&queries.embeddings, &self.tables.raw, 0..1, &self.magnitudes.raw);
             return Ok(tile_scan::best(&scan, self.extent(), n_queries, k, excluded).0);
@@ -212,9 +218,9 @@ impl DeviceIndex for CpuIndex {
 
     fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)> {
         let dim = self.tables.raw.width();
-        check::scan((self.tables.len(), dim, self.mol.is_some()), Scorer::Mol, queries, k, excluded)?;
+        check::scan((self.tables.len(), dim, self.config()), Scorer::Mol, queries, k, excluded)?;
         let scan = self.mol_scan(Scorer::Mol, queries, true)?;
-        Ok(tile_scan::best(&scan, self.extent(), queries.embeddings.rows(), k, excluded))
+        Ok(tile_scan::best(&scan, self.extent(), queries.len(), k, excluded))
     }
 
     fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits> {
@@ -253,7 +259,7 @@ impl DeviceIndex for CpuIndex {
     fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         check::mol_scorer(scorer)?;
         let scan = self.mol_scan(scorer, queries, false)?;
-        check::candidates(self.tables.len(), queries.embeddings.rows(), candidates)?;
+        check::candidates(self.tables.len(), queries.len(), candidates)?;
         Ok(scan.rescore(candidates))
     }
 

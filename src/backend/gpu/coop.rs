@@ -172,7 +172,7 @@ mod tests {
     fn tensor(shape: [usize; 2], at: impl Fn(usize, usize) -> f32) -> Tensor {
         let at = &at;
         let data = (0..shape[0]).flat_map(|i| (0..shape[1]).map(move |j| at(i, j))).collect();
-        Tensor::new(shape.to_vec(), data)
+        Tensor::trusted(shape.to_vec(), data)
     }
 
     /// Six logits, ten hidden units.

@@ -14,6 +14,7 @@ use super::{Buffer, Gpu, Recorder};
 use crate::Result;
 use crate::backend::check;
 use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, Scorer, Similarity};
+use crate::config::MolConfig;
 use crate::tables::{MolTables, Tables};
 use crate::tensor::Tensor;
 
@@ -103,7 +104,7 @@ impl GpuIndex {
         let mol = self.mol()?;
         let (program, weights) = mol.side.scorer(scorer)?;
         let query_parts = |recorder: &mut Recorder, range: Range<usize>| mol.query_parts(recorder, queries, range);
-        let scan = self.scan_by(program, queries.embeddings.rows(), excluded, &query_parts);
+        let scan = self.scan_by(program, queries.len(), excluded, &query_parts);
         Scan { weights: Some(weights), ..scan }.best(self.mol_table(mol), k, prune)
     }
 
@@ -154,8 +155,8 @@ impl GpuIndex {
     }
 
     /// What [`check::scan`] wants to know.
-    pub(super) fn extent(&self) -> (usize, usize, bool) {
-        (self.host.len(), self.host.raw.width(), self.mol.is_some())
+    pub(super) fn extent(&self) -> (usize, usize, Option<&MolConfig>) {
+        (self.host.len(), self.host.raw.width(), self.mol.as_ref().map(|mol| mol.side.config()))
     }
 }
 
@@ -163,7 +164,8 @@ impl MolIndex {
     /// The arrays of the query record of some queries.
     fn query_parts(&self, recorder: &mut Recorder, queries: &QueryBatch, range: Range<usize>) -> Vec<Buffer> {
         let raw = uploaded_rows(recorder, &queries.embeddings, range.clone());
-        self.side.query_parts(recorder, &raw, &queries.user_ids[range])
+        let users = queries.user_ids.as_ref().map(|users| &users[range.clone()]);
+        self.side.query_parts(recorder, &raw, range.len(), users)
     }
 }
 
@@ -174,7 +176,7 @@ impl DeviceIndex for GpuIndex {
             return Ok(self.mol_scan(scorer, queries, (k, false), excluded)?.0);
         }
         let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, &queries.embeddings, range)];
-        let scan = self.scan_by(&self.dot, queries.embeddings.rows(), excluded, &rows);
+        let scan = self.scan_by(&self.dot, queries.len(), excluded, &rows);
         Ok(scan.best(&self.raw, k, false)?.0)
     }
 
@@ -223,8 +225,8 @@ impl DeviceIndex for GpuIndex {
 
     fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         check::mol_scorer(scorer)?;
-        check::mol_queries(self.host.raw.width(), self.mol.is_some(), queries)?;
-        check::candidates(self.host.len(), queries.embeddings.rows(), candidates)?;
+        check::mol_queries(self.host.raw.width(), self.extent().2, queries)?;
+        check::candidates(self.host.len(), queries.len(), candidates)?;
         let mol = self.mol()?;
         let (program, weights) = mol.side.scorer(scorer)?;
         let mut scores = Vec::with_capacity(candidates.len());

@@ -18,8 +18,10 @@ pub enum GpuQueries<'a> {
         /// (B, D) f32, row-major, from the start of a buffer with usage `COPY_SRC`; what lies behind is not read. Values must be
         /// finite: they are not looked at.
         embeddings: &'a wgpu::Buffer,
-        /// (B): users, for models with uid embeddings.
-        user_ids: &'a [i64],
+        /// B.
+        n_queries: usize,
+        /// (B): the user of each query. Only models with uid embeddings need them.
+        user_ids: Option<&'a [i64]>,
     },
 }
 
@@ -48,15 +50,15 @@ pub struct GpuHits {
 impl GpuQueries<'_> {
     fn len(&self) -> usize {
         match self {
-            GpuQueries::Host(queries) => queries.embeddings.rows(),
-            GpuQueries::Device { user_ids, .. } => user_ids.len(),
+            GpuQueries::Host(queries) => queries.len(),
+            GpuQueries::Device { n_queries, .. } => *n_queries,
         }
     }
 
-    fn user_ids(&self) -> &[i64] {
+    fn user_ids(&self) -> Option<&[i64]> {
         match self {
-            GpuQueries::Host(queries) => &queries.user_ids,
-            GpuQueries::Device { user_ids, .. } => user_ids,
+            GpuQueries::Host(queries) => queries.user_ids.as_deref(),
+            GpuQueries::Device { user_ids, .. } => *user_ids,
         }
     }
 }
@@ -79,6 +81,9 @@ impl GpuIndex {
             GpuQueries::Device { embeddings, .. } => {
                 check::top_k(self.host.len(), n_queries, k, excluded)?;
                 check_buffer(embeddings, 4 * (n_queries * self.host.raw.width()) as u64)?;
+                if let (Some(mol), true) = (self.extent().2, scorer != Scorer::Dot) {
+                    check::users(mol, n_queries, queries.user_ids())?;
+                }
             }
         }
         let words = 4 * (n_queries * k) as u64;
@@ -95,7 +100,8 @@ impl GpuIndex {
                 let (program, weights) = mol.side.scorer(scorer)?;
                 let parts = |recorder: &mut Recorder, range: Range<usize>| {
                     let rows = raw(recorder, range.clone());
-                    mol.side.query_parts(recorder, &rows, &queries.user_ids()[range])
+                    let users = queries.user_ids().map(|users| &users[range.clone()]);
+                    mol.side.query_parts(recorder, &rows, range.len(), users)
                 };
                 let scan = Scan { weights: Some(weights), ..self.scan_by(program, n_queries, excluded, &parts) };
                 scan.leave_best(self.mol_table(mol), k, [&positions, &scores])?;

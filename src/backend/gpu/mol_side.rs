@@ -89,13 +89,19 @@ impl MolSide {
         }
     }
 
-    /// The arrays of the query record, of raw query embeddings.
-    pub fn query_parts(&self, recorder: &mut Recorder, raw: &Buffer, user_ids: &[i64]) -> Vec<Buffer> {
-        let (components, gate) = self.mol.query_side(recorder, raw, user_ids);
+    /// The arrays of the query record, of `n_queries` raw query embeddings.
+    pub fn query_parts(
+        &self,
+        recorder: &mut Recorder,
+        raw: &Buffer,
+        n_queries: usize,
+        user_ids: Option<&[i64]>,
+    ) -> Vec<Buffer> {
+        let (components, gate) = self.mol.query_side(recorder, raw, n_queries, user_ids);
         let vectors = match &self.transform {
             None => vec![components],
             Some(transform) => {
-                transform.all(recorder, &components, user_ids.len() * self.config().query_dot_product_groups).into()
+                transform.all(recorder, &components, n_queries * self.config().query_dot_product_groups).into()
             }
         };
         vectors.into_iter().chain(gate).collect()

@@ -63,7 +63,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         Searched::open(&args.model, &args.data, &args.stored, &args.device, &[args.algorithm])?;
     let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
     let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
-    let queries = QueryBatch { embeddings, user_ids: batch.user_ids };
+    let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
     let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
     let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };
     let request = Request { excluded, profile: args.stats, ..Request::new(args.algorithm, args.k) };

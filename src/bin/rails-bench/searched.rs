@@ -73,5 +73,5 @@ pub fn some_queries(model: &Model, encoder: &dyn QueryEncoder, users: &[Sequence
     let n = users.len().min(256);
     let histories: Vec<History> = (0..n).map(|i| history_of(&users[i * users.len() / n])).collect();
     let batch = SequenceBatch::new(&histories, &model.config, model.n_item_rows())?;
-    Ok(QueryBatch { embeddings: encoder.encode(&batch)?, user_ids: batch.user_ids })
+    Ok(QueryBatch::new(encoder.encode(&batch)?).with_users(batch.user_ids))
 }

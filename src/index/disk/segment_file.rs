@@ -126,7 +126,7 @@ mod tests {
         let side = ItemSide { components: numbers(N * 4), norms: vec![1.0; N * 2], gate: None, principal: None };
         tables.append(&numbers(N * 3), Some(&side));
         for (columns, width) in [(Columns::All, 4), (Columns::Group(1), 2), (Columns::Mean, 2)] {
-            let centroids = Tensor::new(vec![3, width], numbers(3 * width));
+            let centroids = Tensor::trusted(vec![3, width], numbers(3 * width));
             let lists = Lists::new(columns, centroids, &[2, 0, 2, 1, 0], &tables);
             tables.lists.push(lists);
         }

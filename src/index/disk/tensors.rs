@@ -66,7 +66,7 @@ pub(super) fn floats(shard: &Shard, name: &str, shape: &[Option<usize>]) -> Resu
     let tensor = checked::<f32>(shard, name, shape)?;
     let values = tensor.values::<f32>().unwrap_or_default();
     finite(shard, name, values)?;
-    Ok(Tensor::new(tensor.shape().to_vec(), values.to_vec()))
+    Ok(Tensor::trusted(tensor.shape().to_vec(), values.to_vec()))
 }
 
 /// A table in place, as large as `like` but for its rows; `check`: whether to read it.

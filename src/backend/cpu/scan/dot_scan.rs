@@ -231,7 +231,7 @@ mod tests {
             let width = 48;
             let mut table = Table::new(groups, width, dtype);
             table.append(&(0..N * groups * width).map(|_| random()).collect::<Vec<f32>>());
-            let vectors = Tensor::new(vec![6, width], (0..6 * width).map(|_| random()).collect());
+            let vectors = Tensor::trusted(vec![6, width], (0..6 * width).map(|_| random()).collect());
             let tiles = (N.div_ceil(TILE), N);
             let magnitudes = TileMagnitudes::new(N.div_ceil(TILE));
             let best = |vectors: &Tensor, k: usize| {
@@ -241,7 +241,7 @@ mod tests {
             for k in [1, 10, 300, 9000] {
                 let together = best(&vectors, k);
                 for (query, expected) in together.iter().enumerate() {
-                    let alone = best(&Tensor::new(vec![1, width], vectors.row(query).to_vec()), k);
+                    let alone = best(&Tensor::trusted(vec![1, width], vectors.row(query).to_vec()), k);
                     assert_eq!(expected.len(), k);
                     let bits = |hits: &[crate::backend::ScoredPosition]| {
                         hits.iter().map(|hit| (hit.position, hit.score.to_bits())).collect::<Vec<_>>()

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::QuerySet;
+use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::checkpoint::{Checkpoint, Weights};
 use rails_wgpu::config::{GatingCombination, GluConfig, GluNonlinearity, MolConfig};
 use rails_wgpu::model::Mol;
@@ -127,7 +128,7 @@ impl BenchFile {
     /// The first `limit` queries, or all of them.
     pub fn queries(&self, limit: Option<usize>) -> QuerySet {
         let n = limit.unwrap_or(usize::MAX).min(self.user_ids.len());
-        QuerySet::new(first_rows(&self.queries, n), self.user_ids[..n].to_vec())
+        QuerySet::new(QueryBatch::new(first_rows(&self.queries, n)).with_users(&self.user_ids[..n]))
     }
 
     /// The expected results of each query among the first `n_items` items, if the file has them.
@@ -142,8 +143,7 @@ impl BenchFile {
 }
 
 fn first_rows(matrix: &Tensor, n: usize) -> Tensor {
-    let width = matrix.width();
-    Tensor::new(vec![n, width], matrix.data()[..n * width].to_vec())
+    matrix.select_rows(&(0..n).collect::<Vec<usize>>())
 }
 
 fn ids(tensor: &Tensor, name: &'static str) -> Result<Vec<u64>> {

@@ -17,17 +17,16 @@ const ENCODED_AT_ONCE: usize = 128;
 
 /// Query embeddings with what each user has seen and what comes next.
 pub struct QuerySet {
-    embeddings: Tensor,
-    user_ids: Vec<i64>,
+    queries: QueryBatch,
     seen: Vec<Vec<u64>>,
     targets: Vec<u64>,
 }
 
 impl QuerySet {
-    /// Queries (U, D) of users who have seen nothing and of whom nothing else is known.
-    pub fn new(embeddings: Tensor, user_ids: Vec<i64>) -> QuerySet {
-        let seen = vec![Vec::new(); user_ids.len()];
-        QuerySet { embeddings, user_ids, seen, targets: Vec::new() }
+    /// Queries of users who have seen nothing and of whom nothing else is known.
+    pub fn new(queries: QueryBatch) -> QuerySet {
+        let seen = vec![Vec::new(); queries.len()];
+        QuerySet { queries, seen, targets: Vec::new() }
     }
 
     /// Encodes the histories of `sequences`, each of at least two events; the last is what comes next. `progress` is
@@ -55,22 +54,20 @@ impl QuerySet {
                 return Ok(None);
             }
         }
-        let embeddings = Tensor::new(vec![user_ids.len(), data.len() / user_ids.len().max(1)], data);
-        Ok(Some(QuerySet { embeddings, user_ids, seen, targets }))
+        let embeddings = Tensor::new([user_ids.len(), data.len() / user_ids.len().max(1)], data)?;
+        Ok(Some(QuerySet { queries: QueryBatch::new(embeddings).with_users(user_ids), seen, targets }))
     }
 
     /// Number of queries.
     pub fn len(&self) -> usize {
-        self.user_ids.len()
+        self.queries.len()
     }
 
     /// Up to `n` queries from all over the set, for an index to learn from.
     pub fn spread(&self, n: usize) -> QueryBatch {
         let n = n.min(self.len());
-        let indices = (0..n).map(|i| i * self.len() / n.max(1));
-        let data = indices.clone().flat_map(|i| self.embeddings.row(i)).copied().collect();
-        let embeddings = Tensor::new(vec![n, self.embeddings.width()], data);
-        QueryBatch { embeddings, user_ids: indices.map(|i| self.user_ids[i]).collect() }
+        let indices: Vec<usize> = (0..n).map(|i| i * self.len() / n.max(1)).collect();
+        self.queries.select(&indices)
     }
 
     /// The item that query `index` is about, if that is known.
@@ -81,9 +78,7 @@ impl QuerySet {
     /// `size` queries from `first` on; after the last one comes the first again.
     pub(super) fn batch(&self, first: usize, size: usize) -> Batch<'_> {
         let indices: Vec<usize> = (first..first + size).map(|i| i % self.len().max(1)).collect();
-        let data = indices.iter().flat_map(|&i| self.embeddings.row(i)).copied().collect();
-        let embeddings = Tensor::new(vec![size, self.embeddings.width()], data);
-        let queries = QueryBatch { embeddings, user_ids: indices.iter().map(|&i| self.user_ids[i]).collect() };
+        let queries = self.queries.select(&indices);
         let seen = indices.iter().map(|&i| self.seen[i].as_slice()).collect();
         Batch { indices, queries, seen }
     }
@@ -95,12 +90,13 @@ mod tests {
 
     #[test]
     fn batches_go_round() {
-        let set = QuerySet::new(Tensor::new(vec![3, 2], vec![0.0, 1.0, 10.0, 11.0, 20.0, 21.0]), vec![7, 8, 9]);
+        let embeddings = Tensor::from_rows([[0.0, 1.0], [10.0, 11.0], [20.0, 21.0]]);
+        let set = QuerySet::new(QueryBatch::new(embeddings).with_users([7, 8, 9]));
         let batch = set.batch(2, 5);
         assert_eq!(batch.indices, [2, 0, 1, 2, 0]);
-        assert_eq!(batch.queries.user_ids, [9, 7, 8, 9, 7]);
+        assert_eq!(batch.queries.user_ids, Some(vec![9, 7, 8, 9, 7]));
         assert_eq!(batch.queries.embeddings.data(), [20.0, 21.0, 0.0, 1.0, 10.0, 11.0, 20.0, 21.0, 0.0, 1.0]);
         assert_eq!((batch.seen.len(), set.target(0)), (5, None));
-        assert_eq!((set.spread(2).user_ids, set.spread(9).user_ids), (vec![7, 8], vec![7, 8, 9]));
+        assert_eq!((set.spread(2).user_ids, set.spread(9).user_ids), (Some(vec![7, 8]), Some(vec![7, 8, 9])));
     }
 }
