@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The desktop application of examples/desktop: lints, then the window itself on a virtual screen, once with the search on the
+# The desktop application of examples/desktop: the window itself on a virtual screen, once with the search on the
 # device that draws and once on the CPU. Each run likes some films, waits for the results and saves what it shows.
 # Needs a Vulkan driver (VK_DRIVER_FILES names one that runs on the processor, if it is to be that); installs Xvfb and the X11
 # libraries where they are missing.
@@ -16,11 +16,6 @@ if ! command -v xvfb-run > /dev/null || ! command -v xauth > /dev/null || ! ldco
         xvfb xauth libx11-6 libx11-xcb1 libxcursor1 libxi6 libxrandr2 libxkbcommon-x11-0
 fi
 
-echo "-- lints"
-cargo fmt --check -p rails-desktop
-cargo clippy --no-deps -p rails-desktop --all-targets -- -D warnings
-
-echo "-- window"
 cargo build -p rails-desktop
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 for device in gpu cpu; do

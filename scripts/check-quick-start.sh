@@ -14,8 +14,11 @@ cd "$work"
 commands=$(block sh | grep '^cargo ')
 bash -euo pipefail -c "${commands//..\/rails-wgpu/$root}" 2> /dev/null
 block rust > src/main.rs
-# The profile of this repository, and its versions of dependencies.
+# What `cargo test` has compiled will do: the same versions, profile and features, those of the dev-dependencies included.
+sed -n '/^\[dev-dependencies\]/,/^\[/{/^\[/d;p}' "$root/Cargo.toml" >> Cargo.toml
 sed -n '/^\[profile.dev/,$p' "$root/Cargo.toml" >> Cargo.toml
+printf '\n[profile.dev.package.rails-wgpu]\n' >> Cargo.toml
+sed -n '/^\[profile.dev\]/,/^\[/{/^\[/d;p}' "$root/Cargo.toml" >> Cargo.toml
 cp "$root/Cargo.lock" .
 cargo run -q | tee found
 diff found - << 'END'
