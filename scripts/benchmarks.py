@@ -310,7 +310,7 @@ def document():
 
 def readme():
     text = (ROOT / "README.md").read_text()
-    return re.sub(r"(<!-- speed: [^\n]*-->\n).*?(\n<!-- end -->)", lambda match: match[1] + speed() + match[2], text, flags=re.S)
+    return re.sub(r"(<!-- speed: [^\n]*-->\n).*?(<!-- end -->)", lambda match: match[1] + speed() + "\n" + match[2], text, flags=re.S)
 
 
 def main():

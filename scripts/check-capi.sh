@@ -74,9 +74,9 @@ diff <(sed -n 's/^ *\([0-9]*\)  -\{0,1\}[0-9.]*$/\1/p' "$work/c.txt") <(sed -n '
 if "$work/search_cpp" no/such.pt cpu; then exit 1; fi
 checked "$work/search_cpp" assets/demo.safetensors cpu > /dev/null
 
-echo "-- quick start of the README, in an empty folder"
+echo "-- quick start, in an empty folder"
 mkdir "$work/empty"
-awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' README.md > "$work/empty/first.c"
-commands=$(awk '/^```sh run$/ { on = 1; next } /^```$/ { on = 0 } on' README.md)
+awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' docs/QUICK_START.md > "$work/empty/first.c"
+commands=$(awk '/^```sh run$/ { on = 1; next } /^```$/ { on = 0 } on' docs/QUICK_START.md)
 (cd "$work/empty" && cp "$root/assets/demo.safetensors" . && bash -euo pipefail -c "$commands")
 echo "-- C is well"

@@ -34,9 +34,9 @@ echo "-- types"
 echo "-- tests"
 (cd python && "$venv/bin/python" -m pytest -q -rs -p no:cacheprovider tests)
 
-echo "-- example and quick start of the README, from an empty folder"
+echo "-- example and quick start, from an empty folder"
 mkdir "$work/empty"
-awk '/^```python$/ { on = 1; next } /^```$/ { on = 0 } on' README.md > "$work/empty/first.py"
+awk '/^```python$/ { on = 1; next } /^```$/ { on = 0 } on' docs/QUICK_START.md > "$work/empty/first.py"
 cd "$work/empty"
 "$venv/bin/python" "$root/examples/python/quick_start.py"
 "$venv/bin/python" first.py

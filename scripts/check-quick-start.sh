@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The quick start for Rust of the README, in an empty folder. (Those for C and Python are run by check-capi.sh and
+# The quick start for Rust (docs/QUICK_START.md), in an empty folder. (Those for C and Python are run by check-capi.sh and
 # check-python.sh.) Uses the target folder of this repository, so that dependencies are not compiled again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export CARGO_TARGET_DIR=$root/target
 
-block() { awk -v fence="^\`\`\`$1$" '$0 ~ fence { on = 1; next } /^```$/ { on = 0 } on' "$root/README.md"; }
+block() { awk -v fence="^\`\`\`$1$" '$0 ~ fence { on = 1; next } /^```$/ { on = 0 } on' "$root/docs/QUICK_START.md"; }
 
 cd "$work"
 commands=$(block sh | grep '^cargo ')
