@@ -18,5 +18,4 @@ mod search;
 mod searcher_builder;
 mod stats;
 mod stress;
-#[cfg(feature = "tracing")]
 mod tracing;
