@@ -7,6 +7,8 @@
 
 mod check;
 pub mod cpu;
+#[cfg(feature = "gpu")]
+mod device_output;
 mod exclusions;
 #[cfg(feature = "gpu")]
 pub mod gpu;
@@ -15,6 +17,8 @@ mod query_batch;
 pub mod select;
 
 pub(crate) use check::mol_queries;
+#[cfg(feature = "gpu")]
+pub use device_output::{DeviceOutput, GpuHits, GpuQueries};
 pub use exclusions::{Bits, Exclusions};
 pub use query_batch::QueryBatch;
 
@@ -216,9 +220,9 @@ pub trait DeviceIndex: Send + Sync {
     /// As [`DeviceIndex::scan`], or if a position is not in the index.
     fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
 
-    /// The index as that of the wgpu backend, if it is, for results that stay on the device.
+    /// Scans whose results stay on the device, where programs can go on with them there; `None` where they cannot.
     #[cfg(feature = "gpu")]
-    fn on_gpu(&self) -> Option<&gpu::GpuIndex> {
+    fn device_output(&self) -> Option<&dyn DeviceOutput> {
         None
     }
 

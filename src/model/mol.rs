@@ -74,6 +74,11 @@ pub struct ItemParts<T> {
 }
 
 impl<T> CrossGate<T> {
+    /// Whether the gate adds products of the logits themselves: a linear layer is all it has, or lies beside the hidden one.
+    pub fn has_linear_part(&self) -> bool {
+        self.hidden.is_none() || self.linear.is_some()
+    }
+
     /// The same weights with their arrays elsewhere.
     pub fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> CrossGate<U> {
         CrossGate {

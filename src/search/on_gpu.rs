@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{Algorithm, Searcher};
-use crate::backend::Scorer;
-use crate::backend::gpu::{GpuHits, GpuQueries};
+use crate::backend::{GpuHits, GpuQueries, Scorer};
 use crate::index::{Segment, Snapshot};
 use crate::{Error, Result};
 
@@ -59,8 +58,8 @@ impl Searcher {
         };
         let queries = queries.into();
         let excluded = segment.exclusions(excluded, segment.deleted().cloned());
-        let hits = segment.on_device(|device| match device.on_gpu() {
-            Some(index) => index.scan_to_buffers(scorer, queries, k, &excluded),
+        let hits = segment.on_device(|device| match device.device_output() {
+            Some(output) => output.scan_to_buffers(scorer, queries, k, &excluded),
             None => Err(Error::argument("index", expected, format!("one on `{}`", segment.backend().info().name))),
         })?;
         Ok(GpuAnswer { hits, snapshot })

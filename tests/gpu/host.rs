@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::demo::Demo;
 use rails_wgpu::backend::cpu::Cpu;
-use rails_wgpu::backend::gpu::{GpuBackend, GpuIndex, GpuQueries, ScanLimits, device_descriptor};
-use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, Similarity};
+use rails_wgpu::backend::gpu::{GpuBackend, GpuIndex, ScanLimits, device_descriptor};
+use rails_wgpu::backend::{
+    Backend, DeviceIndex, DeviceOutput, Dtype, Exclusions, GpuQueries, QueryBatch, Scorer, Similarity,
+};
 use rails_wgpu::index::{IndexOptions, ItemIndex};
 use rails_wgpu::search::{Algorithm, GpuAnswer, Hit, Searcher};
 use rails_wgpu::tables::Form;
@@ -184,7 +186,7 @@ fn slices_of_a_batch_meet_in_the_same_buffers() {
     let tables = Arc::new(backend.tables(&items, Some(mol), Dtype::F32, Form::Components).unwrap());
     let similarity = Similarity { mol: mol.clone(), distilled: None };
     // Room for the lists of two queries at a time.
-    let limits = ScanLimits { survivor_bytes: 2 * 8 * 80, first_chunk: 64, ..ScanLimits::default() };
+    let limits = ScanLimits { hit_list_bytes: 2 * 8 * 80, first_chunk: 64, ..ScanLimits::default() };
     let index = GpuIndex::new(backend.gpu(), tables, Some(&similarity), limits).unwrap();
     let scan = |scorer, k| index.scan_to_buffers(scorer, (&batch).into(), k, &Exclusions::default()).unwrap();
     let first = scan(Scorer::Mol, 11);

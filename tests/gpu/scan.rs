@@ -152,7 +152,7 @@ fn borders_of_shards_slices_and_submissions_do_not_show() {
     let whole = index(&gpu, &items, &mol, Dtype::F32, ScanLimits::default());
     let tiny = ScanLimits {
         binding_bytes: 36_000, // four tiles of this model; survivor lists of four queries at k = 1000
-        survivor_bytes: 36_000,
+        hit_list_bytes: 36_000,
         first_chunk: 64,
         dispatch_flops: 100_000,
         submission_flops: 300_000,

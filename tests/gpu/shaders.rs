@@ -149,16 +149,19 @@ fn kernels_translate_for_every_backend_that_runs_them() {
     }
 }
 
+/// The files of kernels below `folder`: all but those in folders `lib`.
+fn kernel_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let rooms = folders.iter().filter(|folder| !folder.ends_with("lib"));
+    rooms.flat_map(|room| kernel_files(room)).chain(files).collect()
+}
+
 #[test]
 fn files_are_listed_and_laid_out_as_agreed() {
     // From the root of the repository, wherever the test was compiled.
-    let folder = std::path::Path::new("shaders");
     let specs = kernel_specs();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            continue;
-        }
+    for path in kernel_files(std::path::Path::new("shaders")) {
         let label = path.file_stem().unwrap().to_str().unwrap();
         assert!(specs.iter().any(|(spec, _)| spec.label == label), "no kernel uses {label}.wgsl");
         let text = std::fs::read_to_string(&path).unwrap();

@@ -30,7 +30,7 @@ const FORMS: [Form; 2] = [Form::Components, Form::Raw];
 fn tiny() -> ScanLimits {
     ScanLimits {
         binding_bytes: 40_000,
-        survivor_bytes: 36_000,
+        hit_list_bytes: 36_000,
         first_chunk: 64,
         dispatch_flops: 100_000,
         submission_flops: 200_000,

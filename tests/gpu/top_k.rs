@@ -24,7 +24,7 @@ const SHORT: ScanLimits = ScanLimits { long_list: usize::MAX, ..DEFAULT };
 const DEFAULT: ScanLimits = ScanLimits {
     binding_bytes: 1 << 30,
     workgroups: 65_535,
-    survivor_bytes: 64 << 20,
+    hit_list_bytes: 64 << 20,
     first_chunk: N,
     long_list: 16_384,
     dispatch_flops: 50_000_000_000,

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Adapter, Buffer, Gpu, GpuEncoder, GpuIndex, Recorder, ScanLimits};
+use super::device::{Adapter, Buffer, Gpu};
+use super::index::GpuIndex;
+use super::kernels::{GpuEncoder, Recorder};
+use super::scan::ScanLimits;
 use crate::Result;
 use crate::backend::{Backend, DeviceIndex, DeviceInfo, QueryEncoder, Similarity};
 use crate::model::{Encoder, ItemParts, Mol};

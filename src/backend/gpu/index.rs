@@ -3,17 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::item_table::{ItemSource, ItemTable};
-use super::lists::ListTable;
-use super::mol_side::MolSide;
-use super::plan::{ScanLimits, shards};
-use super::program::Program;
-use super::rescore::{rescore, slices};
-use super::scan::{QueryParts, Scan};
-use super::{Buffer, Gpu, Recorder};
+use super::device::{Buffer, Gpu};
+use super::kernels::Recorder;
+use super::scan::{
+    GpuMol, InvertedLists, ItemSource, ItemTable, QueryParts, Scan, ScanLimits, ShaderVariant, chosen, rescore, shards,
+    slices,
+};
 use crate::Result;
-use crate::backend::check;
-use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, Scorer, Similarity};
+use crate::backend::{Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, QueryBatch, Scorer, Similarity, check};
 use crate::config::MolConfig;
 use crate::tables::{MolTables, Tables};
 use crate::tensor::Tensor;
@@ -21,19 +18,19 @@ use crate::tensor::Tensor;
 /// An item index on a device.
 #[derive(Debug)]
 pub struct GpuIndex {
-    pub(super) gpu: Arc<Gpu>,
+    pub(crate) gpu: Arc<Gpu>,
     limits: ScanLimits,
-    pub(super) host: Arc<Tables>,
+    pub(crate) host: Arc<Tables>,
     /// Raw embeddings; of [`crate::tables::Form::Raw`] with gate part and norms.
-    pub(super) raw: ItemTable,
-    pub(super) dot: Program,
+    pub(crate) raw: ItemTable,
+    pub(crate) dot: ShaderVariant,
     mol: Option<MolIndex>,
-    lists: Vec<ListTable>,
+    lists: Vec<InvertedLists>,
 }
 
 #[derive(Debug)]
-pub(super) struct MolIndex {
-    pub(super) side: MolSide,
+pub(crate) struct MolIndex {
+    pub(crate) similarity: GpuMol,
     /// Components and gate part, where they are kept.
     components: Option<ItemTable>,
     mean: ItemTable,
@@ -73,24 +70,24 @@ impl GpuIndex {
         let components = components.map(load).transpose()?;
         let mol = match mol.zip(mean) {
             None => None,
-            Some(((similarity, _), mean)) => {
+            Some(((learned, _), mean)) => {
                 let layout = &components.as_ref().unwrap_or(&raw).layout;
-                let side = MolSide::new(gpu, similarity, layout, (tables.form(), dim))?;
+                let similarity = GpuMol::new(gpu, learned, layout, (tables.form(), dim))?;
                 let principal = principal.map(load).transpose()?;
-                Some(MolIndex { side, components, mean: load(mean)?, principal })
+                Some(MolIndex { similarity, components, mean: load(mean)?, principal })
             }
         };
-        let lists = tables.lists.iter().map(|lists| ListTable::new(gpu, lists, &limits)).collect::<Result<_>>()?;
-        let dot = Program::dot(&raw.layout, (0, 1), dim);
+        let lists = tables.lists.iter().map(|lists| InvertedLists::new(gpu, lists, &limits)).collect::<Result<_>>()?;
+        let dot = ShaderVariant::dot(&raw.layout, (0, 1), dim);
         Ok(GpuIndex { gpu: gpu.clone(), limits, host: tables, raw, dot, mol, lists })
     }
 
-    pub(super) fn mol(&self) -> Result<&MolIndex> {
+    pub(crate) fn mol(&self) -> Result<&MolIndex> {
         self.mol.as_ref().ok_or_else(check::no_mol)
     }
 
     /// The table that Mixture-of-Logits reads.
-    pub(super) fn mol_table<'a>(&'a self, mol: &'a MolIndex) -> &'a ItemTable {
+    pub(crate) fn mol_table<'a>(&'a self, mol: &'a MolIndex) -> &'a ItemTable {
         mol.components.as_ref().unwrap_or(&self.raw)
     }
 
@@ -102,10 +99,13 @@ impl GpuIndex {
         excluded: &Exclusions,
     ) -> Result<(Hits, u64)> {
         let mol = self.mol()?;
-        let (program, weights) = mol.side.scorer(scorer)?;
+        let (variant, weights) = mol.similarity.scorer(scorer)?;
         let query_parts = |recorder: &mut Recorder, range: Range<usize>| mol.query_parts(recorder, queries, range);
-        let scan = self.scan_by(program, queries.len(), excluded, &query_parts);
-        Scan { weights: Some(weights), ..scan }.best(self.mol_table(mol), k, prune)
+        let scan = self.scan_by(variant, queries.len(), excluded, &query_parts);
+        let scan = Scan { weights: Some(weights), ..scan };
+        let table = self.mol_table(mol);
+        let tier = if prune { None } else { chosen(&scan, table)? };
+        Scan { tier, ..scan }.best(table, k, prune)
     }
 
     /// Does `work` with a scan of the tables that first stages use.
@@ -117,7 +117,7 @@ impl GpuIndex {
         work: impl FnOnce(&Scan, &ItemTable) -> Result<T>,
     ) -> Result<T> {
         let mol = self.mol()?;
-        let config = mol.side.config();
+        let config = mol.similarity.config();
         let (first, groups) = match columns {
             Columns::Group(group) => (group, 1),
             Columns::All => (0, config.item_dot_product_groups),
@@ -127,11 +127,11 @@ impl GpuIndex {
             (Columns::Mean, _) => (&mol.mean, None),
             (Columns::Principal, _) => (mol.principal.as_ref().ok_or_else(check::no_mol)?, None),
             (_, Some(components)) => (components, None),
-            (_, None) => (&self.raw, mol.side.transform()),
+            (_, None) => (&self.raw, mol.similarity.transform()),
         };
-        let program = match transform {
-            None => Program::dot(&table.layout, (first, groups), vectors.width() / groups),
-            Some(_) => Program::transformed_dot(&table.layout, (first, groups), self.host.raw.width()),
+        let variant = match transform {
+            None => ShaderVariant::dot(&table.layout, (first, groups), vectors.width() / groups),
+            Some(_) => ShaderVariant::transformed_dot(&table.layout, (first, groups), self.host.raw.width()),
         };
         let query_parts = |recorder: &mut Recorder, range: Range<usize>| {
             let n = range.len() * groups;
@@ -141,22 +141,31 @@ impl GpuIndex {
                 Some(transform) => transform.each(recorder, &rows, n, |i| first + i % groups).to_vec(),
             }
         };
-        work(&self.scan_by(&program, vectors.rows(), excluded, &query_parts), table)
+        work(&self.scan_by(&variant, vectors.rows(), excluded, &query_parts), table)
     }
 
-    pub(super) fn scan_by<'a>(
+    pub(crate) fn scan_by<'a>(
         &'a self,
-        program: &'a Program,
+        variant: &'a ShaderVariant,
         n_queries: usize,
         excluded: &'a Exclusions,
         query_parts: QueryParts<'a>,
     ) -> Scan<'a> {
-        Scan { gpu: &self.gpu, limits: &self.limits, program, weights: None, excluded, n_queries, query_parts }
+        Scan {
+            gpu: &self.gpu,
+            limits: &self.limits,
+            variant,
+            tier: None,
+            weights: None,
+            excluded,
+            n_queries,
+            query_parts,
+        }
     }
 
     /// What [`check::scan`] wants to know.
-    pub(super) fn extent(&self) -> (usize, usize, Option<&MolConfig>) {
-        (self.host.len(), self.host.raw.width(), self.mol.as_ref().map(|mol| mol.side.config()))
+    pub(crate) fn extent(&self) -> (usize, usize, Option<&MolConfig>) {
+        (self.host.len(), self.host.raw.width(), self.mol.as_ref().map(|mol| mol.similarity.config()))
     }
 }
 
@@ -165,7 +174,7 @@ impl MolIndex {
     fn query_parts(&self, recorder: &mut Recorder, queries: &QueryBatch, range: Range<usize>) -> Vec<Buffer> {
         let raw = uploaded_rows(recorder, &queries.embeddings, range.clone());
         let users = queries.user_ids.as_ref().map(|users| &users[range.clone()]);
-        self.side.query_parts(recorder, &raw, range.len(), users)
+        self.similarity.query_parts(recorder, &raw, range.len(), users)
     }
 }
 
@@ -204,9 +213,9 @@ impl DeviceIndex for GpuIndex {
         check::top_k(self.host.len(), vectors.rows(), k, excluded)?;
         let vectors_of = &self.host.lists[lists].vectors;
         let lists = &self.lists[lists];
-        let program = Program::dot(&lists.table.layout, (0, vectors_of.groups()), vectors_of.group_width());
+        let variant = ShaderVariant::dot(&lists.table.layout, (0, vectors_of.groups()), vectors_of.group_width());
         let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, vectors, range)];
-        self.scan_by(&program, vectors.rows(), excluded, &rows).best_of_lists(lists, probes, k)
+        self.scan_by(&variant, vectors.rows(), excluded, &rows).best_of_lists(lists, probes, k)
     }
 
     fn above(
@@ -228,29 +237,29 @@ impl DeviceIndex for GpuIndex {
         check::mol_queries(self.host.raw.width(), self.extent().2, queries)?;
         check::candidates(self.host.len(), queries.len(), candidates)?;
         let mol = self.mol()?;
-        let (program, weights) = mol.side.scorer(scorer)?;
+        let (variant, weights) = mol.similarity.scorer(scorer)?;
         let mut scores = Vec::with_capacity(candidates.len());
-        for range in slices(candidates, (self.limits.dispatch_flops / program.pair_flops) as usize) {
+        for range in slices(candidates, (self.limits.dispatch_flops / variant.pair_flops) as usize) {
             let mut recorder = Recorder::new(&self.gpu);
             let parts = mol.query_parts(&mut recorder, queries, range.clone());
             let table = self.mol_table(mol);
-            scores.extend(rescore(&mut recorder, program, table, &weights.floats, &parts, &candidates[range])?);
+            scores.extend(rescore(&mut recorder, variant, table, &weights.floats, &parts, &candidates[range])?);
         }
         Ok(scores)
     }
 
-    fn on_gpu(&self) -> Option<&GpuIndex> {
+    fn device_output(&self) -> Option<&dyn DeviceOutput> {
         Some(self)
     }
 
     fn bytes(&self) -> u64 {
         let mol = self.mol.iter().flat_map(|mol| mol.components.iter().chain(&mol.principal).chain([&mol.mean]));
         let tables: u64 = std::iter::once(&self.raw).chain(mol).map(ItemTable::bytes).sum();
-        tables + self.lists.iter().map(ListTable::bytes).sum::<u64>()
+        tables + self.lists.iter().map(InvertedLists::bytes).sum::<u64>()
     }
 }
 
 /// Rows `range` of a matrix.
-pub(super) fn uploaded_rows(recorder: &mut Recorder, rows: &Tensor, range: Range<usize>) -> Buffer {
+pub(crate) fn uploaded_rows(recorder: &mut Recorder, rows: &Tensor, range: Range<usize>) -> Buffer {
     recorder.upload(&rows.data()[range.start * rows.width()..range.end * rows.width()])
 }

@@ -3,7 +3,7 @@
 //! `integers * scale(x) * scale(q) + bias`.
 //!
 //! Each SIMD lane holds two columns of an item, widened to 16 bits, which one instruction multiplies and adds. Twin of
-//! `shaders/lib/dot_i8.wgsl`.
+//! `shaders/scan/lib/dot_i8.wgsl`.
 
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! Query vectors as 16-bit integers, for inner products with 8-bit items.
 //!
-//! Twin of `shaders/round.wgsl`, to the bit.
+//! Twin of `shaders/scan/quantize_queries.wgsl`, to the bit.
 
 /// Columns of a block, which are multiplied at a time. Rows are padded with zeros to whole blocks.
 pub const BLOCK: usize = 16;

@@ -1,6 +1,6 @@
 //! From the logits of a tile to its scores: gate, softmax and mixture.
 //!
-//! Twin of `shaders/lib/mol.wgsl`, `mol_scan.wgsl` and `mol_rescore.wgsl`.
+//! Twin of `shaders/scan/lib/mol.wgsl`, `mol_scan.wgsl` and `mol_rescore.wgsl`.
 
 use pulp::{Simd, WithSimd};
 

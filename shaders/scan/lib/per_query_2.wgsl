@@ -1,0 +1,11 @@
+// Two queries per thread: one load of an item or of a weight serves them all.
+const QUERIES_PER_THREAD: u32 = 2u;
+alias PerQuery = vec2f;
+fn of_query(values: PerQuery, lane: u32) -> f32 { return values[lane]; }
+
+// Packed bytes of the queries, and their products with those of an item.
+alias PerQueryWord = vec2u;
+alias PerQueryInt = vec2i;
+fn dots(words: PerQueryWord, word: u32) -> PerQueryInt {
+    return PerQueryInt(dot4I8Packed(words.x, word), dot4I8Packed(words.y, word));
+}

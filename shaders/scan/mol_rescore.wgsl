@@ -1,0 +1,29 @@
+// mol_rescore: Mixture-of-Logits of some items of every query. One thread owns one (query, candidate) pair.
+// in  0 params    1 queries (B, query quads * 4)    2 items (tile, item quads, TILE) of four values each    3 weights
+//     4 candidates: offsets (B + 1), then positions; offsets count from the start of the array
+// out 5 scores, one per candidate; those of candidates that are not in this shard are left alone
+// grid (longest list / TILE, B)   twin MolScan::rescore in src/backend/cpu/scan/mol_scan.rs
+// needs what lib/mol.wgsl needs, with QUERIES_PER_THREAD = 1
+struct Params {
+    first_position: u32,   // of this shard's first item
+    n_items: u32,          // of this shard
+    inverse_temperature: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> queries: array<PerQuery>;
+@group(0) @binding(2) var<storage, read> items: array<Quad>;
+@group(0) @binding(3) var<storage, read> weights: array<vec4f>;
+@group(0) @binding(4) var<storage, read> candidates: array<u32>;
+@group(0) @binding(5) var<storage, read_write> scores: array<f32>;
+
+@compute @workgroup_size(TILE)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+    let slot = candidates[group.y] + group.x * TILE + thread;
+    if slot >= candidates[group.y + 1u] { return; }
+    let item = candidates[slot] - params.first_position;
+    // Positions before the shard wrap around to large numbers.
+    if item >= params.n_items { return; }
+    let item_base = item / TILE * ITEM_QUADS * TILE + item % TILE;
+    scores[slot - candidates[0]] = of_query(mol_scores(group.y * QUERY_QUADS * 4u, item_base), 0u);
+}

@@ -1,0 +1,36 @@
+// mol_scan_pruned: mol_scan that leaves out the gate where the bounds of an item are below the k-th scores of all queries
+// of its thread, and counts such items. Their scores would not pass the filter: the hits are those of mol_scan.
+// in  7 weights
+// grid (query blocks, tiles of the chunk)   twin src/backend/cpu/scan/mol_scan.rs
+// needs what lib/mol.wgsl needs; lib/chunk.wgsl
+@group(0) @binding(7) var<storage, read> weights: array<vec4f>;
+
+var<workgroup> skipped: atomic<u32>;
+
+fn all_beaten(block: u32, bounds: PerQuery) -> bool {
+    for (var lane = 0u; lane < QUERIES_PER_THREAD; lane++) {
+        let query = block * QUERIES_PER_THREAD + lane;
+        if query < params.n_queries && !is_beaten(query, order_key(of_query(bounds, lane))) { return false; }
+    }
+    return true;
+}
+
+@compute @workgroup_size(TILE)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+    if thread == 0u { atomicStore(&skipped, 0u); }
+    workgroupBarrier();
+    let tile = params.first_tile + group.y;
+    let item = tile * TILE + thread;
+    let query_base = group.x * QUERY_QUADS * 4u;
+    let item_base = tile * ITEM_QUADS * TILE + thread;
+    var z: Logits;
+    add_logits(&z, query_base, item_base);
+    if all_beaten(group.x, bounds_of(&z)) {
+        if item < params.n_items { atomicAdd(&skipped, 1u); }
+    } else {
+        offer_all(group.x, item, mixtures_of(&z, query_base, item_base));
+    }
+    workgroupBarrier();
+    let query = group.x * QUERIES_PER_THREAD + thread;
+    if thread < QUERIES_PER_THREAD && query < params.n_queries { atomicAdd(&state[query].pruned, atomicLoad(&skipped)); }
+}

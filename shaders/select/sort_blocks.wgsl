@@ -1,0 +1,57 @@
+// sort_blocks: the hits of each list to a list of k, every block of BLOCK sorted.
+//
+// Bitonic sort in the form whose comparators all point the same way: each merge of two sorted runs starts with a
+// mirrored pass ("flip") instead of a reversed run. So hits beyond the end of a list, taken as worse than any, never move, and
+// lists need no padding to a power of two.
+// in  0 params  1 state (B)  2 unsorted (B, capacity)    out 3 sorted (B, k)
+// grid (blocks of k, B)   needs lib/sort.wgsl   twin the order of tests/common/compare.rs
+struct Params {
+    k: u32,
+    capacity: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> state: array<QueryState>;
+@group(0) @binding(2) var<storage, read> unsorted: array<vec2u>;
+@group(0) @binding(3) var<storage, read_write> sorted: array<vec2u>;
+
+var<workgroup> tile: array<vec2u, BLOCK>;
+
+// The two places that comparator `index` of a pass compares.
+fn comparator(index: u32, run: u32, stride: u32) -> vec2u {
+    let first = index / stride * stride * 2u + index % stride;
+    if stride * 2u == run { return vec2u(first, index / stride * run + run - 1u - index % stride); }
+    return vec2u(first, first + stride);
+}
+
+// Two sorted runs become one of `run` hits; ends with a barrier.
+fn merge_tile(thread: u32, run: u32) {
+    for (var stride = run / 2u; stride > 0u; stride /= 2u) {
+        for (var index = thread; index < BLOCK / 2u; index += WIDTH) {
+            let places = comparator(index, run, stride);
+            let a = tile[places.x];
+            let b = tile[places.y];
+            if better(b, a) {
+                tile[places.x] = b;
+                tile[places.y] = a;
+            }
+        }
+        workgroupBarrier();
+    }
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+    let n = length_of(group.y);
+    for (var i = thread; i < BLOCK; i += WIDTH) {
+        let place = group.x * BLOCK + i;
+        tile[i] = vec2u(0u);
+        if place < n { tile[i] = unsorted[group.y * params.capacity + place]; }
+    }
+    workgroupBarrier();
+    for (var run = 2u; run <= BLOCK; run *= 2u) { merge_tile(thread, run); }
+    for (var i = thread; i < BLOCK; i += WIDTH) {
+        let place = group.x * BLOCK + i;
+        if place < n { sorted[group.y * params.k + place] = tile[i]; }
+    }
+}

@@ -1,0 +1,100 @@
+//! Tiers of the scan by Mixture-of-Logits: which kernels may compute it, and who decides.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// A kernel that scans by Mixture-of-Logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// Logits in registers; a thread serves up to so many queries: 1, 2 or 4. All of these give the same bits.
+    Registers(usize),
+    /// Products by cooperative matrices; a workgroup serves up to so many queries: 1 or 2.
+    Cooperative(usize),
+}
+
+impl Tier {
+    /// Queries that a thread, or a workgroup, serves together.
+    pub fn queries(self) -> usize {
+        match self {
+            Tier::Registers(queries) | Tier::Cooperative(queries) => queries,
+        }
+    }
+
+    /// Queries that lie side by side in the packed table.
+    pub fn queries_per_thread(self) -> usize {
+        match self {
+            Tier::Registers(queries) => queries,
+            Tier::Cooperative(_) => 1,
+        }
+    }
+
+    /// The tier of that name, as it is displayed.
+    pub fn named(name: &str) -> Option<Tier> {
+        [1, 2, 4]
+            .into_iter()
+            .flat_map(|n| [Tier::Registers(n), Tier::Cooperative(n)])
+            .find(|tier| tier.to_string() == name)
+    }
+
+    pub fn is_cooperative(self) -> bool {
+        matches!(self, Tier::Cooperative(_))
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Tier::Registers(queries) => write!(f, "registers-{queries}"),
+            Tier::Cooperative(queries) => write!(f, "cooperative-{queries}"),
+        }
+    }
+}
+
+/// How a device chooses among the kernels that can scan by Mixture-of-Logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScanTier {
+    /// A GPU times the kernels on the first large table, and remembers the fastest; small tables are scanned in registers. A
+    /// software driver never times anything. Cooperative matrices are used for tables of 16 and 8 bits only: the others
+    /// promise f32.
+    #[default]
+    Auto,
+    /// In registers, by the number of queries: the same bits everywhere, as far as a driver can promise.
+    Registers,
+    /// By cooperative matrices, for tables of 16 and 8 bits of any size, where the device has them.
+    Cooperative,
+    /// As `Auto`, for tables of any size and on software drivers, too.
+    Timed,
+}
+
+impl FromStr for ScanTier {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<ScanTier> {
+        match name {
+            "auto" => Ok(ScanTier::Auto),
+            "registers" => Ok(ScanTier::Registers),
+            "cooperative" => Ok(ScanTier::Cooperative),
+            "timed" => Ok(ScanTier::Timed),
+            _ => Err(Error::argument("RAILS_SCAN_TIER", "auto, registers, cooperative or timed", name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn tiers_have_names() {
+        for (tier, name) in [(Tier::Registers(4), "registers-4"), (Tier::Cooperative(2), "cooperative-2")] {
+            assert_eq!((tier.to_string().as_str(), Tier::named(name)), (name, Some(tier)));
+        }
+        assert_eq!(Tier::named("registers-3"), None);
+        assert_eq!("cooperative".parse::<ScanTier>().unwrap(), ScanTier::Cooperative);
+        assert!("fast".parse::<ScanTier>().unwrap_err().to_string().contains("auto, registers, cooperative or timed"));
+    }
+}

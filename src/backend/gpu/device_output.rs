@@ -1,0 +1,76 @@
+//! Scans whose queries may come from, and whose results stay on, the device.
+
+use std::ops::Range;
+
+use super::device::Buffer;
+use super::index::{GpuIndex, uploaded_rows};
+use super::kernels::Recorder;
+use super::scan::{Scan, chosen};
+use crate::backend::{DeviceOutput, Exclusions, GpuHits, GpuQueries, Scorer, check};
+use crate::{Error, Result};
+
+impl DeviceOutput for GpuIndex {
+    fn scan_to_buffers(&self, scorer: Scorer, queries: GpuQueries, k: usize, excluded: &Exclusions) -> Result<GpuHits> {
+        let n_queries = queries.n_queries();
+        match queries {
+            GpuQueries::Host(queries) => check::scan(self.extent(), scorer, queries, k, excluded)?,
+            GpuQueries::Device { embeddings, .. } => {
+                check::top_k(self.host.len(), n_queries, k, excluded)?;
+                check_buffer(embeddings, 4 * (n_queries * self.host.raw.width()) as u64)?;
+                if let (Some(mol), true) = (self.extent().2, scorer != Scorer::Dot) {
+                    check::users(mol, n_queries, queries.user_ids())?;
+                }
+            }
+        }
+        let words = 4 * (n_queries * k) as u64;
+        let (positions, scores) = (self.gpu.buffer(words)?, self.gpu.buffer(words)?);
+        let raw = |recorder: &mut Recorder, range| self.query_rows(recorder, queries, range);
+        match scorer {
+            Scorer::Dot => {
+                let parts = |recorder: &mut Recorder, range| vec![raw(recorder, range)];
+                let scan = self.scan_by(&self.dot, n_queries, excluded, &parts);
+                scan.write_best(&self.raw, k, [&positions, &scores])?;
+            }
+            _ => {
+                let mol = self.mol()?;
+                let (variant, weights) = mol.similarity.scorer(scorer)?;
+                let parts = |recorder: &mut Recorder, range: Range<usize>| {
+                    let rows = raw(recorder, range.clone());
+                    let users = queries.user_ids().map(|users| &users[range.clone()]);
+                    mol.similarity.query_parts(recorder, &rows, range.len(), users)
+                };
+                let scan = self.scan_by(variant, n_queries, excluded, &parts);
+                let scan = Scan { weights: Some(weights), ..scan };
+                let tier = chosen(&scan, self.mol_table(mol))?;
+                Scan { tier, ..scan }.write_best(self.mol_table(mol), k, [&positions, &scores])?;
+            }
+        }
+        Ok(GpuHits { positions: positions.handle().clone(), scores: scores.handle().clone(), n_queries, k })
+    }
+}
+
+impl GpuIndex {
+    /// Raw embeddings of some of the queries, in a buffer of the recorder's: a part of the host's may not be aligned as a
+    /// binding must be.
+    fn query_rows(&self, recorder: &mut Recorder, queries: GpuQueries, range: Range<usize>) -> Buffer {
+        match queries {
+            GpuQueries::Host(queries) => uploaded_rows(recorder, &queries.embeddings, range),
+            GpuQueries::Device { embeddings, .. } => {
+                let row = 4 * self.host.raw.width() as u64;
+                let all = Buffer::foreign(embeddings.clone());
+                let rows = recorder.temporary(range.len() as u64 * row);
+                recorder.copy(&all.slice(range.start as u64 * row..range.end as u64 * row), &rows);
+                rows
+            }
+        }
+    }
+}
+
+fn check_buffer(buffer: &wgpu::Buffer, bytes: u64) -> Result<()> {
+    if buffer.size() < bytes || !buffer.usage().contains(wgpu::BufferUsages::COPY_SRC) {
+        let expected = format!("a buffer of {bytes} bytes or more with usage COPY_SRC");
+        let found = format!("{} bytes with usage {:?}", buffer.size(), buffer.usage());
+        return Err(Error::argument("query embeddings", expected, found));
+    }
+    Ok(())
+}

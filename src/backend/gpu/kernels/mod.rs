@@ -1,0 +1,11 @@
+//! Kernels at work: commands on their way to a device, and encoders as dispatches of array operations.
+
+mod encoder;
+mod op_kernels;
+mod ops;
+mod recorder;
+mod timer;
+
+pub use encoder::GpuEncoder;
+pub(crate) use op_kernels::kernel_specs;
+pub use recorder::Recorder;

@@ -1,0 +1,59 @@
+//! The encoder kernels: their files, bindings and uniform parameters.
+
+use std::sync::LazyLock;
+
+use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, params, wgsl};
+
+const ACTIVATION: &str = wgsl!("ops/lib/activation.wgsl");
+
+/// `kernel!(NAME = "file" [ACTIVATION] Params Read Write)`: the kernel of `shaders/ops/file.wgsl`, behind the library file.
+macro_rules! kernel {
+    ($name:ident = $label:literal $([$lib:ident])? $($bind:ident)+) => {
+        pub(crate) static $name: LazyLock<KernelSpec> = LazyLock::new(|| KernelSpec {
+            label: $label,
+            sources: vec![$($lib.into(),)? wgsl!(concat!("ops/", $label, ".wgsl")).into()],
+            constants: Vec::new(),
+            bindings: &[$(Bind::$bind),+],
+        });
+    };
+}
+
+kernel!(GATHER = "gather" Params Read Read Write);
+kernel!(EMBED = "embed" Params Read Read Read Read Write);
+kernel!(LINEAR = "linear" [ACTIVATION] Params Read Read Read Read Write);
+kernel!(LAYER_NORM = "layer_norm" Params Read Write);
+kernel!(L2_NORM = "l2_norm" Params Read Write);
+kernel!(GLU = "glu" [ACTIVATION] Params Read Write);
+kernel!(CONCAT = "concat" Params Read Write);
+kernel!(TIME_BUCKETS = "time_buckets" Params Read Read Read Read Write);
+kernel!(HSTU_ATTENTION = "hstu_attention" [ACTIVATION] Params Read Read Read Read Read Write);
+kernel!(HSTU_GATE = "hstu_gate" Params Read Read Write);
+kernel!(CAUSAL_ATTENTION = "causal_attention" Params Read Read Read Write);
+
+params!(GatherParams { n: u32, width: u32 });
+params!(EmbedParams { n: u32, width: u32, scale: f32 });
+params!(LinearParams { rows: u32, n_in: u32, n_out: u32, activation: u32, has_bias: u32, has_residual: u32 });
+params!(NormParams { rows: u32, width: u32, eps: f32 });
+params!(GluParams { n: u32, hidden: u32, activation: u32 });
+params!(ConcatParams { n: u32, width: u32, total: u32, offset: u32 });
+params!(TimeBucketsParams { n: u32, words: u32, n_bounds: u32 });
+params!(HstuAttentionParams { rows: u32, heads: u32, dqk: u32, dv: u32, padded_length: u32, words: u32 });
+params!(HstuGateParams { n: u32, width: u32, stride: u32, concat_ua: u32 });
+params!(CausalAttentionParams { rows: u32, heads: u32, d: u32 });
+
+/// All kernels, for tests of `shaders/`.
+pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
+    vec![
+        (GATHER.clone(), GatherParams::LAYOUT),
+        (EMBED.clone(), EmbedParams::LAYOUT),
+        (LINEAR.clone(), LinearParams::LAYOUT),
+        (LAYER_NORM.clone(), NormParams::LAYOUT),
+        (L2_NORM.clone(), NormParams::LAYOUT),
+        (GLU.clone(), GluParams::LAYOUT),
+        (CONCAT.clone(), ConcatParams::LAYOUT),
+        (TIME_BUCKETS.clone(), TimeBucketsParams::LAYOUT),
+        (HSTU_ATTENTION.clone(), HstuAttentionParams::LAYOUT),
+        (HSTU_GATE.clone(), HstuGateParams::LAYOUT),
+        (CAUSAL_ATTENTION.clone(), CausalAttentionParams::LAYOUT),
+    ]
+}

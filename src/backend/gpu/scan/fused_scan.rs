@@ -1,0 +1,267 @@
+//! The fused scan: chunks of items, or tasks of inverted lists, one dispatch each, and what is kept of them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::gate::GateWeights;
+use super::inverted_lists::InvertedLists;
+use super::item_table::ItemTable;
+use super::pack::Layout;
+use super::plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE};
+use super::queries::{packed_queries, position_lists};
+use super::variant::ShaderVariant;
+use crate::Result;
+use crate::backend::gpu::device::{Buffer, Gpu, KernelSpec, Tier, grid_1d, params};
+use crate::backend::gpu::kernels::Recorder;
+use crate::backend::gpu::select::{HitLists, TopK};
+use crate::backend::{Exclusions, Hits};
+
+/// Records the arrays of the query record for some of the queries.
+pub(crate) type QueryParts<'a> = &'a dyn Fn(&mut Recorder, Range<usize>) -> Vec<Buffer>;
+
+/// A scan of one table by one similarity.
+pub(crate) struct Scan<'a> {
+    pub gpu: &'a Arc<Gpu>,
+    pub limits: &'a ScanLimits,
+    pub variant: &'a ShaderVariant,
+    /// The kernel that the device has chosen, for scans that leave nothing out; `None` if the number of queries decides.
+    pub tier: Option<Tier>,
+    /// For Mixture-of-Logits.
+    pub weights: Option<&'a GateWeights>,
+    pub excluded: &'a Exclusions,
+    pub n_queries: usize,
+    pub query_parts: QueryParts<'a>,
+}
+
+/// The query side of a slice of the batch.
+pub(crate) struct Slice {
+    pub n_queries: usize,
+    pub tier: Tier,
+    /// Packed by [`Layout::Queries`].
+    pub queries: Buffer,
+    /// From [`position_lists`].
+    pub excluded: Buffer,
+    pub denied: Option<Buffer>,
+}
+
+impl Scan<'_> {
+    /// The best `k` items of `table` for every query, and the number of pairs that were left out because `prune` says
+    /// that they may be.
+    pub fn best(&self, table: &ItemTable, k: usize, prune: bool) -> Result<(Hits, u64)> {
+        let (mut hits, mut pruned) = (Vec::with_capacity(self.n_queries), 0);
+        self.selected(table, k, prune, |recorder, top_k, _| {
+            let (found, left_out) = top_k.finish(recorder)?;
+            hits.extend(found);
+            pruned += left_out.into_iter().map(u64::from).sum::<u64>();
+            Ok(())
+        })?;
+        Ok((hits, pruned))
+    }
+
+    /// Submits the search for the best `k` items of `table` for every query, which go to `positions` and `scores`, each (B, k)
+    /// words. Does not wait.
+    pub fn write_best(&self, table: &ItemTable, k: usize, positions_and_scores: [&Buffer; 2]) -> Result<()> {
+        self.selected(table, k, false, |recorder, top_k, first_query| {
+            top_k.write(recorder, positions_and_scores, first_query);
+            recorder.submit()
+        })
+    }
+
+    /// Scans `table` for slices of the batch, and calls `finish` with what each has selected and the number of its first
+    /// query.
+    fn selected(
+        &self,
+        table: &ItemTable,
+        k: usize,
+        prune: bool,
+        mut finish: impl FnMut(&mut Recorder, TopK, usize) -> Result<()>,
+    ) -> Result<()> {
+        TopK::check(k)?;
+        let plan = self.plan(k, &table.rows)?;
+        for range in self.slices(&plan) {
+            let first_query = range.start;
+            let mut recorder = Recorder::new(self.gpu);
+            let tier = self.variant.tier(self.tier.filter(|_| !prune), range.len());
+            let slice = self.slice(&mut recorder, range, tier);
+            let kernel =
+                if prune { self.variant.pruned_kernel(tier.queries()) } else { self.variant.tier_kernel(tier) };
+            let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
+            for (i, submission) in plan.submissions.iter().enumerate() {
+                if i > 0 {
+                    recorder.submit()?;
+                }
+                for chunk in submission {
+                    self.dispatch(&mut recorder, &kernel, (table, chunk), &slice, &top_k.lists);
+                    top_k.select(&mut recorder, chunk.n_tiles * TILE, self.limits.long_list);
+                }
+            }
+            finish(&mut recorder, top_k, first_query)?;
+        }
+        Ok(())
+    }
+
+    /// All positions of `table`, ascending, whose score is at least the query's threshold.
+    pub fn above(&self, table: &ItemTable, thresholds: &[f32]) -> Result<Vec<Vec<u32>>> {
+        let plan = self.plan(0, &table.rows)?;
+        let chunks: Vec<(usize, &Chunk)> =
+            plan.submissions.iter().enumerate().flat_map(|(i, chunks)| chunks.iter().map(move |c| (i, c))).collect();
+        let mut all = Vec::with_capacity(self.n_queries);
+        for range in self.slices(&plan) {
+            let mut recorder = Recorder::new(self.gpu);
+            let tier = self.variant.tier(None, range.len());
+            let slice = self.slice(&mut recorder, range.clone(), tier);
+            let kernel = self.variant.tier_kernel(tier);
+            let mut lists = vec![Vec::new(); slice.n_queries];
+            // A hit list has room for a whole chunk; where several chunks together pass more than that, each half of
+            // them is scanned by itself.
+            let mut windows = vec![chunks.as_slice()];
+            while let Some(window) = windows.pop() {
+                let hits = HitLists::at_least(&mut recorder, &thresholds[range.clone()], plan.capacity);
+                for submission in window.chunk_by(|a, b| a.0 == b.0) {
+                    for (_, chunk) in submission {
+                        self.dispatch(&mut recorder, &kernel, (table, chunk), &slice, &hits);
+                    }
+                    recorder.submit()?;
+                }
+                match hits.positions(&mut recorder)? {
+                    Some(found) => lists.iter_mut().zip(found).for_each(|(list, found)| list.extend(found)),
+                    None => {
+                        let (first, second) = window.split_at(window.len() / 2);
+                        windows.extend([second, first]);
+                    }
+                }
+            }
+            all.extend(lists);
+        }
+        Ok(all)
+    }
+
+    /// The best `k` items for every query among the lists that `probes` names for it.
+    pub fn best_of_lists(&self, lists: &InvertedLists, probes: &[Vec<u32>], k: usize) -> Result<Hits> {
+        let tasks: Vec<_> = probes.iter().map(|probes| lists.tasks(probes)).collect();
+        let most = tasks.iter().map(Vec::len).max().unwrap_or(0) * TILE;
+        if most == 0 {
+            return Ok(vec![Vec::new(); self.n_queries]);
+        }
+        // The tasks of a query lie one after the other like the tiles of a table.
+        let (k, extent) = (k.min(most), 0..most);
+        TopK::check(k)?;
+        let plan = self.plan(k, std::slice::from_ref(&extent))?;
+        let kernel = self.variant.list_kernel();
+        let mut hits = Vec::with_capacity(self.n_queries);
+        for range in self.slices(&plan) {
+            let mut recorder = Recorder::new(self.gpu);
+            let slice = self.slice(&mut recorder, range.clone(), Tier::Registers(1));
+            let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
+            for (i, submission) in plan.submissions.iter().enumerate() {
+                if i > 0 {
+                    recorder.submit()?;
+                }
+                for chunk in submission {
+                    let shards = lists.chunk(&tasks[range.clone()], chunk.first_tile..chunk.first_tile + chunk.n_tiles);
+                    for (shard, tasks) in shards.iter().enumerate().filter(|(_, tasks)| !tasks.is_empty()) {
+                        self.dispatch_tasks(&mut recorder, &kernel, (lists, shard, tasks), &slice, &top_k.lists);
+                    }
+                    top_k.select(&mut recorder, chunk.n_tiles * TILE, self.limits.long_list);
+                }
+            }
+            hits.extend(top_k.finish(&mut recorder)?.0);
+        }
+        Ok(hits)
+    }
+
+    fn plan(&self, k: usize, shards: &[Range<usize>]) -> Result<ScanPlan> {
+        let shape = ScanShape {
+            n_queries: self.n_queries,
+            k,
+            four_query_bytes: Layout::Queries(4).bytes(&self.variant.queries, 1),
+            pair_flops: self.variant.pair_flops,
+        };
+        ScanPlan::new(&shape, shards, self.limits)
+    }
+
+    fn slices(&self, plan: &ScanPlan) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (n_queries, slice) = (self.n_queries, plan.slice);
+        (0..n_queries).step_by(slice).map(move |from| from..n_queries.min(from + slice))
+    }
+
+    pub(crate) fn slice(&self, recorder: &mut Recorder, range: Range<usize>, tier: Tier) -> Slice {
+        let n_queries = range.len();
+        let lists = position_lists(range.clone().map(|query| self.excluded.of(query)));
+        let parts = (self.query_parts)(recorder, range);
+        Slice {
+            n_queries,
+            tier,
+            queries: packed_queries(recorder, self.variant, tier.queries_per_thread(), &parts, n_queries),
+            excluded: recorder.upload(&lists),
+            denied: self.excluded.denied.as_ref().map(|denied| recorder.upload(denied.words())),
+        }
+    }
+
+    pub(crate) fn dispatch(
+        &self,
+        recorder: &mut Recorder,
+        kernel: &KernelSpec,
+        (table, chunk): (&ItemTable, &Chunk),
+        slice: &Slice,
+        hits: &HitLists,
+    ) {
+        let rows = &table.rows[chunk.shard];
+        let params = ScanParams {
+            first_tile: chunk.first_tile as u32,
+            n_items: rows.len() as u32,
+            first_position: rows.start as u32,
+            n_queries: slice.n_queries as u32,
+            capacity: hits.capacity as u32,
+            has_denied: slice.denied.is_some().into(),
+            inverse_temperature: self.variant.inverse_temperature,
+        };
+        let grid = [slice.n_queries.div_ceil(slice.tier.queries()) as u32, chunk.n_tiles as u32, 1];
+        let buffers = self.buffers(&table.shards[chunk.shard], slice, hits);
+        let halves = self.weights.and_then(|weights| weights.halves.as_ref()).filter(|_| slice.tier.is_cooperative());
+        let weights = self.weights.map(|weights| &weights.floats);
+        let buffers: Vec<&Buffer> = buffers.into_iter().chain(weights).chain(halves).collect();
+        recorder.dispatch(kernel, &params, &buffers, grid);
+    }
+
+    fn dispatch_tasks(
+        &self,
+        recorder: &mut Recorder,
+        kernel: &KernelSpec,
+        (lists, shard, tasks): (&InvertedLists, usize, &[[u32; 3]]),
+        slice: &Slice,
+        hits: &HitLists,
+    ) {
+        let params = ListParams {
+            n_tasks: tasks.len() as u32,
+            capacity: hits.capacity as u32,
+            has_denied: slice.denied.is_some().into(),
+        };
+        let uploaded = recorder.upload(tasks);
+        let buffers = self.buffers(&lists.table.shards[shard], slice, hits);
+        let buffers: Vec<&Buffer> = buffers.into_iter().chain([&uploaded, &lists.positions[shard]]).collect();
+        recorder.dispatch(kernel, &params, &buffers, grid_1d(tasks.len() as u64));
+    }
+
+    /// Those of `hit_filter.wgsl`.
+    fn buffers<'b>(&self, items: &'b Buffer, slice: &'b Slice, hits: &'b HitLists) -> [&'b Buffer; 6]
+    where
+        Self: 'b,
+    {
+        let Slice { queries, excluded, denied, .. } = slice;
+        // What is not there is not looked at.
+        [queries, items, excluded, denied.as_ref().unwrap_or(excluded), &hits.state, &hits.hits]
+    }
+}
+
+params!(ScanParams {
+    first_tile: u32,
+    n_items: u32,
+    first_position: u32,
+    n_queries: u32,
+    capacity: u32,
+    has_denied: u32,
+    inverse_temperature: f32
+});
+
+params!(ListParams { n_tasks: u32, capacity: u32, has_denied: u32 });

@@ -1,0 +1,77 @@
+//! Inverted lists on the device: their vectors as one table in the order of the lists, and the tasks of a scan.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::item_table::{ItemSource, ItemTable};
+use super::plan::{ScanLimits, TILE, shards};
+use crate::Result;
+use crate::backend::gpu::device::{Buffer, Gpu};
+use crate::tables::Lists;
+
+/// Some inverted lists.
+#[derive(Debug)]
+pub(crate) struct InvertedLists {
+    pub table: ItemTable,
+    /// Positions of the rows of each shard.
+    pub positions: Vec<Buffer>,
+    /// (nlist + 1): where each list starts.
+    offsets: Vec<u32>,
+}
+
+/// Up to a tile of rows of one list, all in one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Task {
+    shard: usize,
+    /// Counted from the start of the shard.
+    rows: Range<u32>,
+}
+
+impl InvertedLists {
+    /// Uploads `lists`.
+    ///
+    /// # Errors
+    /// If they do not fit, or the device fails.
+    pub fn new(gpu: &Arc<Gpu>, lists: &Lists, limits: &ScanLimits) -> Result<InvertedLists> {
+        let source = ItemSource::plain(&lists.vectors);
+        let rows = shards(lists.positions.len(), source.layout().tile_bytes(), limits)?;
+        let positions = rows.iter().map(|rows| gpu.upload(&lists.positions[rows.clone()])).collect::<Result<_>>()?;
+        let table = ItemTable::new(gpu, source, &rows, limits)?;
+        Ok(InvertedLists { table, positions, offsets: lists.offsets.clone() })
+    }
+
+    /// What has to be scanned for a query that probes these lists.
+    pub fn tasks(&self, probes: &[u32]) -> Vec<Task> {
+        let mut probes = probes.to_vec();
+        probes.sort_unstable();
+        probes.dedup();
+        let mut tasks = Vec::new();
+        for list in probes {
+            let (start, end) = (self.offsets[list as usize] as usize, self.offsets[list as usize + 1] as usize);
+            for (shard, rows) in self.table.rows.iter().enumerate() {
+                let (from, to) = (start.max(rows.start), end.min(rows.end));
+                let task = |from: usize| {
+                    let first = (from - rows.start) as u32;
+                    Task { shard, rows: first..first + TILE.min(to - from) as u32 }
+                };
+                tasks.extend((from..to.max(from)).step_by(TILE).map(task));
+            }
+        }
+        tasks
+    }
+
+    /// Of the tasks of each query those numbered `range`, as `list_scan.wgsl` reads them, by shard.
+    pub fn chunk(&self, tasks: &[Vec<Task>], range: Range<usize>) -> Vec<Vec<[u32; 3]>> {
+        let mut shards = vec![Vec::new(); self.table.rows.len()];
+        for (query, tasks) in tasks.iter().enumerate() {
+            for Task { shard, rows } in &tasks[range.start.min(tasks.len())..range.end.min(tasks.len())] {
+                shards[*shard].push([query as u32, rows.start, rows.end]);
+            }
+        }
+        shards
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.table.bytes() + self.positions.iter().map(Buffer::bytes).sum::<u64>()
+    }
+}

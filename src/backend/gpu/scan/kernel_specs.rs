@@ -1,0 +1,77 @@
+//! The scan kernels of similarities with and without each part, for tests of `shaders/`.
+
+use super::fused_scan::{ListParams, ScanParams};
+use super::item_table::ItemLayout;
+use super::rescore::RescoreParams;
+use super::variant::{Score, ShaderVariant, Target};
+use super::{pack, quantized_queries};
+use crate::backend::Dtype;
+use crate::backend::gpu::device::{KernelSpec, Matrices, ParamsLayout};
+use crate::config::{GatingCombination, MolConfig};
+use crate::model::CrossGate;
+use crate::ops::Linear;
+use crate::tables::Form;
+
+/// All of them, with the layout of their uniform parameters.
+pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
+    let layer = |n_out| Linear { weight: (), bias: None, n_in: 6, n_out };
+    let (mut dots, mut mols) = (Vec::new(), Vec::new());
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
+        let components = ItemLayout::new(dtype, (2, 5), Some(6), None);
+        dots.push(ShaderVariant::dot(&components, (1, 1), 5));
+        dots.push(ShaderVariant::dot(&components, (0, 2), 5));
+        dots.push(ShaderVariant::transformed_dot(&ItemLayout::new(dtype, (1, 7), None, Some(2)), (0, 2), 7));
+        for gating_combination in [GatingCombination::GluSilu, GatingCombination::GluSiluLn, GatingCombination::None] {
+            for parts in 0..8 {
+                let part = |bit: usize| (parts >> bit & 1 == 1).then_some(4);
+                let config = MolConfig {
+                    query_dot_product_groups: 3,
+                    item_dot_product_groups: 2,
+                    dot_product_dimension: 5,
+                    temperature: 0.05,
+                    dot_product_l2_norm: true,
+                    eps: 1e-6,
+                    query_hidden: None,
+                    item_hidden: None,
+                    uid_embedding_hash_sizes: Vec::new(),
+                    gating_combination,
+                    gating_query_hidden_dim: part(0),
+                    gating_item_hidden_dim: part(1),
+                    gating_qi_hidden_dim: part(2),
+                };
+                let form = if parts % 2 == 0 { Form::Components } else { Form::Raw };
+                let (vectors, norms) = if form == Form::Raw { ((1, 7), Some(2)) } else { ((2, 5), None) };
+                let items = ItemLayout::new(dtype, vectors, part(1).map(|_| 6), norms);
+                let cross = CrossGate { hidden: part(2).map(layer), output: layer(6), linear: part(0).map(|_| ()) };
+                let scores = if parts < 6 {
+                    [Score::Mixture(&cross)].to_vec()
+                } else {
+                    vec![Score::Mixture(&cross), Score::Bound]
+                };
+                let matrices = |edge| Matrices { edge, subgroup: 32, workgroup_bytes: 32 << 10 };
+                let edge = if dtype == Dtype::F16 { 16 } else { 8 };
+                let target = Target { software: true, matrices: Some(matrices(edge)) };
+                mols.extend(
+                    scores.into_iter().map(|score| ShaderVariant::mol(&config, &items, (form, 7), score, target)),
+                );
+            }
+        }
+    }
+    let scans = |variants: &[ShaderVariant], kernel: fn(&ShaderVariant, usize) -> KernelSpec| -> Vec<_> {
+        let kernels =
+            variants.iter().flat_map(|variant| [1, 2, 4].map(|queries| (kernel(variant, queries), ScanParams::LAYOUT)));
+        kernels.collect()
+    };
+    let mut specs = scans(&dots, ShaderVariant::scan_kernel);
+    specs.extend(scans(&mols, ShaderVariant::scan_kernel));
+    let tiers =
+        |variant: &ShaderVariant| variant.candidates().into_iter().map(|tier| variant.tier_kernel(tier)).collect();
+    let coop = mols.iter().flat_map(|variant| -> Vec<KernelSpec> { tiers(variant) });
+    specs.extend(coop.filter(|kernel| kernel.label == "mol_scan_coop").map(|kernel| (kernel, ScanParams::LAYOUT)));
+    specs.extend(scans(&mols[..3], ShaderVariant::pruned_kernel));
+    specs.extend(dots.iter().map(|variant| (variant.list_kernel(), ListParams::LAYOUT)));
+    specs.extend(mols.iter().map(|variant| (variant.rescore_kernel(), RescoreParams::LAYOUT)));
+    specs.extend(pack::kernel_specs());
+    specs.push(quantized_queries::kernel_spec());
+    specs
+}

@@ -1,0 +1,101 @@
+//! A Mixture-of-Logits similarity on the device: the weights of the query side and of the gates, and the shader variants of
+//! its scorers.
+
+use super::gate::GateWeights;
+use super::item_table::ItemLayout;
+use super::transform::Transform;
+use super::variant::{Score, ShaderVariant, Target};
+use crate::Result;
+use crate::backend::gpu::device::{Buffer, Gpu};
+use crate::backend::gpu::kernels::Recorder;
+use crate::backend::{DeviceKind, Scorer, Similarity, check};
+use crate::config::MolConfig;
+use crate::model::{CrossGate, Mol};
+use crate::tables::Form;
+use crate::tensor::Tensor;
+
+/// The similarity.
+#[derive(Debug)]
+pub(crate) struct GpuMol {
+    mol: Mol<Buffer>,
+    /// For [`Form::Raw`].
+    transform: Option<Transform>,
+    mixture: (ShaderVariant, GateWeights),
+    bound: ShaderVariant,
+    distilled: Option<(ShaderVariant, GateWeights)>,
+}
+
+impl GpuMol {
+    /// For items in `form`, of width `dim` and packed as `items`.
+    ///
+    /// # Errors
+    /// If it does not fit, or the device fails.
+    pub fn new(gpu: &Gpu, similarity: &Similarity, items: &ItemLayout, (form, dim): (Form, usize)) -> Result<GpuMol> {
+        let mol = &similarity.mol;
+        let target = Target { software: gpu.info().kind == DeviceKind::SoftwareGpu, matrices: gpu.matrices() };
+        let variant = |score: Score<Tensor>| ShaderVariant::mol(&mol.config, items, (form, dim), score, target);
+        let mixture = |cross: &CrossGate<Tensor>| -> Result<(ShaderVariant, GateWeights)> {
+            let variant = variant(Score::Mixture(cross));
+            let weights = GateWeights::new(gpu, &variant, cross)?;
+            Ok((variant, weights))
+        };
+        let transform = (form == Form::Raw).then(|| Transform::new(gpu, mol)).transpose()?;
+        let mut failed = None;
+        let uploaded = mol.map(&mut |tensor| {
+            gpu.upload(tensor.data()).unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                gpu.nothing().clone()
+            })
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(GpuMol {
+                mol: uploaded,
+                transform,
+                mixture: mixture(&mol.gate_cross)?,
+                bound: variant(Score::Bound),
+                distilled: similarity.distilled.as_ref().map(|distilled| mixture(&distilled.cross)).transpose()?,
+            }),
+        }
+    }
+
+    pub fn config(&self) -> &MolConfig {
+        &self.mol.config
+    }
+
+    pub fn transform(&self) -> Option<&Transform> {
+        self.transform.as_ref()
+    }
+
+    /// The shader variant and the gate weights of a scorer of mixtures.
+    ///
+    /// # Errors
+    /// If there is no such gate.
+    pub fn scorer(&self, scorer: Scorer) -> Result<(&ShaderVariant, &GateWeights)> {
+        match scorer {
+            Scorer::Bound => Ok((&self.bound, &self.mixture.1)),
+            Scorer::Distilled => {
+                self.distilled.as_ref().map(|(variant, weights)| (variant, weights)).ok_or_else(check::no_distilled)
+            }
+            Scorer::Mol | Scorer::Dot => Ok((&self.mixture.0, &self.mixture.1)),
+        }
+    }
+
+    /// The arrays of the query record, of `n_queries` raw query embeddings.
+    pub fn query_parts(
+        &self,
+        recorder: &mut Recorder,
+        raw: &Buffer,
+        n_queries: usize,
+        user_ids: Option<&[i64]>,
+    ) -> Vec<Buffer> {
+        let (components, gate) = self.mol.query_side(recorder, raw, n_queries, user_ids);
+        let vectors = match &self.transform {
+            None => vec![components],
+            Some(transform) => {
+                transform.all(recorder, &components, n_queries * self.config().query_dot_product_groups).into()
+            }
+        };
+        vectors.into_iter().chain(gate).collect()
+    }
+}

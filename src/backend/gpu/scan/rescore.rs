@@ -1,0 +1,60 @@
+//! Scores of single candidates.
+
+use super::item_table::ItemTable;
+use super::plan::TILE;
+use super::queries::{packed_queries, position_lists};
+use super::variant::ShaderVariant;
+use crate::Result;
+use crate::backend::gpu::device::{Buffer, params};
+use crate::backend::gpu::kernels::Recorder;
+
+/// Most queries of one rescore: they are counted along one axis of the grid.
+const MOST_LISTS: usize = 65_535;
+
+/// Ranges of lists that are scored in one submission, so that none but a single list has more pairs than `most_pairs`.
+pub(crate) fn slices(candidates: &[Vec<u32>], most_pairs: usize) -> Vec<std::ops::Range<usize>> {
+    let mut slices = Vec::new();
+    let mut from = 0;
+    while from < candidates.len() {
+        let mut pairs = candidates[from].len();
+        let mut to = from + 1;
+        while to < candidates.len() && to - from < MOST_LISTS && pairs + candidates[to].len() <= most_pairs {
+            pairs += candidates[to].len();
+            to += 1;
+        }
+        slices.push(from..to);
+        from = to;
+    }
+    slices
+}
+
+/// Scores the items of `table` at the positions of each list; `parts` are the arrays of the query record.
+pub(crate) fn rescore(
+    recorder: &mut Recorder,
+    variant: &ShaderVariant,
+    table: &ItemTable,
+    weights: &Buffer,
+    parts: &[Buffer],
+    candidates: &[Vec<u32>],
+) -> Result<Vec<Vec<f32>>> {
+    let lists = || candidates.iter().map(Vec::as_slice);
+    let longest = lists().map(<[u32]>::len).max().unwrap_or(0);
+    let queries = packed_queries(recorder, variant, 1, parts, candidates.len());
+    let positions = recorder.upload(&position_lists(lists()));
+    let scores = recorder.temporary(lists().map(|list| 4 * list.len() as u64).sum());
+    for (items, rows) in table.shards.iter().zip(&table.rows) {
+        let params = RescoreParams {
+            first_position: rows.start as u32,
+            n_items: rows.len() as u32,
+            inverse_temperature: variant.inverse_temperature,
+        };
+        let buffers = [&queries, items, weights, &positions, &scores];
+        let grid = [longest.div_ceil(TILE) as u32, candidates.len() as u32, 1];
+        recorder.dispatch(&variant.rescore_kernel(), &params, &buffers, grid);
+    }
+    let scores: Vec<f32> = bytemuck::pod_collect_to_vec(&recorder.read_bytes(&scores)?);
+    let mut rest = scores.into_iter();
+    Ok(lists().map(|list| rest.by_ref().take(list.len()).collect()).collect())
+}
+
+params!(RescoreParams { first_position: u32, n_items: u32, inverse_temperature: f32 });

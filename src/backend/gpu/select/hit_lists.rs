@@ -1,0 +1,92 @@
+//! Hit lists: what the scan kernels append to, one list per query.
+
+use crate::Result;
+use crate::backend::gpu::device::Buffer;
+use crate::backend::gpu::kernels::Recorder;
+use crate::backend::order_key::{order_key, score_of};
+use crate::backend::{Hits, ScoredPosition};
+
+/// Bytes of the state of a query: threshold, count, items left out.
+const STATE_BYTES: usize = 12;
+
+/// Bytes of a hit: key, !position.
+pub(crate) const HIT_BYTES: u64 = 8;
+
+/// The hits of each query of a batch so far, in no order.
+#[derive(Debug)]
+pub(crate) struct HitLists {
+    pub n_queries: usize,
+    /// Hits that each list has room for.
+    pub capacity: usize,
+    /// (B) of (threshold, count, pruned).
+    pub state: Buffer,
+    /// (B, capacity) of (key, !position).
+    pub hits: Buffer,
+}
+
+/// What kernels say about the list of one query.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListState {
+    /// Hits that passed the filter, whether there was room or not.
+    pub count: usize,
+    /// Items left out.
+    pub pruned: u32,
+}
+
+impl HitLists {
+    /// Empty lists that everything may enter.
+    pub fn new(recorder: &mut Recorder, n_queries: usize, capacity: usize) -> HitLists {
+        let state = recorder.temporary((n_queries * STATE_BYTES) as u64);
+        recorder.clear(&state);
+        let hits = recorder.temporary((n_queries * capacity) as u64 * HIT_BYTES);
+        HitLists { n_queries, capacity, state, hits }
+    }
+
+    /// Empty lists for scores of at least the threshold of the list.
+    pub fn at_least(recorder: &mut Recorder, thresholds: &[f32], capacity: usize) -> HitLists {
+        // A scan in ascending position passes keys above the threshold.
+        let state: Vec<[u32; 3]> = thresholds.iter().map(|&threshold| [order_key(threshold) - 1, 0, 0]).collect();
+        let state = recorder.upload(&state);
+        let hits = recorder.temporary((thresholds.len() * capacity) as u64 * HIT_BYTES);
+        HitLists { n_queries: thresholds.len(), capacity, state, hits }
+    }
+
+    /// [`ListState`] of the bytes of `state`.
+    pub fn states(bytes: &[u8]) -> impl Iterator<Item = ListState> {
+        let state = |state: &[u8]| ListState { count: word(state, 4) as usize, pruned: word(state, 8) };
+        bytes.chunks_exact(STATE_BYTES).map(state)
+    }
+
+    /// Completes all commands and returns the positions in every list, ascending; `None` if one had no room.
+    pub fn positions(&self, recorder: &mut Recorder) -> Result<Option<Vec<Vec<u32>>>> {
+        let positions = |list: &Vec<ScoredPosition>| list.iter().map(|hit| hit.position).collect();
+        Ok(self.scored(recorder)?.map(|lists| lists.iter().map(positions).collect()))
+    }
+
+    /// [`HitLists::positions`] with their scores.
+    pub fn scored(&self, recorder: &mut Recorder) -> Result<Option<Hits>> {
+        let counts: Vec<usize> =
+            HitLists::states(&recorder.read_bytes(&self.state)?).map(|state| state.count).collect();
+        if counts.iter().any(|&count| count > self.capacity) {
+            return Ok(None);
+        }
+        let list = |(query, &count): (usize, &usize)| {
+            let start = (query * self.capacity) as u64 * HIT_BYTES;
+            self.hits.slice(start..start + count as u64 * HIT_BYTES)
+        };
+        let lists: Vec<Buffer> = counts.iter().enumerate().map(list).collect();
+        let read = recorder.read_all(&lists.iter().collect::<Vec<_>>())?;
+        let hits = |bytes: Vec<u8>| {
+            let hit = |hit: &[u8]| ScoredPosition { position: !word(hit, 4), score: score_of(word(hit, 0)) };
+            let mut hits: Vec<_> = bytes.chunks_exact(HIT_BYTES as usize).map(hit).collect();
+            hits.sort_unstable_by_key(|hit| hit.position);
+            hits
+        };
+        Ok(Some(read.into_iter().map(hits).collect()))
+    }
+}
+
+/// The little-endian word at byte `at`.
+pub(crate) fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}

@@ -1,0 +1,75 @@
+//! The kernels of this room: their files, bindings and uniform parameters.
+
+use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, params, wgsl};
+
+/// Keeps the best k hits of every list.
+pub fn select_kernel() -> KernelSpec {
+    KernelSpec::of_files("select", &[RADIX, wgsl!("select/select.wgsl")], &[Bind::Params, Bind::Write, Bind::Write])
+}
+
+const SORT: &str = wgsl!("select/lib/sort.wgsl");
+const SORT_BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Write];
+
+/// Moves the hits of each list to one of k, sorted in runs of a block.
+pub fn sort_kernel() -> KernelSpec {
+    KernelSpec::of_files("sort_blocks", &[SORT, wgsl!("select/sort_blocks.wgsl")], SORT_BINDINGS)
+}
+
+/// Merges up to 16 runs.
+pub fn merge_kernel() -> KernelSpec {
+    KernelSpec::of_files("merge_runs", &[SORT, wgsl!("select/merge_runs.wgsl")], SORT_BINDINGS)
+}
+
+/// Hits as two arrays.
+pub fn split_kernel() -> KernelSpec {
+    let source = wgsl!("select/split_hits.wgsl");
+    KernelSpec::new("split_hits", source, &[Bind::Params, Bind::Read, Bind::Read, Bind::Write, Bind::Write])
+}
+
+const RADIX: &str = wgsl!("select/lib/radix.wgsl");
+const LONG: &str = wgsl!("select/lib/select_long.wgsl");
+const COUNTS: &str = wgsl!("select/lib/counted_digits.wgsl");
+
+pub fn count_kernel() -> KernelSpec {
+    let sources = &[RADIX, LONG, COUNTS, wgsl!("select/select_count.wgsl")];
+    KernelSpec::of_files("select_count", sources, &[Bind::Params, Bind::Read, Bind::Read, Bind::Write])
+}
+
+pub fn gather_kernel() -> KernelSpec {
+    const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Write, Bind::Write, Bind::Write];
+    let sources = &[RADIX, LONG, COUNTS, wgsl!("select/select_gather.wgsl")];
+    KernelSpec::of_files("select_gather", sources, BINDINGS)
+}
+
+pub fn finish_kernel() -> KernelSpec {
+    const BINDINGS: &[Bind] = &[Bind::Params, Bind::Write, Bind::Read, Bind::Read, Bind::Write, Bind::Write];
+    let sources = &[RADIX, LONG, COUNTS, wgsl!("select/select_finish.wgsl")];
+    KernelSpec::of_files("select_finish", sources, BINDINGS)
+}
+
+pub fn compact_kernel() -> KernelSpec {
+    let sources = &[RADIX, LONG, wgsl!("select/select_compact.wgsl")];
+    KernelSpec::of_files("select_compact", sources, &[Bind::Params, Bind::Read, Bind::Write, Bind::Write])
+}
+
+params!(SelectParams { k: u32, capacity: u32 });
+
+params!(MergeParams { k: u32, run: u32 });
+
+params!(SplitParams { k: u32, first_query: u32 });
+
+params!(CountParams { k: u32, capacity: u32, digit: u32 });
+
+/// All kernels, for tests of `shaders/`.
+pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
+    vec![
+        (select_kernel(), SelectParams::LAYOUT),
+        (sort_kernel(), SelectParams::LAYOUT),
+        (merge_kernel(), MergeParams::LAYOUT),
+        (split_kernel(), SplitParams::LAYOUT),
+        (count_kernel(), CountParams::LAYOUT),
+        (gather_kernel(), SelectParams::LAYOUT),
+        (finish_kernel(), SelectParams::LAYOUT),
+        (compact_kernel(), SelectParams::LAYOUT),
+    ]
+}
