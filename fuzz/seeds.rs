@@ -31,7 +31,7 @@ fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
 /// The pickle in a file of PyTorch, if it is an archive with one.
 fn pickle(path: &Path) -> Option<Vec<u8>> {
     let mut archive = ZipArchive::new(File::open(path).ok()?).ok()?;
-    let name = archive.file_names().find(|name| name.ends_with("data.pkl"))?.to_string();
+    let name = archive.file_names().flatten().find(|name| name.ends_with("data.pkl"))?.into_owned();
     let mut bytes = Vec::new();
     archive.by_name(&name).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
     Some(bytes)
