@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::error::Parameter;
 use crate::{Error, Result, input};
 
 /// Lets `fill` write a temporary file beside `path`, which reaches the disk and then takes the name: a reader never sees
@@ -56,7 +57,7 @@ impl Target {
         let permissions = match fs::metadata(&file) {
             Ok(metadata) if !metadata.is_file() => {
                 let found = format!("{} {}", input::name(metadata.file_type()), path.display());
-                return Err(Error::argument("output", "the path of a file", found));
+                return Err(Error::argument(Parameter::Output, "the path of a file", found));
             }
             Ok(metadata) if metadata.permissions().readonly() => {
                 return Err(failed()(io::Error::new(ErrorKind::PermissionDenied, "the file is read-only")));
@@ -65,7 +66,8 @@ impl Target {
             // Whatever else may be wrong shows when the temporary file is made.
             Err(_) => None,
         };
-        let name = file.file_name().ok_or_else(|| Error::argument("output", "the path of a file", path.display()))?;
+        let name =
+            file.file_name().ok_or_else(|| Error::argument(Parameter::Output, "the path of a file", path.display()))?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let temporary = format!(".{}.{}.{count}.tmp", name.to_string_lossy(), std::process::id());
         let temporary = file.with_file_name(temporary);

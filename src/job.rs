@@ -36,6 +36,7 @@ impl Cancel {
 
 /// A stage of a search, in the order in which they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Stage {
     /// Component embeddings of the queries for the first stage. A scan of everything computes them itself.
     QuerySide,
@@ -69,6 +70,7 @@ impl fmt::Display for Stage {
 
 /// What one kernel of a GPU took in one stage of a search, by the timestamps of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KernelTime {
     /// The stage.
     pub stage: Stage,

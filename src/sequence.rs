@@ -1,6 +1,7 @@
 //! Histories on their way into an encoder: checked, truncated and packed row after row.
 
 use crate::config::ModelConfig;
+use crate::error::Parameter;
 use crate::{Error, Result};
 
 /// What one user has done so far, in chronological order.
@@ -42,18 +43,22 @@ impl SequenceBatch {
             let user = history.user_id;
             if history.item_ids.is_empty() {
                 let expected = "at least one event before the target";
-                return Err(Error::argument("history", expected, format!("none for user {user}")));
+                return Err(Error::argument(Parameter::History, expected, format!("none for user {user}")));
             }
             if history.item_ids.len() != history.timestamps.len() {
                 let found = format!("{} timestamps for user {user}", history.timestamps.len());
-                return Err(Error::argument("history", format!("{} timestamps", history.item_ids.len()), found));
+                return Err(Error::argument(
+                    Parameter::History,
+                    format!("{} timestamps", history.item_ids.len()),
+                    found,
+                ));
             }
             let first = history.item_ids.len().saturating_sub(config.max_sequence_length);
             for &id in &history.item_ids[first..] {
                 if id == 0 || id as usize >= n_item_rows {
                     let expected =
                         format!("item ids in 1..={} (rows of the item table)", n_item_rows.saturating_sub(1));
-                    return Err(Error::argument("history", expected, format!("item id {id} of user {user}")));
+                    return Err(Error::argument(Parameter::History, expected, format!("item id {id} of user {user}")));
                 }
             }
             batch.user_ids.push(user);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Parameter;
 use crate::{Error, Result};
 
 /// Dense row-major f32 values with their shape. Cloning shares the values.
@@ -32,7 +33,11 @@ impl Tensor {
         let n_values = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
         if n_values != Some(data.len()) {
             let n_values = n_values.map_or("more than fit memory".to_string(), |n| n.to_string());
-            return Err(Error::argument("tensor", format!("{n_values} values for shape {shape:?}"), data.len()));
+            return Err(Error::argument(
+                Parameter::Tensor,
+                format!("{n_values} values for shape {shape:?}"),
+                data.len(),
+            ));
         }
         Ok(Tensor { shape, data: Arc::new(data) })
     }

@@ -8,7 +8,8 @@ use std::path::Path;
 
 /// The rooms, each with the folders and files of `src/` that belong to it; the longest name that fits counts.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("errors", &["error.rs"]),
+    ("errors", &["error/"]),
+    ("names", &["names.rs"]),
     ("tensors", &["tensor.rs"]),
     ("threads", &["threads.rs"]),
     ("input files", &["input.rs"]),

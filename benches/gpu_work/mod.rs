@@ -95,17 +95,9 @@ fn batches(most: usize, sizes: &[usize]) -> Vec<usize> {
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::I8];
 
-fn name(dtype: Dtype) -> (&'static str, usize) {
-    match dtype {
-        Dtype::F32 => ("f32", 4),
-        Dtype::F16 => ("f16", 2),
-        Dtype::I8 => ("int8", 1),
-    }
-}
-
 /// Bytes of `width` numbers of an item, which are so many vectors.
 fn row_bytes(dtype: Dtype, width: usize, vectors: usize) -> usize {
-    width * name(dtype).1 + if dtype == Dtype::I8 { 4 * vectors } else { 0 }
+    width * dtype.bytes() + if dtype == Dtype::I8 { 4 * vectors } else { 0 }
 }
 
 fn batch(random: &mut Random, n: usize, dim: usize) -> QueryBatch {
@@ -146,16 +138,16 @@ fn mixtures(
         let dots = if form == Form::Raw { n_logits * dim } else { n_logits * d_p };
         let flops = (2 * dots + 4 * n_logits * 128) as f64;
         for dtype in DTYPES {
-            let bytes = match form {
-                Form::Components => row_bytes(dtype, p_x * d_p + n_logits, p_x + 1),
-                Form::Raw => row_bytes(dtype, dim + n_logits, 2) + 4 * p_x,
+            let bytes = match form == Form::Raw {
+                true => row_bytes(dtype, dim + n_logits, 2) + 4 * p_x,
+                false => row_bytes(dtype, p_x * d_p + n_logits, p_x + 1),
             } as f64;
             let index = mol_index(gpu, &mut random, (n, dim), (p_q, p_x, d_p), (dtype, form))?;
             for &n_queries in batches {
                 let (of_scan, queries) = (index.clone(), batch(&mut random, n_queries, dim));
                 works.push(Work {
                     shape: format!("{words}: N={n} {p_q}x{p_x}x{d_p} H=128 D={dim} B={n_queries} k={K}"),
-                    dtype: name(dtype).0,
+                    dtype: dtype.name(),
                     costs: vec![("mol_scan", cost(flops * (n * n_queries) as f64, bytes * n as f64))],
                     only: true,
                     run: Box::new(move || of_scan.scan(Scorer::Mol, &queries, K, &Exclusions::default()).map(drop)),
@@ -167,7 +159,7 @@ fn mixtures(
             let pairs = 32_000.0;
             works.push(Work {
                 shape: format!("{words}: 1000 random candidates of N={n}, {p_q}x{p_x}x{d_p} H=128 D={dim} B=32"),
-                dtype: name(dtype).0,
+                dtype: dtype.name(),
                 costs: vec![("mol_rescore", cost(flops * pairs, bytes * pairs))],
                 only: true,
                 run: Box::new(move || index.rescore(Scorer::Mol, &queries, &candidates).map(drop)),
@@ -185,7 +177,7 @@ fn cost(flops: f64, bytes: f64) -> Cost {
 fn dot_cost(dtype: Dtype, flops: f64, bytes: f64) -> Cost {
     match dtype {
         Dtype::I8 => Cost { flops: 2.0 * flops, bytes, unit: Unit::I8 },
-        Dtype::F32 | Dtype::F16 => cost(flops, bytes),
+        _ => cost(flops, bytes),
     }
 }
 
@@ -207,7 +199,7 @@ fn first_stages(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>
                 let k = 1000.min(n);
                 works.push(Work {
                     shape: format!("{words}: N={n} W={width} B={n_queries} k={k}"),
-                    dtype: name(dtype).0,
+                    dtype: dtype.name(),
                     costs: vec![("dot_scan", dot_cost(dtype, flops, bytes))],
                     only: false,
                     run: Box::new(move || {
@@ -244,7 +236,7 @@ fn flat(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
             let (flops, bytes) = ((2 * n * DIM * n_queries) as f64, (n * row_bytes(dtype, DIM, 1)) as f64);
             works.push(Work {
                 shape: format!("flat: N={n} D={DIM} B={n_queries} k={K}"),
-                dtype: name(dtype).0,
+                dtype: dtype.name(),
                 costs: vec![("dot_scan", dot_cost(dtype, flops, bytes))],
                 only: false,
                 run: Box::new(move || index.scan(Scorer::Dot, &queries, K, &Exclusions::default()).map(drop)),

@@ -79,14 +79,6 @@ pub fn groups(filter: &str) -> impl Iterator<Item = &'static Group> {
     GROUPS.iter().filter(move |group| if group.large { group.name == filter } else { group.name.contains(filter) })
 }
 
-fn name(dtype: Dtype) -> (&'static str, usize) {
-    match dtype {
-        Dtype::F32 => ("f32", 4),
-        Dtype::F16 => ("f16", 2),
-        Dtype::I8 => ("int8", 1),
-    }
-}
-
 fn batch(random: &mut Random, n: usize, dim: usize) -> QueryBatch {
     QueryBatch::new(random.tensor(&[n, dim], 1.0))
 }
@@ -209,7 +201,7 @@ fn flat(n: usize) -> Vec<Work> {
     let mut random = Random::new(3);
     let mut works = Vec::new();
     for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
-        let (name, size) = name(dtype);
+        let (name, size) = (dtype.name(), dtype.bytes());
         let index = Arc::new(plain(&mut random, n, DIM, dtype));
         for n_queries in [1, 32] {
             let (index, queries) = (index.clone(), batch(&mut random, n_queries, DIM));

@@ -8,7 +8,7 @@ use rails_wgpu::dataset::{Dataset, ReadOptions};
 
 fuzz_target!(|input: &[u8]| {
     for skip_bad_lines in [false, true] {
-        let options = ReadOptions { skip_bad_lines, ..ReadOptions::default() };
+        let options = ReadOptions::default().with_skip_bad_lines(skip_bad_lines);
         let _ = Dataset::parse(&mut &input[..], Path::new("input.csv"), options);
     }
 });

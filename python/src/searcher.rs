@@ -88,7 +88,13 @@ impl Searcher {
         check: bool,
         device_memory: Option<u64>,
     ) -> PyResult<Searcher> {
-        let open = || Retriever::from_index(folder, device, OpenOptions { check, device_memory });
+        let open = || {
+            Retriever::from_index(
+                folder,
+                device,
+                OpenOptions::default().with_check(check).with_device_memory(device_memory),
+            )
+        };
         py.detach(open).map(Searcher).map_err(exception)
     }
 
@@ -157,7 +163,7 @@ impl Searcher {
             let excluded: Vec<&[u64]> = excluded.as_ref().map(|lists| lists.iter().collect()).unwrap_or_default();
             let filter = allowed.map(|ids| Filter::allow(ids.into_iter().collect::<RoaringTreemap>()));
             let request =
-                Request { excluded: &excluded, filter: filter.as_ref(), profile, ..Request::new(algorithm, k) };
+                Request::new(algorithm, k).with_excluded(&excluded).with_filter(filter.as_ref()).with_profile(profile);
             let answer = self.0.search(queries, user_ids, &request)?;
             Ok((padded(&answer.hits, k), answer.stats, answer.kernels))
         };

@@ -2,6 +2,7 @@
 
 use super::{Columns, Exclusions, QueryBatch, Scorer};
 use crate::config::MolConfig;
+use crate::error::Parameter;
 use crate::model::Mol;
 use crate::tables::{Lists, Table, Tables};
 use crate::tensor::Tensor;
@@ -10,10 +11,10 @@ use crate::{Error, Result};
 /// Item embeddings (N, D): at least one, fewer than 2^32, finite, and as wide as `mol` expects.
 pub(super) fn items(embeddings: &Tensor, mol: Option<&Mol<Tensor>>) -> Result<()> {
     let dim = mol.map_or(embeddings.width(), Mol::item_dim);
-    matrix("item embeddings", embeddings, dim)?;
+    matrix(Parameter::ItemEmbeddings, embeddings, dim)?;
     if embeddings.rows() == 0 || embeddings.rows() > u32::MAX as usize || dim == 0 {
         let found = format!("{:?}", embeddings.shape());
-        return Err(Error::argument("item embeddings", "(N, D) with 1 <= N < 2^32 and D >= 1", found));
+        return Err(Error::argument(Parameter::ItemEmbeddings, "(N, D) with 1 <= N < 2^32 and D >= 1", found));
     }
     Ok(())
 }
@@ -29,7 +30,7 @@ pub(super) fn scan(
 ) -> Result<()> {
     match scorer {
         Scorer::Mol | Scorer::Distilled | Scorer::Bound => mol_queries(dim, mol, queries)?,
-        Scorer::Dot => matrix("query embeddings", &queries.embeddings, dim)?,
+        Scorer::Dot => matrix(Parameter::QueryEmbeddings, &queries.embeddings, dim)?,
     }
     top_k(n_items, queries.len(), k, excluded)
 }
@@ -37,7 +38,7 @@ pub(super) fn scan(
 /// Queries for an index with Mixture-of-Logits tables (`mol`) and raw embeddings of width `dim`.
 pub(crate) fn mol_queries(dim: usize, mol: Option<&MolConfig>, queries: &QueryBatch) -> Result<()> {
     let mol = mol.ok_or_else(no_mol)?;
-    matrix("query embeddings", &queries.embeddings, dim)?;
+    matrix(Parameter::QueryEmbeddings, &queries.embeddings, dim)?;
     users(mol, queries.len(), queries.user_ids.as_deref())
 }
 
@@ -46,10 +47,10 @@ pub(super) fn users(mol: &MolConfig, n_queries: usize, user_ids: Option<&[i64]>)
     match user_ids {
         None if !mol.uid_embedding_hash_sizes.is_empty() => {
             let expected = "one per query (`QueryBatch::with_users`), since the model has uid embeddings";
-            Err(Error::argument("user ids", expected, "none"))
+            Err(Error::argument(Parameter::UserIds, expected, "none"))
         }
         Some(users) if users.len() != n_queries => {
-            Err(Error::argument("user ids", format!("{n_queries}, one per query"), users.len()))
+            Err(Error::argument(Parameter::UserIds, format!("{n_queries}, one per query"), users.len()))
         }
         _ => Ok(()),
     }
@@ -62,29 +63,33 @@ pub(super) fn components(tables: &Tables, vectors: &Tensor, columns: Columns) ->
     let (p_x, d_p) = (mol.components.as_ref().map_or(norms, Table::groups), mol.mean.width());
     let width = match columns {
         Columns::Group(group) if group >= p_x => {
-            return Err(Error::argument("component group", format!("0..{p_x}"), group));
+            return Err(Error::argument(Parameter::ComponentGroup, format!("0..{p_x}"), group));
         }
         Columns::Group(_) | Columns::Mean => d_p,
         Columns::All => p_x * d_p,
         Columns::Principal => {
-            let missing = || Error::argument("columns", "an index with principal directions", "one without");
+            let missing = || Error::argument(Parameter::Columns, "an index with principal directions", "one without");
             mol.principal.as_ref().ok_or_else(missing)?.width()
         }
     };
-    matrix("component vectors", vectors, width)
+    matrix(Parameter::ComponentVectors, vectors, width)
 }
 
 /// Lists number `lists` of the tables, and as many choices of them as there are vectors.
 pub(super) fn lists<'a>(tables: &'a Tables, lists: usize, vectors: &Tensor, probes: &[Vec<u32>]) -> Result<&'a Lists> {
     let n = tables.lists.len();
     let Some(lists) = tables.lists.get(lists) else {
-        return Err(Error::argument("inverted lists", format!("one of {n} in the index"), format!("number {lists}")));
+        return Err(Error::argument(
+            Parameter::InvertedLists,
+            format!("one of {n} in the index"),
+            format!("number {lists}"),
+        ));
     };
-    matrix("list vectors", vectors, lists.centroids.width())?;
+    matrix(Parameter::ListVectors, vectors, lists.centroids.width())?;
     let n_lists = lists.centroids.rows();
     if probes.len() != vectors.rows() || probes.iter().flatten().any(|&list| list as usize >= n_lists) {
         let expected = format!("{} choices of lists below {n_lists}", vectors.rows());
-        return Err(Error::argument("probed lists", expected, format!("{} choices", probes.len())));
+        return Err(Error::argument(Parameter::ProbedLists, expected, format!("{} choices", probes.len())));
     }
     Ok(lists)
 }
@@ -95,7 +100,7 @@ pub(super) fn thresholds(n_vectors: usize, thresholds: &[f32]) -> Result<()> {
         true => Ok(()),
         false => {
             let expected = format!("{n_vectors} numbers, one per vector");
-            Err(Error::argument("thresholds", expected, format!("{thresholds:?}")))
+            Err(Error::argument(Parameter::Thresholds, expected, format!("{thresholds:?}")))
         }
     }
 }
@@ -103,34 +108,40 @@ pub(super) fn thresholds(n_vectors: usize, thresholds: &[f32]) -> Result<()> {
 /// A scorer that takes single candidates.
 pub(super) fn mol_scorer(scorer: Scorer) -> Result<()> {
     match scorer {
-        Scorer::Dot => Err(Error::argument("scorer", "one of Mixture-of-Logits for candidates", "inner products")),
+        Scorer::Dot => {
+            Err(Error::argument(Parameter::Scorer, "one of Mixture-of-Logits for candidates", "inner products"))
+        }
         _ => Ok(()),
     }
 }
 
 pub(super) fn no_mol() -> Error {
-    Error::argument("scorer", "an index built with Mixture-of-Logits weights", "one without")
+    Error::argument(Parameter::Scorer, "an index built with Mixture-of-Logits weights", "one without")
 }
 
 pub(super) fn no_distilled() -> Error {
-    Error::argument("scorer", "an index with a distilled gate (built with one)", "one without")
+    Error::argument(Parameter::Scorer, "an index with a distilled gate (built with one)", "one without")
 }
 
 /// One list of positions below `n_items` per query.
 pub(super) fn candidates(n_items: usize, n_queries: usize, candidates: &[Vec<u32>]) -> Result<()> {
     if candidates.len() != n_queries {
-        return Err(Error::argument("candidates", format!("{n_queries} lists, one per query"), candidates.len()));
+        return Err(Error::argument(
+            Parameter::Candidates,
+            format!("{n_queries} lists, one per query"),
+            candidates.len(),
+        ));
     }
     match candidates.iter().flatten().find(|&&position| position as usize >= n_items) {
         None => Ok(()),
-        Some(position) => Err(Error::argument("candidates", format!("positions below {n_items}"), position)),
+        Some(position) => Err(Error::argument(Parameter::Candidates, format!("positions below {n_items}"), position)),
     }
 }
 
 /// `k` and what is excluded.
 pub(super) fn top_k(n_items: usize, n_queries: usize, k: usize, excluded: &Exclusions) -> Result<()> {
     if k == 0 || k > n_items {
-        return Err(Error::argument("k", format!("1..={n_items} (the number of items)"), k));
+        return Err(Error::argument(Parameter::K, format!("1..={n_items} (the number of items)"), k));
     }
     exclusions(n_items, n_queries, excluded)
 }
@@ -141,32 +152,34 @@ pub(super) fn exclusions(n_items: usize, n_queries: usize, excluded: &Exclusions
         && denied.words().len() != n_items.div_ceil(32)
     {
         let found = format!("{} words", denied.words().len());
-        return Err(Error::argument("denied items", format!("bits of {n_items} items"), found));
+        return Err(Error::argument(Parameter::DeniedItems, format!("bits of {n_items} items"), found));
     }
     let offsets = &excluded.offsets;
     let ends_meet = offsets.last().is_none_or(|&end| end as usize <= excluded.positions.len());
     if !offsets.is_empty() && offsets.len() != n_queries + 1 || !offsets.is_sorted() || !ends_meet {
         let expected = format!("none, or {} ascending offsets into the positions", n_queries + 1);
-        return Err(Error::argument("exclusions", expected, format!("{} offsets", offsets.len())));
+        return Err(Error::argument(Parameter::Exclusions, expected, format!("{} offsets", offsets.len())));
     }
     let ascends = |query| excluded.of(query).is_sorted_by(|a, b| a < b);
     match (0..n_queries).find(|&query| !ascends(query)) {
         None => Ok(()),
-        Some(query) => {
-            Err(Error::argument("exclusions", "ascending positions per query", format!("others for query {query}")))
-        }
+        Some(query) => Err(Error::argument(
+            Parameter::Exclusions,
+            "ascending positions per query",
+            format!("others for query {query}"),
+        )),
     }
 }
 
-fn matrix(name: &'static str, embeddings: &Tensor, dim: usize) -> Result<()> {
+fn matrix(parameter: Parameter, embeddings: &Tensor, dim: usize) -> Result<()> {
     if embeddings.shape().len() != 2 || embeddings.width() != dim {
-        return Err(Error::argument(name, format!("shape (n, {dim})"), format!("{:?}", embeddings.shape())));
+        return Err(Error::argument(parameter, format!("shape (n, {dim})"), format!("{:?}", embeddings.shape())));
     }
     match embeddings.data().iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(at) => {
             let found = format!("{} in row {}", embeddings.data()[at], at / dim);
-            Err(Error::argument(name, "finite numbers", found))
+            Err(Error::argument(parameter, "finite numbers", found))
         }
     }
 }

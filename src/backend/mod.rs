@@ -22,6 +22,7 @@ pub use device_output::{DeviceOutput, GpuHits, GpuQueries};
 pub use exclusions::{Bits, Exclusions};
 pub use query_batch::QueryBatch;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub use crate::tables::{Columns, Dtype};
@@ -34,6 +35,7 @@ use crate::tensor::Tensor;
 
 /// What kind of hardware a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// The native CPU backend of this crate.
     Cpu,
@@ -50,8 +52,22 @@ pub enum DeviceKind {
     Other,
 }
 
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            DeviceKind::Cpu => "native CPU",
+            DeviceKind::DiscreteGpu => "discrete GPU",
+            DeviceKind::IntegratedGpu => "integrated GPU",
+            DeviceKind::VirtualGpu => "virtual GPU",
+            DeviceKind::SoftwareGpu => "software GPU",
+            DeviceKind::Other => "unknown",
+        })
+    }
+}
+
 /// A device in words and numbers.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DeviceInfo {
     /// Name, as the driver gives it.
     pub name: String,
@@ -69,6 +85,7 @@ pub struct DeviceInfo {
 
 /// Which similarity a scan computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scorer {
     /// Mixture-of-Logits.
     Mol,

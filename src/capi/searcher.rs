@@ -140,7 +140,8 @@ pub unsafe extern "C" fn rw_searcher_open_index(
         // SAFETY: the caller vouches for the texts.
         let (folder, device) = unsafe { (text("folder", folder)?, text("device", device)?.unwrap_or("auto")) };
         let folder = folder.ok_or_else(|| Error::argument("folder", "a path", "a null pointer"))?;
-        let options = OpenOptions { check, device_memory: (device_memory > 0).then_some(device_memory) };
+        let options =
+            OpenOptions::default().with_check(check).with_device_memory((device_memory > 0).then_some(device_memory));
         // SAFETY: the caller vouches for `out`.
         unsafe { hand_out(out, || searcher(Retriever::from_index(folder, device, options)?)) }
     })
@@ -300,7 +301,7 @@ pub unsafe extern "C" fn rw_searcher_search(
         // SAFETY: the caller vouches for what the options point to.
         let wanted = unsafe { Wanted::new(options, n_queries) }?;
         let request =
-            Request { excluded: &wanted.excluded, filter: wanted.filter.as_ref(), ..Request::new(wanted.algorithm, k) };
+            Request::new(wanted.algorithm, k).with_excluded(&wanted.excluded).with_filter(wanted.filter.as_ref());
         let hits = searcher.retriever.search(queries, users, &request)?.hits;
 
         ids.fill(MaybeUninit::new(u64::MAX));

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::error::Parameter;
 use crate::tensor::Tensor;
 use crate::{Error, Result, atomic};
 
@@ -29,7 +30,11 @@ pub fn save_safetensors(
     let sorted: BTreeMap<&str, &Tensor> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     if sorted.len() != tensors.len() || sorted.contains_key(METADATA) {
         let names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(Error::argument("tensors", format!("unique names other than `{METADATA}`"), names.join(", ")));
+        return Err(Error::argument(
+            Parameter::Tensors,
+            format!("unique names other than `{METADATA}`"),
+            names.join(", "),
+        ));
     }
     atomic::write(path, |out| write(out, &sorted, metadata))
 }

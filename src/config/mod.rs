@@ -63,6 +63,7 @@ impl ModelConfig {
 /// Post-processing of the encoder's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum EmbeddingNorm {
     /// Layer norm, eps 1e-6, without affine weights.
     LayerNorm,
@@ -73,6 +74,7 @@ pub enum EmbeddingNorm {
 /// Which encoder, with its hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum EncoderConfig {
     /// Hierarchical Sequential Transduction Unit (arXiv 2402.17152).
     Hstu(HstuConfig),
@@ -101,6 +103,7 @@ pub struct HstuConfig {
 /// Activation of HSTU's input projection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LinearActivation {
     /// x * sigmoid(x).
     Silu,
@@ -125,6 +128,7 @@ pub struct SasrecConfig {
 /// Activation of SASRec's feed-forward part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FfnActivation {
     /// max(x, 0).
     Relu,
@@ -135,6 +139,7 @@ pub enum FfnActivation {
 /// Which similarity function, with its hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum SimilarityConfig {
     /// Plain inner product of query and item embedding.
     DotProduct,
@@ -194,6 +199,7 @@ pub struct GluConfig {
 /// Activation inside a gated linear unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum GluNonlinearity {
     /// The exact, erf-based GELU.
     Geglu,
@@ -204,6 +210,7 @@ pub enum GluNonlinearity {
 /// How the query (q), item (i) and cross (qi) gate parts become gating weights; softmax follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum GatingCombination {
     /// `g * sigmoid(g)` with `g = q * i + qi`.
     GluSilu,

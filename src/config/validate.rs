@@ -1,6 +1,7 @@
 //! What must hold between hyper-parameters.
 
 use super::{EncoderConfig, GatingCombination, HstuConfig, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig};
+use crate::error::Parameter;
 use crate::{Error, Result};
 
 /// Largest size accepted: products of two of them cannot overflow 64 bits.
@@ -21,7 +22,7 @@ impl ModelConfig {
     /// # Errors
     /// [`Error::Argument`] naming the first hyper-parameter, in gin's words, that is out of its range.
     pub fn validate(&self) -> Result<()> {
-        self.check().map_err(|wrong| Error::argument(wrong.key, wrong.expected, wrong.found))
+        self.check().map_err(|wrong| Error::argument(Parameter::HyperParameter(wrong.key), wrong.expected, wrong.found))
     }
 
     pub(super) fn check(&self) -> Check {
@@ -97,7 +98,7 @@ impl MolConfig {
     /// # Errors
     /// As [`ModelConfig::validate`].
     pub fn validate(&self) -> Result<()> {
-        self.check().map_err(|wrong| Error::argument(wrong.key, wrong.expected, wrong.found))
+        self.check().map_err(|wrong| Error::argument(Parameter::HyperParameter(wrong.key), wrong.expected, wrong.found))
     }
 }
 

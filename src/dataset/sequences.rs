@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::lines::{Lines, Tally, csv_fields};
 use super::number::{column_name, item_id, quoted, rating, timestamp, user_id};
+use crate::error::Parameter;
 use crate::{Error, Result, atomic};
 
 const COLUMNS: [&str; 4] = ["user_id", "sequence_item_ids", "sequence_ratings", "sequence_timestamps"];
@@ -49,6 +50,7 @@ pub struct Dataset {
 
 /// How [`Dataset::read`] reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReadOptions {
     /// Stop after this many users, the first ones of the file.
     pub limit: Option<usize>,
@@ -58,8 +60,29 @@ pub struct ReadOptions {
     pub shift_id_by: u32,
 }
 
+impl ReadOptions {
+    /// Sets [`ReadOptions::limit`].
+    #[must_use]
+    pub fn with_limit(self, limit: impl Into<Option<usize>>) -> ReadOptions {
+        ReadOptions { limit: limit.into(), ..self }
+    }
+
+    /// Sets [`ReadOptions::skip_bad_lines`].
+    #[must_use]
+    pub fn with_skip_bad_lines(self, skip_bad_lines: bool) -> ReadOptions {
+        ReadOptions { skip_bad_lines, ..self }
+    }
+
+    /// Sets [`ReadOptions::shift_id_by`].
+    #[must_use]
+    pub fn with_shift_id_by(self, shift_id_by: u32) -> ReadOptions {
+        ReadOptions { shift_id_by, ..self }
+    }
+}
+
 /// What [`Dataset::read`] met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReadReport {
     /// Events read.
     pub events: u64,
@@ -87,7 +110,7 @@ impl Dataset {
     /// As [`Dataset::read`].
     pub fn parse(reader: &mut dyn BufRead, path: &Path, options: ReadOptions) -> Result<(Dataset, ReadReport)> {
         if options.limit == Some(0) {
-            return Err(Error::argument("limit", "at least 1 user", 0));
+            return Err(Error::argument(Parameter::Limit, "at least 1 user", 0));
         }
         let mut lines = Lines::new(reader, path);
         let header = lines.header(&format!("a header with the columns {}", COLUMNS.join(", ")))?;
@@ -124,7 +147,7 @@ impl Dataset {
             check(sequence)?;
         }
         if self.sequences.is_empty() {
-            return Err(Error::argument("dataset", "at least one user", "none"));
+            return Err(Error::argument(Parameter::Dataset, "at least one user", "none"));
         }
         atomic::write(path, |file| {
             let mut writer = csv::Writer::from_writer(file);
@@ -205,7 +228,7 @@ fn same_length(sequence: &Sequence) -> Result<(), String> {
 }
 
 fn check(sequence: &Sequence) -> Result<()> {
-    let wrong = |found: String| Err(Error::argument("sequence", "what Dataset::read accepts", found));
+    let wrong = |found: String| Err(Error::argument(Parameter::Dataset, "what Dataset::read accepts", found));
     let user = sequence.user_id;
     match same_length(sequence) {
         Err(what) => wrong(format!("user {user}: {what}")),

@@ -1,10 +1,9 @@
 //! Evaluation protocols: what happens to items that a user has seen, and to targets that are not found.
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::backend::QueryBatch;
 use crate::config::ModelConfig;
+use crate::error::Parameter;
+use crate::names::names;
 use crate::search::{Algorithm, Hit, Searcher};
 use crate::sequence::History;
 use crate::{Error, Result};
@@ -14,6 +13,7 @@ const REFERENCE_DEPTH: usize = 2500;
 
 /// How to evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Protocol {
     /// Every event of the history is excluded inside the search; a target that is not found counts zero.
     Strict,
@@ -31,7 +31,7 @@ impl Protocol {
     /// If `k` is 0 or more than `n_items`.
     pub fn depth(self, k: usize, n_items: usize) -> Result<usize> {
         if k == 0 || k > n_items {
-            return Err(Error::argument("k", format!("1..={n_items} (the number of items)"), k));
+            return Err(Error::argument(Parameter::K, format!("1..={n_items} (the number of items)"), k));
         }
         Ok(match self {
             Protocol::Strict => k,
@@ -94,26 +94,7 @@ fn filter_seen(hits: Vec<Hit>, seen: &[u64], k: usize) -> Vec<Hit> {
     hits.into_iter().filter(keep).collect()
 }
 
-impl FromStr for Protocol {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Protocol> {
-        match name {
-            "strict" => Ok(Protocol::Strict),
-            "reference" => Ok(Protocol::Reference),
-            _ => Err(Error::argument("protocol", "`strict` or `reference`", format!("`{name}`"))),
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Protocol::Strict => "strict",
-            Protocol::Reference => "reference",
-        })
-    }
-}
+names!(Protocol, Parameter::Protocol, { Strict: "strict", Reference: "reference" });
 
 #[cfg(test)]
 mod tests {

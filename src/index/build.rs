@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{IndexOptions, Segment, Snapshot, lists};
 use crate::backend::{Backend, Similarity};
+use crate::error::Parameter;
 use crate::model::Mol;
 use crate::tables::{Bytes, Dtype, Form, Tables};
 use crate::tensor::Tensor;
@@ -31,10 +32,15 @@ impl Blueprint {
         n_items: usize,
     ) -> Result<Blueprint> {
         let mol = similarity.as_ref().map(|similarity| &similarity.mol);
-        let form = options.form.unwrap_or_else(|| automatic_form(mol, options.dtype, n_items, options.large));
+        let form =
+            options.form.unwrap_or_else(|| automatic_form(mol, options.dtype, n_items, options.max_component_bytes));
         Tables::new(dim, mol, options.dtype, form)?;
         if options.lists.is_some() && (form == Form::Raw || mol.is_none()) {
-            return Err(Error::argument("inverted lists", "tables that keep components", format!("form {form:?}")));
+            return Err(Error::argument(
+                Parameter::InvertedLists,
+                "tables that keep components",
+                format!("form {form:?}"),
+            ));
         }
         Ok(Blueprint { options, form, similarity, dim })
     }
@@ -100,9 +106,9 @@ fn within_memory(memory: Option<u64>, segments: Vec<Segment>) -> Vec<Segment> {
 }
 
 /// Components as they are, unless they take more than `large` bytes and need not be kept.
-fn automatic_form(mol: Option<&Mol<Tensor>>, dtype: Dtype, n_items: usize, large: u64) -> Form {
+fn automatic_form(mol: Option<&Mol<Tensor>>, dtype: Dtype, n_items: usize, max_bytes: u64) -> Form {
     let Some(mol) = mol else { return Form::Components };
     let width = mol.config.item_dot_product_groups * mol.config.dot_product_dimension;
     let bytes = (n_items * width * dtype.bytes()) as u64;
-    if bytes > large && Form::Raw.suits(mol) { Form::Raw } else { Form::Components }
+    if bytes > max_bytes && Form::Raw.suits(mol) { Form::Raw } else { Form::Components }
 }

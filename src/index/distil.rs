@@ -12,6 +12,7 @@ use super::least_squares::solve;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
 use crate::config::GatingCombination;
+use crate::error::Parameter;
 use crate::model::{CrossGate, Mol};
 use crate::ops::{Linear, Ops};
 use crate::tensor::Tensor;
@@ -50,7 +51,7 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> R
         return Ok(mol.gate_cross.clone());
     }
     if queries.is_empty() {
-        return Err(Error::argument("queries to distill from", "at least one, better some hundreds", "none"));
+        return Err(Error::argument(Parameter::LearningQueries, "at least one, better some hundreds", "none"));
     }
     let (mut pairs, rms) = pairs(mol, sample, queries)?;
     let mut random = Random(0x243f_6a88_85a3_08d3);
@@ -140,7 +141,7 @@ impl Gate {
     /// The best linear gate, and hidden units that do nothing yet.
     fn fitted(n_logits: usize, pairs: &[Pair], random: &mut Random) -> Result<Gate> {
         let linear = least_squares(n_logits, pairs)
-            .ok_or_else(|| Error::argument("queries to distill from", "different ones", "too few to fit a gate"))?;
+            .ok_or_else(|| Error::argument(Parameter::LearningQueries, "different ones", "too few to fit a gate"))?;
         let width = n_logits + 1;
         let mut weights = Vec::with_capacity(n_logits * (n_logits + 2 * HIDDEN + 1) + HIDDEN);
         (0..n_logits).for_each(|l| weights.extend_from_slice(&linear[l * width..l * width + n_logits]));

@@ -33,6 +33,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::backend::{Backend, DeviceKind, QueryBatch, Similarity, mol_queries};
+use crate::error::Parameter;
 use crate::model::{Distilled, Model, Mol};
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
@@ -99,7 +100,7 @@ impl ItemIndex {
         let dim = mol.map_or(embeddings.width(), Mol::item_dim);
         check_items(ids, embeddings, dim)?;
         if ids.is_empty() || backends.is_empty() {
-            return Err(Error::argument("index", "at least one item and one device", "none"));
+            return Err(Error::argument(Parameter::Index, "at least one item and one device", "none"));
         }
         let (ids, rows) = sorted(ids, embeddings.data(), dim);
         let similarity = similarity.map(|similarity| with_directions(backends[0].as_ref(), similarity, &rows));
@@ -245,7 +246,7 @@ impl ItemIndex {
         let mut change = Change::begin(self)?;
         let old = change.old.clone();
         let (Some(similarity), Some(sample)) = (old.similarity(), old.sample()?) else {
-            return Err(Error::argument("distilled gate", "an index with Mixture-of-Logits", "one without"));
+            return Err(Error::argument(Parameter::Index, "an index with Mixture-of-Logits", "one without"));
         };
         mol_queries(self.blueprint.dim, Some(&similarity.mol.config), queries)?;
         let cross = distil::fit(&similarity.mol, sample, queries)?;
@@ -286,7 +287,7 @@ impl ItemIndex {
     /// changed then.
     pub fn move_to(&self, backends: &[Arc<dyn Backend>]) -> Result<()> {
         if backends.is_empty() {
-            return Err(Error::argument("index", "at least one device", "none"));
+            return Err(Error::argument(Parameter::Index, "at least one device", "none"));
         }
         let folder = self.lock();
         let old = self.snapshot();
@@ -348,11 +349,11 @@ fn item_embeddings(model: &Model, ids: &[u32]) -> Result<Tensor> {
 fn check_items(ids: &[u64], embeddings: &Tensor, dim: usize) -> Result<()> {
     if embeddings.shape().len() != 2 || embeddings.width() != dim || dim == 0 {
         let found = format!("{:?}", embeddings.shape());
-        return Err(Error::argument("item embeddings", format!("shape (N, {dim}) with D >= 1"), found));
+        return Err(Error::argument(Parameter::ItemEmbeddings, format!("shape (N, {dim}) with D >= 1"), found));
     }
     let n_items = embeddings.rows();
     if ids.len() != n_items {
-        return Err(Error::argument("item ids", format!("{n_items}, one per embedding"), ids.len()));
+        return Err(Error::argument(Parameter::ItemIds, format!("{n_items}, one per embedding"), ids.len()));
     }
     let mut unique = ids.to_vec();
     unique.sort_unstable();
@@ -363,13 +364,13 @@ fn check_items(ids: &[u64], embeddings: &Tensor, dim: usize) -> Result<()> {
         None => Ok(()),
         Some(at) => {
             let found = format!("{} in row {}", embeddings.data()[at], at / dim);
-            Err(Error::argument("item embeddings", "finite numbers", found))
+            Err(Error::argument(Parameter::ItemEmbeddings, "finite numbers", found))
         }
     }
 }
 
 fn twice(id: u64) -> Error {
-    Error::argument("item ids", "each id once", format!("id {id} twice"))
+    Error::argument(Parameter::ItemIds, "each id once", format!("id {id} twice"))
 }
 
 /// Ids ascending, and their rows of `dim` numbers.

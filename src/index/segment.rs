@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::backend::{Backend, Bits, DeviceIndex, Exclusions, Similarity};
+use crate::error::Parameter;
 use crate::job::Job;
 use crate::tables::{Bytes, Tables};
 use crate::{Error, Result};
@@ -167,7 +168,7 @@ impl Segment {
             None => {
                 // Two first searches may both load; one of the results is kept.
                 let _ = device.set(load()?);
-                device.get().ok_or_else(|| Error::argument("segment", "loaded tables", "none"))?
+                device.get().ok_or_else(|| Error::argument(Parameter::Segment, "loaded tables", "none"))?
             }
         };
         work(loaded.as_ref())

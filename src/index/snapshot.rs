@@ -7,6 +7,7 @@ use super::cost;
 use super::filter::PerSegment;
 use super::{Filter, Sample, Segment};
 use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, ScoredPosition, Scorer, Similarity};
+use crate::error::Parameter;
 use crate::job::Job;
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
@@ -48,7 +49,7 @@ impl Snapshot {
         let mut offsets = vec![0u32];
         for segment in &segments {
             let end = offsets[offsets.len() - 1] as usize + segment.len();
-            let too_many = || Error::argument("items", "fewer than 2^32, deleted ones included", end);
+            let too_many = || Error::argument(Parameter::ItemIds, "fewer than 2^32, deleted ones included", end);
             offsets.push(u32::try_from(end).map_err(|_| too_many())?);
         }
         let stamp = STAMPS.fetch_add(1, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use super::Sample;
 use super::least_squares::solve;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
+use crate::error::Parameter;
 use crate::model::{Mol, Tangents};
 use crate::ops::{Linear, Ops};
 use crate::tensor::Tensor;
@@ -56,7 +57,7 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> R
     }
     (0..width).for_each(|i| normal[i * width + i] += PRIOR);
     let solution = solve(normal, right, width);
-    let solution = solution.ok_or_else(|| Error::argument("queries to learn from", "finite ones", "others"))?;
+    let solution = solution.ok_or_else(|| Error::argument(Parameter::LearningQueries, "finite ones", "others"))?;
 
     // Undoes the scaling of the features.
     let weight = (0..width * n_out).map(|i| solution[i] * scaling.scales[i / n_out]);
@@ -89,7 +90,7 @@ fn mean_item(mol: &Mol<Tensor>, sample: &Sample) -> Tensor {
 fn derivatives(sample: &Sample, queries: &QueryBatch, best: &[usize]) -> Result<Tensor> {
     let n_queries = queries.embeddings.rows();
     let Some(&most) = best.last().filter(|_| n_queries > 0) else {
-        return Err(Error::argument("queries to learn from", "at least one, better some hundreds", "none"));
+        return Err(Error::argument(Parameter::LearningQueries, "at least one, better some hundreds", "none"));
     };
     let ranked = sample.index().scan(Scorer::Mol, queries, most, &Exclusions::default())?;
     let mut rows: Vec<Vec<f32>> = vec![Vec::new(); n_queries];

@@ -18,6 +18,7 @@ pub use tap::Tap;
 
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::{ModelConfig, SimilarityConfig};
+use crate::error::Parameter;
 use crate::ops::Linear;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -64,7 +65,7 @@ impl Model {
         for &id in ids {
             if id == 0 || id as usize >= rows {
                 let expected = format!("ids in 1..={} (rows of the item table)", rows.saturating_sub(1));
-                return Err(Error::argument("item ids", expected, id));
+                return Err(Error::argument(Parameter::ItemIds, expected, id));
             }
             data.extend_from_slice(self.encoder.items.row(id as usize));
         }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use crate::backend::{Backend, Dtype, QueryBatch, QueryEncoder, select};
 use crate::checkpoint::Checkpoint;
 use crate::config::{ModelConfig, find_config};
+use crate::error::Parameter;
 use crate::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, ListOptions, OpenOptions};
 use crate::model::Model;
 use crate::search::{Answer, Request, Searcher};
 use crate::sequence::{History, SequenceBatch};
-use crate::tables::Form;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -45,7 +45,8 @@ impl Retriever {
         options: impl Into<IndexOptions>,
     ) -> Result<Retriever> {
         let found = "a file with a similarity only";
-        let model = file.model().ok_or_else(|| Error::argument("model", "a whole model with an item table", found))?;
+        let model =
+            file.model().ok_or_else(|| Error::argument(Parameter::Model, "a whole model with an item table", found))?;
         let item_ids = rows(model, item_ids)?;
         let backend = select::open(device)?;
         let index = ItemIndex::from_model(backend.as_ref(), model, &item_ids, options)?;
@@ -149,7 +150,7 @@ impl Retriever {
     /// If there is no encoder, or as [`SequenceBatch::new`] and [`QueryEncoder::encode`].
     pub fn encode(&self, histories: &[History]) -> Result<Tensor> {
         let Some(Encoding { encoder, config, n_item_rows }) = &self.encoding else {
-            return Err(Error::argument("encoder", "a whole model", "a similarity only, or none at all"));
+            return Err(Error::argument(Parameter::Encoder, "a whole model", "a similarity only, or none at all"));
         };
         let batch = SequenceBatch::new(histories, config, *n_item_rows)?;
         if batch.is_empty() {
@@ -180,7 +181,7 @@ fn batch(queries: Tensor, user_ids: Option<Vec<i64>>) -> QueryBatch {
 fn rows(model: &Model, item_ids: Option<&[u64]>) -> Result<Vec<u32>> {
     let beyond = |id: u64| {
         let expected = format!("ids in 1..={} (rows of the item table)", model.n_item_rows().saturating_sub(1));
-        Error::argument("item ids", expected, id)
+        Error::argument(Parameter::ItemIds, expected, id)
     };
     match item_ids {
         Some(ids) => ids.iter().map(|&id| u32::try_from(id).map_err(|_| beyond(id))).collect(),
@@ -188,48 +189,19 @@ fn rows(model: &Model, item_ids: Option<&[u64]>) -> Result<Vec<u32>> {
     }
 }
 
-/// The number format called `name`: `f32`, `f16` or `i8`.
-///
-/// # Errors
-/// If there is no such format.
-pub fn dtype(name: &str) -> Result<Dtype> {
-    match name {
-        "f32" => Ok(Dtype::F32),
-        "f16" => Ok(Dtype::F16),
-        "i8" => Ok(Dtype::I8),
-        _ => Err(Error::argument("dtype", "f32, f16 or i8", format!("`{name}`"))),
-    }
-}
-
-/// How components are kept, by name: `auto` (by size), `components` or `raw`.
-///
-/// # Errors
-/// If there is no such form.
-pub fn form(name: &str) -> Result<Option<Form>> {
-    match name {
-        "auto" => Ok(None),
-        "components" => Ok(Some(Form::Components)),
-        "raw" => Ok(Some(Form::Raw)),
-        _ => Err(Error::argument("form", "auto, components or raw", format!("`{name}`"))),
-    }
-}
-
-/// Choices for an index by the names that the bindings have for them: see [`dtype`] and [`form`]; `n_lists` inverted lists
-/// of each kind (0: as many as suit the number of items; `None`: none); bytes of tables that may stay on the device.
+/// Choices for an index by the names of a [`Dtype`] and of a form (see [`IndexOptions::parse_form`]); `n_lists` inverted
+/// lists of each kind (0: as many as suit the number of items; `None`: none); bytes of tables that may stay on the device.
 ///
 /// # Errors
 /// If there is no such name.
 pub fn index_options(
-    dtype_name: &str,
-    form_name: &str,
+    dtype: &str,
+    form: &str,
     n_lists: Option<usize>,
     device_memory: Option<u64>,
 ) -> Result<IndexOptions> {
-    Ok(IndexOptions {
-        dtype: dtype(dtype_name)?,
-        form: form(form_name)?,
-        lists: n_lists.map(|n_lists| ListOptions { n_lists, groups: true, all: true }),
-        device_memory,
-        ..IndexOptions::default()
-    })
+    Ok(IndexOptions::from(dtype.parse::<Dtype>()?)
+        .with_form(IndexOptions::parse_form(form)?)
+        .with_lists(n_lists.map(ListOptions::new))
+        .with_device_memory(device_memory))
 }

@@ -19,6 +19,7 @@ pub const MOL_KEY: &str = "rails.mol";
 const FORMAT: u64 = 1;
 
 /// What a file holds.
+#[non_exhaustive]
 pub enum ModelFile {
     /// A whole model: encoder, item table, similarity.
     Model(Box<Model>),

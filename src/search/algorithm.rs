@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::Parameter;
 use crate::index::ListOptions;
 use crate::{Error, Result};
 
 /// A retrieval algorithm and its parameters. All but [`Algorithm::Exact`] and [`Algorithm::Mips`] need a
 /// Mixture-of-Logits model: they collect candidates and rescore them with the full similarity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Algorithm {
     /// `exact`: scores every item with the model's own similarity (the reference's `MoLBruteForceTopK`).
     Exact,
@@ -83,11 +85,12 @@ pub enum Algorithm {
     },
 }
 
-const EXPECTED: &str = "exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K, comb:K_K, h-indexer:K, tangent:K, \
-                        tangent-sampled:K, tangent-ivf:K@P, distilled:K or cascade:K_K with K, P >= 1, or the \
-                        reference's name (MoLNaiveTopK50, ...)";
-
 impl Algorithm {
+    /// The names that [`Algorithm::from_str`] understands: K counts candidates, P inverted lists.
+    pub const SYNTAX: &str = "exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K, comb:K_K, h-indexer:K, tangent:K, \
+                              tangent-sampled:K, tangent-ivf:K@P, distilled:K or cascade:K_K with K, P >= 1, or the \
+                              reference's name (MoLNaiveTopK50, ...)";
+
     /// The inverted lists that some algorithms look into, if any does; `n_lists` of them, 0: the default number.
     pub fn lists_of(algorithms: &[Algorithm], n_lists: usize) -> Option<ListOptions> {
         let groups = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::NaiveIvf { .. }));
@@ -106,7 +109,7 @@ impl FromStr for Algorithm {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Algorithm> {
-        parse(name).ok_or_else(|| Error::argument("algorithm", EXPECTED, format!("`{name}`")))
+        parse(name).ok_or_else(|| Error::argument(Parameter::Algorithm, Algorithm::SYNTAX, format!("`{name}`")))
     }
 }
 
@@ -201,6 +204,8 @@ mod tests {
             "cascade:2000_300",
         ] {
             assert_eq!(parse(name).map(|algorithm| algorithm.to_string()).as_deref(), Some(name));
+            let family = name.split(':').next().unwrap_or(name);
+            assert!(Algorithm::SYNTAX.split([',', ':', ' ']).any(|word| word == family), "{family} is not listed");
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Searcher;
 use crate::backend::{Backend, Dtype, select};
+use crate::error::Parameter;
 use crate::index::{IndexOptions, ItemIndex, OpenOptions};
 use crate::model::{Model, Mol};
 use crate::tensor::Tensor;
@@ -139,17 +140,21 @@ impl<'a> SearcherBuilder<'a> {
             ("`mol`", self.mol.is_some(), self.embeddings.is_some(), "`embeddings`: others have their similarity"),
         ];
         if let Some((name, _, _, fits)) = misplaced.iter().find(|(_, given, fits, _)| *given && !fits) {
-            return Err(Error::argument("searcher", format!("{name} only with {fits}"), format!("it with {source}")));
+            return Err(Error::argument(
+                Parameter::Searcher,
+                format!("{name} only with {fits}"),
+                format!("it with {source}"),
+            ));
         }
         match self.device.is_some() && self.backend.is_some() {
-            true => Err(Error::argument("searcher", "a `device` or a `backend`", "both")),
+            true => Err(Error::argument(Parameter::Searcher, "a `device` or a `backend`", "both")),
             false => Ok(()),
         }
     }
 }
 
 fn one_source(found: impl ToString) -> Error {
-    Error::argument("searcher", "exactly one of `folder`, `model`, `embeddings` and `index`", found)
+    Error::argument(Parameter::Searcher, "exactly one of `folder`, `model`, `embeddings` and `index`", found)
 }
 
 impl Searcher {

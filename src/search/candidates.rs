@@ -3,6 +3,7 @@
 use super::{Algorithm, tangent};
 use crate::backend::cpu::CpuOps;
 use crate::backend::{Columns, DeviceIndex, Hits, QueryBatch, ScoredPosition, Scorer, Similarity, mol_queries};
+use crate::error::Parameter;
 use crate::index::{Excluded, Snapshot};
 use crate::ops::Ops;
 use crate::tensor::Tensor;
@@ -116,7 +117,11 @@ impl<'a> FirstStage<'a> {
                 positions(first.into_iter().zip(scores).map(keep).collect(), 1)
             }
             Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips => {
-                return Err(Error::argument("algorithm", "one that collects candidates", format!("`{algorithm}`")));
+                return Err(Error::argument(
+                    Parameter::Algorithm,
+                    "one that collects candidates",
+                    format!("`{algorithm}`"),
+                ));
             }
         })
     }

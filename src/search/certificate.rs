@@ -11,6 +11,7 @@ use super::{Candidates, Hit};
 
 /// What is known about the items that a result leaves out.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Certificate {
     /// The result is the one of an exact search.
     Exact,

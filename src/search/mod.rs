@@ -32,6 +32,7 @@ use std::sync::Arc;
 use futures::channel::oneshot;
 
 use crate::backend::{QueryBatch, ScoredPosition, Scorer, Similarity};
+use crate::error::Parameter;
 use crate::index::{Filter, ItemIndex, Snapshot};
 use crate::{Error, Result, threads};
 use candidates::{Candidates, FirstStage};
@@ -47,7 +48,14 @@ pub struct Hit {
 }
 
 /// A search for a batch of queries.
+///
+/// ```
+/// use rails_wgpu::{Algorithm, Request};
+///
+/// let request = Request::new(Algorithm::Tangent { candidates: 1000 }, 10).with_excluded(&[&[17, 4]]).with_certify(true);
+/// ```
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Request<'a> {
     /// How.
     pub algorithm: Algorithm,
@@ -66,15 +74,46 @@ pub struct Request<'a> {
     pub profile: bool,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
     /// The `k` best items, whatever they are.
-    pub fn new(algorithm: Algorithm, k: usize) -> Request<'static> {
+    pub fn new(algorithm: Algorithm, k: usize) -> Request<'a> {
         Request { algorithm, k, excluded: &[], filter: None, certify: false, cancel: None, profile: false }
+    }
+
+    /// Sets [`Request::excluded`].
+    #[must_use]
+    pub fn with_excluded(self, excluded: &'a [&'a [u64]]) -> Request<'a> {
+        Request { excluded, ..self }
+    }
+
+    /// Sets [`Request::filter`].
+    #[must_use]
+    pub fn with_filter(self, filter: impl Into<Option<&'a Filter>>) -> Request<'a> {
+        Request { filter: filter.into(), ..self }
+    }
+
+    /// Sets [`Request::certify`].
+    #[must_use]
+    pub fn with_certify(self, certify: bool) -> Request<'a> {
+        Request { certify, ..self }
+    }
+
+    /// Sets [`Request::cancel`].
+    #[must_use]
+    pub fn with_cancel(self, cancel: impl Into<Option<&'a Cancel>>) -> Request<'a> {
+        Request { cancel: cancel.into(), ..self }
+    }
+
+    /// Sets [`Request::profile`].
+    #[must_use]
+    pub fn with_profile(self, profile: bool) -> Request<'a> {
+        Request { profile, ..self }
     }
 }
 
 /// The answer to a [`Request`].
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Answer {
     /// The items of each query, by score descending, then id ascending.
     pub hits: Vec<Vec<Hit>>,
@@ -135,10 +174,14 @@ impl Searcher {
         let snapshot = self.index.snapshot();
         let (n_items, n_queries) = (snapshot.len(), queries.embeddings.rows());
         if k == 0 || k > n_items {
-            return Err(Error::argument("k", format!("1..={n_items} (the number of items)"), k));
+            return Err(Error::argument(Parameter::K, format!("1..={n_items} (the number of items)"), k));
         }
         if !excluded.is_empty() && excluded.len() != n_queries {
-            return Err(Error::argument("exclusions", format!("none, or {n_queries} lists of ids"), excluded.len()));
+            return Err(Error::argument(
+                Parameter::Exclusions,
+                format!("none, or {n_queries} lists of ids"),
+                excluded.len(),
+            ));
         }
         let excluded = snapshot.exclude(excluded, filter);
         let scan = |scorer| snapshot.scan(scorer, queries, k, &excluded).map(|hits| (hits, 0));
@@ -244,7 +287,7 @@ impl Drop for CancelOnDrop {
 fn similarity(snapshot: &Snapshot, algorithm: Algorithm) -> Result<&Similarity> {
     let missing = || {
         let found = format!("`{algorithm}` on an index without");
-        Error::argument("algorithm", "`exact` or `mips`, or an index with Mixture-of-Logits", found)
+        Error::argument(Parameter::Algorithm, "`exact` or `mips`, or an index with Mixture-of-Logits", found)
     };
     snapshot.similarity().ok_or_else(missing)
 }

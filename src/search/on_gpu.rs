@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Algorithm, Searcher};
 use crate::backend::{GpuHits, GpuQueries, Scorer};
+use crate::error::Parameter;
 use crate::index::{Segment, Snapshot};
 use crate::{Error, Result};
 
@@ -49,18 +50,20 @@ impl Searcher {
             (Algorithm::Exact | Algorithm::ExactPruned, Some(_)) => Scorer::Mol,
             _ => {
                 let expected = "`exact` or `mips` for results that stay on the GPU";
-                return Err(Error::argument("algorithm", expected, format!("`{algorithm}`")));
+                return Err(Error::argument(Parameter::Algorithm, expected, format!("`{algorithm}`")));
             }
         };
         let expected = "one segment on one GPU (compact the index, or raise `segment_items`)";
         let [segment] = snapshot.segments() else {
-            return Err(Error::argument("index", expected, format!("{} segments", snapshot.segments().len())));
+            return Err(Error::argument(Parameter::Index, expected, format!("{} segments", snapshot.segments().len())));
         };
         let queries = queries.into();
         let excluded = segment.exclusions(excluded, segment.deleted().cloned());
         let hits = segment.on_device(|device| match device.device_output() {
             Some(output) => output.scan_to_buffers(scorer, queries, k, &excluded),
-            None => Err(Error::argument("index", expected, format!("one on `{}`", segment.backend().info().name))),
+            None => {
+                Err(Error::argument(Parameter::Index, expected, format!("one on `{}`", segment.backend().info().name)))
+            }
         })?;
         Ok(GpuAnswer { hits, snapshot })
     }

@@ -9,6 +9,7 @@ use crate::job::{Job, Stage};
 
 /// What a search took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Stats {
     /// (query, item) pairs scored with the full similarity.
     pub pairs: u64,

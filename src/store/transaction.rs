@@ -12,6 +12,7 @@ use super::manifest::{FileEntry, LOCK, MANIFEST, Manifest, file_name, is_stem};
 use super::shard::{NAME, Shard};
 use super::writer::ShardWriter;
 use super::{Store, TensorSpec, fault};
+use crate::error::Parameter;
 use crate::{Error, Result, atomic, input};
 
 /// The only writer of a folder, from [`Store::write`] to [`Transaction::commit`]. Dropped without a commit, it removes
@@ -52,16 +53,20 @@ impl Transaction {
         tensors: &[TensorSpec],
     ) -> Result<ShardWriter<'_>> {
         if !is_stem(stem) {
-            return Err(Error::argument("name of a file", "1 to 64 letters, digits, `_` or `-`", stem));
+            return Err(Error::argument(Parameter::FileName, "1 to 64 letters, digits, `_` or `-`", stem));
         }
         if metadata.contains_key(NAME) {
-            return Err(Error::argument("metadata", format!("keys other than `{NAME}`"), NAME));
+            return Err(Error::argument(Parameter::Metadata, format!("keys other than `{NAME}`"), NAME));
         }
         let name = file_name(self.generation(), self.added.begin(), stem);
         let mut metadata = metadata.clone();
         metadata.insert(NAME.to_string(), name.clone());
         let plan = Layout::plan(metadata, tensors).map_err(|found| {
-            Error::argument("tensors", "unique names that do not begin with `__`, and shapes that fit memory", found)
+            Error::argument(
+                Parameter::Tensors,
+                "unique names that do not begin with `__`, and shapes that fit memory",
+                found,
+            )
         })?;
         ShardWriter::create(&self.added, self.base.folder().join(&name), name, plan)
     }
@@ -83,7 +88,7 @@ impl Transaction {
     /// [`Error::Argument`] if the base version has no such file.
     pub fn remove(&mut self, name: &str) -> Result<()> {
         if !self.base.shards.contains_key(name) {
-            return Err(Error::argument("file", "a file of the index", name));
+            return Err(Error::argument(Parameter::File, "a file of the index", name));
         }
         self.removed.insert(name.to_string());
         Ok(())

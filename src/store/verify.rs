@@ -10,6 +10,7 @@ use crate::input;
 
 /// What [`Store::verify`](super::Store::verify) found.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Report {
     /// The version that was checked.
     pub generation: u64,
@@ -23,6 +24,7 @@ pub struct Report {
 
 /// A file that is missing, damaged, or has a wrong length.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Damage {
     /// The file.
     pub path: PathBuf,

@@ -9,6 +9,7 @@ use super::checksum::{BLOCK, Checksums, crc};
 use super::fault;
 use super::layout::{Layout, Section};
 use super::manifest::FileEntry;
+use crate::error::Parameter;
 use crate::{Error, Result};
 
 /// Writes the tensors of one new file, see [`Transaction::file`](super::Transaction::file).
@@ -59,12 +60,12 @@ impl<'t> ShardWriter<'t> {
     /// if the file cannot be written. After an error the file is of no use; the transaction goes on without it.
     pub fn write(&mut self, tensor: &str, mut bytes: &[u8]) -> Result<()> {
         let Some(position) = self.layout.position(tensor) else {
-            return Err(Error::argument("tensor", format!("one of {}", self.name), format!("`{tensor}`")));
+            return Err(Error::argument(Parameter::Tensor, format!("one of {}", self.name), format!("`{tensor}`")));
         };
         let (section, stream) = (&self.layout.sections[position], &mut self.streams[position]);
         if bytes.len() > section.bytes - stream.taken {
             return Err(Error::argument(
-                "tensor",
+                Parameter::Tensor,
                 format!("{} bytes for `{tensor}`", section.bytes),
                 format!("{} and {} more", stream.taken, bytes.len()),
             ));
@@ -91,7 +92,7 @@ impl<'t> ShardWriter<'t> {
             // A write that failed left a block out.
             if stream.taken != section.bytes || stream.checksums.len() != section.n_blocks() {
                 let expected = format!("{} bytes for `{}` of {}", section.bytes, section.name, self.name);
-                return Err(Error::argument("tensor", expected, stream.taken));
+                return Err(Error::argument(Parameter::Tensor, expected, stream.taken));
             }
             checksums.extend(stream.checksums);
         }

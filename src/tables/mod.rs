@@ -13,11 +13,14 @@ pub use pages::Pages;
 pub use table::{Table, TableParts};
 pub use values::{Bytes, Dtype, Foreign, Values};
 
+use crate::error::Parameter;
 use crate::model::{ItemParts, Mol};
+use crate::names::names;
 use crate::{Error, Result};
 
 /// How the components g_m(x) of an item are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Form {
     /// As they are: P_X * D_P numbers per item.
     Components,
@@ -25,6 +28,8 @@ pub enum Form {
     /// `<f_n, W_m x + b_m> = <W_m^T f_n, x> + <f_n, b_m>` (the transformed query). Only for linear item projections.
     Raw,
 }
+
+names!(Form, Parameter::Form, { Components: "components", Raw: "raw" });
 
 impl Form {
     /// Whether `mol` can be scored in this form.
@@ -108,7 +113,11 @@ impl Tables {
         let mol = mol.map(|mol| {
             if !form.suits(mol) {
                 let found = "one with a gated hidden layer (item_hidden)";
-                return Err(Error::argument("raw item form", "a model with a linear item projection", found));
+                return Err(Error::argument(
+                    Parameter::Form,
+                    "`components`: the raw form is for models with a linear item projection",
+                    found,
+                ));
             }
             let (p_x, d_p) = (mol.config.item_dot_product_groups, mol.config.dot_product_dimension);
             let raw_form = form == Form::Raw;

@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use half::f16;
 
+use crate::error::Parameter;
+use crate::names::names;
+
 use super::pages::Pages;
 
 /// Number format of the tables of an index. Sums are in f32, those of inner products with 8-bit vectors in integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Dtype {
     /// 32-bit floats.
     F32,
@@ -20,6 +24,8 @@ pub enum Dtype {
     /// |x|. All devices find the same scores, to the bit.
     I8,
 }
+
+names!(Dtype, Parameter::Dtype, { F32: "f32", F16: "f16", I8: "int8" | "i8" });
 
 impl Dtype {
     /// Bytes of a number.

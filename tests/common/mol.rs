@@ -100,6 +100,7 @@ pub fn mixture(
             gates.iter().zip(normed.iter()).map(|(&gate, &n)| gate / (exact(1.0) + (-n).exp())).collect()
         }
         GatingCombination::None => gates.to_vec(),
+        other => panic!("no definition of {other:?} here"),
     };
     let greatest = w.iter().copied().fold(w[0], Num::max);
     let e: Vec<Num> = w.iter().map(|&w| (w - greatest).exp()).collect();

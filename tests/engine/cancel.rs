@@ -24,7 +24,7 @@ fn searcher(backend: &Arc<dyn Backend>, spy: &Arc<Spy>) -> (Arc<Searcher>, Query
     let items = random.tensor(&[n, DIM], 1.0);
     let ids: Vec<u64> = (0..n as u64).collect();
     let spied: Arc<dyn Backend> = Arc::new(SpiedBackend { inner: backend.clone(), spy: spy.clone() });
-    let options = IndexOptions { segment_items: 40, ..IndexOptions::default() };
+    let options = IndexOptions::default().with_segment_items(40);
     let similarity = Some(Similarity { mol, distilled: None });
     let index = ItemIndex::build(&[spied], &ids, &items, similarity, options).unwrap();
     assert_eq!(index.snapshot().segments().len(), SEGMENTS);
@@ -101,7 +101,7 @@ fn a_cancelled_request_says_so_and_ends() {
             };
             let (searcher, queries) = searcher(&backend, &spy);
             let answer = |cancel: &Cancel| -> rails_wgpu::Result<Answer> {
-                let request = Request { certify: true, cancel: Some(cancel), ..Request::new(algorithm, 20) };
+                let request = Request::new(algorithm, 20).with_certify(true).with_cancel(cancel);
                 searcher.answer(&queries, &request)
             };
             let whole = answer(&Cancel::new()).unwrap();

@@ -58,8 +58,9 @@ impl World {
 
     /// Segments of up to `cut` items; with inverted lists and a distilled gate where the form has room for lists.
     fn searcher(&self, backend: &dyn Backend, dtype: Dtype, form: Form, cut: usize) -> Searcher {
-        let lists = (form == Form::Components).then_some(ListOptions { n_lists: 6, groups: true, all: true });
-        let options = IndexOptions { dtype, form: Some(form), lists, segment_items: cut, ..IndexOptions::default() };
+        let lists = (form == Form::Components).then_some(ListOptions::new(6));
+        let options =
+            IndexOptions::default().with_dtype(dtype).with_form(form).with_lists(lists).with_segment_items(cut);
         let ids: Vec<u64> = (0..N as u64).map(|i| 1000 - i).collect();
         let index = ItemIndex::from_embeddings(backend, &ids, &self.items, Some(&self.mol), options).unwrap();
         index.distill(&self.queries).unwrap();

@@ -21,7 +21,7 @@ use rails_wgpu::tensor::Tensor;
 use roaring::RoaringTreemap;
 
 fn options(dtype: Dtype, form: Form) -> IndexOptions {
-    IndexOptions { dtype, form: Some(form), segment_items: 32, ..IndexOptions::default() }
+    IndexOptions::default().with_dtype(dtype).with_form(form).with_segment_items(32)
 }
 
 fn small() -> IndexOptions {
@@ -202,7 +202,7 @@ fn searches_during_updates_see_one_version() {
     let ids: Vec<u64> = (0..ITEMS).rev().collect();
     let folder = tempfile::tempdir().unwrap();
     let source = ItemSource::of_embeddings(ids.clone(), marked(0));
-    let options = IndexOptions { segment_items: 16, ..IndexOptions::default() };
+    let options = IndexOptions::default().with_segment_items(16);
     let index = ItemIndex::create(folder.path(), &cpu(), IndexModel::dot(2), options, source).unwrap();
     let (writer, done) = (Searcher::new(index), AtomicBool::new(false));
     let versions_seen = AtomicUsize::new(0);
@@ -266,7 +266,7 @@ fn one_filter_serves_many_versions_and_indexes() {
             let n = searcher.index().len();
             let all = searcher.search(Algorithm::Exact, &queries(4), n, &[]).unwrap();
             for algorithm in [Algorithm::Exact, Algorithm::Tangent { candidates: n }] {
-                let request = Request { filter: Some(&filter), ..Request::new(algorithm, 25) };
+                let request = Request::new(algorithm, 25).with_filter(&filter);
                 let found = searcher.answer(&queries(4), &request).unwrap().hits;
                 for (all, found) in all.iter().zip(found) {
                     let expected: Vec<_> = all.iter().filter(|hit| filter.passes(hit.id)).take(25).copied().collect();
@@ -319,7 +319,7 @@ fn a_processor_and_a_gpu_share_an_index() {
     catalog.stored(folder.path(), small());
     let scores = mol::scores(&catalog::mol(), &catalog.embeddings(), &queries(4), |x| x);
     let ids = catalog.ids();
-    let memory = |device_memory| OpenOptions { device_memory, check: true };
+    let memory = |device_memory| OpenOptions::default().with_device_memory(device_memory).with_check(true);
     for options in [memory(None), memory(Some(1))] {
         let index = ItemIndex::open(folder.path(), &both, options).unwrap();
         let found = hits(&Arc::new(Searcher::new(index)), Algorithm::Exact, 40);
@@ -341,7 +341,7 @@ fn segments_that_pass_through_a_device_give_the_same_results() {
     let catalog = first(150);
     let stays = Arc::new(Searcher::new(catalog.stored(folder.path(), small())));
     for device_memory in [1, 40_000] {
-        let options = OpenOptions { device_memory: Some(device_memory), check: false };
+        let options = OpenOptions::default().with_device_memory(device_memory);
         let passes = Arc::new(Searcher::new(ItemIndex::open(folder.path(), &cpu(), options).unwrap()));
         for algorithm in [Algorithm::Exact, Algorithm::Tangent { candidates: 20 }, Algorithm::Avg { candidates: 30 }] {
             assert_eq!(
@@ -487,8 +487,8 @@ fn item_files_are_read_in_every_number_format() {
 fn a_distilled_gate_and_inverted_lists_stay_with_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let catalog = first(60);
-    let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
-    let options = IndexOptions { lists, segment_items: 40, ..small() };
+    let lists = Some(ListOptions::new(4));
+    let options = small().with_lists(lists).with_segment_items(40);
     let index = catalog.stored(folder.path(), options);
     let reader = open(folder.path());
     index.distill(&queries(8)).unwrap();
@@ -521,7 +521,7 @@ fn principal_directions_stay_with_the_folder() {
     let batch = QueryBatch::new(random.tensor(&[4, 6], 1.0));
     for form in [Form::Components, Form::Raw] {
         let folder = tempfile::tempdir().unwrap();
-        let options = IndexOptions { segment_items: 250, ..options(Dtype::I8, form) };
+        let options = options(Dtype::I8, form).with_segment_items(250);
         let model = IndexModel::similarity(Similarity { mol: mol.clone(), distilled: None });
         let source = ItemSource::of_embeddings((0..600).collect(), items.clone());
         let created = ItemIndex::create(folder.path(), &[Arc::new(Cpu::default())], model, options, source).unwrap();

@@ -37,7 +37,7 @@ fn catalog() -> Catalog {
 
 /// Makes a folder as those of `tests/index_v1`: two segments with deletions and a small one.
 fn make(folder: &Path, dtype: Dtype, form: Form) -> ItemIndex {
-    let options = IndexOptions { dtype, form: Some(form), segment_items: 20, ..IndexOptions::default() };
+    let options = IndexOptions::default().with_dtype(dtype).with_form(form).with_segment_items(20);
     let index = catalog().stored(folder, options);
     index.add(&[3, 500], &catalog::rows(&[3, 500], 1)).unwrap();
     index.remove(&[14, 399]).unwrap();
@@ -120,7 +120,7 @@ fn rewrite(folder: &Path, stem: &str, change: impl Fn(&mut Vec<(TensorSpec, Vec<
 
 /// Asserts that a checked opening and `verify` refuse a folder, in these words, and that nothing panics without a check.
 fn refuses(folder: &Path, words: &str) {
-    let options = OpenOptions { check: true, device_memory: None };
+    let options = OpenOptions::default().with_check(true);
     let error = ItemIndex::open(folder, &cpu(), options).err().unwrap_or_else(|| panic!("{words}: it opened"));
     assert!(matches!(error, Error::Index { .. }) && error.to_string().contains(words), "{words}: {error}");
     let report = ItemIndex::verify(folder).unwrap();

@@ -15,7 +15,7 @@ const ALGORITHMS: [Algorithm; 3] =
     [Algorithm::Exact, Algorithm::Avg { candidates: 60 }, Algorithm::TangentSampled { candidates: 60 }];
 
 fn searcher(demo: &Demo, backend: &Arc<dyn Backend>) -> Searcher {
-    let options = IndexOptions { segment_items: 400, ..IndexOptions::default() };
+    let options = IndexOptions::default().with_segment_items(400);
     Searcher::new(ItemIndex::from_model(backend.as_ref(), &demo.model, &demo.item_ids, options).unwrap())
 }
 
@@ -67,7 +67,7 @@ fn an_error_or_a_cancelled_batch_ends_it_there() {
         assert_eq!(handed_over, 3);
 
         let (cancel, mut handed_over) = (Cancel::new(), 0);
-        let request = Request { cancel: Some(&cancel), ..Request::new(Algorithm::Exact, 10) };
+        let request = Request::new(Algorithm::Exact, 10).with_cancel(&cancel);
         let stop_after_two = |_| -> Result<()> {
             handed_over += 1;
             if handed_over == 2 {

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use crate::common::demo::Demo;
-use rails_wgpu::backend::Dtype;
-use rails_wgpu::retriever::{MOL_KEY, ModelFile, Retriever, dtype};
+use rails_wgpu::retriever::{MOL_KEY, ModelFile, Retriever, index_options};
 use rails_wgpu::search::{Algorithm, Request};
 use rails_wgpu::sequence::History;
-use rails_wgpu::tensor::Tensor;
+use rails_wgpu::{Dtype, Form, ListOptions, Tensor};
 
 const DEMO: &str = "assets/demo.safetensors";
 const HISTORY: History = History { user_id: 7, item_ids: &[12, 31, 5], timestamps: &[100, 160, 300], now: 400 };
@@ -61,8 +60,11 @@ fn what_cannot_be_indexed_is_refused() {
     assert!(message(Retriever::from_model(&file, None, "abacus", Dtype::F32)).contains("`abacus`"));
     assert!(message(ModelFile::open("no/such.pt", None)).contains("no/such.pt"));
     assert!(message(ModelFile::open(DEMO, Some(Path::new("no/such.gin")))).contains("no/such.gin"));
-    assert!(message(dtype("f64")).contains("f32, f16 or i8"));
-    assert_eq!(["f32", "f16", "i8"].map(|name| dtype(name).unwrap()), [Dtype::F32, Dtype::F16, Dtype::I8]);
+    assert!(message(index_options("f64", "auto", None, None)).contains("f32, f16 or int8"));
+    assert!(message(index_options("f32", "flat", None, None)).contains("auto, components or raw"));
+    let options = index_options("i8", "raw", Some(7), Some(9)).unwrap();
+    assert_eq!((options.dtype, options.form, options.device_memory), (Dtype::I8, Some(Form::Raw), Some(9)));
+    assert_eq!(options.lists, Some(ListOptions::new(7)));
 }
 
 #[test]

@@ -47,8 +47,8 @@ fn random_search(random: &mut Random, shape: &Shape, n: usize, n_queries: usize)
 
 /// An index with inverted lists, if it has 8 items or more, that has learned from queries.
 fn full_index(backend: &dyn Backend, ids: &[u64], items: &Tensor, mol: &Mol<Tensor>, dtype: Dtype) -> ItemIndex {
-    let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
-    let options = IndexOptions { lists, ..IndexOptions::from(dtype) };
+    let lists = Some(ListOptions::new(4));
+    let options = IndexOptions::from(dtype).with_lists(lists);
     let index = ItemIndex::from_embeddings(backend, ids, items, Some(mol), options).unwrap();
     let mut random = Random::new(99);
     let queries = QueryBatch::new(random.tensor(&[8, DIM], 1.0)).with_users((0..8).collect::<Vec<i64>>());
@@ -87,7 +87,7 @@ proptest! {
         let passes = |query: usize, id: u64| {
             !excluded[query].contains(&id) && filter.as_ref().is_none_or(|filter| filter.passes(id))
         };
-        let request = |algorithm| Request { excluded: &lists, filter: filter.as_ref(), ..Request::new(algorithm, k) };
+        let request = |algorithm| Request::new(algorithm, k).with_excluded(&lists).with_filter(filter.as_ref());
         let scores = mol::scores(&mol, &items, &batch, |x| x);
         for algorithm in approximate(candidates, 2) {
             let answer = searcher.answer(&batch, &request(algorithm)).unwrap();
@@ -134,14 +134,14 @@ fn certificates_never_lie() {
         let ids: Vec<u64> = (0..n as u64).collect();
         let cross = Shape { hidden: None, ..shape }.mol(&mut random, DIM).gate_cross;
         let distilled = Some(Distilled { cross, tangents: None });
-        let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
-        let options = IndexOptions { lists, ..IndexOptions::from(dtype) };
+        let lists = Some(ListOptions::new(4));
+        let options = IndexOptions::from(dtype).with_lists(lists);
         let similarity = Some(Similarity { mol, distilled });
         let index = ItemIndex::build(&[Cpu::default().share()], &ids, &items, similarity, options).unwrap();
         let searcher = Searcher::new(index);
         let exact = searcher.search(Algorithm::Exact, &batch, n, &[]).unwrap();
         for algorithm in approximate(candidates, 2) {
-            let request = Request { certify: true, ..Request::new(algorithm, k.min(n)) };
+            let request = Request::new(algorithm, k.min(n)).with_certify(true);
             let answer = searcher.answer(&batch, &request).unwrap();
             prop_assert_eq!(answer.certificates.len(), 4);
             for ((hits, certificate), exact) in answer.hits.iter().zip(&answer.certificates).zip(&exact) {
@@ -157,6 +157,7 @@ fn certificates_never_lie() {
                         let missed = |hit: &&Hit| !hits.contains(hit) && hit.score > *bound && hit.score > kth;
                         prop_assert_eq!(exact.iter().find(missed), None, "{}", algorithm);
                     }
+                    other => panic!("{algorithm}: {other:?}"),
                 }
             }
         }
@@ -179,7 +180,7 @@ fn every_backend_answers_as_the_definition_does() {
         let even: Vec<u32> = (0..300).step_by(2).collect();
         for algorithm in approximate(300, 4).into_iter().chain([Algorithm::Exact, Algorithm::ExactPruned]) {
             for (filter, shut) in [(None, &[][..]), (Some(&odd), &even)] {
-                let request = Request { filter, certify: true, ..Request::new(algorithm, 40) };
+                let request = Request::new(algorithm, 40).with_filter(filter).with_certify(true);
                 let answer = searcher.answer(&batch, &request).unwrap();
                 for (scores, hits) in scores.iter().zip(answer.hits) {
                     let hits: Vec<_> =
@@ -203,7 +204,7 @@ fn principal_directions_of_the_components_are_found_and_used() {
     let ids: Vec<u64> = (0..900).collect();
     for backend in backends() {
         for form in [Form::Components, Form::Raw] {
-            let options = IndexOptions { form: Some(form), ..IndexOptions::default() };
+            let options = IndexOptions::default().with_form(form);
             let index = ItemIndex::from_embeddings(backend.as_ref(), &ids, &items, Some(&mol), options).unwrap();
             let snapshot = index.snapshot();
             let principal = snapshot.segments()[0].tables().mol.as_ref().unwrap().principal.as_ref().unwrap();
@@ -213,7 +214,7 @@ fn principal_directions_of_the_components_are_found_and_used() {
             let weight = (0..64 * 64).map(|i| if i % 65 == 0 { 1.0 } else { 0.0 }).collect();
             let all = Linear { weight: Tensor::new(vec![64, 64], weight).unwrap(), bias: None, n_in: 64, n_out: 64 };
             let similarity = Similarity { mol: Mol { principal: Some(all), ..mol.clone() }, distilled: None };
-            let options = IndexOptions { form: Some(form), ..IndexOptions::default() };
+            let options = IndexOptions::default().with_form(form);
             let whole = ItemIndex::build(&[backend.share()], &ids, &items, Some(similarity), options).unwrap();
             let tangent = Algorithm::Tangent { candidates: 120 };
             let expected = Searcher::new(whole).candidates(tangent, &batch, &[]).unwrap();
@@ -383,6 +384,7 @@ fn score(mol: &Mol<Tensor>, z: &[f64], q: Option<&[f32]>, x: Option<&[f32]>) -> 
         GatingCombination::GluSilu => g * sigmoid(g),
         GatingCombination::GluSiluLn => g * sigmoid((g - mean) / deviation),
         GatingCombination::None => g,
+        other => panic!("no definition of {other:?} here"),
     };
     let e: Vec<f64> = g.iter().map(|&g| w(g).exp()).collect();
     e.iter().zip(z).map(|(e, z)| e * z).sum::<f64>() / e.iter().sum::<f64>()

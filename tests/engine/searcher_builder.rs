@@ -49,7 +49,7 @@ fn a_model_its_embeddings_with_its_similarity_and_its_folder_give_the_same() {
     let builders = [
         Searcher::builder().model(&model, &item_ids).dtype(Dtype::F16),
         Searcher::builder().embeddings(&ids, &embeddings).mol(mol).options(Dtype::F16.into()),
-        Searcher::builder().folder(&path).open_options(OpenOptions { check: true, ..OpenOptions::default() }),
+        Searcher::builder().folder(&path).open_options(OpenOptions::default().with_check(true)),
     ];
     let mut found = builders.into_iter().map(|builder| {
         let searcher = builder.backend(cpu()).build().unwrap();
@@ -64,7 +64,7 @@ fn a_model_its_embeddings_with_its_similarity_and_its_folder_give_the_same() {
 #[test]
 fn a_number_format_goes_before_that_of_the_options() {
     let items = items();
-    let options = IndexOptions { dtype: Dtype::F16, segment_items: 2, ..IndexOptions::default() };
+    let options = IndexOptions::default().with_dtype(Dtype::F16).with_segment_items(2);
     let builder = Searcher::builder().device("cpu").embeddings(&IDS, &items).dtype(Dtype::I8).options(options);
     let searcher = builder.build().unwrap();
     assert_eq!(searcher.index().dtype(), Dtype::I8);

@@ -18,14 +18,14 @@ fn searcher(backend: &dyn Backend, dtype: Dtype) -> (Searcher, QueryBatch) {
     let mut random = Random::new(4);
     let mol = Shape { uid_sizes: vec![], ..Shape::default() }.mol(&mut random, DIM);
     let (ids, items): (Vec<u64>, _) = ((0..N as u64).collect(), random.tensor(&[N, DIM], 1.0));
-    let lists = Some(ListOptions { n_lists: 4, groups: true, all: true });
-    let options = IndexOptions { lists, ..IndexOptions::from(dtype) };
+    let lists = Some(ListOptions::new(4));
+    let options = IndexOptions::from(dtype).with_lists(lists);
     let index = ItemIndex::from_embeddings(backend, &ids, &items, Some(&mol), options).unwrap();
     (Searcher::new(index), QueryBatch::new(random.tensor(&[2, DIM], 1.0)))
 }
 
 fn answer(searcher: &Searcher, queries: &QueryBatch, algorithm: Algorithm, profile: bool) -> Answer {
-    searcher.answer(queries, &Request { profile, ..Request::new(algorithm, 10) }).unwrap()
+    searcher.answer(queries, &Request::new(algorithm, 10).with_profile(profile)).unwrap()
 }
 
 #[test]

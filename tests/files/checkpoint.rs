@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rails_wgpu::Error;
 use rails_wgpu::checkpoint::{Checkpoint, Weights, save_safetensors};
 use rails_wgpu::tensor::Tensor;
+use rails_wgpu::{Error, Parameter};
 
 fn tests(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
@@ -492,7 +492,7 @@ fn a_failed_save_changes_nothing() {
     fs::write(&path, "kept").unwrap();
     for tensors in [vec![tensor.clone(), tensor.clone()], vec![named("__metadata__", &[1], &[1.0])]] {
         let error = save_safetensors(&path, &tensors, &BTreeMap::new()).unwrap_err();
-        assert!(matches!(error, Error::Argument { name: "tensors", .. }), "{error}");
+        assert!(matches!(error, Error::Argument { parameter: Parameter::Tensors, .. }), "{error}");
     }
     assert_eq!(fs::read(&path).unwrap(), b"kept");
     let nowhere = folder.path().join("no/such/folder.safetensors");

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once};
 
-use rails_wgpu::Error;
 use rails_wgpu::config::{
     CONFIG_KEY, EmbeddingNorm, EncoderConfig, FfnActivation, GatingCombination, GluConfig, GluNonlinearity, HstuConfig,
     LinearActivation, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig,
 };
+use rails_wgpu::{Error, Parameter};
 
 fn gin_of(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(case).join("config.gin")
@@ -61,7 +61,7 @@ fn mol_with(key: &str, line: &str) -> String {
 fn mol_of(config: &ModelConfig) -> &MolConfig {
     match &config.similarity {
         SimilarityConfig::Mol(mol) => mol,
-        SimilarityConfig::DotProduct => panic!("expected MoL"),
+        other => panic!("expected MoL, found {other:?}"),
     }
 }
 
@@ -473,7 +473,9 @@ fn configurations_made_in_code_are_validated() {
     ];
     for (name, mol) in cases {
         match tiny_with(mol).validate() {
-            Err(Error::Argument { name: found, .. }) => assert!(found.ends_with(name), "{found}"),
+            Err(Error::Argument { parameter: Parameter::HyperParameter(found), .. }) => {
+                assert!(found.ends_with(name), "{found}")
+            }
             other => panic!("{name}: {other:?}"),
         }
     }

@@ -116,14 +116,14 @@ mod sequences {
     #[test]
     fn limit_skip_and_shift() {
         let text = format!("{HEADER}0,9,0,4,1\n1,8,x,4,1\n2,7,5,4,1\n3,6,\"1,1\",4,1\n");
-        let options = ReadOptions { skip_bad_lines: true, shift_id_by: 1, ..Default::default() };
+        let options = ReadOptions::default().with_skip_bad_lines(true).with_shift_id_by(1);
         let (dataset, bad) = read(&text, options).unwrap();
         assert_eq!(dataset.sequences, [sequence(9, &[1], &[4.0], &[1]), sequence(7, &[6], &[4.0], &[1])]);
         assert_eq!(bad, 2);
         // The bad lines lie behind the limit.
-        let first = read(&text, ReadOptions { limit: Some(1), shift_id_by: 1, ..Default::default() }).unwrap();
+        let first = read(&text, ReadOptions::default().with_limit(1).with_shift_id_by(1)).unwrap();
         assert_eq!(first.0.sequences.len(), 1);
-        assert!(matches!(read(&text, ReadOptions { limit: Some(0), ..options }), Err(Error::Argument { .. })));
+        assert!(matches!(read(&text, options.with_limit(0)), Err(Error::Argument { .. })));
         let all_bad = read(format!("{HEADER}0,1,x,4,1\n"), options).unwrap_err();
         assert!(message(&all_bad).starts_with("s.csv:0: no users"), "{all_bad}");
         assert!(message(&all_bad).contains("s.csv:2: `sequence_item_ids`, entry 1"), "{all_bad}");
@@ -206,7 +206,7 @@ mod sequences {
         #[test]
         fn no_bytes_make_the_reader_panic(tail in prop::collection::vec(any::<u8>(), 0..200)) {
             let text = [HEADER.as_bytes(), &tail].concat();
-            let _ = read(&text, ReadOptions { skip_bad_lines: true, ..Default::default() });
+            let _ = read(&text, ReadOptions::default().with_skip_bad_lines(true));
             let inter = [b"user_id\titem_id\n", &tail[..]].concat();
             let archive = [b"PK\x03\x04", &tail[..]].concat();
             let folder = folder(&[("m", &tail), ("x.inter", &inter), ("x.item", &tail), ("x.zip", &archive)]);
@@ -512,7 +512,7 @@ mod raw {
         let folder = folder(&[("ratings.dat", b"1::2::3::4\n1::x::3::4\n\xff\n1::5::3::3\n")]);
         let seen = RefCell::new(Vec::new());
         let progress = |lines| seen.borrow_mut().push(lines);
-        let options = PreprocessOptions { skip_bad_lines: true, progress: Some(&progress) };
+        let options = PreprocessOptions::default().with_skip_bad_lines(true).with_progress(&progress);
         let result = preprocess(RawFormat::Ml1m, folder.path(), options).unwrap();
         assert_eq!(result.dataset.sequences, [sequence(1, &[5, 2], &[3.0, 3.0], &[3, 4])]);
         assert_eq!((result.report.rows_read, result.report.bad_lines), (2, 2));

@@ -60,7 +60,7 @@ fn ids(hits: &[Vec<Hit>]) -> Vec<Vec<u64>> {
 fn after_a_loss_everything_says_so_and_the_index_moves_on() {
     let Some((gpu, backend)) = opened() else { return };
     let case = case(200);
-    let options = IndexOptions { segment_items: 128, ..IndexOptions::default() };
+    let options = IndexOptions::default().with_segment_items(128);
     let searcher = Arc::new(Searcher::new(case.index(&backend, options.clone()).unwrap()));
     let Demo { model, .. } = Demo::load().unwrap();
     let encoder = backend.encoder(&model.encoder).unwrap();
@@ -191,7 +191,8 @@ impl Drop for EndOnDrop<'_> {
 fn an_index_that_does_not_fit_says_what_to_do_and_that_helps() {
     let Some((gpu, backend)) = opened() else { return };
     let case = case(40_000);
-    let cut = |dtype, device_memory| IndexOptions { segment_items: 10_000, device_memory, ..IndexOptions::from(dtype) };
+    let cut =
+        |dtype, device_memory| IndexOptions::from(dtype).with_segment_items(10_000).with_device_memory(device_memory);
     let search = |index| Searcher::new(index).search(Algorithm::Exact, &case.queries, 10, &[]);
     let empty = gpu.memory_in_use();
     let whole = case.index(&backend, cut(Dtype::F32, None)).unwrap();

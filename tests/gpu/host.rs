@@ -134,7 +134,7 @@ fn results_left_on_the_device_are_those_of_the_host() {
     let demo = Demo::load().unwrap();
     let batch = queries(&demo, 6);
     let backend = GpuBackend::from_device(host.0.clone(), host.1.clone()).unwrap();
-    let raw = IndexOptions { form: Some(Form::Raw), ..Dtype::I8.into() };
+    let raw = IndexOptions::from(Dtype::I8).with_form(Form::Raw);
     for options in [IndexOptions::default(), Dtype::F16.into(), raw] {
         let searcher = demo_searcher(&backend, &demo, options);
         let seen: Vec<Vec<u64>> = (0..6).map(|i| (1..=150 + 10 * i).collect()).collect();
@@ -212,7 +212,7 @@ fn what_cannot_stay_on_the_device_is_an_error() {
     };
     let on_cpu = demo_searcher(&Cpu::default(), &demo, IndexOptions::default());
     assert!(says(&on_cpu, Algorithm::Exact, (&batch).into(), 3).contains("one segment on one GPU"));
-    let cut = IndexOptions { segment_items: 100, ..IndexOptions::default() };
+    let cut = IndexOptions::default().with_segment_items(100);
     let cut = demo_searcher(&backend, &demo, cut);
     assert!(says(&cut, Algorithm::Exact, (&batch).into(), 3).contains("2 segments"));
     let whole = demo_searcher(&backend, &demo, IndexOptions::default());

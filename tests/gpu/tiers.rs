@@ -27,7 +27,7 @@ use rails_wgpu::tensor::Tensor;
 const DIM: usize = 7;
 
 fn open(scan_tier: ScanTier, cache: Option<&Path>) -> Option<Arc<Gpu>> {
-    let options = GpuOptions { scan_tier, cache: cache.map(Path::to_path_buf) };
+    let options = GpuOptions::default().with_scan_tier(scan_tier).with_cache(cache.map(Path::to_path_buf));
     gpu::adapter().map(|adapter| Gpu::open_with(&adapter, &options).unwrap())
 }
 

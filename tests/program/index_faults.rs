@@ -233,13 +233,13 @@ fn a_killed_compaction_leaves_the_old_version_or_the_new_one() {
 fn damaged_soon(folder: &Path, dtype: Dtype, form: Form) {
     let mut catalog = Catalog::default();
     catalog.add(&(0..60).map(|i| 5 * i).collect::<Vec<_>>(), 0);
-    let options = IndexOptions { dtype, form: Some(form), segment_items: 40, ..IndexOptions::default() };
+    let options = IndexOptions::default().with_dtype(dtype).with_form(form).with_segment_items(40);
     let index = catalog.stored(folder, options);
     index.remove(&[5, 15, 200]).unwrap();
 }
 
 fn checked(folder: &Path) -> rails_wgpu::Result<ItemIndex> {
-    ItemIndex::open(folder, &cpu(), OpenOptions { check: true, device_memory: None })
+    ItemIndex::open(folder, &cpu(), OpenOptions::default().with_check(true))
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

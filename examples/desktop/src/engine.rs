@@ -162,7 +162,8 @@ impl Worker {
         let encoding = started.elapsed();
         let seen: Vec<u64> = question.likes.iter().map(|&id| id.into()).collect();
         let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
-        let request = Request { excluded: &[&seen], ..Request::new(question.algorithm, K) };
+        let excluded: [&[u64]; 1] = [&seen];
+        let request = Request::new(question.algorithm, K).with_excluded(&excluded);
         let started = Instant::now();
         let mut answer = self.searcher.answer(&queries, &request)?;
         let searching = started.elapsed();

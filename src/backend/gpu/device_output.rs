@@ -7,6 +7,7 @@ use super::index::{GpuIndex, uploaded_rows};
 use super::kernels::Recorder;
 use super::scan::{Scan, chosen};
 use crate::backend::{DeviceOutput, Exclusions, GpuHits, GpuQueries, Scorer, check};
+use crate::error::Parameter;
 use crate::{Error, Result};
 
 impl DeviceOutput for GpuIndex {
@@ -70,7 +71,7 @@ fn check_buffer(buffer: &wgpu::Buffer, bytes: u64) -> Result<()> {
     if buffer.size() < bytes || !buffer.usage().contains(wgpu::BufferUsages::COPY_SRC) {
         let expected = format!("a buffer of {bytes} bytes or more with usage COPY_SRC");
         let found = format!("{} bytes with usage {:?}", buffer.size(), buffer.usage());
-        return Err(Error::argument("query embeddings", expected, found));
+        return Err(Error::argument(Parameter::QueryEmbeddings, expected, found));
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use crate::report::Table;
 use rails_wgpu::Result;
+use rails_wgpu::backend::DeviceInfo;
 use rails_wgpu::backend::select::{Device, choose, reason};
-use rails_wgpu::backend::{DeviceInfo, DeviceKind};
 
 use crate::output::{out, outln};
 
@@ -13,7 +13,7 @@ pub fn run() -> Result<()> {
     let auto = choose(&infos, "auto")?;
     let mut table = Table::new(["device", "type", "backend", "driver"]);
     for info in &infos {
-        table.row([info.name.as_str(), kind(info.kind), &info.backend, &info.driver]);
+        table.row([info.name.as_str(), &info.kind.to_string(), &info.backend, &info.driver]);
     }
     out!("{table}")?;
     for info in &infos {
@@ -28,15 +28,4 @@ pub fn run() -> Result<()> {
         outln!("gpu: {}", infos[gpu].name)?;
     }
     Ok(())
-}
-
-fn kind(kind: DeviceKind) -> &'static str {
-    match kind {
-        DeviceKind::Cpu => "native CPU",
-        DeviceKind::DiscreteGpu => "discrete GPU",
-        DeviceKind::IntegratedGpu => "integrated GPU",
-        DeviceKind::VirtualGpu => "virtual GPU",
-        DeviceKind::SoftwareGpu => "software GPU",
-        DeviceKind::Other => "unknown",
-    }
 }

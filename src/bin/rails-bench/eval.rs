@@ -37,8 +37,9 @@ pub struct EvalArgs {
 /// How to evaluate.
 #[derive(Args)]
 pub struct RunArgs {
-    /// Algorithms, separated by commas: exact, mips, naive:K, avg:K, comb:K_K, tangent:K
-    #[arg(long, default_value = "exact", value_delimiter = ',')]
+    #[arg(long, default_value = "exact", value_delimiter = ',', help = format!(
+        "Algorithms, separated by commas: {}", Algorithm::SYNTAX
+    ))]
     pub algorithm: Vec<Algorithm>,
     /// Items per result; metrics beyond this many are not reported [default: 200, or the number of items]
     #[arg(long)]

@@ -20,7 +20,10 @@ pub fn load_model(args: &ModelArgs) -> Result<Model> {
 
 /// Reads the sequences and says what was passed over.
 pub fn load_dataset(args: &DataArgs, limit: Option<usize>) -> Result<Dataset> {
-    let options = ReadOptions { limit, skip_bad_lines: args.skip_bad_lines, shift_id_by: args.shift_id_by };
+    let options = ReadOptions::default()
+        .with_limit(limit)
+        .with_skip_bad_lines(args.skip_bad_lines)
+        .with_shift_id_by(args.shift_id_by);
     let (dataset, report) = Dataset::read(&args.dataset, options)?;
     if report.bad_lines > 0 {
         let first = report.first_bad_line.unwrap_or_default();

@@ -1,10 +1,12 @@
 //! Options that several commands share.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use rails_wgpu::backend::Dtype;
-use rails_wgpu::index::OpenOptions;
+use rails_wgpu::index::{IndexOptions, OpenOptions};
 use rails_wgpu::tables::Form;
 use rails_wgpu::{Error, Result};
 
@@ -15,68 +17,42 @@ pub struct DeviceArgs {
     #[arg(long, default_value = "auto", env = "RAILS_DEVICE")]
     pub device: String,
     /// Number format of the item tables; a stored index keeps its own
-    #[arg(long, default_value = "f32", env = "RAILS_DTYPE")]
-    pub dtype: DtypeArg,
+    #[arg(long, default_value = "f32", env = "RAILS_DTYPE", value_parser = dtype())]
+    pub dtype: Dtype,
 }
 
-/// Number formats by name.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DtypeArg {
-    /// 32-bit floats
-    F32,
-    /// 16-bit floats: half the memory
-    F16,
-    /// 8-bit integers with one scale per vector: a quarter of the memory
-    Int8,
-}
+/// How item components are kept; `None`: `auto`.
+#[derive(Clone, Copy)]
+pub struct FormArg(pub Option<Form>);
 
-impl DtypeArg {
-    pub fn dtype(self) -> Dtype {
-        match self {
-            DtypeArg::F32 => Dtype::F32,
-            DtypeArg::F16 => Dtype::F16,
-            DtypeArg::Int8 => Dtype::I8,
-        }
-    }
+impl FromStr for FormArg {
+    type Err = Error;
 
-    pub fn name(self) -> &'static str {
-        match self {
-            DtypeArg::F32 => "f32",
-            DtypeArg::F16 => "f16",
-            DtypeArg::Int8 => "int8",
-        }
+    fn from_str(name: &str) -> Result<FormArg> {
+        IndexOptions::parse_form(name).map(FormArg)
     }
 }
 
-impl From<Dtype> for DtypeArg {
-    fn from(dtype: Dtype) -> DtypeArg {
-        match dtype {
-            Dtype::F32 => DtypeArg::F32,
-            Dtype::F16 => DtypeArg::F16,
-            Dtype::I8 => DtypeArg::Int8,
-        }
-    }
+/// Reads a [`Dtype`]; help and completions list the names.
+pub fn dtype() -> impl TypedValueParser<Value = Dtype> {
+    let help = |name: &str| match name {
+        "f32" => "32-bit floats",
+        "f16" => "16-bit floats: half the memory",
+        _ => "8-bit integers with one scale per vector: a quarter of the memory",
+    };
+    let value = move |&(name, aliases): &_| PossibleValue::new(name).aliases(aliases).help(help(name));
+    PossibleValuesParser::new(Dtype::NAMES.iter().map(value)).try_map(|name| name.parse::<Dtype>())
 }
 
-/// How item components are kept, by name.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum FormArg {
-    /// As they are, unless that takes more than 4 GiB and the raw form suits the model
-    Auto,
-    /// As they are
-    Components,
-    /// Not at all: they are computed from raw embeddings in every search. A fraction of the memory
-    Raw,
-}
-
-impl FormArg {
-    pub fn form(self) -> Option<Form> {
-        match self {
-            FormArg::Auto => None,
-            FormArg::Components => Some(Form::Components),
-            FormArg::Raw => Some(Form::Raw),
-        }
-    }
+/// Reads a [`FormArg`]; help and completions list the names.
+pub fn form() -> impl TypedValueParser<Value = FormArg> {
+    let help = |name: &str| match name {
+        "auto" => "As they are, unless that takes more than 4 GiB and the raw form suits the model",
+        "components" => "As they are",
+        _ => "Not at all: they are computed from raw embeddings in every search. A fraction of the memory",
+    };
+    let value = move |name: &'static str| PossibleValue::new(name).help(help(name));
+    PossibleValuesParser::new(IndexOptions::FORM_NAMES.map(value)).try_map(|name| name.parse::<FormArg>())
 }
 
 /// Which model.
@@ -119,7 +95,7 @@ pub struct StoredIndexArgs {
 impl StoredIndexArgs {
     /// How the folder is opened.
     pub fn open_options(&self) -> OpenOptions {
-        OpenOptions { check: self.check_index, device_memory: self.device_memory.map(|mib| mib << 20) }
+        OpenOptions::default().with_check(self.check_index).with_device_memory(self.device_memory.map(|mib| mib << 20))
     }
 }
 

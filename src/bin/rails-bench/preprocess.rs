@@ -33,7 +33,7 @@ pub fn run(args: &PreprocessArgs) -> Result<()> {
     atomic::check(&items)?;
     let counter = progress::counter("lines");
     let count = |lines| counter.set_position(lines);
-    let options = PreprocessOptions { skip_bad_lines: args.skip_bad_lines, progress: Some(&count) };
+    let options = PreprocessOptions::default().with_skip_bad_lines(args.skip_bad_lines).with_progress(&count);
     let preprocessed = preprocess(args.format, &args.input, options);
     counter.finish_and_clear();
     let preprocessed = preprocessed?;

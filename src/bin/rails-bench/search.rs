@@ -33,8 +33,7 @@ pub struct SearchArgs {
     /// Number of recommendations
     #[arg(long, default_value_t = 20)]
     k: usize,
-    /// exact or mips
-    #[arg(long, default_value = "exact")]
+    #[arg(long, default_value = "exact", help = Algorithm::SYNTAX)]
     algorithm: Algorithm,
     /// Titles: movies.dat, movies.csv or a .item file
     #[arg(long)]
@@ -66,7 +65,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
     let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
     let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };
-    let request = Request { excluded, profile: args.stats, ..Request::new(args.algorithm, args.k) };
+    let request = Request::new(args.algorithm, args.k).with_excluded(excluded).with_profile(args.stats);
     let answer = Searcher::new(index).answer(&queries, &request)?;
     print_history(user, &titles)?;
     let mut table = Table::new(["rank", "item", "score", "title"]);
@@ -91,7 +90,7 @@ fn print_stats(answer: &Answer) -> Result<()> {
         return Ok(());
     }
     let mut kernels = Table::new(["kernel", "stage", "dispatches", "device ms"]);
-    for KernelTime { stage, kernel, dispatches, time } in &answer.kernels {
+    for KernelTime { stage, kernel, dispatches, time, .. } in &answer.kernels {
         kernels.row([kernel.to_string(), stage.to_string(), dispatches.to_string(), ms(*time)]);
     }
     out!("\n{kernels}")

@@ -9,10 +9,10 @@ use rails_wgpu::index::{IndexOptions, ItemIndex};
 use rails_wgpu::model::Model;
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::sequence::{History, SequenceBatch};
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Dtype, Error, Result};
 
 use crate::model_files::{load_item_ids, load_model};
-use crate::options::{DataArgs, DeviceArgs, DtypeArg, ModelArgs, StoredIndexArgs};
+use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
 
 /// An index, the model that makes queries for it, and the device that runs both.
 pub struct Searched {
@@ -48,14 +48,14 @@ impl Searched {
     pub fn build(model: Model, item_ids: &[u32], device: &DeviceArgs, algorithms: &[Algorithm]) -> Result<Searched> {
         let backend = select::open(&device.device)?;
         let lists = Algorithm::lists_of(algorithms, 0);
-        let options = IndexOptions { lists, ..IndexOptions::from(device.dtype.dtype()) };
+        let options = IndexOptions::from(device.dtype).with_lists(lists);
         let index = ItemIndex::from_model(backend.as_ref(), &model, item_ids, options)?;
         Ok(Searched { model, index, backend })
     }
 
     /// Number format of the tables.
-    pub fn dtype(&self) -> &'static str {
-        DtypeArg::from(self.index.dtype()).name()
+    pub fn dtype(&self) -> Dtype {
+        self.index.dtype()
     }
 }
 

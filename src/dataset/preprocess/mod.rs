@@ -20,14 +20,16 @@ mod source;
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use self::source::Source;
 use super::{Dataset, Sequence};
+use crate::error::Parameter;
+use crate::names::names;
 use crate::{Error, Result};
 
 /// The public data sets, by the shape of their files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RawFormat {
     /// `ratings.dat` and `movies.dat`, fields separated by `::`.
     Ml1m,
@@ -42,26 +44,17 @@ pub enum RawFormat {
     Txt,
 }
 
-const FORMATS: [(&str, RawFormat); 5] = [
-    ("ml-1m", RawFormat::Ml1m),
-    ("ml-20m", RawFormat::Ml20m),
-    ("amzn-books", RawFormat::AmznBooks),
-    ("recbole", RawFormat::Recbole),
-    ("txt", RawFormat::Txt),
-];
-
-impl FromStr for RawFormat {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<RawFormat> {
-        let known = FORMATS.iter().find(|(known, _)| *known == name);
-        let names = || FORMATS.map(|(name, _)| name).join(", ");
-        known.map(|&(_, format)| format).ok_or_else(|| Error::argument("format", format!("one of {}", names()), name))
-    }
-}
+names!(RawFormat, Parameter::Format, {
+    Ml1m: "ml-1m",
+    Ml20m: "ml-20m",
+    AmznBooks: "amzn-books",
+    Recbole: "recbole",
+    Txt: "txt",
+});
 
 /// How [`preprocess`] reads.
 #[derive(Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct PreprocessOptions<'a> {
     /// Count malformed rows and go on, instead of stopping at the first. The list of items is always read strictly.
     pub skip_bad_lines: bool,
@@ -69,8 +62,23 @@ pub struct PreprocessOptions<'a> {
     pub progress: Option<&'a dyn Fn(u64)>,
 }
 
+impl<'a> PreprocessOptions<'a> {
+    /// Sets [`PreprocessOptions::skip_bad_lines`].
+    #[must_use]
+    pub fn with_skip_bad_lines(self, skip_bad_lines: bool) -> PreprocessOptions<'a> {
+        PreprocessOptions { skip_bad_lines, ..self }
+    }
+
+    /// Sets [`PreprocessOptions::progress`].
+    #[must_use]
+    pub fn with_progress(self, progress: &'a dyn Fn(u64)) -> PreprocessOptions<'a> {
+        PreprocessOptions { progress: Some(progress), ..self }
+    }
+}
+
 /// What [`preprocess`] makes.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Preprocessed {
     /// Users by ascending id, each one's events by time.
     pub dataset: Dataset,
@@ -83,6 +91,7 @@ pub struct Preprocessed {
 
 /// Counts of one [`preprocess`] run; `Display` gives them as a few lines of text.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct PreprocessReport {
     /// Well-formed rows.
     pub rows_read: u64,

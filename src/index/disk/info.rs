@@ -7,6 +7,7 @@ use crate::Result;
 
 /// An index folder in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct IndexInfo {
     /// Number of the version.
     pub generation: u64,
@@ -34,6 +35,7 @@ pub struct IndexInfo {
 
 /// A segment in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SegmentInfo {
     /// Its file.
     pub file: String,

@@ -20,6 +20,7 @@ use super::build::Blueprint;
 use super::source::{Run, Runs};
 use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, Segment, Snapshot, least_used, unique, with_directions};
 use crate::backend::Backend;
+use crate::error::Parameter;
 use crate::model::Model;
 use crate::store::{Report, Store, Transaction};
 use crate::{Error, Result};
@@ -39,7 +40,7 @@ impl ItemIndex {
         source: ItemSource,
     ) -> Result<ItemIndex> {
         if source.is_empty() || backends.is_empty() {
-            return Err(Error::argument("index", "at least one item and one device", "none"));
+            return Err(Error::argument(Parameter::Index, "at least one item and one device", "none"));
         }
         let device_memory = options.device_memory;
         let transaction = begin(folder.as_ref())?;
@@ -73,7 +74,7 @@ impl ItemIndex {
     /// [`Error::Index`] if there is none, or a file is missing, damaged, or not what this program writes; or a device fails.
     pub fn open(folder: impl AsRef<Path>, backends: &[Arc<dyn Backend>], options: OpenOptions) -> Result<ItemIndex> {
         if backends.is_empty() {
-            return Err(Error::argument("index", "at least one device", "none"));
+            return Err(Error::argument(Parameter::Index, "at least one device", "none"));
         }
         ItemIndex::of_folder(Folder::new(Store::open(folder)?, options)?, backends)
     }

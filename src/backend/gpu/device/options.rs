@@ -8,7 +8,8 @@ use crate::Result;
 use crate::backend::{DeviceInfo, DeviceKind};
 
 /// How a device is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct GpuOptions {
     /// How it chooses among the kernels that can scan by Mixture-of-Logits.
     pub scan_tier: ScanTier,
@@ -18,6 +19,18 @@ pub struct GpuOptions {
 }
 
 impl GpuOptions {
+    /// Sets [`GpuOptions::scan_tier`].
+    #[must_use]
+    pub fn with_scan_tier(self, scan_tier: ScanTier) -> GpuOptions {
+        GpuOptions { scan_tier, ..self }
+    }
+
+    /// Sets [`GpuOptions::cache`].
+    #[must_use]
+    pub fn with_cache(self, cache: impl Into<Option<PathBuf>>) -> GpuOptions {
+        GpuOptions { cache: cache.into(), ..self }
+    }
+
     /// What the environment says: the scan tier from `RAILS_SCAN_TIER` (`auto`, `registers`, `cooperative`, `timed`), the folder from
     /// `RAILS_CACHE_DIR` (empty: none) or else `rails-wgpu` in the platform's folder for caches; without the variable
     /// a software driver has none.

@@ -1,9 +1,9 @@
 //! Tiers of the scan by Mixture-of-Logits: which kernels may compute it, and who decides.
 
 use std::fmt;
-use std::str::FromStr;
 
-use crate::{Error, Result};
+use crate::error::Parameter;
+use crate::names::names;
 
 /// A kernel that scans by Mixture-of-Logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,7 @@ impl fmt::Display for Tier {
 
 /// How a device chooses among the kernels that can scan by Mixture-of-Logits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ScanTier {
     /// A GPU times the kernels on the first large table, and remembers the fastest; small tables are scanned in registers. A
     /// software driver never times anything. Cooperative matrices are used for tables of 16 and 8 bits only: the others
@@ -68,19 +69,12 @@ pub enum ScanTier {
     Timed,
 }
 
-impl FromStr for ScanTier {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<ScanTier> {
-        match name {
-            "auto" => Ok(ScanTier::Auto),
-            "registers" => Ok(ScanTier::Registers),
-            "cooperative" => Ok(ScanTier::Cooperative),
-            "timed" => Ok(ScanTier::Timed),
-            _ => Err(Error::argument("RAILS_SCAN_TIER", "auto, registers, cooperative or timed", name)),
-        }
-    }
-}
+names!(ScanTier, Parameter::ScanTier, {
+    Auto: "auto",
+    Registers: "registers",
+    Cooperative: "cooperative",
+    Timed: "timed",
+});
 
 #[cfg(test)]
 mod tests {

@@ -85,9 +85,9 @@ impl Grid<'_> {
         }
         // That index serves its own rows too, and is gone before another one is built where it is not needed any more.
         let truth = self.plan.truth;
-        let mut exact = self.plan.dtypes.iter().any(|dtype| dtype.dtype() == truth).then_some(exact);
+        let mut exact = self.plan.dtypes.contains(&truth).then_some(exact);
         for dtype in &self.plan.dtypes {
-            let built = match (dtype.dtype(), exact.take()) {
+            let built = match (*dtype, exact.take()) {
                 (dtype, Some(exact)) if dtype == truth => exact,
                 (other, kept) => {
                     exact = kept;
@@ -96,7 +96,7 @@ impl Grid<'_> {
             };
             for &batch in &self.plan.batch_sizes {
                 for (k, truth) in &truths {
-                    let (device, dtype) = (backend.info().name.clone(), dtype.name().to_string());
+                    let (device, dtype) = (backend.info().name.clone(), dtype.to_string());
                     bar.set_message(format!("{device} {dtype}, {n} items, batches of {batch}, k = {k}"));
                     let bencher = Bencher {
                         searcher: &built.searcher,
@@ -152,7 +152,7 @@ impl Grid<'_> {
     fn build(&self, backend: &dyn Backend, queries: &QuerySet, n: usize, dtype: Dtype) -> Result<Built> {
         let started = Instant::now();
         let lists = Algorithm::lists_of(&self.plan.algorithms, self.plan.n_lists);
-        let options = IndexOptions { dtype, form: self.plan.form, lists, ..IndexOptions::default() };
+        let options = IndexOptions::default().with_dtype(dtype).with_form(self.plan.form).with_lists(lists);
         let index = self.source.index(backend, n, options)?;
         let learns = self.plan.algorithms.iter().any(|algorithm| algorithm.learns());
         if learns && self.source.stored_dtype().is_none() {

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 
 use crate::report::SpeedReport;
 use clap::{Args, ValueEnum};
-use rails_wgpu::Result;
 use rails_wgpu::search::Algorithm;
+use rails_wgpu::{Dtype, Result};
 
 use crate::interrupt;
-use crate::options::{DtypeArg, FormArg, StoredIndexArgs};
+use crate::options::{FormArg, StoredIndexArgs, dtype, form};
 use grid::Grid;
 use outputs::Outputs;
 use plan::Plan;
@@ -66,18 +66,17 @@ pub struct BenchArgs {
     #[arg(long, default_value = "auto", env = "RAILS_DEVICE", value_delimiter = ',')]
     device: Vec<String>,
     /// Number formats of the item tables, separated by commas; a stored index keeps its own
-    #[arg(long, default_value = "f32", env = "RAILS_DTYPE", value_delimiter = ',')]
-    dtype: Vec<DtypeArg>,
-    /// How item components are kept: `components`, `raw` (raw embeddings and norms), or `auto`, by size
-    #[arg(long, default_value = "auto", conflicts_with = "index")]
+    #[arg(long, default_value = "f32", env = "RAILS_DTYPE", value_delimiter = ',', value_parser = dtype())]
+    dtype: Vec<Dtype>,
+    /// How item components are kept
+    #[arg(long, default_value = "auto", conflicts_with = "index", value_parser = form())]
     form: FormArg,
     /// Inverted lists to make for naive-ivf and tangent-ivf; 0: by the number of items
     #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "index")]
     lists: usize,
-    /// Algorithms, separated by commas: exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K, comb:K_K, h-indexer:K,
-    /// tangent:K, tangent-sampled:K, tangent-ivf:K@P, distilled:K, cascade:K_K (K candidates, P lists), or the reference's
-    /// names [default: exact,naive:50,avg:500,comb:50_500,tangent:1000]
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', help = format!(
+        "Algorithms, separated by commas: {} [default: {}]", Algorithm::SYNTAX, plan::DEFAULT
+    ))]
     algorithm: Option<Vec<Algorithm>>,
     /// Queries per batch, separated by commas [default: 32]. A last batch is filled up with the first queries
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]

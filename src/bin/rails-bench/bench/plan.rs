@@ -10,9 +10,8 @@ use rails_wgpu::{Error, Result};
 
 use super::source::Source;
 use super::{BenchArgs, Preset};
-use crate::options::DtypeArg;
 
-const DEFAULT: &str = "exact,naive:50,avg:500,comb:50_500,tangent:1000";
+pub const DEFAULT: &str = "exact,naive:50,avg:500,comb:50_500,tangent:1000";
 
 /// What the reference's eval_batch.py runs.
 const EVAL_BATCH: &str = "MoLBruteForceTopK,MoLNaiveTopK5,MoLNaiveTopK10,MoLNaiveTopK50,MoLNaiveTopK100,MoLAvgTopK200,\
@@ -23,7 +22,7 @@ const EVAL_BATCH: &str = "MoLBruteForceTopK,MoLNaiveTopK5,MoLNaiveTopK10,MoLNaiv
 pub struct Plan {
     pub backends: Vec<Arc<dyn Backend>>,
     pub items: Vec<usize>,
-    pub dtypes: Vec<DtypeArg>,
+    pub dtypes: Vec<Dtype>,
     /// Number format of the index whose exact search the others are compared with.
     pub truth: Dtype,
     pub batch_sizes: Vec<usize>,
@@ -75,13 +74,13 @@ impl Plan {
         Ok(Plan {
             backends,
             items,
-            dtypes: stored.map_or_else(|| unique(&args.dtype), |dtype| vec![dtype.into()]),
+            dtypes: stored.map_or_else(|| unique(&args.dtype), |dtype| vec![dtype]),
             truth: stored.unwrap_or(Dtype::F32),
             batch_sizes: args.batch_size.as_deref().map_or(vec![32], unique),
             ks,
             algorithms,
             n_lists: args.lists,
-            form: args.form.form(),
+            form: args.form.0,
             rules,
             warm_up: args.warm_up,
             runs: args.runs.unwrap_or(runs),

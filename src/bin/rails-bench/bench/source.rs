@@ -72,7 +72,7 @@ impl Source {
 
     fn stored(args: &BenchArgs, folder: &Path, dataset: PathBuf) -> Result<Source> {
         let options = args.stored.open_options();
-        let index = ItemIndex::open(folder, &[select::open("cpu")?], OpenOptions { device_memory: None, ..options })?;
+        let index = ItemIndex::open(folder, &[select::open("cpu")?], options.with_device_memory(None))?;
         let model = ModelArgs { checkpoint: args.checkpoint.clone(), config: args.config.clone() };
         let model = Box::new(model_of(&index, &model)?);
         let sequences = load_dataset(&data_args(args, dataset), args.limit)?.sequences;
@@ -80,7 +80,7 @@ impl Source {
         let index = StoredIndex {
             folder: folder.to_path_buf(),
             // Compared once is enough.
-            options: OpenOptions { check: false, ..options },
+            options: options.with_check(false),
             n_items: index.len(),
             dtype: index.dtype(),
         };
@@ -207,8 +207,6 @@ fn mol_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -> Res
     }
     match find_config(checkpoint, given)?.similarity {
         SimilarityConfig::Mol(mol) => Ok(mol),
-        SimilarityConfig::DotProduct => {
-            Err(Error::argument("config", "a Mixture-of-Logits similarity for the bench file", "a dot product"))
-        }
+        _ => Err(Error::argument("config", "a Mixture-of-Logits similarity for the bench file", "a dot product")),
     }
 }

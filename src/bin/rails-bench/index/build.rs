@@ -14,7 +14,7 @@ use rails_wgpu::{Error, Result};
 use super::info;
 use super::items::{self, ItemsArg};
 use crate::model_files::with_history_and_target;
-use crate::options::{DeviceArgs, FormArg, ModelArgs};
+use crate::options::{DeviceArgs, FormArg, ModelArgs, form};
 use crate::progress;
 use crate::searched::some_queries;
 
@@ -32,7 +32,7 @@ pub struct BuildArgs {
     #[command(flatten)]
     device: DeviceArgs,
     /// How component embeddings are kept
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = form())]
     form: FormArg,
     /// Most items of one segment, which is held in memory while it is built
     #[arg(long, default_value_t = IndexOptions::default().segment_items, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
@@ -54,13 +54,11 @@ pub fn run(args: &BuildArgs) -> Result<()> {
     if source.is_empty() {
         return Err(Error::argument("items", "at least one item", "none"));
     }
-    let options = IndexOptions {
-        dtype: args.device.dtype.dtype(),
-        form: args.form.form(),
-        segment_items: args.segment_items,
-        lists: args.lists.map(|n_lists| ListOptions { n_lists, groups: true, all: true }),
-        ..IndexOptions::default()
-    };
+    let options = IndexOptions::default()
+        .with_dtype(args.device.dtype)
+        .with_form(args.form.0)
+        .with_segment_items(args.segment_items)
+        .with_lists(args.lists.map(|n_lists| ListOptions::new(n_lists)));
     let backends = [select::open(&args.device.device)?];
     let bar = progress::bar(source.len() as u64, "items");
     let source = source.inspect(|n| bar.inc(n as u64));

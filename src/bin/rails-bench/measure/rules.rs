@@ -63,7 +63,7 @@ impl Rules {
         depth: usize,
     ) -> Result<Answer> {
         if self == Rules::Strict {
-            let request = Request { excluded: &batch.seen, ..Request::new(algorithm, k) };
+            let request = Request::new(algorithm, k).with_excluded(&batch.seen);
             return searcher.answer(&batch.queries, &request);
         }
         let mut answer = searcher.answer(&batch.queries, &Request::new(algorithm, depth))?;

@@ -1,6 +1,12 @@
 //! The one error type of the crate: every variant says what was expected, what was found and, where it
 //! is not obvious, how to mend it.
 
+mod kind;
+mod parameter;
+
+pub use kind::ErrorKind;
+pub use parameter::Parameter;
+
 use std::path::{Path, PathBuf};
 
 /// Result of every fallible function of this crate.
@@ -77,10 +83,10 @@ pub enum Error {
         what: String,
     },
     /// An argument is out of its range.
-    #[error("{name}: expected {expected}, found {found}")]
+    #[error("{parameter}: expected {expected}, found {found}")]
     Argument {
-        /// Name of the argument or option.
-        name: &'static str,
+        /// Which argument.
+        parameter: Parameter,
         /// What it must be.
         expected: String,
         /// What it is.
@@ -150,7 +156,23 @@ impl Error {
     }
 
     /// An [`Error::Argument`].
-    pub fn argument(name: &'static str, expected: impl Into<String>, found: impl ToString) -> Error {
-        Error::Argument { name, expected: expected.into(), found: found.to_string() }
+    pub fn argument(parameter: impl Into<Parameter>, expected: impl Into<String>, found: impl ToString) -> Error {
+        Error::Argument { parameter: parameter.into(), expected: expected.into(), found: found.to_string() }
+    }
+
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Checkpoint { .. } | Error::Tensor { .. } => ErrorKind::Checkpoint,
+            Error::Index { .. } => ErrorKind::Index,
+            Error::Config { .. } => ErrorKind::Config,
+            Error::Dataset { .. } => ErrorKind::Dataset,
+            Error::Argument { .. } => ErrorKind::Argument,
+            Error::NoDevice { .. } => ErrorKind::NoDevice,
+            Error::Limit { .. } | Error::OutOfMemory { .. } => ErrorKind::Capacity,
+            Error::Device { .. } => ErrorKind::Device,
+            Error::Cancelled => ErrorKind::Cancelled,
+        }
     }
 }

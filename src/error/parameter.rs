@@ -1,0 +1,74 @@
+//! What a wrong argument was meant for.
+
+use std::fmt;
+
+macro_rules! parameters {
+    ($($variant:ident: $words:literal, $doc:literal;)*) => {
+        /// What an [`Error::Argument`](super::Error::Argument) is about; displayed in words.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Parameter {
+            $(#[doc = $doc] $variant,)*
+            /// A hyper-parameter of a model, by its key.
+            HyperParameter(&'static str),
+            /// One that a program or a binding names: an option of the command line, an argument of a C function.
+            Named(&'static str),
+        }
+
+        impl fmt::Display for Parameter {
+            fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str(match self {
+                    $(Parameter::$variant => $words,)*
+                    Parameter::HyperParameter(name) | Parameter::Named(name) => name,
+                })
+            }
+        }
+    };
+}
+
+parameters! {
+    Algorithm: "algorithm", "Which algorithm searches.";
+    Candidates: "candidates", "Positions of items to score.";
+    Columns: "columns", "Which columns of the tables a first stage multiplies.";
+    ComponentGroup: "component group", "Which component of the items.";
+    ComponentVectors: "component vectors", "What a first stage multiplies with components.";
+    Dataset: "dataset", "Sequences of events.";
+    DeniedItems: "denied items", "A bit for each item.";
+    Dtype: "dtype", "Number format of tables.";
+    Encoder: "encoder", "What turns histories into queries.";
+    Exclusions: "exclusions", "Items that a query must not find.";
+    FileName: "name of a file", "Name of a file of an index.";
+    File: "file", "A file of an index.";
+    Form: "form", "How components are kept.";
+    Format: "format", "Format of a data set to read.";
+    History: "history", "Events of a user.";
+    Index: "index", "The index, or what it is made of.";
+    InvertedLists: "inverted lists", "Inverted lists of an index.";
+    ItemEmbeddings: "item embeddings", "(N, D): raw embeddings of items.";
+    ItemIds: "item ids", "(N): ids of items.";
+    K: "k", "Number of items to find.";
+    LearningQueries: "queries to learn from", "(B, D): queries like those that will be asked.";
+    Limit: "limit", "Most users to read.";
+    ListVectors: "list vectors", "What is multiplied with centroids of inverted lists.";
+    Metadata: "metadata", "Metadata of a file.";
+    Model: "model", "A model.";
+    Output: "output", "File to write.";
+    ProbedLists: "probed lists", "Inverted lists that a query looks into.";
+    Protocol: "protocol", "Protocol of an evaluation.";
+    QueryEmbeddings: "query embeddings", "(B, D): raw embeddings of queries.";
+    ScanTier: "RAILS_SCAN_TIER", "Which kernels a GPU may scan with.";
+    Scorer: "scorer", "Which similarity a scan computes.";
+    Searcher: "searcher", "What a searcher is built of.";
+    Segment: "segment", "A part of an index.";
+    Tensor: "tensor", "A tensor.";
+    Tensors: "tensors", "Tensors to save together.";
+    Thresholds: "thresholds", "(V): one threshold per vector.";
+    UserIds: "user ids", "(B): one user per query.";
+}
+
+impl From<&'static str> for Parameter {
+    /// [`Parameter::Named`].
+    fn from(name: &'static str) -> Parameter {
+        Parameter::Named(name)
+    }
+}
