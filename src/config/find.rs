@@ -19,7 +19,7 @@ pub fn find_config(checkpoint: &Checkpoint, given: Option<&Path>) -> Result<Mode
     if let Some(json) = inside(checkpoint) {
         return ModelConfig::from_json(json, path);
     }
-    let config = beside(path).ok_or_else(|| Error::Checkpoint {
+    let config = config_beside(path).ok_or_else(|| Error::Checkpoint {
         path: path.to_path_buf(),
         what: "holds no hyper-parameters".to_string(),
         fix: "name the model's .gin file (--config), or convert the checkpoint with `rails-bench convert`".to_string(),
@@ -30,14 +30,15 @@ pub fn find_config(checkpoint: &Checkpoint, given: Option<&Path>) -> Result<Mode
 
 /// Whether [`find_config`] finds something without being given a file.
 pub fn has_config(checkpoint: &Checkpoint) -> bool {
-    inside(checkpoint).is_some() || beside(checkpoint.path()).is_some()
+    inside(checkpoint).is_some() || config_beside(checkpoint.path()).is_some()
 }
 
 fn inside(checkpoint: &Checkpoint) -> Option<&String> {
     checkpoint.metadata()?.get(CONFIG_KEY)
 }
 
-fn beside(path: &Path) -> Option<PathBuf> {
+/// The `.gin` file that lies with the checkpoint `path`: of the same name, or `config.gin`.
+pub fn config_beside(path: &Path) -> Option<PathBuf> {
     let candidates = [path.with_extension("gin"), path.with_file_name("config.gin")];
     candidates.into_iter().find(|candidate| candidate.is_file())
 }

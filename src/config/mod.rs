@@ -8,7 +8,7 @@ mod gin;
 mod json;
 mod validate;
 
-pub use find::{find_config, has_config};
+pub use find::{config_beside, find_config, has_config};
 pub use json::CONFIG_KEY;
 use serde::{Deserialize, Serialize};
 

@@ -17,6 +17,6 @@ mod sequences;
 mod titles;
 
 pub use items::{parse_item_ids, read_item_ids, write_item_ids};
-pub use preprocess::{PreprocessOptions, PreprocessReport, Preprocessed, RawFormat, preprocess};
+pub use preprocess::{PreprocessOptions, PreprocessReport, Preprocessed, RawFormat, preprocess, raw_files};
 pub use sequences::{Dataset, ReadOptions, ReadReport, Sequence};
 pub use titles::read_titles;

@@ -261,6 +261,77 @@ fn unwritable_outputs_are_explained_before_the_work() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a failed run leaves no file behind");
 }
 
+/// Every option that writes, onto every kind of input, by every way there is to name it.
+#[test]
+fn no_output_replaces_an_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let copy = |from: &str, to: &str| std::fs::copy(from, at(to)).unwrap();
+    copy(&format!("{MOL}/model.pt"), "m.pt");
+    copy(&format!("{MOL}/config.gin"), "config.gin");
+    copy(&format!("{MOL}/model.safetensors"), "m.safetensors");
+    copy("tests/oracle/tiny.csv", "d.csv");
+    copy("assets/demo.items.txt", "i.txt");
+    std::fs::write(at("t.txt"), "1 2\n1 3\n").unwrap();
+    std::fs::write(at("t.items.txt"), "1 2\n1 3\n").unwrap();
+    std::fs::write(at("ratings.dat"), "1::2::5::1\n").unwrap();
+    std::fs::write(at("movies.dat"), "2::B::x\n").unwrap();
+    std::fs::hard_link(at("m.pt"), at("hard.pt")).unwrap();
+    let (m, d, i) = (at("m.pt"), at("d.csv"), at("i.txt"));
+    succeeds(&["index", "build", "--checkpoint", &m, "--device", "cpu", "-o", &at("idx")]);
+    let files = || -> Vec<(PathBuf, Vec<u8>)> {
+        let folders = [folder.path().to_path_buf(), folder.path().join("idx")];
+        let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+        let files = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+        let mut files: Vec<_> = files.map(|file| (file.clone(), std::fs::read(file).unwrap())).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let other = folder.path().join("idx/../m.pt").into_os_string().into_string().unwrap();
+    let eval = ["eval", "--device", "cpu", "--checkpoint", &m, "--dataset", &d, "--item-ids", &i, "--json"];
+    let bench = ["bench", "--device", "cpu", "--checkpoint", &m, "--dataset", &d, "--item-ids", &i];
+    let preprocess = |input: &str, output: &str| ["preprocess", "txt", input, "-o", output].map(str::to_string);
+    let cases: Vec<Vec<String>> = [
+        &["convert", &m, "-o", &m][..],
+        &["convert", &m, "-o", &other],
+        &["convert", &m, "-o", &at("hard.pt")],
+        &["convert", &at("m.safetensors"), "-o", &at("m.safetensors")],
+        &["convert", &m, "-o", &at("config.gin")],
+        &[&eval[..], &[&d]].concat(),
+        &[&eval[..], &[&i]].concat(),
+        &[&eval[..], &[&m]].concat(),
+        &[&bench[..], &["--csv", &d]].concat(),
+        &[&bench[..], &["--html", &m]].concat(),
+        &[&bench[..], &["--json", &i]].concat(),
+        &[&bench[..], &["--csv", &at("x"), "--html", &at("x")]].concat(),
+        &["eval", "--device", "cpu", "--index", &at("idx"), "--dataset", &d, "--json", &at("idx/manifest.json")],
+        &["index", "info", &at("idx"), "--json", &at("idx/lock")],
+        &["index", "verify", &at("idx"), "--json", &at("idx/new.json")],
+        &["preprocess", "ml-1m", &at(""), "-o", &at("ratings.dat")],
+        &["preprocess", "ml-1m", &at("ratings.dat"), "-o", &at("x.csv"), "--items-output", &at("movies.dat")],
+        &["preprocess", "txt", &at("t.txt"), "-o", &at("x.csv"), "--items-output", &at("x.csv")],
+    ]
+    .iter()
+    .map(|args| args.iter().map(|arg| arg.to_string()).collect())
+    .chain([preprocess(&at("t.txt"), &at("t.txt")).to_vec(), preprocess(&at("t.items.txt"), &at("t.csv")).to_vec()])
+    .collect();
+    for args in &cases {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        refuses(&args, &["output: expected a path of its own, where nothing is lost, found"]);
+        assert!(files() == before, "{args:?} changed a file");
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(at("m.pt"), at("link.pt")).unwrap();
+        std::os::unix::fs::symlink(at("."), at("here")).unwrap();
+        refuses(&["convert", &m, "-o", &at("link.pt")], &["it would replace the input"]);
+        refuses(&["convert", &at("link.pt"), "-o", &at("here/m.pt")], &["it would replace the input"]);
+    }
+    // What is not read may be replaced.
+    succeeds(&["preprocess", "txt", &at("t.txt"), "-o", &at("d.csv")]);
+}
+
 #[test]
 fn an_empty_history_is_explained() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,5 @@
 //! `rails-bench convert`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use rails_wgpu::checkpoint::{Checkpoint, Weights, save_safetensors};
 use rails_wgpu::config::{CONFIG_KEY, find_config};
@@ -9,17 +7,18 @@ use rails_wgpu::model::Model;
 use rails_wgpu::{Result, atomic};
 
 use crate::output::outln;
+use crate::paths::{Input, Output};
 
 #[derive(Args)]
 pub struct ConvertArgs {
     /// Trained weights: .pt, .pth or .safetensors
-    checkpoint: PathBuf,
+    checkpoint: Input,
     /// Hyper-parameters (.gin); default as for `eval`
     #[arg(long, env = "RAILS_CONFIG")]
-    config: Option<PathBuf>,
+    config: Option<Input>,
     /// The file to write
     #[arg(short, long)]
-    output: PathBuf,
+    output: Output,
 }
 
 pub fn run(args: &ConvertArgs) -> Result<()> {

@@ -1,7 +1,5 @@
 //! `rails-bench eval`.
 
-use std::path::PathBuf;
-
 use crate::report::{QualityReport, RunInfo};
 use clap::Args;
 use rails_wgpu::Result;
@@ -14,6 +12,7 @@ use crate::json_output::JsonOutput;
 use crate::model_files::{load_dataset, with_history_and_target};
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
 use crate::output::{out, outln};
+use crate::paths::Output;
 use crate::progress;
 use crate::searched::{Searched, some_queries};
 
@@ -52,7 +51,7 @@ pub struct RunArgs {
     pub protocol: Protocol,
     /// Also write the results as JSON to this file; `-`: to standard output, instead of the table
     #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    pub json: Option<Output>,
 }
 
 pub fn run(args: &EvalArgs) -> Result<()> {

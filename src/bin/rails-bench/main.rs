@@ -12,6 +12,7 @@ mod measure;
 mod model_files;
 mod options;
 mod output;
+mod paths;
 mod preprocess;
 mod progress;
 mod report;
@@ -20,7 +21,7 @@ mod searched;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Retrieval with learned similarities (Mixture-of-Logits) on any GPU and on plain CPUs.
 #[derive(Parser)]
@@ -54,7 +55,14 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,wgpu_hal=error,wgpu_core=error"))
         .format_timestamp(None)
         .init();
-    let result = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // Before anything is written.
+    if let Err(error) = paths::check_all(&matches) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Devices => devices::run(),
         Command::Preprocess(args) => preprocess::run(&args),

@@ -1,6 +1,5 @@
 //! Options that several commands share.
 
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
@@ -9,6 +8,8 @@ use rails_wgpu::backend::Dtype;
 use rails_wgpu::index::{IndexOptions, OpenOptions};
 use rails_wgpu::tables::Form;
 use rails_wgpu::{Error, Result};
+
+use crate::paths::Input;
 
 /// Where to run.
 #[derive(Args)]
@@ -60,11 +61,11 @@ pub fn form() -> impl TypedValueParser<Value = FormArg> {
 pub struct ModelArgs {
     /// Trained weights: .pt, .pth or .safetensors
     #[arg(long, env = "RAILS_CHECKPOINT")]
-    pub checkpoint: Option<PathBuf>,
+    pub checkpoint: Option<Input>,
     /// Hyper-parameters (.gin); default: those inside a converted .safetensors, else a `config.gin` or a .gin file of
     /// the same name beside the checkpoint
     #[arg(long, env = "RAILS_CONFIG")]
-    pub config: Option<PathBuf>,
+    pub config: Option<Input>,
 }
 
 impl ModelArgs {
@@ -72,7 +73,7 @@ impl ModelArgs {
     ///
     /// # Errors
     /// If none was given.
-    pub fn checkpoint(&self) -> Result<PathBuf> {
+    pub fn checkpoint(&self) -> Result<Input> {
         let missing = || Error::argument("options", "--checkpoint", "none");
         self.checkpoint.clone().ok_or_else(missing)
     }
@@ -83,7 +84,7 @@ impl ModelArgs {
 pub struct StoredIndexArgs {
     /// Search this index, made by `rails-bench index build`, with the model in it; no checkpoint is needed
     #[arg(long, value_name = "FOLDER", conflicts_with = "item_ids")]
-    pub index: Option<PathBuf>,
+    pub index: Option<Input>,
     /// Compare the whole index with its checksums before the first search
     #[arg(long, requires = "index")]
     pub check_index: bool,
@@ -104,11 +105,11 @@ impl StoredIndexArgs {
 pub struct DataArgs {
     /// Sequences, as `rails-bench preprocess` and the reference write them
     #[arg(long, env = "RAILS_DATASET")]
-    pub dataset: PathBuf,
+    pub dataset: Input,
     /// Items to search: a text file with one id per line, or a CSV with a movie_id or item_id column; default: every
     /// row of the model's item table from 1 on
     #[arg(long)]
-    pub item_ids: Option<PathBuf>,
+    pub item_ids: Option<Input>,
     /// Pass over malformed lines of the data set, and say how many
     #[arg(long)]
     pub skip_bad_lines: bool,

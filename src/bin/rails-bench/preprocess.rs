@@ -1,12 +1,13 @@
 //! `rails-bench preprocess`.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Args;
-use rails_wgpu::dataset::{PreprocessOptions, RawFormat, preprocess, write_item_ids};
+use rails_wgpu::dataset::{PreprocessOptions, RawFormat, preprocess, raw_files, write_item_ids};
 use rails_wgpu::{Result, atomic};
 
 use crate::output::outln;
+use crate::paths::{self, Input, Output};
 use crate::progress;
 
 #[derive(Args)]
@@ -14,20 +15,21 @@ pub struct PreprocessArgs {
     /// ml-1m, ml-20m, amzn-books, recbole or txt
     format: RawFormat,
     /// The raw data: a zip, a folder, or the ratings file
-    input: PathBuf,
+    input: Input,
     /// The sequence CSV to write
     #[arg(short, long)]
-    output: PathBuf,
+    output: Output,
     /// The item list to write [default: the output's name with .items.txt]
     #[arg(long)]
-    items_output: Option<PathBuf>,
+    items_output: Option<Output>,
     /// Pass over malformed lines, and say how many
     #[arg(long)]
     skip_bad_lines: bool,
 }
 
 pub fn run(args: &PreprocessArgs) -> Result<()> {
-    let items = args.items_output.clone().unwrap_or_else(|| args.output.with_extension("items.txt"));
+    let items = args.items_output.as_deref().map_or_else(|| args.output.with_extension("items.txt"), Path::to_path_buf);
+    paths::check(&raw_files(args.format, &args.input)?, &[&args.output, &items])?;
     // Fails before the work, not after it.
     atomic::check(&args.output)?;
     atomic::check(&items)?;

@@ -1,7 +1,6 @@
 //! `rails-bench search`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::report::Table;
@@ -15,6 +14,7 @@ use rails_wgpu::{Error, Result};
 use crate::model_files::load_dataset;
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
 use crate::output::{out, outln};
+use crate::paths::Input;
 use crate::searched::Searched;
 
 #[derive(Args)]
@@ -37,7 +37,7 @@ pub struct SearchArgs {
     algorithm: Algorithm,
     /// Titles: movies.dat, movies.csv or a .item file
     #[arg(long)]
-    movies: Option<PathBuf>,
+    movies: Option<Input>,
     /// Unix time of the request [default: that of the user's last event]
     #[arg(long)]
     now: Option<i64>,

@@ -19,7 +19,7 @@ mod source;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::source::Source;
 use super::{Dataset, Sequence};
@@ -51,6 +51,27 @@ names!(RawFormat, Parameter::Format, {
     Recbole: "recbole",
     Txt: "txt",
 });
+
+impl RawFormat {
+    /// Names of its files, or what they end with: of the events, and of the items if there may be such a file.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            RawFormat::Ml1m => &["ratings.dat", "movies.dat"],
+            RawFormat::Ml20m => &["ratings.csv", "movies.csv"],
+            RawFormat::AmznBooks => &["ratings_Books.csv"],
+            RawFormat::Recbole => &[".inter", ".item"],
+            RawFormat::Txt => &[".txt"],
+        }
+    }
+}
+
+/// The files that [`preprocess`] would read.
+///
+/// # Errors
+/// [`Error::Io`] if `input` is a folder that cannot be read.
+pub fn raw_files(format: RawFormat, input: &Path) -> Result<Vec<PathBuf>> {
+    source::files(input, format.files())
+}
 
 /// How [`preprocess`] reads.
 #[derive(Clone, Copy, Default)]

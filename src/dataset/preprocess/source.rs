@@ -72,6 +72,22 @@ impl Source {
     }
 }
 
+/// The files at `input` that go by one of `names`, as [`Source::find`] has them: itself and those beside it, or in the folder
+/// that it is.
+pub(super) fn files(input: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
+    if input.is_dir() {
+        let mut files = list(input)?;
+        let named = |file: &PathBuf| file.file_name().map(|file| file.to_string_lossy().into_owned());
+        files.retain(|file| named(file).is_some_and(|file| names.iter().any(|name| matches(&file, name))));
+        return Ok(files);
+    }
+    let beside = names.iter().map(|name| match name.strip_prefix('.') {
+        Some(extension) => input.with_extension(extension),
+        None => input.with_file_name(name),
+    });
+    Ok(std::iter::once(input.to_path_buf()).chain(beside.filter(|path| path.is_file())).collect())
+}
+
 fn fault(path: &Path, what: String) -> Error {
     Error::Dataset { path: path.to_path_buf(), line: 0, what }
 }

@@ -5,7 +5,6 @@ mod outputs;
 mod plan;
 mod source;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::report::SpeedReport;
@@ -15,6 +14,7 @@ use rails_wgpu::{Dtype, Result};
 
 use crate::interrupt;
 use crate::options::{FormArg, StoredIndexArgs, dtype, form};
+use crate::paths::{Input, Output};
 use grid::Grid;
 use outputs::Outputs;
 use plan::Plan;
@@ -36,23 +36,23 @@ after each point.";
 pub struct BenchArgs {
     /// A similarity, items and queries in one .safetensors file, in place of a checkpoint and a data set
     #[arg(long, value_name = "FILE", required_unless_present_any = ["checkpoint", "dataset", "index"])]
-    bench_file: Option<PathBuf>,
+    bench_file: Option<Input>,
     #[command(flatten)]
     stored: StoredIndexArgs,
     /// Trained weights: .pt, .pth or .safetensors
     #[arg(long, env = "RAILS_CHECKPOINT")]
-    checkpoint: Option<PathBuf>,
+    checkpoint: Option<Input>,
     /// Hyper-parameters (.gin); default: as for `eval`; for a bench file without any, those of the reference's MovieLens
     /// models where the shapes do not tell
     #[arg(long, env = "RAILS_CONFIG")]
-    config: Option<PathBuf>,
+    config: Option<Input>,
     /// Sequences, as `rails-bench preprocess` and the reference write them
     #[arg(long, env = "RAILS_DATASET")]
-    dataset: Option<PathBuf>,
+    dataset: Option<Input>,
     /// Items to search: a text file with one id per line, or a CSV with a movie_id or item_id column; default: every
     /// row of the model's item table from 1 on
     #[arg(long)]
-    item_ids: Option<PathBuf>,
+    item_ids: Option<Input>,
     /// Pass over malformed lines of the data set, and say how many
     #[arg(long)]
     skip_bad_lines: bool,
@@ -99,13 +99,13 @@ pub struct BenchArgs {
     preset: Option<Preset>,
     /// Also write the results as JSON to this file; `-`: to standard output, instead of the table
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    json: Option<Output>,
     /// Also write the results as CSV
     #[arg(long, value_name = "FILE")]
-    csv: Option<PathBuf>,
+    csv: Option<Output>,
     /// Also write a page with curves of recall against latency
     #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    html: Option<Output>,
 }
 
 /// Grids by name.

@@ -1,7 +1,6 @@
 //! The files that a benchmark writes, and the table it prints.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use crate::report::{SpeedReport, page};
 use rails_wgpu::{Result, atomic};
@@ -9,12 +8,13 @@ use rails_wgpu::{Result, atomic};
 use super::BenchArgs;
 use crate::json_output::JsonOutput;
 use crate::output::out;
+use crate::paths::Output;
 
 /// Where results go.
 pub struct Outputs {
     json: Option<JsonOutput>,
-    csv: Option<PathBuf>,
-    html: Option<PathBuf>,
+    csv: Option<Output>,
+    html: Option<Output>,
 }
 
 impl Outputs {

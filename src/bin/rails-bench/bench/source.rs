@@ -15,6 +15,7 @@ use rails_wgpu::{Error, Result};
 use super::BenchArgs;
 use crate::model_files::{load_dataset, load_item_ids, load_model, with_history_and_target};
 use crate::options::{DataArgs, ModelArgs};
+use crate::paths::Input;
 use crate::searched::model_of;
 
 /// Items and queries.
@@ -70,7 +71,7 @@ impl Source {
         Ok(Source { items: Items::Trained { model: Box::new(model), item_ids, users, skipped_users }, limit })
     }
 
-    fn stored(args: &BenchArgs, folder: &Path, dataset: PathBuf) -> Result<Source> {
+    fn stored(args: &BenchArgs, folder: &Path, dataset: Input) -> Result<Source> {
         let options = args.stored.open_options();
         let index = ItemIndex::open(folder, &[select::open("cpu")?], options.with_device_memory(None))?;
         let model = ModelArgs { checkpoint: args.checkpoint.clone(), config: args.config.clone() };
@@ -186,7 +187,7 @@ impl Source {
 }
 
 /// Which data, as `eval` has it.
-fn data_args(args: &BenchArgs, dataset: PathBuf) -> DataArgs {
+fn data_args(args: &BenchArgs, dataset: Input) -> DataArgs {
     DataArgs {
         dataset,
         item_ids: args.item_ids.clone(),

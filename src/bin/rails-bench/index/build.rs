@@ -1,7 +1,5 @@
 //! `rails-bench index build`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use rails_wgpu::backend::select;
 use rails_wgpu::checkpoint::Checkpoint;
@@ -15,6 +13,7 @@ use super::info;
 use super::items::{self, ItemsArg};
 use crate::model_files::with_history_and_target;
 use crate::options::{DeviceArgs, FormArg, ModelArgs, form};
+use crate::paths::{Input, Output};
 use crate::progress;
 use crate::searched::some_queries;
 
@@ -28,7 +27,7 @@ pub struct BuildArgs {
     items: Option<ItemsArg>,
     /// The folder to make
     #[arg(short, long)]
-    output: PathBuf,
+    output: Output,
     #[command(flatten)]
     device: DeviceArgs,
     /// How component embeddings are kept
@@ -42,7 +41,7 @@ pub struct BuildArgs {
     lists: Option<usize>,
     /// Also learn from users of this data set: a small gate for `distilled` and `cascade`, and better tangents
     #[arg(long, value_name = "DATASET")]
-    distill: Option<PathBuf>,
+    distill: Option<Input>,
 }
 
 pub fn run(args: &BuildArgs) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `rails-bench index add`, `index remove` and `index compact`.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Args;
 use rails_wgpu::Result;
@@ -9,12 +9,13 @@ use rails_wgpu::index::{ItemIndex, OpenOptions};
 
 use super::items::{self, ItemsArg};
 use crate::output::outln;
+use crate::paths::Input;
 use crate::progress;
 
 #[derive(Args)]
 pub struct AddArgs {
     /// The folder of the index
-    index: PathBuf,
+    index: Input,
     /// Items: a list of rows of the model's item table; a .safetensors file with `ids` (N) and `embeddings` (N, D); or
     /// `random:N[:SEED]`
     #[arg(long)]
@@ -27,16 +28,16 @@ pub struct AddArgs {
 #[derive(Args)]
 pub struct RemoveArgs {
     /// The folder of the index
-    index: PathBuf,
+    index: Input,
     /// Ids: a list as for `eval --item-ids`, or a .safetensors file with `ids`
     #[arg(long)]
-    ids: PathBuf,
+    ids: Input,
 }
 
 #[derive(Args)]
 pub struct CompactArgs {
     /// The folder of the index
-    index: PathBuf,
+    index: Input,
 }
 
 pub fn add(args: &AddArgs) -> Result<()> {
@@ -74,6 +75,6 @@ pub fn compact(args: &CompactArgs) -> Result<()> {
     Ok(())
 }
 
-fn open(folder: &PathBuf) -> Result<ItemIndex> {
+fn open(folder: &Path) -> Result<ItemIndex> {
     ItemIndex::open(folder, &[select::open("cpu")?], OpenOptions::default())
 }

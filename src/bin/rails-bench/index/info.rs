@@ -1,6 +1,6 @@
 //! `rails-bench index info` and `index verify`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::report::Table;
@@ -10,23 +10,24 @@ use rails_wgpu::{Error, Result};
 
 use crate::json_output::JsonOutput;
 use crate::output::{out, outln};
+use crate::paths::{Input, Output};
 
 #[derive(Args)]
 pub struct InfoArgs {
     /// The folder of the index
-    index: PathBuf,
+    index: Input,
     /// Also write the facts as JSON to this file; `-`: to standard output, instead of the table
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    json: Option<Output>,
 }
 
 #[derive(Args)]
 pub struct VerifyArgs {
     /// The folder of the index
-    index: PathBuf,
+    index: Input,
     /// Also write the report as JSON to this file; `-`: to standard output, instead of the list
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    json: Option<Output>,
 }
 
 pub fn run(args: &InfoArgs) -> Result<()> {

@@ -21,6 +21,16 @@ pub enum ItemsArg {
     Random { n: usize, seed: u64 },
 }
 
+impl ItemsArg {
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            ItemsArg::List(path) | ItemsArg::Safetensors(path) => Some(path),
+            ItemsArg::Random { .. } => None,
+        }
+    }
+}
+
 impl FromStr for ItemsArg {
     type Err = String;
 

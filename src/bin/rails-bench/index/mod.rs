@@ -5,6 +5,8 @@ mod change;
 mod info;
 mod items;
 
+pub use items::ItemsArg;
+
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};

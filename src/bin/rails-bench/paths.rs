@@ -1,0 +1,128 @@
+//! The files and folders that a user names: what a command writes must not be what it reads.
+
+use std::ffi::OsString;
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use rails_wgpu::config::config_beside;
+use rails_wgpu::{Error, Result};
+
+use crate::index::ItemsArg;
+
+/// A file or folder that is read.
+#[derive(Clone, Debug)]
+pub struct Input(PathBuf);
+
+/// A file or folder that is written; `-` may stand for the standard output.
+#[derive(Clone, Debug)]
+pub struct Output(PathBuf);
+
+macro_rules! path {
+    ($($name:ident),*) => {
+        $(impl From<OsString> for $name {
+            fn from(path: OsString) -> $name {
+                $name(path.into())
+            }
+        }
+
+        impl AsRef<Path> for $name {
+            fn as_ref(&self) -> &Path {
+                &self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = Path;
+
+            fn deref(&self) -> &Path {
+                &self.0
+            }
+        })*
+    };
+}
+path!(Input, Output);
+
+/// Checks everything that was given to the innermost command of `matches`, whichever option it was.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_all(matches: &ArgMatches) -> Result<()> {
+    if let Some((_, matches)) = matches.subcommand() {
+        return check_all(matches);
+    }
+    let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+    for id in matches.ids() {
+        let id = id.as_str();
+        inputs
+            .extend(matches.try_get_many::<Input>(id).into_iter().flatten().flatten().map(|input| input.to_path_buf()));
+        let items = matches.try_get_many::<ItemsArg>(id).into_iter().flatten().flatten();
+        inputs.extend(items.filter_map(ItemsArg::path).map(Path::to_path_buf));
+        outputs.extend(matches.try_get_many::<Output>(id).into_iter().flatten().flatten().map(|output| &**output));
+    }
+    let configs: Vec<PathBuf> = inputs.iter().filter_map(|input| config_beside(input)).collect();
+    inputs.extend(configs);
+    check(&inputs, &outputs)
+}
+
+/// Checks that each of `outputs` is another file than every one of `inputs` and the other outputs, whatever it is called,
+/// and that none lies in an index that is read.
+///
+/// # Errors
+/// [`Error::Argument`] that names both.
+pub fn check(inputs: &[PathBuf], outputs: &[&Path]) -> Result<()> {
+    let refused = |output: &Path, other: &Path, what: &str| {
+        let found = format!("{}: {what} {}", output.display(), other.display());
+        Err(Error::argument("output", "a path of its own, where nothing is lost", found))
+    };
+    let outputs: Vec<&Path> = outputs.iter().copied().filter(|output| *output != Path::new("-")).collect();
+    for (n, output) in outputs.iter().enumerate() {
+        let written = identity(output);
+        let folder = written.is_some().then(|| identity(&parent(output))).flatten();
+        for input in inputs {
+            let read = identity(input);
+            if read.is_some() && read == written {
+                return refused(output, input, "it would replace the input");
+            }
+            if read.is_some() && read == folder && input.join("manifest.json").exists() {
+                return refused(output, input, "it would lie in the index");
+            }
+        }
+        if let Some(other) = outputs[..n].iter().find(|other| written.is_some() && identity(other) == written) {
+            return refused(output, other, "it is also the output");
+        }
+    }
+    Ok(())
+}
+
+/// What two paths share if they lead to one place.
+#[derive(PartialEq)]
+enum Identity {
+    /// Device and number of a file or folder.
+    #[cfg(unix)]
+    Inode(u64, u64),
+    /// An absolute path without links.
+    Path(PathBuf),
+}
+
+/// `None` if neither `path` nor its folder is there.
+fn identity(path: &Path) -> Option<Identity> {
+    #[cfg(unix)]
+    if let Ok(metadata) = fs::metadata(path) {
+        use std::os::unix::fs::MetadataExt;
+        return Some(Identity::Inode(metadata.dev(), metadata.ino()));
+    }
+    let real = fs::canonicalize(path).or_else(|_| {
+        let folder = fs::canonicalize(parent(path))?;
+        Ok::<_, std::io::Error>(path.file_name().map_or(folder.clone(), |name| folder.join(name)))
+    });
+    real.ok().map(Identity::Path)
+}
+
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
