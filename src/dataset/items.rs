@@ -3,14 +3,14 @@
 use std::io::{BufRead, Write};
 use std::path::Path;
 
-use super::catalog;
-use crate::{Result, atomic};
+use super::catalog::{self, ORIGINAL_COLUMN};
+use crate::{Error, Result, atomic};
 
-/// Reads item ids in file order from a text file with one id per line, a CSV file with a column `item_id`, `movie_id`,
-/// `itemId` or `movieId` (recbole's `item_id:token` too), or MovieLens' `movies.dat`.
+/// Reads item ids in file order from a text file with one id per line, a CSV or TSV file with a column `item_id`, `movie_id`
+/// or the like (recbole's `item_id:token` too), or MovieLens' `movies.dat` and `u.item`. It may be compressed with gzip.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) if the file cannot be read; [`Error::Dataset`](crate::Error::Dataset) with the line if the column is missing, an id is not a
+/// [`Error::Io`](crate::Error::Io) if the file cannot be read; [`Error::Dataset`](crate::Error::Dataset) with the line if the column is missing, there is no item, an id is not a
 /// whole number from 1 up, or an id occurs twice.
 pub fn read_item_ids(path: &Path) -> Result<Vec<u32>> {
     catalog::unique_ids(&catalog::open(path)?, path)
@@ -24,10 +24,23 @@ pub fn parse_item_ids(reader: &mut dyn BufRead, path: &Path) -> Result<Vec<u32>>
     catalog::unique_ids(&catalog::read(reader, path)?, path)
 }
 
-/// Writes one id per line, through a temporary file beside `path`.
+/// Writes one id per line, through a temporary file beside `path`; as a CSV file with the columns `item_id` and
+/// `original_id` if there are `originals`, one for each id.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) if the file cannot be written.
-pub fn write_item_ids(path: &Path, ids: &[u32]) -> Result<()> {
-    atomic::write(path, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")))
+/// [`Error::Io`](crate::Error::Io) if the file cannot be written; [`Error::Argument`] if there are some `originals`, but not
+/// as many as ids.
+pub fn write_item_ids(path: &Path, ids: &[u32], originals: &[String]) -> Result<()> {
+    if originals.is_empty() {
+        return atomic::write(path, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")));
+    }
+    if originals.len() != ids.len() {
+        return Err(Error::argument("original ids", format!("{}, one per item, or none", ids.len()), originals.len()));
+    }
+    atomic::write(path, |file| {
+        let mut writer = csv::Writer::from_writer(file);
+        writer.write_record(["item_id", ORIGINAL_COLUMN])?;
+        ids.iter().zip(originals).try_for_each(|(id, original)| writer.write_record([&id.to_string(), original]))?;
+        writer.flush()
+    })
 }

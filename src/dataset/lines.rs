@@ -1,7 +1,7 @@
 //! Lines of a data file, numbered, with the policy for malformed ones.
 //!
 //! CSV lines are taken apart one by one, so that a lost quote spoils its own line and no other, and so that line numbers
-//! hold with blank lines and any line ends. No file read here has line ends inside of quotes.
+//! hold with blank lines and any line ends. Only lists of items may have line ends inside of quotes.
 
 use std::borrow::Cow;
 use std::io::{BufRead, Read};
@@ -11,8 +11,8 @@ use std::result::Result as Outcome;
 use super::number::quoted;
 use crate::{Error, Result};
 
-/// Room for a user with 800,000 events; a file without line ends must not fill the memory.
-const LONGEST_LINE: u64 = 16 << 20;
+/// Room for a user with ten million events; a file without line ends must not fill the memory.
+pub(super) const LONGEST_LINE: usize = 256 << 20;
 
 /// A file being read.
 pub(super) struct Lines<'a> {
@@ -20,6 +20,7 @@ pub(super) struct Lines<'a> {
     path: &'a Path,
     number: u64,
     buffer: Vec<u8>,
+    longest: usize,
 }
 
 /// How many rows were understood and how many were not.
@@ -33,7 +34,7 @@ pub(super) struct Tally {
 
 impl<'a> Lines<'a> {
     pub fn new(reader: &'a mut dyn BufRead, path: &'a Path) -> Lines<'a> {
-        Lines { reader, path, number: 0, buffer: Vec::new() }
+        Lines { reader, path, number: 0, buffer: Vec::new(), longest: LONGEST_LINE }
     }
 
     /// Number of the current line, from 1.
@@ -80,22 +81,33 @@ impl<'a> Lines<'a> {
     pub fn advance(&mut self) -> Result<bool> {
         loop {
             self.buffer.clear();
-            let mut limited = (&mut *self.reader).take(LONGEST_LINE);
+            let mut limited = (&mut *self.reader).take(self.longest as u64 + 1);
             let read = limited.read_until(b'\n', &mut self.buffer).map_err(Error::io("read", self.path))?;
             if read == 0 {
                 return Ok(false);
             }
             self.number += 1;
-            if read as u64 == LONGEST_LINE {
-                return Err(self.error("a line of more than 16 MiB: expected a text file"));
+            if read > self.longest {
+                return Err(self.error(format!("a line of more than {} bytes: expected a text file", self.longest)));
             }
-            if self.number == 1 && self.buffer.starts_with(b"\xef\xbb\xbf") {
-                self.buffer.drain(..3);
+            if self.number == 1 {
+                self.first_line()?;
             }
             if !self.bytes().trim_ascii().is_empty() {
                 return Ok(true);
             }
         }
+    }
+
+    /// Takes off a byte order mark, and tells files that are no text.
+    fn first_line(&mut self) -> Result<()> {
+        match self.buffer[..] {
+            [0xef, 0xbb, 0xbf, ..] => drop(self.buffer.drain(..3)),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(self.error("UTF-16 text: save it as UTF-8")),
+            [b'P', b'K', 3, 4, ..] => return Err(self.error("a zip archive: give the text file that is in it")),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The current line without its end.
@@ -109,8 +121,16 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// What is wrong with a line that ends inside of quotes.
+pub(super) const OPEN_QUOTE: &str = "a quote is missing: expected them in pairs";
+
 /// The fields of one line of a CSV file. (A csv reader per line costs more than the numbers in it.)
 pub(super) fn csv_fields(line: &str) -> Outcome<Vec<Cow<'_, str>>, String> {
+    quoted_fields(line, ',')
+}
+
+/// The fields of one line between separators; those that begin with a quote may hold separators.
+pub(super) fn quoted_fields(line: &str, separator: char) -> Outcome<Vec<Cow<'_, str>>, String> {
     let (mut fields, mut rest) = (Vec::new(), line);
     loop {
         let after = if let Some(inside) = rest.strip_prefix('"') {
@@ -118,14 +138,16 @@ pub(super) fn csv_fields(line: &str) -> Outcome<Vec<Cow<'_, str>>, String> {
             fields.push(field);
             after
         } else {
-            let (field, after) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
+            let (field, after) = rest.split_at(rest.find(separator).unwrap_or(rest.len()));
             fields.push(field.into());
             after
         };
-        rest = match after.strip_prefix(',') {
+        rest = match after.strip_prefix(separator) {
             Some(rest) => rest,
             None if after.is_empty() => return Ok(fields),
-            None => return Err(format!("expected a comma after the closing quote, found {}", quoted(after))),
+            None => {
+                return Err(format!("expected {separator:?} after the closing quote, found {}", quoted(after)));
+            }
         };
     }
 }
@@ -134,7 +156,7 @@ pub(super) fn csv_fields(line: &str) -> Outcome<Vec<Cow<'_, str>>, String> {
 fn split_quoted(text: &str) -> Outcome<(Cow<'_, str>, &str), String> {
     let mut end = 0;
     loop {
-        end += text[end..].find('"').ok_or("a quote is missing: expected them in pairs")?;
+        end += text[end..].find('"').ok_or(OPEN_QUOTE)?;
         if !text[end + 1..].starts_with('"') {
             let field = &text[..end];
             let field = if field.contains('"') { field.replace("\"\"", "\"").into() } else { field.into() };
@@ -157,7 +179,20 @@ mod tests {
         assert_eq!(csv_fields("").unwrap(), [""]);
         assert_eq!(csv_fields("\"a").unwrap_err(), "a quote is missing: expected them in pairs");
         assert_eq!(csv_fields("\"a\"\"").unwrap_err(), "a quote is missing: expected them in pairs");
-        assert_eq!(csv_fields("\"a\"b,c").unwrap_err(), "expected a comma after the closing quote, found `b,c`");
+        assert_eq!(csv_fields("\"a\"b,c").unwrap_err(), "expected ',' after the closing quote, found `b,c`");
+    }
+
+    #[test]
+    fn a_line_may_be_as_long_as_it_may_be() {
+        let read = |text: &str| {
+            let mut reader = text.as_bytes();
+            let mut lines = Lines { longest: 4, ..Lines::new(&mut reader, Path::new("t.csv")) };
+            let first = lines.advance().map_err(|error| error.to_string());
+            first.map(|_| String::from_utf8(lines.bytes().to_vec()).unwrap())
+        };
+        assert_eq!((read("abc\nd"), read("abcd")), (Ok("abc".to_string()), Ok("abcd".to_string())));
+        let error = "t.csv:1: a line of more than 4 bytes: expected a text file";
+        assert_eq!((read("abcde").unwrap_err().as_str(), read("abcd\n").unwrap_err().as_str()), (error, error));
     }
 
     proptest! {

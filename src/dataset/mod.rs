@@ -11,12 +11,12 @@
 mod catalog;
 mod items;
 mod lines;
+mod names;
 mod number;
 pub mod preprocess;
 mod sequences;
-mod titles;
 
 pub use items::{parse_item_ids, read_item_ids, write_item_ids};
+pub use names::ItemNames;
 pub use preprocess::{PreprocessOptions, PreprocessReport, Preprocessed, RawFormat, preprocess, raw_files};
 pub use sequences::{Dataset, ReadOptions, ReadReport, Sequence};
-pub use titles::read_titles;

@@ -36,7 +36,7 @@ pub(super) fn rating(text: &str) -> Result<f32, String> {
 pub(super) fn timestamp(text: &str) -> Result<i64, String> {
     let float = || text.parse::<f64>().ok().filter(|time| time.abs() < i64::MAX as f64).map(|time| time as i64);
     let time = text.parse::<i64>().ok().or_else(float);
-    time.ok_or_else(|| format!("expected a timestamp in seconds, found {}", quoted(text)))
+    time.ok_or_else(|| format!("expected a timestamp in seconds since 1970, found {}", quoted(text)))
 }
 
 /// UTF-8, or else ISO-8859-1, in which MovieLens wrote its titles.
@@ -53,8 +53,27 @@ pub(super) fn column_name(header: &str) -> &str {
     name.split(':').next().unwrap_or(name).trim()
 }
 
+/// What a column of user ids may be called: see [`find_column`].
+pub(super) const USER_COLUMNS: &[&str] = &["user_id", "user", "uid", "reviewer_id"];
+
 /// What a column of item ids may be called.
-pub(super) const ITEM_COLUMNS: [&str; 4] = ["item_id", "movie_id", "movieId", "itemId"];
+pub(super) const ITEM_COLUMNS: &[&str] = &["item_id", "movie_id", "item", "iid", "product_id", "parent_asin", "asin"];
+
+/// The column of `header` that goes by the first of the names `wanted` that there is, whatever its case and without
+/// underscores: `user_id`, `userId` and `USERID` are one.
+pub(super) fn find_column<T: AsRef<str>>(header: &[T], wanted: &[&str]) -> Option<usize> {
+    let plain = |name: &str| name.replace('_', "").to_lowercase();
+    let names: Vec<String> = header.iter().map(|name| plain(column_name(name.as_ref()))).collect();
+    wanted.iter().find_map(|wanted| names.iter().position(|name| *name == plain(wanted)))
+}
+
+/// The first point in time, in seconds, that is taken for milliseconds: the year 5138.
+const MILLISECONDS: i64 = 100_000_000_000;
+
+/// Whether any of `timestamps` can hardly be seconds.
+pub(super) fn are_milliseconds(timestamps: &[i64]) -> bool {
+    timestamps.iter().any(|time| *time >= MILLISECONDS)
+}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -87,5 +106,9 @@ mod tests {
         assert_eq!(decode("Misérables".as_bytes()), "Misérables");
         assert_eq!(column_name("\u{feff}item_id:token"), "item_id");
         assert_eq!(column_name(" \"movieId\" "), "movieId");
+        let header = ["asin", "UserID", "item_id:token"];
+        assert_eq!((find_column(&header, USER_COLUMNS), find_column(&header, ITEM_COLUMNS)), (Some(1), Some(2)));
+        assert_eq!((find_column(&["rating"], USER_COLUMNS), find_column(&["userid2"], USER_COLUMNS)), (None, None));
+        assert!(are_milliseconds(&[0, 1_700_000_000_000]) && !are_milliseconds(&[i64::MIN, 99_999_999_999]));
     }
 }

@@ -5,14 +5,17 @@
 //! 0,37,"138,133,134","4,5,3.5","1382401151,1382401588,1382577980"
 //! ```
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::collections::HashMap;
+use std::io::{self, BufRead};
 use std::path::Path;
 
-use super::lines::{Lines, Tally, csv_fields};
-use super::number::{column_name, item_id, quoted, rating, timestamp, user_id};
+use super::lines::{LONGEST_LINE, Lines, Tally, csv_fields};
+use super::number::{are_milliseconds, column_name, item_id, quoted, rating, timestamp, user_id};
 use crate::error::Parameter;
-use crate::{Error, Result, atomic};
+use crate::{Error, Result, atomic, input};
+
+/// What the raw data call a user that was numbered anew.
+const ORIGINAL_COLUMN: &str = "original_user_id";
 
 const COLUMNS: [&str; 4] = ["user_id", "sequence_item_ids", "sequence_ratings", "sequence_timestamps"];
 
@@ -46,6 +49,8 @@ impl Sequence {
 pub struct Dataset {
     /// One per line of the file.
     pub sequences: Vec<Sequence>,
+    /// By user id what the raw data call the user, where users had to be numbered anew; else empty.
+    pub original_users: HashMap<i64, String>,
 }
 
 /// How [`Dataset::read`] reads.
@@ -90,18 +95,45 @@ pub struct ReadReport {
     pub bad_lines: u64,
     /// Why the first of them was left out, with its line.
     pub first_bad_line: Option<String>,
+    /// Users whose events are not in the order of their timestamps.
+    pub unsorted_users: usize,
+    /// Users with timestamps that must be milliseconds: models expect seconds.
+    pub millisecond_users: usize,
+}
+
+impl ReadReport {
+    /// What is probably wrong with the data, in a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.unsorted_users > 0 {
+            let n = self.unsorted_users;
+            warnings.push(format!("{n} users have events out of time order; models expect the oldest first"));
+        }
+        if self.millisecond_users > 0 {
+            let n = self.millisecond_users;
+            warnings.push(format!(
+                "{n} users have timestamps beyond the year 5000; models expect seconds, not milliseconds"
+            ));
+        }
+        warnings
+    }
+
+    fn count(&mut self, sequence: &Sequence) {
+        self.events += sequence.len() as u64;
+        self.unsorted_users += usize::from(!sequence.timestamps.is_sorted());
+        self.millisecond_users += usize::from(are_milliseconds(&sequence.timestamps));
+    }
 }
 
 impl Dataset {
-    /// Reads a file line by line. Columns are found by name and the others are ignored.
+    /// Reads a file, which may be compressed with gzip, line by line. Columns are found by name and the others are ignored.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::Dataset`] with the line if a column is missing, the file has
     /// no users, or a line is malformed: a number that cannot be parsed, an item id below 1, a negative user id, no
     /// events, lists of different lengths, a missing quote, text that is not UTF-8.
     pub fn read(path: &Path, options: ReadOptions) -> Result<(Dataset, ReadReport)> {
-        let file = File::open(path).map_err(Error::io("read", path))?;
-        Dataset::parse(&mut BufReader::new(file), path, options)
+        Dataset::parse(&mut input::text(path)?, path, options)
     }
 
     /// Reads the same from memory or a stream; `path` is only named in errors.
@@ -116,11 +148,13 @@ impl Dataset {
         let header = lines.header(&format!("a header with the columns {}", COLUMNS.join(", ")))?;
         let columns = Columns::find(&header).map_err(|what| lines.error(what))?;
 
-        let (mut sequences, mut tally, mut events) = (Vec::new(), Tally::default(), 0);
+        let (mut sequences, mut original_users) = (Vec::new(), HashMap::new());
+        let (mut tally, mut report) = (Tally::default(), ReadReport::default());
         while options.limit.is_none_or(|limit| sequences.len() < limit) {
             let more = lines.row(options.skip_bad_lines, &mut tally, |line| {
-                let sequence = columns.parse(line, options.shift_id_by)?;
-                events += sequence.len() as u64;
+                let (sequence, original) = columns.parse(line, options.shift_id_by)?;
+                report.count(&sequence);
+                original_users.extend(original.map(|original| (sequence.user_id, original)));
                 sequences.push(sequence);
                 Ok(())
             })?;
@@ -133,8 +167,8 @@ impl Dataset {
             let what = format!("no users: expected a line per user after the header{bad}");
             return Err(Error::Dataset { path: path.to_path_buf(), line: 0, what });
         }
-        let report = ReadReport { events, bad_lines: tally.bad, first_bad_line: tally.first_bad };
-        Ok((Dataset { sequences }, report))
+        (report.bad_lines, report.first_bad_line) = (tally.bad, tally.first_bad);
+        Ok((Dataset { sequences, original_users }, report))
     }
 
     /// Writes the file through a temporary one beside it, so that an existing file survives a failure. Ratings take
@@ -151,25 +185,45 @@ impl Dataset {
         }
         atomic::write(path, |file| {
             let mut writer = csv::Writer::from_writer(file);
+            let with_originals = !self.original_users.is_empty();
             writer.write_field("index")?;
-            writer.write_record(COLUMNS)?;
+            writer.write_record(COLUMNS.iter().chain(with_originals.then_some(&ORIGINAL_COLUMN)))?;
             for (index, sequence) in self.sequences.iter().enumerate() {
-                writer.write_record([
+                let mut fields = vec![
                     index.to_string(),
                     sequence.user_id.to_string(),
                     comma_list(&sequence.item_ids),
                     comma_list(&sequence.ratings),
                     comma_list(&sequence.timestamps),
-                ])?;
+                ];
+                if with_originals {
+                    fields.push(self.original_users.get(&sequence.user_id).cloned().unwrap_or_default());
+                }
+                check_length(sequence, fields.iter().map(String::len).sum(), LONGEST_LINE)?;
+                writer.write_record(fields)?;
             }
             writer.flush()
         })
     }
 }
 
-/// Where the four columns are, and how many there are in all.
+/// A line that is too long to be read again is not written.
+fn check_length(sequence: &Sequence, bytes: usize, longest: usize) -> io::Result<()> {
+    /// Commas, quotes and the line end.
+    const BETWEEN: usize = 32;
+    if bytes + BETWEEN <= longest {
+        return Ok(());
+    }
+    let (user, n) = (sequence.user_id, sequence.len());
+    let what =
+        format!("the {n} events of user {user} make a line of {bytes} bytes, more than the {longest} that are read");
+    Err(io::Error::other(format!("{what}; leave that user out, or the oldest events")))
+}
+
+/// Where the columns are, and how many there are in all.
 struct Columns {
     at: [usize; 4],
+    original: Option<usize>,
     width: usize,
 }
 
@@ -180,13 +234,20 @@ impl Columns {
         for (at, column) in at.iter_mut().zip(COLUMNS) {
             let found = fields.iter().position(|name| column_name(name) == column);
             *at = found.ok_or_else(|| {
-                format!("no column `{column}`: expected {}, found {}", COLUMNS.join(", "), quoted(header))
+                let expected = COLUMNS.join(", ");
+                format!(
+                    "no column `{column}`: expected {expected} between commas, found {}; `rails-bench preprocess` makes \
+                     sequences of a file with an event per line",
+                    quoted(header)
+                )
             })?;
         }
-        Ok(Columns { at, width: fields.len() })
+        let original = fields.iter().position(|name| column_name(name) == ORIGINAL_COLUMN);
+        Ok(Columns { at, original, width: fields.len() })
     }
 
-    fn parse(&self, line: &str, shift: u32) -> Result<Sequence, String> {
+    /// The sequence of a line, and what the raw data call its user.
+    fn parse(&self, line: &str, shift: u32) -> Result<(Sequence, Option<String>), String> {
         let fields = csv_fields(line)?;
         if fields.len() != self.width {
             return Err(format!("expected {} fields as in the header, found {}", self.width, fields.len()));
@@ -199,7 +260,7 @@ impl Columns {
             timestamps: parse_list(COLUMNS[3], timestamps, timestamp)?,
         };
         same_length(&sequence)?;
-        Ok(sequence)
+        Ok((sequence, self.original.map(|column| fields[column].clone().into_owned())))
     }
 }
 
@@ -239,5 +300,20 @@ fn check(sequence: &Sequence) -> Result<()> {
             wrong(format!("user {user} with a rating not finite"))
         }
         Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_written_if_it_can_be_read() {
+        let sequence = Sequence { user_id: 7, item_ids: vec![1; 3], ..Sequence::default() };
+        assert!(check_length(&sequence, 68, 100).is_ok());
+        let error = check_length(&sequence, 69, 100).err().map(|error| error.to_string());
+        let expected = "the 3 events of user 7 make a line of 69 bytes, more than the 100 that are read; leave that user out, \
+                        or the oldest events";
+        assert_eq!(error.as_deref(), Some(expected));
     }
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use rails_wgpu::Error;
 use rails_wgpu::dataset::{
-    Dataset, PreprocessOptions, Preprocessed, RawFormat, ReadOptions, Sequence, preprocess, read_item_ids, read_titles,
-    write_item_ids,
+    Dataset, ItemNames, PreprocessOptions, Preprocessed, RawFormat, ReadOptions, ReadReport, Sequence, preprocess,
+    raw_files, read_item_ids, write_item_ids,
 };
 use tempfile::TempDir;
 use zip::write::{SimpleFileOptions, ZipWriter};
@@ -40,6 +40,16 @@ fn zip(folder: &TempDir, files: &[(&str, &[u8])]) -> PathBuf {
 
 fn sequence(user_id: i64, item_ids: &[u32], ratings: &[f32], timestamps: &[i64]) -> Sequence {
     Sequence { user_id, item_ids: item_ids.into(), ratings: ratings.into(), timestamps: timestamps.into() }
+}
+
+fn of(sequences: Vec<Sequence>) -> Dataset {
+    Dataset { sequences, ..Dataset::default() }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
 }
 
 /// The message of an [`Error::Dataset`] for the one file `name`, without the path before its name.
@@ -103,12 +113,14 @@ mod sequences {
         assert_eq!(fails(HEADER), "s.csv:0: no users: expected a line per user after the header");
         assert_eq!(
             fails("user_id,sequence_item_ids\n1,2\n"),
-            format!("s.csv:1: no column `sequence_ratings`: expected {columns}, found `user_id,sequence_item_ids`")
+            format!(
+                "s.csv:1: no column `sequence_ratings`: expected {columns} between commas, found \
+                 `user_id,sequence_item_ids`; `rails-bench preprocess` makes sequences of a file with an event per line"
+            )
         );
-        assert_eq!(
-            fails(b"\xff\xfeu\0s\0"),
-            format!("s.csv:1: not UTF-8 text: expected a header with the columns {columns}")
-        );
+        assert_eq!(fails(b"\xe9\n"), format!("s.csv:1: not UTF-8 text: expected a header with the columns {columns}"));
+        assert_eq!(fails(b"\xff\xfeu\0s\0"), "s.csv:1: UTF-16 text: save it as UTF-8");
+        assert_eq!(fails(b"PK\x03\x04"), "s.csv:1: a zip archive: give the text file that is in it");
         let missing = Dataset::read(Path::new("no/such.csv"), ReadOptions::default()).unwrap_err();
         assert!(missing.to_string().starts_with("cannot read no/such.csv: "), "{missing}");
     }
@@ -129,6 +141,67 @@ mod sequences {
         assert!(message(&all_bad).contains("s.csv:2: `sequence_item_ids`, entry 1"), "{all_bad}");
         let quote = read(format!("{HEADER}0,1,\"1,4,1\n1,2,1,4,1\n"), options).unwrap();
         assert_eq!((quote.0.sequences.len(), quote.1), (1, 1), "a lost quote must not hide the lines behind it");
+    }
+
+    #[test]
+    fn what_is_probably_wrong_is_counted() {
+        let text = format!(
+            "{HEADER}0,1,\"1,2\",\"4,4\",\"9,8\"\n1,2,\"1,2\",\"4,4\",\"5,5\"\n2,3,\"1,2\",\"4,4\",\"1700000000000,7\"\n"
+        );
+        let read = |text: &str| -> ReadReport {
+            let folder = folder(&[("s.csv", text.as_bytes())]);
+            Dataset::read(&folder.path().join("s.csv"), ReadOptions::default()).unwrap().1
+        };
+        let report = read(&text);
+        assert_eq!((report.unsorted_users, report.millisecond_users, report.events), (2, 1, 6));
+        assert_eq!(
+            report.warnings(),
+            [
+                "2 users have events out of time order; models expect the oldest first",
+                "1 users have timestamps beyond the year 5000; models expect seconds, not milliseconds",
+            ]
+        );
+        assert!(read(&format!("{HEADER}0,1,1,4,9\n")).warnings().is_empty());
+    }
+
+    #[test]
+    fn gzip_is_unpacked_and_a_damaged_one_named() {
+        let text = format!("{HEADER}0,7,\"5,6\",\"4,4\",\"1,2\"\n");
+        let packed = gzip(text.as_bytes());
+        assert_eq!(read(&packed, ReadOptions::default()).unwrap().0, read(&text, ReadOptions::default()).unwrap().0);
+        // Two members in one file, as parallel compressors write them.
+        let (first, second) = text.split_at(50);
+        let both = [gzip(first.as_bytes()), gzip(second.as_bytes())].concat();
+        assert_eq!(read(both, ReadOptions::default()).unwrap().0.sequences.len(), 1);
+        let error = read(&packed[..packed.len() / 2], ReadOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("cannot read ") && error.contains("s.csv: "), "{error}");
+        let error = Dataset::read(std::env::temp_dir().as_path(), ReadOptions::default()).unwrap_err().to_string();
+        assert!(error.ends_with("expected a file, found a folder"), "{error}");
+    }
+
+    #[test]
+    fn a_long_history_is_written_and_read() {
+        // A line of 17 MiB.
+        let n = 900_000;
+        let long = of(vec![sequence(1, &vec![123_456; n], &vec![4.0; n], &vec![1_000_000_000; n])]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.csv");
+        long.write(&path).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() > 17 << 20);
+        assert!(Dataset::read(&path, ReadOptions::default()).unwrap().0 == long);
+    }
+
+    #[test]
+    fn users_keep_the_ids_of_the_raw_data() {
+        let mut dataset = of(vec![sequence(2, &[1], &[4.0], &[1]), sequence(1, &[3], &[5.0], &[2])]);
+        dataset.original_users = [(1, "a \"quoted\", é".to_string()), (2, "B".to_string())].into();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.csv");
+        dataset.write(&path).unwrap();
+        let first =
+            "index,user_id,sequence_item_ids,sequence_ratings,sequence_timestamps,original_user_id\n0,2,1,4,1,B\n";
+        assert!(fs::read_to_string(&path).unwrap().starts_with(first));
+        assert_eq!(Dataset::read(&path, ReadOptions::default()).unwrap().0, dataset);
     }
 
     #[test]
@@ -154,8 +227,7 @@ mod sequences {
     fn writing_is_short_and_safe() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.csv");
-        let good =
-            Dataset { sequences: vec![sequence(3, &[1, 2], &[4.0, 0.5], &[7, 8]), sequence(1, &[9], &[5.0], &[0])] };
+        let good = of(vec![sequence(3, &[1, 2], &[4.0, 0.5], &[7, 8]), sequence(1, &[9], &[5.0], &[0])]);
         good.write(&path).unwrap();
         let text = format!("{HEADER}0,3,\"1,2\",\"4,0.5\",\"7,8\"\n1,1,9,5,0\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
@@ -166,7 +238,7 @@ mod sequences {
             sequence(1, &[1], &[f32::NAN], &[1]),
             sequence(1, &[1], &[1.0, 2.0], &[1]),
         ] {
-            let error = Dataset { sequences: vec![bad] }.write(&path).unwrap_err();
+            let error = of(vec![bad]).write(&path).unwrap_err();
             assert!(
                 error.to_string().starts_with("sequence: expected what Dataset::read accepts, found user"),
                 "{error}"
@@ -198,7 +270,7 @@ mod sequences {
         fn what_is_written_is_read_back(sequences in prop::collection::vec(any_sequence(), 1..8)) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("s.csv");
-            let dataset = Dataset { sequences };
+            let dataset = of(sequences);
             dataset.write(&path).unwrap();
             prop_assert_eq!(Dataset::read(&path, ReadOptions::default()).unwrap().0, dataset);
         }
@@ -211,7 +283,9 @@ mod sequences {
             let archive = [b"PK\x03\x04", &tail[..]].concat();
             let folder = folder(&[("m", &tail), ("x.inter", &inter), ("x.item", &tail), ("x.zip", &archive)]);
             let _ = preprocess(RawFormat::Ml1m, &folder.path().join("x.zip"), PreprocessOptions::default());
-            let _ = read_titles(&folder.path().join("m"));
+            let _ = ItemNames::read(None, Some(&folder.path().join("m")));
+            let _ = preprocess(RawFormat::Csv, &folder.path().join("x.inter"), PreprocessOptions::default());
+            let _ = read_item_ids(&folder.path().join("m"));
             let _ = preprocess(RawFormat::Recbole, folder.path(), PreprocessOptions::default());
         }
     }
@@ -235,9 +309,13 @@ mod items {
             "movieId,title\n3,A\n1,B\n2,C\n",
             "item_id:token\ttitle:token_seq\n3\t\"A\n1\tB\n2\tC\n",
             "3::A::x\n1::B::y\n2::C::z\n",
+            "3|A, B|x\n1|B|y\n2|C|z\n",
+            "ITEM,title\n3,\"A\n\nB\"\n1,\"\"\n2,C\n",
         ] {
             assert_eq!(ids(text), Ok(vec![3, 1, 2]), "{text}");
         }
+        let folder = folder(&[("ids.gz", &gzip(b"3\n1\n2\n"))]);
+        assert_eq!(read_item_ids(&folder.path().join("ids.gz")).unwrap(), [3, 1, 2]);
     }
 
     #[test]
@@ -247,8 +325,13 @@ mod items {
         assert_eq!(ids("movie_id\n3\n3\n"), Err("items:3: item 3 is already on line 2".into()));
         assert!(ids("3\nx\n").unwrap_err().starts_with("items:2: expected an item id"));
         assert!(ids("3\n0\n").unwrap_err().starts_with("items:2: expected an item id"));
-        let columns = "item_id, movie_id, movieId, itemId";
-        assert_eq!(ids("a,b\n1,2\n"), Err(format!("items:1: expected a header with one of {columns}, found `a,b`")));
+        let columns = "item_id, movie_id, item, iid, product_id, parent_asin, asin";
+        let header = format!("expected an id per line, or a header with one of {columns} between commas or tabs");
+        assert_eq!(ids("a,b\n1,2\n"), Err(format!("items:1: {header}, found `a,b`")));
+        assert_eq!(ids("item_id\n"), Err("items:1: no items: expected one per line after the header".into()));
+        // A lost quote is said to be where it is.
+        let lost = format!("item_id,title\n1,\"A\n{}", "2,B\n".repeat(100));
+        assert_eq!(ids(&lost), Err("items:2: a quote is missing: expected them in pairs".into()));
         assert_eq!(ids("3\n1,2\n"), Err("items:2: expected 1 fields as in the first line, found 2".into()));
         assert_eq!(ids(""), Err("items:0: empty file: expected a list of items".into()));
         assert_eq!(ids("1::A::x\nB\n"), Err("items:2: expected 3 fields as in the first line, found 1".into()));
@@ -258,14 +341,30 @@ mod items {
     fn written_ids_are_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ids.txt");
-        write_item_ids(&path, &[5, 2, 9]).unwrap();
+        write_item_ids(&path, &[5, 2, 9], &[]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "5\n2\n9\n");
         assert_eq!(read_item_ids(&path).unwrap(), [5, 2, 9]);
+        assert_eq!(ItemNames::read(Some(&path), None).unwrap().id(5), "5");
+        let originals = ["B0, \"x\"", "a", "é"].map(str::to_string);
+        write_item_ids(&path, &[5, 2, 9], &originals).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "item_id,original_id\n5,\"B0, \"\"x\"\"\"\n2,a\n9,é\n");
+        assert_eq!(read_item_ids(&path).unwrap(), [5, 2, 9]);
+        // Titles go by the ids of the raw data then; `x` is not in the list.
+        let titles = folder.path().join("titles.csv");
+        fs::write(&titles, "asin,title\nx,None\na,\"Toy\r\n Story\"\n\"B0, \"\"x\"\"\",Quoted\n").unwrap();
+        let names = ItemNames::read(Some(&path), Some(&titles)).unwrap();
+        assert_eq!((names.id(5), names.id(9), names.id(7), names.id(1 << 40)), {
+            ("B0, \"x\"".into(), "é".into(), "7".into(), (1u64 << 40).to_string())
+        });
+        assert_eq!((names.title(5), names.title(2), names.title(9)), (Some("Quoted"), Some("Toy Story"), None));
+        let error = write_item_ids(&path, &[5, 2], &originals).unwrap_err().to_string();
+        assert_eq!(error, "original ids: expected 2, one per item, or none, found 3");
     }
 
     #[test]
     fn titles_of_every_form() {
-        let files: [(&str, &[u8]); 5] = [
+        let files: [(&str, &[u8]); 6] = [
+            ("u.item", b"2|Mis\xe9rables, Les (1995)|x|0\n1|Toy Story (1995)|y|1\n"),
             ("movies.dat", b"2::Mis\xe9rables, Les (1995)::Drama\n1::Toy Story (1995)::Animation|Comedy\n"),
             (
                 "movies.csv",
@@ -279,10 +378,11 @@ mod items {
             ("twice.csv", b"movie_id,title\n1,A\n1,B\n"),
         ];
         let folder = folder(&files);
-        let titles = |name: &str| read_titles(&folder.path().join(name));
-        for name in ["movies.dat", "movies.csv", "m.item"] {
-            let found: Vec<_> = titles(name).unwrap().into_iter().collect();
-            assert_eq!(found, [(1, "Toy Story (1995)".to_owned()), (2, "Misérables, Les (1995)".to_owned())], "{name}");
+        let titles = |name: &str| ItemNames::read(None, Some(&folder.path().join(name)));
+        for name in ["movies.dat", "movies.csv", "m.item", "u.item"] {
+            let names = titles(name).unwrap();
+            let found = [1, 2, 3].map(|id| names.title(id));
+            assert_eq!(found, [Some("Toy Story (1995)"), Some("Misérables, Les (1995)"), None], "{name}");
         }
         let none = "ids.txt:0: no titles: expected `id::title::genres` or a header with a column `title`";
         assert_eq!(message(&titles("ids.txt").unwrap_err()), none);
@@ -438,6 +538,69 @@ mod raw {
         assert_eq!(unlisted.item_ids, [1, 2, 3]);
     }
 
+    fn names(names: &[(i64, &str)]) -> std::collections::HashMap<i64, String> {
+        names.iter().map(|&(id, name)| (id, name.to_string())).collect()
+    }
+
+    #[test]
+    fn ml_100k_has_tabs_and_bars() {
+        let files: Files =
+            &[("ml-100k/u.data", b"196\t242\t3\t881250949\n186\t302\t3\t5\n"), ("ml-100k/u1.base", b"x"), {
+                ("ml-100k/u.item", b"242|Kolya (1996)|24-Jan-1997||http://x|0\n302|L.A.|x||y|1\n7|Caf\xe9|x||y|1\n")
+            }];
+        let result = both("ml-100k", files);
+        let expected = [sequence(186, &[302], &[3.0], &[5]), sequence(196, &[242], &[3.0], &[881250949])];
+        assert_eq!(
+            (result.dataset.sequences.as_slice(), result.item_ids.as_slice()),
+            (&expected[..], &[242, 302, 7][..])
+        );
+        assert!(result.dataset.original_users.is_empty() && result.original_items.is_empty());
+    }
+
+    #[test]
+    fn csv_has_columns_of_any_order_separator_and_ids() {
+        let expected = [sequence(1, &[2, 1], &[5.0, 2.5], &[10, 20]), sequence(2, &[2], &[1.0], &[7])];
+        for text in [
+            "userId,itemId,rating,timestamp\nalice,a,2.5,20\nbob,b,1,7\nalice,b,5,10\n",
+            "\u{feff}\"timestamp\";\"ITEM\";\"score\";\"user\";\"note\"\r\n20;a;2.5;alice;\"x;y\"\r\n7;b;1;bob;\r\n10;b;5;alice;z\r\n",
+            "ts\tasin\trating\tuid\n20\ta\t2.5\talice\n7\tb\t1\tbob\n10\tb\t5\talice\n",
+            "time|item_id|rating|user_id\n20|a|2.5|alice\n7|b|1|bob\n10|b|5|alice\n",
+        ] {
+            let result = both("csv", &[("events.csv", text.as_bytes())]);
+            assert_eq!(result.dataset.sequences, expected, "{text}");
+            assert_eq!(result.dataset.original_users, names(&[(1, "alice"), (2, "bob")]));
+            assert_eq!((result.item_ids, result.original_items), (vec![1, 2], vec!["a".to_string(), "b".to_string()]));
+            let packed = both("csv", &[("events.csv.gz", &gzip(text.as_bytes()))]);
+            assert_eq!(packed.dataset.sequences, expected, "{text}");
+        }
+        let plain = both("csv", &[("e.csv", b"user_id,item_id\n9,\"4\"\n9,\"3\"\n")]);
+        assert_eq!(plain.dataset, of(vec![sequence(9, &[4, 3], &[1.0; 2], &[0; 2])]));
+        assert_eq!((plain.item_ids, plain.original_items.len()), (vec![3, 4], 0));
+        let untimed = "no column of timestamps: the events of a user keep the order of the file";
+        assert_eq!(plain.report.warnings, [untimed]);
+        let text_user = both("csv", &[("e.csv", b"user_id,item_id\n\"a,b\",7\n")]);
+        assert_eq!(text_user.dataset.original_users, names(&[(1, "a,b")]));
+        assert_eq!((text_user.item_ids, text_user.original_items.len()), (vec![7], 0));
+        let milliseconds = both("csv", &[("e.csv", b"user_id,item_id,timestamp\n9,4,1700000000000\n")]);
+        assert!(milliseconds.report.warnings[0].starts_with("1 users have timestamps beyond the year 5000"));
+    }
+
+    #[test]
+    fn files_that_would_be_read_are_known() {
+        let folder =
+            folder(&[("ratings.dat", b""), ("a/movies.dat.gz", b""), ("x.inter", b""), ("x.item", b""), ("y", b"")]);
+        let files = |format: RawFormat, input: &str| {
+            let mut files = raw_files(format, &folder.path().join(input)).unwrap();
+            files.sort();
+            let inside = |file: &PathBuf| file.strip_prefix(folder.path()).unwrap().to_string_lossy().into_owned();
+            files.iter().map(inside).collect::<Vec<_>>()
+        };
+        assert_eq!(files(RawFormat::Ml1m, ""), ["a/movies.dat.gz", "ratings.dat"]);
+        assert_eq!(files(RawFormat::Ml1m, "y"), ["ratings.dat", "y"]);
+        assert_eq!(files(RawFormat::Recbole, "x.inter"), ["x.inter", "x.inter", "x.item"]);
+        assert_eq!(files(RawFormat::Txt, ""), [""; 0]);
+    }
+
     #[test]
     fn txt_is_in_order_already() {
         let result = both("txt", &[("Beauty.txt", b"2 9\n2 3\n1 3\n\n2 9\n")]);
@@ -460,10 +623,10 @@ mod raw {
         assert!(dat("1::1::3::now").starts_with("ratings.dat:2: expected a timestamp"));
         assert_eq!(dat("1::::3::4"), "ratings.dat:2: expected a user and an item, found an empty field");
         assert_eq!(fails("ml-1m", &[("ratings.dat", b"1::2::3::\xff\n")]), "ratings.dat:1: not UTF-8 text");
-        let long = vec![b'1'; 17 << 20];
+        let long = vec![b'1'; 1 << 20];
         assert_eq!(
             fails("ml-1m", &[("ratings.dat", &long)]),
-            "ratings.dat:1: a line of more than 16 MiB: expected a text file"
+            "ratings.dat:1: expected 4 fields between \"::\", found 1"
         );
         assert_eq!(
             fails("ml-1m", &[("ratings.dat", RATINGS_DAT), ("movies.dat", b"1::A::x\n1::B::x\n")]),
@@ -471,9 +634,15 @@ mod raw {
         );
         let csv = |text: &str| fails("ml-20m", &[("ratings.csv", text.as_bytes())]);
         assert_eq!(csv(""), "ratings.csv:0: empty file: expected a header");
-        assert_eq!(csv("a,b\n"), "ratings.csv:1: expected a header with a column `user_id`, found `a,b`");
-        let no_time = "ratings.csv:1: expected a header with a column `timestamp`, found none";
+        let column = |names: &str| format!("ratings.csv:1: expected a header with a column {names} between");
+        assert_eq!(csv("a,b\n"), {
+            let names = column("user_id, user, uid or reviewer_id");
+            format!("{names} commas, tabs, semicolons or bars; found `a,b`")
+        });
+        let no_time = format!("{} commas; found `userId,movieId,rating`", column("timestamp, time or ts"));
         assert_eq!(csv("userId,movieId,rating\n"), no_time);
+        let inter = fails("recbole", &[("x.inter", b"user_id,item_id\n1,2\n")]);
+        assert!(inter.contains("between tabs; files with other separators are read as the format `csv`"), "{inter}");
         assert_eq!(fails("amzn-books", &[("ratings_Books.csv", b"user,item,rating,timestamp\n")]), {
             "ratings_Books.csv:1: expected a rating, a finite number, found `rating`"
         });
@@ -503,7 +672,7 @@ mod raw {
         let absent = read(RawFormat::Txt, &folder.path().join("absent"));
         assert!(absent.to_string().starts_with("cannot read "), "{absent}");
         let format = "ml-2m".parse::<RawFormat>().unwrap_err();
-        let formats = "ml-1m, ml-20m, amzn-books, recbole, txt";
+        let formats = "csv, ml-100k, ml-1m, ml-20m, amzn-books, recbole, txt";
         assert_eq!(format.to_string(), format!("format: expected one of {formats}, found ml-2m"));
     }
 

@@ -25,6 +25,9 @@ pub fn load_dataset(args: &DataArgs, limit: Option<usize>) -> Result<Dataset> {
         .with_skip_bad_lines(args.skip_bad_lines)
         .with_shift_id_by(args.shift_id_by);
     let (dataset, report) = Dataset::read(&args.dataset, options)?;
+    for warning in report.warnings() {
+        eprintln!("warning: {}: {warning}", args.dataset.display());
+    }
     if report.bad_lines > 0 {
         let first = report.first_bad_line.unwrap_or_default();
         eprintln!("{}: {} malformed lines passed over, the first: {first}", args.dataset.display(), report.bad_lines);

@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::ArgMatches;
 use rails_wgpu::config::config_beside;
 use rails_wgpu::{Error, Result};
-
-use crate::index::ItemsArg;
 
 /// A file or folder that is read.
 #[derive(Clone, Debug)]
@@ -43,6 +42,46 @@ macro_rules! path {
     };
 }
 path!(Input, Output);
+
+/// Where items come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ItemsArg {
+    /// A list of rows of the model's item table.
+    List(PathBuf),
+    /// Ids with embeddings.
+    Safetensors(PathBuf),
+    /// Synthetic ones.
+    Random { n: usize, seed: u64 },
+}
+
+impl ItemsArg {
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            ItemsArg::List(path) | ItemsArg::Safetensors(path) => Some(path),
+            ItemsArg::Random { .. } => None,
+        }
+    }
+}
+
+impl FromStr for ItemsArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ItemsArg, String> {
+        if let Some(numbers) = text.strip_prefix("random:") {
+            let (n, seed) = numbers.split_once(':').unwrap_or((numbers, "0"));
+            let expected = |_| "expected random:N or random:N:SEED with whole numbers".to_string();
+            return Ok(ItemsArg::Random { n: n.parse().map_err(expected)?, seed: seed.parse().map_err(expected)? });
+        }
+        let path = PathBuf::from(text);
+        Ok(if is_safetensors(&path) { ItemsArg::Safetensors(path) } else { ItemsArg::List(path) })
+    }
+}
+
+/// Whether the name of `path` says that it is a .safetensors file.
+pub fn is_safetensors(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors")
+}
 
 /// Checks everything that was given to the innermost command of `matches`, whichever option it was.
 ///

@@ -12,9 +12,9 @@ use crate::progress;
 
 #[derive(Args)]
 pub struct PreprocessArgs {
-    /// ml-1m, ml-20m, amzn-books, recbole or txt
+    /// csv (CSV or TSV with named columns), ml-100k, ml-1m, ml-20m, amzn-books, recbole or txt
     format: RawFormat,
-    /// The raw data: a zip, a folder, or the ratings file
+    /// The raw data: a zip, a folder, or the ratings file; each may be compressed with gzip
     input: Input,
     /// The sequence CSV to write
     #[arg(short, long)]
@@ -40,7 +40,7 @@ pub fn run(args: &PreprocessArgs) -> Result<()> {
     counter.finish_and_clear();
     let preprocessed = preprocessed?;
     preprocessed.dataset.write(&args.output)?;
-    write_item_ids(&items, &preprocessed.item_ids)?;
+    write_item_ids(&items, &preprocessed.item_ids, &preprocessed.original_items)?;
     outln!("{}", preprocessed.report)?;
     outln!("sequences: {}", args.output.display())?;
     outln!("items:     {}", items.display())?;

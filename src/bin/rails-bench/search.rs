@@ -1,12 +1,11 @@
 //! `rails-bench search`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::report::Table;
 use clap::Args;
 use rails_wgpu::backend::QueryBatch;
-use rails_wgpu::dataset::{Sequence, read_titles};
+use rails_wgpu::dataset::{ItemNames, Sequence};
 use rails_wgpu::search::{Algorithm, Answer, KernelTime, Request, Searcher, Stage, Stats};
 use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::{Error, Result};
@@ -51,7 +50,7 @@ pub struct SearchArgs {
 
 pub fn run(args: &SearchArgs) -> Result<()> {
     let dataset = load_dataset(&args.data, None)?;
-    let titles = args.movies.as_deref().map(read_titles).transpose()?.unwrap_or_default();
+    let titles = ItemNames::read(None, args.movies.as_deref())?;
     let user = dataset.sequences.iter().find(|sequence| sequence.user_id == args.user).ok_or_else(|| {
         let found = format!("{}, which is not in {}", args.user, args.data.dataset.display());
         Error::argument("user", format!("one of the {} user ids of the data set", dataset.sequences.len()), found)
@@ -96,7 +95,7 @@ fn print_stats(answer: &Answer) -> Result<()> {
     out!("\n{kernels}")
 }
 
-fn print_history(user: &Sequence, titles: &BTreeMap<u32, String>) -> Result<()> {
+fn print_history(user: &Sequence, titles: &ItemNames) -> Result<()> {
     const SHOWN: usize = 5;
     let first = user.item_ids.len().saturating_sub(SHOWN);
     let last: Vec<String> = user.item_ids[first..]
@@ -106,6 +105,6 @@ fn print_history(user: &Sequence, titles: &BTreeMap<u32, String>) -> Result<()> 
     outln!("user {}: {} events, the last ones: {}\n", user.user_id, user.item_ids.len(), last.join(", "))
 }
 
-fn title(titles: &BTreeMap<u32, String>, id: u64) -> String {
-    u32::try_from(id).ok().and_then(|id| titles.get(&id)).cloned().unwrap_or_default()
+fn title(titles: &ItemNames, id: u64) -> String {
+    titles.title(id).unwrap_or_default().to_string()
 }

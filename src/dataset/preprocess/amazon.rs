@@ -1,11 +1,12 @@
 //! Amazon ratings: rare items and users are dropped, text ids become categorical codes.
 
-use super::super::Sequence;
+use std::collections::HashSet;
+
 use super::super::lines::Lines;
 use super::events::{TextEvents, read_text, sequences};
 use super::layout::Layout;
 use super::source::Source;
-use super::{PreprocessOptions, PreprocessReport};
+use super::{PreprocessOptions, PreprocessReport, Read};
 use crate::Result;
 
 /// Users and items need this many rows.
@@ -16,11 +17,7 @@ const BOOKS: usize = 695_762;
 
 /// In the order of the reference: both counts are taken of the raw file, rows are dropped, the rest is coded, and then
 /// users that have become too short are dropped without coding anew. User ids are codes (from 0), item ids code + 1.
-pub(super) fn read(
-    source: &Source,
-    options: &PreprocessOptions,
-    report: &mut PreprocessReport,
-) -> Result<(Vec<Sequence>, Vec<u32>)> {
+pub(super) fn read(source: &Source, options: &PreprocessOptions, report: &mut PreprocessReport) -> Result<Read> {
     let TextEvents { users, items, mut events } = source.main("ratings_Books.csv", |reader, path| {
         read_text(&mut Lines::new(reader, path), &Layout::four(","), options, report)
     })?;
@@ -56,5 +53,15 @@ pub(super) fn read(
     });
     let item_ids: Vec<u32> = (1..).take(item_kept.iter().filter(|&&kept| kept).count()).collect();
     report.expect("items", BOOKS, item_ids.len());
-    Ok((sequences, item_ids))
+    let kept = sequences.iter().map(|sequence| sequence.user_id).collect::<HashSet<_>>();
+    let coded = user_codes.iter().zip(users.texts()).zip(&user_kept).filter(|(_, kept)| **kept);
+    let original_users = coded
+        .map(|((&code, text), _)| (i64::from(code), text.to_string()))
+        .filter(|(id, _)| kept.contains(id))
+        .collect();
+    let mut original_items = vec![String::new(); item_ids.len()];
+    for ((&code, text), _) in item_codes.iter().zip(items.texts()).zip(&item_kept).filter(|(_, kept)| **kept) {
+        original_items[code as usize] = text.to_string();
+    }
+    Ok(Read { sequences, item_ids, original_users, original_items })
 }

@@ -68,8 +68,8 @@ pub(super) fn read_text(
     let (mut users, mut items, mut events) = (Interner::default(), Interner::default(), Vec::new());
     read_rows(lines, options, report, |line| {
         let row = layout.row(line)?;
-        let user = i64::from(users.number(row.user));
-        events.push(Event { user, item: items.number(row.item), rating: row.rating, timestamp: row.timestamp });
+        let user = i64::from(users.number(&row.user));
+        events.push(Event { user, item: items.number(&row.item), rating: row.rating, timestamp: row.timestamp });
         Ok(())
     })?;
     report.users_before = users.len();

@@ -23,6 +23,13 @@ impl Interner {
         self.numbers.len()
     }
 
+    /// The ids by their numbers.
+    pub fn texts(&self) -> Vec<&str> {
+        let mut texts = vec![""; self.len()];
+        self.numbers.iter().for_each(|(id, &number)| texts[number as usize] = id);
+        texts
+    }
+
     /// Per number the rank of its id, from 0, among the ids that are `kept`, sorted as strings: pandas' categorical
     /// codes. Ids that are not kept get a rank that must not be used.
     pub fn ranks(&self, kept: impl Fn(u32) -> bool) -> Vec<u32> {
@@ -64,7 +71,7 @@ mod tests {
     #[test]
     fn ranks_sort_as_text_and_skip_what_is_dropped() {
         let interner = interner(&["b", "10", "a", "9", "b"]);
-        assert_eq!(interner.len(), 4);
+        assert_eq!((interner.len(), interner.texts()), (4, vec!["b", "10", "a", "9"]));
         assert_eq!(interner.ranks(|_| true), [3, 0, 2, 1]);
         let kept = interner.ranks(|number| number != 1);
         assert_eq!((kept[0], kept[2], kept[3]), (2, 1, 0));

@@ -17,11 +17,12 @@ mod movielens;
 mod recbole;
 mod source;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use self::source::Source;
+use super::number::are_milliseconds;
 use super::{Dataset, Sequence};
 use crate::error::Parameter;
 use crate::names::names;
@@ -31,6 +32,8 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RawFormat {
+    /// `u.data` and `u.item`: user, item, rating and timestamp between tabs, items between bars.
+    Ml100k,
     /// `ratings.dat` and `movies.dat`, fields separated by `::`.
     Ml1m,
     /// `ratings.csv` and `movies.csv` with headers.
@@ -40,11 +43,16 @@ pub enum RawFormat {
     AmznBooks,
     /// `*.inter` with typed headers, tab separated, and optionally `*.item` of the same name.
     Recbole,
+    /// A CSV or TSV file with a header: a column of users and one of items, and perhaps one of ratings and one of
+    /// timestamps. Ids may be any text.
+    Csv,
     /// `user item` per line, each user's events in order, as SASRec publishes its data.
     Txt,
 }
 
 names!(RawFormat, Parameter::Format, {
+    Csv: "csv",
+    Ml100k: "ml-100k",
     Ml1m: "ml-1m",
     Ml20m: "ml-20m",
     AmznBooks: "amzn-books",
@@ -56,10 +64,12 @@ impl RawFormat {
     /// Names of its files, or what they end with: of the events, and of the items if there may be such a file.
     fn files(self) -> &'static [&'static str] {
         match self {
+            RawFormat::Ml100k => &["u.data", "u.item"],
             RawFormat::Ml1m => &["ratings.dat", "movies.dat"],
             RawFormat::Ml20m => &["ratings.csv", "movies.csv"],
             RawFormat::AmznBooks => &["ratings_Books.csv"],
             RawFormat::Recbole => &[".inter", ".item"],
+            RawFormat::Csv => &[".csv"],
             RawFormat::Txt => &[".txt"],
         }
     }
@@ -106,6 +116,8 @@ pub struct Preprocessed {
     /// What can be retrieved. MovieLens: all movies in file order, rated or not; `amzn-books`: 1 to the number of items;
     /// recbole: its `.item` file; without such a file the items of the events, ascending.
     pub item_ids: Vec<u32>,
+    /// What the raw data call each of `item_ids`, where items had to be numbered anew; else empty.
+    pub original_items: Vec<String>,
     /// What was read and what was dropped.
     pub report: PreprocessReport,
 }
@@ -167,7 +179,9 @@ pub struct PreprocessReport {
 pub fn preprocess(format: RawFormat, input: &Path, options: PreprocessOptions) -> Result<Preprocessed> {
     let source = Source::open(input)?;
     let mut report = PreprocessReport::default();
-    let (sequences, item_ids) = match format {
+    let Read { sequences, item_ids, original_users, original_items } = match format {
+        RawFormat::Csv => recbole::read_csv(&source, &options, &mut report),
+        RawFormat::Ml100k => movielens::ML_100K.read(&source, &options, &mut report),
         RawFormat::Ml1m => movielens::ML_1M.read(&source, &options, &mut report),
         RawFormat::Ml20m => movielens::ML_20M.read(&source, &options, &mut report),
         RawFormat::AmznBooks => amazon::read(&source, &options, &mut report),
@@ -179,7 +193,17 @@ pub fn preprocess(format: RawFormat, input: &Path, options: PreprocessOptions) -
         return Err(Error::Dataset { path: input.to_path_buf(), line: 0, what });
     }
     report.describe(&sequences, &item_ids);
-    Ok(Preprocessed { dataset: Dataset { sequences }, item_ids, report })
+    let dataset = Dataset { sequences, original_users };
+    Ok(Preprocessed { dataset, item_ids, original_items, report })
+}
+
+/// What is read of raw files.
+#[derive(Default)]
+struct Read {
+    sequences: Vec<Sequence>,
+    item_ids: Vec<u32>,
+    original_users: HashMap<i64, String>,
+    original_items: Vec<String>,
 }
 
 impl PreprocessReport {
@@ -195,6 +219,11 @@ impl PreprocessReport {
         self.items_listed = item_ids.len();
         self.items_unlisted = used.difference(&listed).count();
         self.max_item_id = used.iter().chain(&listed).max().copied().unwrap_or(0);
+        let milliseconds = sequences.iter().filter(|sequence| are_milliseconds(&sequence.timestamps)).count();
+        if milliseconds > 0 {
+            let what = "have timestamps beyond the year 5000; models expect seconds, not milliseconds";
+            self.warn(format!("{milliseconds} users {what}"));
+        }
         if self.items_unlisted > 0 {
             self.warn(format!("{} items have events but are not in the list of items", self.items_unlisted));
         }

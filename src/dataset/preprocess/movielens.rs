@@ -1,41 +1,49 @@
-//! MovieLens 1M and 20M: ids are kept, nothing is filtered.
+//! MovieLens 100K, 1M and 20M: ids are kept, nothing is filtered.
 
 use std::collections::HashSet;
 use std::io::BufRead;
 use std::path::Path;
 
+use super::super::catalog;
 use super::super::lines::Lines;
 use super::super::number::{item_id, user_id};
-use super::super::{Sequence, catalog};
 use super::events::{Event, read_rows, sequences};
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::source::Source;
-use super::{PreprocessOptions, PreprocessReport};
+use super::{PreprocessOptions, PreprocessReport, Read};
 use crate::Result;
 
 /// What tells the two apart. The counts are those that the reference asserts.
 pub(super) struct Movielens {
     ratings: &'static str,
     movies: &'static str,
-    /// With a header and commas instead of `::`.
-    csv: bool,
+    /// What stands between the fields; none: a header says it.
+    separator: Option<&'static str>,
     rated_items: usize,
     max_item_id: usize,
 }
 
-pub(super) const ML_1M: Movielens =
-    Movielens { ratings: "ratings.dat", movies: "movies.dat", csv: false, rated_items: 3706, max_item_id: 3952 };
+pub(super) const ML_100K: Movielens =
+    Movielens { ratings: "u.data", movies: "u.item", separator: Some("\t"), rated_items: 1682, max_item_id: 1682 };
 
-pub(super) const ML_20M: Movielens =
-    Movielens { ratings: "ratings.csv", movies: "movies.csv", csv: true, rated_items: 26744, max_item_id: 131_262 };
+pub(super) const ML_1M: Movielens = Movielens {
+    ratings: "ratings.dat",
+    movies: "movies.dat",
+    separator: Some("::"),
+    rated_items: 3706,
+    max_item_id: 3952,
+};
+
+pub(super) const ML_20M: Movielens = Movielens {
+    ratings: "ratings.csv",
+    movies: "movies.csv",
+    separator: None,
+    rated_items: 26744,
+    max_item_id: 131_262,
+};
 
 impl Movielens {
-    pub fn read(
-        &self,
-        source: &Source,
-        options: &PreprocessOptions,
-        report: &mut PreprocessReport,
-    ) -> Result<(Vec<Sequence>, Vec<u32>)> {
+    pub fn read(&self, source: &Source, options: &PreprocessOptions, report: &mut PreprocessReport) -> Result<Read> {
         let events = source.main(self.ratings, |reader, path| self.events(reader, path, options, report))?;
         let mut rated: Vec<u32> = events.iter().map(|event| event.item).collect::<HashSet<_>>().into_iter().collect();
         rated.sort_unstable();
@@ -51,7 +59,7 @@ impl Movielens {
             report.warn(format!("no `{}`: the list of items holds the rated ones only", self.movies));
             rated
         });
-        Ok((sequences, item_ids))
+        Ok(Read { sequences, item_ids, ..Read::default() })
     }
 
     fn events(
@@ -62,22 +70,23 @@ impl Movielens {
         report: &mut PreprocessReport,
     ) -> Result<Vec<Event>> {
         let mut lines = Lines::new(reader, path);
-        let layout = if self.csv { self.csv_layout(&mut lines)? } else { Layout::four("::") };
+        let layout = self.separator.map_or_else(|| csv_layout(&mut lines), |separator| Ok(Layout::four(separator)))?;
         let mut events = Vec::new();
         read_rows(&mut lines, options, report, |line| {
             let row = layout.row(line)?;
-            let (user, item) = (user_id(row.user)?, item_id(row.item, 0)?);
+            let (user, item) = (user_id(&row.user)?, item_id(&row.item, 0)?);
             events.push(Event { user, item, rating: row.rating, timestamp: row.timestamp });
             Ok(())
         })?;
         Ok(events)
     }
+}
 
-    fn csv_layout(&self, lines: &mut Lines) -> Result<Layout> {
-        let layout = Layout::from_header(&lines.header("a header")?, ",").map_err(|what| lines.error(what))?;
-        match layout.missing() {
-            Some(column) => Err(lines.error(format!("expected a header with a column `{column}`, found none"))),
-            None => Ok(layout),
-        }
+fn csv_layout(lines: &mut Lines) -> Result<Layout> {
+    let header = lines.header("a header")?;
+    let layout = Layout::of_csv(&header).map_err(|what| lines.error(what))?;
+    match layout.missing() {
+        Some(column) => Err(lines.error(layout::missing(column, "commas", &header))),
+        None => Ok(layout),
     }
 }

@@ -1,25 +1,29 @@
-//! recbole's `.inter` files and plain `user item` lines: ids are kept where they are numbers.
+//! recbole's `.inter` files, CSV files and plain `user item` lines: ids are kept where they are numbers.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use super::super::catalog;
 use super::super::lines::Lines;
-use super::super::{Sequence, number};
+use super::super::number;
 use super::events::{TextEvents, read_text, sequences};
 use super::layout::Layout;
 use super::source::Source;
-use super::{PreprocessOptions, PreprocessReport};
+use super::{PreprocessOptions, PreprocessReport, Read};
 use crate::{Error, Result};
 
-type Read = Result<(Vec<Sequence>, Vec<u32>)>;
-
 /// `*.inter`, and the `.item` file of the same name if there is one.
-pub(super) fn read_inter(source: &Source, options: &PreprocessOptions, report: &mut PreprocessReport) -> Read {
+pub(super) fn read_inter(source: &Source, options: &PreprocessOptions, report: &mut PreprocessReport) -> Result<Read> {
     let (mut text, stem) = source.main(".inter", |reader, path| {
         let mut lines = Lines::new(reader, path);
-        let layout = Layout::from_header(&lines.header("a header")?, "\t").map_err(|what| lines.error(what))?;
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let layout = Layout::of_recbole(&lines.header("a header")?).map_err(|what| lines.error(what))?;
+        let uncompressed = path.extension().filter(|extension| *extension == "gz").map(|_| path.with_extension(""));
+        let stem = uncompressed
+            .as_deref()
+            .unwrap_or(path)
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
         Ok((read_text(&mut lines, &layout, options, report)?, stem))
     })?;
     let items = &mut text.items;
@@ -39,9 +43,22 @@ pub(super) fn read_inter(source: &Source, options: &PreprocessOptions, report: &
 }
 
 /// `user item` per line.
-pub(super) fn read_txt(source: &Source, options: &PreprocessOptions, report: &mut PreprocessReport) -> Read {
+pub(super) fn read_txt(source: &Source, options: &PreprocessOptions, report: &mut PreprocessReport) -> Result<Read> {
     let text = source
         .main(".txt", |reader, path| read_text(&mut Lines::new(reader, path), &Layout::two(), options, report))?;
+    Ok(resolve(text, None, report))
+}
+
+/// A CSV or TSV file with named columns.
+pub(super) fn read_csv(source: &Source, options: &PreprocessOptions, report: &mut PreprocessReport) -> Result<Read> {
+    let (text, has_timestamps) = source.main(".csv", |reader, path| {
+        let mut lines = Lines::new(reader, path);
+        let layout = Layout::of_csv(&lines.header("a header")?).map_err(|what| lines.error(what))?;
+        Ok((read_text(&mut lines, &layout, options, report)?, layout.has_timestamps()))
+    })?;
+    if !has_timestamps {
+        report.warn("no column of timestamps: the events of a user keep the order of the file".to_string());
+    }
     Ok(resolve(text, None, report))
 }
 
@@ -51,7 +68,7 @@ fn duplicate(path: &Path, entry: &catalog::Entry, before: u64) -> Error {
 }
 
 /// Puts final ids in the place of the interners' numbers; `listed` are the numbers of the list of items, in order.
-fn resolve(text: TextEvents, listed: Option<Vec<u32>>, report: &mut PreprocessReport) -> (Vec<Sequence>, Vec<u32>) {
+fn resolve(text: TextEvents, listed: Option<Vec<u32>>, report: &mut PreprocessReport) -> Read {
     let TextEvents { users, items, mut events } = text;
     let (user_ids, users_recoded) = users.ids(i64::MAX);
     let (item_ids, items_recoded) = items.ids(i64::from(u32::MAX));
@@ -61,10 +78,20 @@ fn resolve(text: TextEvents, listed: Option<Vec<u32>>, report: &mut PreprocessRe
         event.user = user_ids[event.user as usize];
         event.item = item_id(event.item);
     }
-    let item_ids = listed.map(|numbers| numbers.into_iter().map(item_id).collect()).unwrap_or_else(|| {
-        let mut ids: Vec<u32> = (0..items.len() as u32).map(item_id).collect();
-        ids.sort_unstable();
-        ids
+    let numbers = listed.unwrap_or_else(|| {
+        let mut numbers: Vec<u32> = (0..items.len() as u32).collect();
+        numbers.sort_unstable_by_key(|&number| item_id(number));
+        numbers
     });
-    (sequences(events), item_ids)
+    let mut read = Read { sequences: sequences(events), ..Read::default() };
+    if users_recoded {
+        let named = user_ids.iter().zip(users.texts()).map(|(&id, text)| (id, text.to_string()));
+        read.original_users = named.collect();
+    }
+    if items_recoded {
+        let texts = items.texts();
+        read.original_items = numbers.iter().map(|&number| texts[number as usize].to_string()).collect();
+    }
+    read.item_ids = numbers.into_iter().map(item_id).collect();
+    read
 }

@@ -1,14 +1,14 @@
-//! Where raw files lie: a zip archive, a folder, or one file with others beside it.
+//! Where raw files lie: a zip archive, a folder, or one file with others beside it. Each may be compressed with gzip.
 //!
 //! Members of an archive are streamed. Their names are compared and shown, never used as paths.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 pub(super) enum Source {
     Zip(PathBuf),
@@ -17,15 +17,15 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub fn open(input: &Path) -> Result<Source> {
-        let read = Error::io("read", input);
-        if input.is_dir() {
-            return Ok(Source::Folder(input.into()));
+    pub fn open(path: &Path) -> Result<Source> {
+        let read = Error::io("read", path);
+        if path.is_dir() {
+            return Ok(Source::Folder(path.into()));
         }
         let mut magic = Vec::new();
-        File::open(input).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(read)?;
+        input::open(path).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(read)?;
         let zip = magic == b"PK\x03\x04" || magic == b"PK\x05\x06";
-        Ok(if zip { Source::Zip(input.into()) } else { Source::File(input.into()) })
+        Ok(if zip { Source::Zip(path.into()) } else { Source::File(path.into()) })
     }
 
     /// Hands the file of events to `read`: the member called `name`, or ending with it if it starts with a dot. A single
@@ -46,8 +46,9 @@ impl Source {
     pub fn find<T>(&self, name: &str, read: impl FnOnce(&mut dyn BufRead, &Path) -> Result<T>) -> Result<Option<T>> {
         match self {
             Source::File(path) => {
-                let beside = path.with_file_name(name);
-                beside.is_file().then(|| read_file(&beside, read)).transpose()
+                let beside = [path.with_file_name(name), path.with_file_name(format!("{name}.gz"))];
+                let beside = beside.iter().find(|beside| beside.is_file());
+                beside.map(|beside| read_file(beside, read)).transpose()
             }
             Source::Folder(path) => {
                 let mut files = list(path)?;
@@ -56,7 +57,7 @@ impl Source {
                 read_file(&file, read).map(Some)
             }
             Source::Zip(path) => {
-                let file = File::open(path).map_err(Error::io("read", path))?;
+                let file = input::open(path).map_err(Error::io("read", path))?;
                 let broken = |source| fault(path, format!("not a readable zip archive: {source}"));
                 let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
                 let members = archive.file_names().enumerate();
@@ -66,7 +67,12 @@ impl Source {
                 let Some((index, member)) = member else { return Ok(None) };
                 let member_path = PathBuf::from(format!("{}/{member}", path.display()));
                 let file = archive.by_index(index).map_err(|source| fault(&member_path, source.to_string()))?;
-                read(&mut BufReader::with_capacity(1 << 16, file), &member_path).map(Some)
+                let mut reader = BufReader::with_capacity(1 << 16, file);
+                match member.ends_with(".gz") {
+                    true => read(&mut input::decompressed(reader), &member_path),
+                    false => read(&mut reader, &member_path),
+                }
+                .map(Some)
             }
         }
     }
@@ -93,8 +99,7 @@ fn fault(path: &Path, what: String) -> Error {
 }
 
 fn read_file<T>(path: &Path, read: impl FnOnce(&mut dyn BufRead, &Path) -> Result<T>) -> Result<T> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    read(&mut BufReader::with_capacity(1 << 16, file), path)
+    read(&mut input::text(path)?, path)
 }
 
 fn base_name(member: &str) -> &str {
@@ -103,6 +108,7 @@ fn base_name(member: &str) -> &str {
 
 /// Hidden files are nobody's data: macOS puts `._ratings.inter` into its archives.
 fn matches(file: &str, name: &str) -> bool {
+    let file = file.strip_suffix(".gz").unwrap_or(file);
     file == name || (name.starts_with('.') && file.ends_with(name) && !file.starts_with('.'))
 }
 

@@ -10,10 +10,10 @@ use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
 
 use super::info;
-use super::items::{self, ItemsArg};
+use super::items;
 use crate::model_files::with_history_and_target;
 use crate::options::{DeviceArgs, FormArg, ModelArgs, form};
-use crate::paths::{Input, Output};
+use crate::paths::{Input, ItemsArg, Output};
 use crate::progress;
 use crate::searched::some_queries;
 

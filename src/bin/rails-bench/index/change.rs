@@ -7,9 +7,9 @@ use rails_wgpu::Result;
 use rails_wgpu::backend::select;
 use rails_wgpu::index::{ItemIndex, OpenOptions};
 
-use super::items::{self, ItemsArg};
+use super::items;
 use crate::output::outln;
-use crate::paths::Input;
+use crate::paths::{Input, ItemsArg};
 use crate::progress;
 
 #[derive(Args)]

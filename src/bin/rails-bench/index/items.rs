@@ -1,7 +1,6 @@
 //! Items as `index build` and `index add` take them.
 
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
 use rails_wgpu::dataset::read_item_ids;
 use rails_wgpu::index::ItemSource;
@@ -9,41 +8,7 @@ use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
 
 use crate::model_files::load_item_ids;
-
-/// Where items come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ItemsArg {
-    /// A list of rows of the model's item table.
-    List(PathBuf),
-    /// Ids with embeddings.
-    Safetensors(PathBuf),
-    /// Synthetic ones.
-    Random { n: usize, seed: u64 },
-}
-
-impl ItemsArg {
-    /// The file, if there is one.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            ItemsArg::List(path) | ItemsArg::Safetensors(path) => Some(path),
-            ItemsArg::Random { .. } => None,
-        }
-    }
-}
-
-impl FromStr for ItemsArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<ItemsArg, String> {
-        if let Some(numbers) = text.strip_prefix("random:") {
-            let (n, seed) = numbers.split_once(':').unwrap_or((numbers, "0"));
-            let expected = |_| "expected random:N or random:N:SEED with whole numbers".to_string();
-            return Ok(ItemsArg::Random { n: n.parse().map_err(expected)?, seed: seed.parse().map_err(expected)? });
-        }
-        let path = PathBuf::from(text);
-        Ok(if is_safetensors(&path) { ItemsArg::Safetensors(path) } else { ItemsArg::List(path) })
-    }
-}
+use crate::paths::{ItemsArg, is_safetensors};
 
 /// The ids that a list names; without one, all rows of the model's item table.
 pub fn listed(items: Option<&ItemsArg>, model: &Model) -> Result<Vec<u32>> {
@@ -91,8 +56,4 @@ pub fn ids(path: &Path) -> Result<Vec<u64>> {
         true => ItemSource::ids_of_file(path),
         false => Ok(read_item_ids(path)?.into_iter().map(u64::from).collect()),
     }
-}
-
-fn is_safetensors(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "safetensors")
 }

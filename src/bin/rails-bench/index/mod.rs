@@ -5,8 +5,6 @@ mod change;
 mod info;
 mod items;
 
-pub use items::ItemsArg;
-
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
