@@ -5,31 +5,29 @@
 mod demo;
 
 use demo::Demo;
-use rails_wgpu::Result;
-use rails_wgpu::backend::{Backend, Dtype, QueryBatch, Scorer, cpu::Cpu};
-use rails_wgpu::tensor::Tensor;
+use rails_wgpu::{QueryBatch, Result, Searcher, Tensor};
 
 fn main() -> Result<()> {
     let Demo { model, .. } = Demo::load()?;
-    let backend = Cpu::default();
 
     // One query and three items, all of them vectors of width D: here rows of the model's item table.
-    let query = model.item_embeddings(&[60])?;
-    let items = model.item_embeddings(&[60, 61, 140])?;
+    let (names, ids) = (["the same vector", "a neighbour", "a stranger"], [60u32, 61, 140]);
+    let query = model.item_embeddings(&ids[..1])?;
+    let items = model.item_embeddings(&ids)?;
 
-    // The tables of the items hold what does not depend on the query; then a pair is scored by its position.
-    let tables = backend.index(&items, model.mol.as_ref(), Dtype::F32)?;
+    // An index holds what does not depend on the query; `rescore` scores the items that it is given, the best one first.
+    let searcher = Searcher::builder().model(&model, &ids).device("cpu").build()?;
     let queries = QueryBatch::new(query.clone());
-    let scores = tables.rescore(Scorer::Mol, &queries, &[vec![0, 1, 2]])?;
+    let hits = searcher.rescore(&queries, &[&ids.map(u64::from)[..]])?;
 
-    for (position, name) in ["the same vector", "a neighbour", "a stranger"].iter().enumerate() {
+    for (position, name) in names.iter().enumerate() {
         let dot = inner_product(&query, &items, position);
-        println!("{name:16} inner product {dot:7.4}   Mixture-of-Logits {:7.4}", scores[0][position]);
+        let score = hits[0].iter().find(|hit| hit.id == u64::from(ids[position])).map_or(f32::NAN, |hit| hit.score);
+        println!("{name:16} inner product {dot:7.4}   Mixture-of-Logits {score:7.4}");
     }
     Ok(())
 }
 
 fn inner_product(query: &Tensor, items: &Tensor, item: usize) -> f32 {
-    let row = &items.data()[item * items.width()..];
-    query.data().iter().zip(row).map(|(q, x)| q * x).sum()
+    query.row(0).iter().zip(items.row(item)).map(|(q, x)| q * x).sum()
 }

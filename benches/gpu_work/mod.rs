@@ -11,7 +11,8 @@ use std::sync::Arc;
 use models::{Random, Shape};
 use rails_wgpu::Result;
 use rails_wgpu::backend::gpu::{Gpu, GpuBackend, GpuIndex, ScanLimits};
-use rails_wgpu::backend::{Backend, Columns, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, Similarity};
+use rails_wgpu::backend::{Columns, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, Similarity};
+use rails_wgpu::index::item_tables;
 use rails_wgpu::ops::Linear;
 use rails_wgpu::tables::Form;
 use roof::Unit;
@@ -118,7 +119,7 @@ fn mol_index(
     let weight = random.tensor(&[p_x * d_p, 64], 0.1);
     mol.principal = Some(Linear { weight, bias: None, n_in: p_x * d_p, n_out: 64 });
     let items = random.tensor(&[n, dim], 1.0);
-    let tables = GpuBackend::new(gpu.clone()).tables(&items, Some(&mol), dtype, form)?;
+    let tables = item_tables(&GpuBackend::new(gpu.clone()), &items, Some(&mol), dtype, form)?;
     let similarity = Similarity { mol, distilled: None };
     Ok(Arc::new(GpuIndex::new(gpu, Arc::new(tables), Some(&similarity), ScanLimits::default())?))
 }
@@ -221,7 +222,7 @@ fn plain(
     limits: ScanLimits,
 ) -> Result<Arc<GpuIndex>> {
     let items = random.tensor(&[n, dim], 1.0);
-    let tables = GpuBackend::new(gpu.clone()).tables(&items, None, dtype, Form::Components)?;
+    let tables = item_tables(&GpuBackend::new(gpu.clone()), &items, None, dtype, Form::Components)?;
     Ok(Arc::new(GpuIndex::new(gpu, Arc::new(tables), None, limits)?))
 }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use models::{Random, Shape};
 use rails_wgpu::backend::cpu::{Cpu, CpuIndex};
-use rails_wgpu::backend::{Backend, Columns, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, Similarity};
+use rails_wgpu::backend::{Columns, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, Similarity};
+use rails_wgpu::index::item_tables;
 use rails_wgpu::ops::Linear;
 use rails_wgpu::tables::{Form, MolTables, Table, Tables};
 use rails_wgpu::tensor::Tensor;
@@ -92,7 +93,7 @@ fn index(random: &mut Random, n: usize, (p_q, p_x, d_p): (usize, usize, usize), 
     let weight = random.tensor(&[p_x * d_p, 64], 0.1);
     mol.principal = Some(Linear { weight, bias: None, n_in: p_x * d_p, n_out: 64 });
     let items = random.tensor(&[n, dim], 1.0);
-    let tables = Cpu::default().tables(&items, Some(&mol), Dtype::F32, Form::Components).expect("valid items");
+    let tables = item_tables(&Cpu::default(), &items, Some(&mol), Dtype::F32, Form::Components).expect("valid items");
     CpuIndex::new(Arc::new(tables), Some(&Similarity { mol, distilled: None }))
 }
 
@@ -192,7 +193,7 @@ fn stages(n: usize) -> Vec<Work> {
 /// A flat index without any similarity of its own.
 fn plain(random: &mut Random, n: usize, dim: usize, dtype: Dtype) -> CpuIndex {
     let items = random.tensor(&[n, dim], 1.0);
-    let tables = Cpu::default().tables(&items, None, dtype, Form::Components).expect("valid items");
+    let tables = item_tables(&Cpu::default(), &items, None, dtype, Form::Components).expect("valid items");
     CpuIndex::new(Arc::new(tables), None)
 }
 

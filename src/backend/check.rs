@@ -3,21 +3,9 @@
 use super::{Columns, Exclusions, QueryBatch, Scorer};
 use crate::config::MolConfig;
 use crate::error::Parameter;
-use crate::model::Mol;
 use crate::tables::{Lists, Table, Tables};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-
-/// Item embeddings (N, D): at least one, fewer than 2^32, finite, and as wide as `mol` expects.
-pub(super) fn items(embeddings: &Tensor, mol: Option<&Mol<Tensor>>) -> Result<()> {
-    let dim = mol.map_or(embeddings.width(), Mol::item_dim);
-    matrix(Parameter::ItemEmbeddings, embeddings, dim)?;
-    if embeddings.rows() == 0 || embeddings.rows() > u32::MAX as usize || dim == 0 {
-        let found = format!("{:?}", embeddings.shape());
-        return Err(Error::argument(Parameter::ItemEmbeddings, "(N, D) with 1 <= N < 2^32 and D >= 1", found));
-    }
-    Ok(())
-}
 
 /// Arguments of a scan over `n_items` items of width `dim`; `mol`: the similarity, if the index has tables for
 /// [`Scorer::Mol`].

@@ -30,7 +30,7 @@ pub use crate::tables::{Columns, Dtype};
 use crate::Result;
 use crate::model::{Distilled, Encoder, Mol};
 use crate::sequence::SequenceBatch;
-use crate::tables::{Form, ItemSide, Tables};
+use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
 
 /// What kind of hardware a device is.
@@ -140,35 +140,6 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// If they do not fit, or the device fails.
     fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>>;
-
-    /// Computes the tables of `embeddings` (N, D) on the device.
-    ///
-    /// # Errors
-    /// If there is no item, a value is not finite, `mol` expects another width or does not suit `form`, or the device
-    /// fails.
-    fn tables(&self, embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype, form: Form) -> Result<Tables> {
-        check::items(embeddings, mol)?;
-        // Bounds the memory of intermediate arrays.
-        const CHUNK: usize = 4096;
-        let dim = embeddings.width();
-        let mut tables = Tables::new(dim, mol, dtype, form)?;
-        for rows in embeddings.data().chunks(CHUNK * dim) {
-            let items = Tensor::trusted(vec![rows.len() / dim, dim], rows.to_vec());
-            let side = mol.map(|mol| self.item_side(mol, &items)).transpose()?;
-            tables.append(rows, side.as_ref());
-        }
-        Ok(tables)
-    }
-
-    /// Computes the tables of `embeddings` (N, D) and loads them.
-    ///
-    /// # Errors
-    /// As [`Backend::tables`] and [`Backend::load`].
-    fn index(&self, embeddings: &Tensor, mol: Option<&Mol<Tensor>>, dtype: Dtype) -> Result<Box<dyn DeviceIndex>> {
-        let tables = self.tables(embeddings, mol, dtype, Form::Components)?;
-        let similarity = mol.map(|mol| Similarity { mol: mol.clone(), distilled: None });
-        self.load(Arc::new(tables), similarity.as_ref())
-    }
 }
 
 /// An encoder on a device.

@@ -22,6 +22,6 @@ pub enum ErrorKind {
     Capacity,
     /// The device failed.
     Device,
-    /// The search was cancelled.
+    /// The work was cancelled.
     Cancelled,
 }

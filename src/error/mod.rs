@@ -134,8 +134,21 @@ pub enum Error {
         /// What it reported.
         what: String,
     },
-    /// A search was cancelled; its searcher goes on to work.
-    #[error("the search was cancelled")]
+    /// Some scores are not numbers: stored items, weights, or queries that were left on a device hold values that overflow.
+    #[error(
+        "query {query}: expected {expected} items, found {found}: scores of others are not finite numbers; look for damage with \
+         `rails-bench index verify`, or rebuild the index: items that cannot be scored are refused then"
+    )]
+    NotScored {
+        /// Row of the query in its batch.
+        query: usize,
+        /// Items that there are for it.
+        expected: usize,
+        /// Items with a score.
+        found: usize,
+    },
+    /// A search, or the learning from queries, was cancelled; index and searcher are as before.
+    #[error("the work was cancelled")]
     Cancelled,
 }
 
@@ -165,7 +178,7 @@ impl Error {
         match self {
             Error::Io { .. } => ErrorKind::Io,
             Error::Checkpoint { .. } | Error::Tensor { .. } => ErrorKind::Checkpoint,
-            Error::Index { .. } => ErrorKind::Index,
+            Error::Index { .. } | Error::NotScored { .. } => ErrorKind::Index,
             Error::Config { .. } => ErrorKind::Config,
             Error::Dataset { .. } => ErrorKind::Dataset,
             Error::Argument { .. } => ErrorKind::Argument,

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use half::f16;
+
 use super::{IndexOptions, Segment, Snapshot, lists};
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
-use crate::model::Mol;
+use crate::model::{InputRange, Mol};
 use crate::tables::{Bytes, Dtype, Form, Tables};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -17,21 +19,25 @@ pub(super) struct Blueprint {
     pub options: IndexOptions,
     pub form: Form,
     pub similarity: Option<Arc<Similarity>>,
+    /// D.
     pub dim: usize,
+    /// Which items can be added, and which queries answered.
+    pub range: Arc<InputRange>,
 }
 
 impl Blueprint {
-    /// For about `n_items` items of width `dim`.
+    /// For about `n_items` items in `range`.
     ///
     /// # Errors
     /// If a form was asked for that does not suit the model.
     pub fn new(
         options: IndexOptions,
         similarity: Option<Arc<Similarity>>,
-        dim: usize,
+        range: Arc<InputRange>,
         n_items: usize,
     ) -> Result<Blueprint> {
         let mol = similarity.as_ref().map(|similarity| &similarity.mol);
+        let dim = range.dim();
         let form =
             options.form.unwrap_or_else(|| automatic_form(mol, options.dtype, n_items, options.max_component_bytes));
         Tables::new(dim, mol, options.dtype, form)?;
@@ -42,20 +48,21 @@ impl Blueprint {
                 format!("form {form:?}"),
             ));
         }
-        Ok(Blueprint { options, form, similarity, dim })
+        Ok(Blueprint { options, form, similarity, dim, range })
     }
 
     fn mol(&self) -> Option<&Mol<Tensor>> {
         self.similarity.as_ref().map(|similarity| &similarity.mol)
     }
 
-    /// A segment of items with ascending `ids` and raw embeddings (n, D).
+    /// A segment of items with ascending `ids` and raw embeddings (n, D) in range.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If a number is too large for the format of the tables, or the device fails.
     pub fn segment(&self, backend: &Arc<dyn Backend>, ids: Vec<u64>, rows: Vec<f32>) -> Result<Segment> {
-        let embeddings = Tensor::trusted(vec![ids.len(), self.dim], rows);
-        let mut tables = backend.tables(&embeddings, self.mol(), self.options.dtype, self.form)?;
+        let name_of = |row: usize| format!("id {}", ids[row]);
+        let mut tables = Tables::new(self.dim, self.mol(), self.options.dtype, self.form)?;
+        fill(&mut tables, backend.as_ref(), self.mol(), &rows, name_of)?;
         self.cluster(backend.as_ref(), &mut tables)?;
         Ok(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend))
     }
@@ -89,7 +96,75 @@ impl Blueprint {
         let segments = segments.into_iter().map(|segment| segment.searched_by(similarity.as_ref())).collect();
         let segments = within_memory(self.options.device_memory, segments);
         segments.iter().try_for_each(Segment::load)?;
-        Snapshot::new(version, segments, similarity, self.options.dtype)
+        Snapshot::new(version, segments, similarity, (self.options.dtype, self.range.clone()))
+    }
+}
+
+/// The tables of items with raw embeddings (N, D), computed on a device, for scans of one's own
+/// ([`Backend::load`]); an [`ItemIndex`](super::ItemIndex) makes its own.
+///
+/// # Errors
+/// If there is no item, a value is not finite or too large, `mol` expects another width or does not suit `form`, or the device
+/// fails.
+pub fn item_tables(
+    backend: &dyn Backend,
+    embeddings: &Tensor,
+    mol: Option<&Mol<Tensor>>,
+    dtype: Dtype,
+    form: Form,
+) -> Result<Tables> {
+    let dim = mol.map_or(embeddings.width(), Mol::item_dim);
+    InputRange::new(mol, dim).check_items(&[], embeddings)?;
+    if embeddings.rows() == 0 || embeddings.rows() > u32::MAX as usize {
+        return Err(Error::argument(Parameter::ItemEmbeddings, "(N, D) with 1 <= N < 2^32", embeddings.rows()));
+    }
+    let mut tables = Tables::new(dim, mol, dtype, form)?;
+    fill(&mut tables, backend, mol, embeddings.data(), |row| format!("row {row}"))?;
+    Ok(tables)
+}
+
+/// Appends items with these raw embeddings.
+fn fill(
+    tables: &mut Tables,
+    backend: &dyn Backend,
+    mol: Option<&Mol<Tensor>>,
+    embeddings: &[f32],
+    name_of: impl Fn(usize) -> String,
+) -> Result<()> {
+    // Bounds the memory of intermediate arrays.
+    const CHUNK: usize = 4096;
+    let (dim, dtype) = (tables.raw.width(), tables.dtype());
+    for (chunk, rows) in embeddings.chunks(CHUNK * dim).enumerate() {
+        let n = rows.len() / dim;
+        let name_of = |row| name_of(chunk * CHUNK + row);
+        fits(dtype, "", rows, n, name_of)?;
+        let side = mol.map(|mol| backend.item_side(mol, &Tensor::trusted(vec![n, dim], rows.to_vec()))).transpose()?;
+        if let Some(side) = &side {
+            let parts = [
+                ("a component, ", Some(&side.components)),
+                ("a gate part, ", side.gate.as_ref()),
+                ("a principal component, ", side.principal.as_ref()),
+            ];
+            for (part, values) in parts {
+                fits(dtype, part, values.map_or(&[], Vec::as_slice), n, name_of)?;
+            }
+        }
+        tables.append(rows, side.as_ref());
+    }
+    Ok(())
+}
+
+/// Whether the numbers of `n` items fit the format.
+fn fits(dtype: Dtype, part: &str, values: &[f32], n: usize, name_of: impl Fn(usize) -> String) -> Result<()> {
+    let largest = f16::MAX.to_f32();
+    match values.iter().position(|value| value.abs() > largest && dtype == Dtype::F16) {
+        None => Ok(()),
+        Some(at) => {
+            let expected = format!("magnitudes up to {largest} for f16 tables (scale them down, or use f32 or int8)");
+            let row = at / (values.len() / n.max(1)).max(1);
+            let found = format!("{part}{:e} in {}", values[at], name_of(row));
+            Err(Error::argument(Parameter::ItemEmbeddings, expected, found))
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl<'a> Change<'a> {
             rows.extend((0..segment.len()).filter(live).map(|position| (segment.ids()[position], index, position)));
         }
         rows.sort_unstable();
-        let Blueprint { dim, form, options, similarity } = &self.index.blueprint;
+        let Blueprint { dim, form, options, similarity, .. } = &self.index.blueprint;
         let mol = similarity.as_ref().map(|similarity| &similarity.mol);
         let mut tables = Tables::new(*dim, mol, options.dtype, *form)?;
         for (_, index, position) in &rows {

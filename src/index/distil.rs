@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::Sample;
+use super::learning::Learning;
 use super::least_squares::solve;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
@@ -30,6 +31,10 @@ const EPOCHS: usize = 30;
 /// Pairs per step.
 const BATCH: usize = 256;
 
+/// Shares of the whole learning that pairs, and then the gate, are done after.
+const PAIRS_SHARE: f32 = 0.1;
+pub(super) const GATE_SHARE: f32 = 0.8;
+
 /// One (query, item) pair to learn from.
 struct Pair {
     /// (L): logits, divided by their root mean square over all pairs.
@@ -44,8 +49,13 @@ struct Pair {
 /// Fits a distilled gate of `mol` to `queries`, which should be like those it will serve; a few hundred are enough.
 ///
 /// # Errors
-/// If there is no query, or shapes do not fit.
-pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> Result<CrossGate<Tensor>> {
+/// If there is no query, shapes do not fit, or nobody wants it any more.
+pub(super) fn fit(
+    mol: &Mol<Tensor>,
+    sample: &Sample,
+    queries: &QueryBatch,
+    learning: &Learning,
+) -> Result<CrossGate<Tensor>> {
     if mol.gate_cross.hidden.is_none() {
         // Nothing is cheaper than the linear gate that it is.
         return Ok(mol.gate_cross.clone());
@@ -53,24 +63,32 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> R
     if queries.is_empty() {
         return Err(Error::argument(Parameter::LearningQueries, "at least one, better some hundreds", "none"));
     }
-    let (mut pairs, rms) = pairs(mol, sample, queries)?;
+    let (mut pairs, rms) = pairs(mol, sample, queries, learning)?;
     let mut random = Random(0x243f_6a88_85a3_08d3);
-    let mut gate = Gate::fitted(mol.config.n_logits(), &pairs, &mut random)?;
+    let mut gate = Gate::fitted(mol.config.n_logits(), &pairs, &mut random, learning)?;
     let mut adam = Adam::new(gate.weights.len());
     let steps = EPOCHS * pairs.len().div_ceil(BATCH);
     for epoch in 0..EPOCHS {
         random.shuffle(&mut pairs);
         for (i, batch) in pairs.chunks(BATCH).enumerate() {
             let done = (epoch * pairs.len().div_ceil(BATCH) + i) as f32 / steps as f32;
+            learning.reached(PAIRS_SHARE + (GATE_SHARE - PAIRS_SHARE) * done)?;
             let gradient = gate.gradient(mol.config.gating_combination, batch);
             adam.step(&mut gate.weights, &gradient, 3e-3 * (1.0 - done) + 1e-5);
         }
     }
-    Ok(gate.into_cross(rms))
+    match gate.weights.iter().all(|weight| weight.is_finite()) {
+        true => Ok(gate.into_cross(rms)),
+        false => Err(Error::argument(
+            Parameter::LearningQueries,
+            "such as a gate can be fitted to",
+            "scores too large for it",
+        )),
+    }
 }
 
 /// Pairs of all queries, and the root mean square of their logits.
-fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> Result<(Vec<Pair>, f32)> {
+fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, learning: &Learning) -> Result<(Vec<Pair>, f32)> {
     let config = &mol.config;
     let (d_p, n_logits) = (config.dot_product_dimension, config.n_logits());
     let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
@@ -83,7 +101,8 @@ fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> Result<(Ve
     let raw = sample.raw();
     let item = weights.item_side(&mut CpuOps, &CpuOps.floats(&raw), raw.rows());
     let n = ITEMS.min(sample.len());
-    let best = sample.index().scan(Scorer::Mol, queries, n, &Exclusions::default())?;
+    let best = learning.job().run(|| sample.index().scan(Scorer::Mol, queries, n, &Exclusions::default()))?;
+    learning.check()?;
     let cross = |z: &[f32]| -> Vec<f32> {
         let z = std::sync::Arc::new(z.to_vec());
         let hidden = weights
@@ -115,13 +134,16 @@ fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> Result<(Ve
         let (score, _) = mixture(config.gating_combination, &gates, &z);
         Pair { z, base, cross, score }
     };
+    let job = learning.job();
     let of_query = |(query, best): (usize, &Vec<crate::backend::ScoredPosition>)| {
         let mut random = Random(0x1319_8a2e_0370_7344 ^ query as u64);
         let near = best.iter().map(|hit| hit.position as usize);
         let far: Vec<usize> = (0..n).map(|_| random.below(sample.len())).collect();
-        near.chain(far).map(|position| pair(query, position)).collect::<Vec<Pair>>()
+        let wanted = near.chain(far).take_while(|_| !job.is_cancelled());
+        wanted.map(|position| pair(query, position)).collect::<Vec<Pair>>()
     };
     let mut pairs: Vec<Pair> = threads::run(|| best.par_iter().enumerate().flat_map_iter(of_query).collect());
+    learning.check()?;
     let squares: f64 = pairs.iter().flat_map(|pair| &pair.z).map(|z| f64::from(z * z)).sum();
     let rms = (squares / (pairs.len() * n_logits).max(1) as f64).sqrt().max(1e-6) as f32;
     pairs.iter_mut().for_each(|pair| {
@@ -139,8 +161,8 @@ struct Gate {
 
 impl Gate {
     /// The best linear gate, and hidden units that do nothing yet.
-    fn fitted(n_logits: usize, pairs: &[Pair], random: &mut Random) -> Result<Gate> {
-        let linear = least_squares(n_logits, pairs)
+    fn fitted(n_logits: usize, pairs: &[Pair], random: &mut Random, learning: &Learning) -> Result<Gate> {
+        let linear = least_squares(n_logits, pairs, learning)?
             .ok_or_else(|| Error::argument(Parameter::LearningQueries, "different ones", "too few to fit a gate"))?;
         let width = n_logits + 1;
         let mut weights = Vec::with_capacity(n_logits * (n_logits + 2 * HIDDEN + 1) + HIDDEN);
@@ -266,11 +288,12 @@ fn mixture(combination: GatingCombination, gates: &[f32], z: &[f32]) -> (f32, Ve
 }
 
 /// (L, L + 1): for each output the weights of the logits and the bias that are closest to the model's cross gate.
-fn least_squares(n_logits: usize, pairs: &[Pair]) -> Option<Vec<f32>> {
+fn least_squares(n_logits: usize, pairs: &[Pair], learning: &Learning) -> Result<Option<Vec<f32>>> {
     let width = n_logits + 1;
     let mut normal = vec![0.0f64; width * width];
     let mut right = vec![0.0f64; width * n_logits];
     for pair in pairs {
+        learning.check()?;
         let x: Vec<f64> = pair.z.iter().map(|&z| f64::from(z)).chain([1.0]).collect();
         for (i, a) in x.iter().enumerate() {
             (0..width).for_each(|j| normal[i * width + j] += a * x[j]);
@@ -279,8 +302,10 @@ fn least_squares(n_logits: usize, pairs: &[Pair]) -> Option<Vec<f32>> {
     }
     let ridge = 1e-6 * pairs.len() as f64;
     (0..width).for_each(|i| normal[i * width + i] += ridge);
-    let solution = solve(normal, right, width)?;
-    Some((0..n_logits * width).map(|i| solution[i % width * n_logits + i / width] as f32).collect())
+    let solution = solve(normal, right, width, learning)?;
+    let by_output =
+        |solution: Vec<f64>| (0..n_logits * width).map(|i| solution[i % width * n_logits + i / width] as f32).collect();
+    Ok(solution.map(by_output))
 }
 
 /// Adam (arXiv 1412.6980).

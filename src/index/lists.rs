@@ -2,12 +2,14 @@
 //! items as scans on the device that builds: the nearest of the centres c to a vector x is the one with the greatest
 //! `<x, c> - |c|^2 / 2`, the best hit of the query (x, 1) among the items (c, -|c|^2 / 2).
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::ListOptions;
 use crate::Result;
 use crate::backend::{Backend, Columns, Dtype, Exclusions, QueryBatch, Scorer};
-use crate::tables::{Lists, Tables};
+use crate::tables::{Form, Lists, Tables};
 use crate::tensor::Tensor;
 use crate::threads;
 
@@ -117,7 +119,10 @@ fn assign(
         Tensor::trusted(vec![rows.len() / width, width + 1], data)
     };
     let half_norm = |row: &[f32]| -row.iter().map(|x| x * x).sum::<f32>() / 2.0;
-    let index = backend.index(&augmented(centres, &half_norm), None, Dtype::F32)?;
+    let centres = augmented(centres, &half_norm);
+    let mut tables = Tables::new::<Tensor>(width + 1, None, Dtype::F32, Form::Components)?;
+    tables.append(centres.data(), None);
+    let index = backend.load(Arc::new(tables), None)?;
     let mut assigned = Vec::with_capacity(n);
     for from in (0..n).step_by(CHUNK) {
         let to = n.min(from + CHUNK);

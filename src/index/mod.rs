@@ -9,7 +9,9 @@ mod change;
 mod cost;
 mod disk;
 mod distil;
+mod enlarged;
 mod filter;
+mod learning;
 mod least_squares;
 mod lists;
 mod options;
@@ -21,6 +23,7 @@ mod source;
 mod tangents;
 mod unique;
 
+pub use build::item_tables;
 pub use disk::{IndexInfo, IndexModel, SegmentInfo};
 pub use filter::Filter;
 pub use options::{IndexOptions, ListOptions, OpenOptions};
@@ -34,13 +37,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::backend::{Backend, DeviceKind, QueryBatch, Similarity, mol_queries};
 use crate::error::Parameter;
-use crate::model::{Distilled, Model, Mol};
+use crate::job::Cancel;
+use crate::model::{Distilled, InputRange, Model, Mol};
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use build::Blueprint;
 use change::Change;
 use disk::Folder;
+use learning::Learning;
 use source::Runs;
 
 /// Items with their tables on one or more devices; in memory only, or stored in a folder.
@@ -72,8 +77,8 @@ impl ItemIndex {
     /// Indexes items `ids` with their raw embeddings (N, D), in any order.
     ///
     /// # Errors
-    /// If there is no item, an id is given twice, a value is not finite, the widths of `mol` and `embeddings` differ,
-    /// or the device fails.
+    /// If there is no item, an id is given twice, a value is not finite or so large that scores overflow, the widths of
+    /// `mol` and `embeddings` differ, or the device fails.
     pub fn from_embeddings(
         backend: &dyn Backend,
         ids: &[u64],
@@ -98,13 +103,15 @@ impl ItemIndex {
     ) -> Result<ItemIndex> {
         let mol = similarity.as_ref().map(|similarity| &similarity.mol);
         let dim = mol.map_or(embeddings.width(), Mol::item_dim);
-        check_items(ids, embeddings, dim)?;
+        let range = InputRange::new(mol, dim);
+        check_items(ids, embeddings, &range)?;
         if ids.is_empty() || backends.is_empty() {
             return Err(Error::argument(Parameter::Index, "at least one item and one device", "none"));
         }
         let (ids, rows) = sorted(ids, embeddings.data(), dim);
         let similarity = similarity.map(|similarity| with_directions(backends[0].as_ref(), similarity, &rows));
-        let blueprint = Blueprint::new(options, similarity.transpose()?.map(Arc::new), dim, ids.len())?;
+        let similarity = similarity.transpose()?.map(Arc::new);
+        let blueprint = Blueprint::new(options, similarity, Arc::new(range), ids.len())?;
         let per_device = ids.len().div_ceil(backends.len());
         let per_segment = per_device.min(blueprint.options.segment_items.max(1));
         let mut segments = Vec::new();
@@ -178,10 +185,10 @@ impl ItemIndex {
     /// them. An index of a folder has them on the disk then.
     ///
     /// # Errors
-    /// If an id is given twice, a value is not finite or the width is another one, the device fails, or the folder cannot be
-    /// written; nothing has changed then.
+    /// If an id is given twice, a value is not finite or so large that scores overflow, the width is another one, the device
+    /// fails, or the folder cannot be written; nothing has changed then.
     pub fn add(&self, ids: &[u64], embeddings: &Tensor) -> Result<()> {
-        check_items(ids, embeddings, self.blueprint.dim)?;
+        check_items(ids, embeddings, &self.blueprint.range)?;
         self.add_all(ItemSource::of_embeddings(ids.to_vec(), embeddings.clone()))
     }
 
@@ -194,7 +201,7 @@ impl ItemIndex {
         let mut segments = change.old.segments().to_vec();
         let mut full: Vec<Segment> = Vec::new();
         let mut added: Option<Segment> = None;
-        for run in Runs::new(source, self.blueprint.dim, self.blueprint.options.segment_items) {
+        for run in Runs::new(source, &self.blueprint.range, self.blueprint.options.segment_items) {
             let run = run?;
             for segment in &mut segments {
                 *segment = segment.without(&run.ids).unwrap_or_else(|| segment.clone());
@@ -240,17 +247,28 @@ impl ItemIndex {
     /// [`Algorithm::Tangent`](crate::search::Algorithm::Tangent). An index of a folder keeps them there.
     ///
     /// # Errors
-    /// If the index has no Mixture-of-Logits similarity, there is no query, shapes do not fit, or the folder cannot be
-    /// written; nothing has changed then.
+    /// If the index has no Mixture-of-Logits similarity, there is no query, one is so large that scores overflow, shapes do not
+    /// fit, or the folder cannot be written; nothing has changed then.
     pub fn distill(&self, queries: &QueryBatch) -> Result<()> {
+        self.distill_with(queries, &Cancel::new(), &|_| ())
+    }
+
+    /// [`ItemIndex::distill`] that `cancel` ends, and that tells `progress` which share is done, from 0 to 1.
+    ///
+    /// # Errors
+    /// As there, or [`Error::Cancelled`].
+    pub fn distill_with(&self, queries: &QueryBatch, cancel: &Cancel, progress: &dyn Fn(f32)) -> Result<()> {
+        let learning = Learning::new(cancel, progress);
         let mut change = Change::begin(self)?;
         let old = change.old.clone();
+        old.check_queries(queries)?;
         let (Some(similarity), Some(sample)) = (old.similarity(), old.sample()?) else {
             return Err(Error::argument(Parameter::Index, "an index with Mixture-of-Logits", "one without"));
         };
         mol_queries(self.blueprint.dim, Some(&similarity.mol.config), queries)?;
-        let cross = distil::fit(&similarity.mol, sample, queries)?;
-        let distilled = Some(Distilled { cross, tangents: Some(tangents::fit(&similarity.mol, sample, queries)?) });
+        let cross = distil::fit(&similarity.mol, sample, queries, &learning)?;
+        let tangents = tangents::fit(&similarity.mol, sample, queries, &learning)?;
+        let distilled = Some(Distilled { cross, tangents: Some(tangents) });
         change.similarity = Some(Arc::new(Similarity { mol: similarity.mol.clone(), distilled }));
         change.commit(old.segments().to_vec())
     }
@@ -345,12 +363,8 @@ fn item_embeddings(model: &Model, ids: &[u32]) -> Result<Tensor> {
     })
 }
 
-/// Ids without duplicates, one per row; rows of `dim` finite numbers.
-fn check_items(ids: &[u64], embeddings: &Tensor, dim: usize) -> Result<()> {
-    if embeddings.shape().len() != 2 || embeddings.width() != dim || dim == 0 {
-        let found = format!("{:?}", embeddings.shape());
-        return Err(Error::argument(Parameter::ItemEmbeddings, format!("shape (N, {dim}) with D >= 1"), found));
-    }
+/// Ids without duplicates, one per row; rows in `range`.
+fn check_items(ids: &[u64], embeddings: &Tensor, range: &InputRange) -> Result<()> {
     let n_items = embeddings.rows();
     if ids.len() != n_items {
         return Err(Error::argument(Parameter::ItemIds, format!("{n_items}, one per embedding"), ids.len()));
@@ -360,13 +374,7 @@ fn check_items(ids: &[u64], embeddings: &Tensor, dim: usize) -> Result<()> {
     if let Some(pair) = unique.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(twice(pair[0]));
     }
-    match embeddings.data().iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => {
-            let found = format!("{} in row {}", embeddings.data()[at], at / dim);
-            Err(Error::argument(Parameter::ItemEmbeddings, "finite numbers", found))
-        }
-    }
+    range.check_items(ids, embeddings)
 }
 
 fn twice(id: u64) -> Error {

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::backend::{Backend, Bits, DeviceIndex, Exclusions, Similarity};
+use crate::backend::{Backend, Bits, DeviceIndex, Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::error::Parameter;
 use crate::job::Job;
-use crate::tables::{Bytes, Tables};
+use crate::tables::{Bytes, Table, Tables};
 use crate::{Error, Result};
 
 /// Items with ascending ids, and their tables.
@@ -172,6 +172,32 @@ impl Segment {
             }
         };
         work(loaded.as_ref())
+    }
+
+    /// The inner products of each query with its `candidates`, positions: the bits that a scan finds.
+    ///
+    /// # Errors
+    /// As [`Segment::on_device`].
+    pub fn inner_products(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let mut union = candidates.concat();
+        union.sort_unstable();
+        union.dedup();
+        if union.is_empty() {
+            return Ok(vec![Vec::new(); candidates.len()]);
+        }
+        let raw = &self.tables.raw;
+        let mut picked = Table::new(raw.groups(), raw.group_width(), raw.dtype());
+        union.iter().for_each(|&position| picked.append_row_of(raw, position as usize));
+        let tables = Tables { raw: picked, mol: None, lists: Vec::new() };
+        let device = self.home.backend.load(Arc::new(tables), None)?;
+        let hits = device.scan(Scorer::Dot, queries, union.len(), &Exclusions::default())?;
+        let scores_of = |(hits, list): (Vec<ScoredPosition>, &Vec<u32>)| {
+            let mut scores = vec![f32::NAN; union.len()];
+            hits.into_iter().for_each(|hit| scores[hit.position as usize] = hit.score);
+            let place = |position: &u32| union.partition_point(|other| other < position);
+            list.iter().map(|position| scores[place(position)]).collect()
+        };
+        Ok(hits.into_iter().zip(candidates).map(scores_of).collect())
     }
 
     /// Bytes on the device, or that pass through it.

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::cost;
+use super::enlarged::Enlarged;
 use super::filter::PerSegment;
 use super::{Filter, Sample, Segment};
 use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::error::Parameter;
 use crate::job::Job;
+use crate::model::InputRange;
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -26,6 +28,7 @@ pub struct Snapshot {
     offsets: Vec<u32>,
     pub(super) similarity: Option<Arc<Similarity>>,
     pub(super) dtype: Dtype,
+    range: Arc<InputRange>,
     /// Drawn when it is first asked for.
     sample: OnceLock<Option<Sample>>,
 }
@@ -44,7 +47,7 @@ impl Snapshot {
         version: u64,
         segments: Vec<Segment>,
         similarity: Option<Arc<Similarity>>,
-        dtype: Dtype,
+        (dtype, range): (Dtype, Arc<InputRange>),
     ) -> Result<Snapshot> {
         let mut offsets = vec![0u32];
         for segment in &segments {
@@ -53,7 +56,7 @@ impl Snapshot {
             offsets.push(u32::try_from(end).map_err(|_| too_many())?);
         }
         let stamp = STAMPS.fetch_add(1, Ordering::Relaxed);
-        Ok(Snapshot { version, stamp, segments, offsets, similarity, dtype, sample: OnceLock::new() })
+        Ok(Snapshot { version, stamp, segments, offsets, similarity, dtype, range, sample: OnceLock::new() })
     }
 
     /// Number of items that can be found.
@@ -84,6 +87,14 @@ impl Snapshot {
     /// The Mixture-of-Logits similarity, if there is one.
     pub fn similarity(&self) -> Option<&Similarity> {
         self.similarity.as_deref()
+    }
+
+    /// Whether these queries can be scored.
+    ///
+    /// # Errors
+    /// As [`InputRange::check_queries`].
+    pub fn check_queries(&self, queries: &QueryBatch) -> Result<()> {
+        self.range.check_queries(&queries.embeddings)
     }
 
     /// Some of the items on the host, if there is a Mixture-of-Logits similarity and an item.
@@ -125,6 +136,12 @@ impl Snapshot {
     /// Whether `id` can be found.
     pub fn contains(&self, id: u64) -> bool {
         self.segments.iter().any(|segment| segment.position(id).is_some())
+    }
+
+    /// Where the item `id` is, if it can be found.
+    pub fn position(&self, id: u64) -> Option<u32> {
+        let mut segments = self.segments.iter().zip(&self.offsets);
+        segments.find_map(|(segment, offset)| Some(offset + segment.position(id)?))
     }
 
     /// The id at a position.
@@ -184,6 +201,13 @@ impl Snapshot {
     /// # Errors
     /// As there.
     pub fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Excluded) -> Result<Hits> {
+        let enlarged = Enlarged::of(scorer, queries);
+        if let Some(enlarged) = enlarged {
+            let mut hits = self.scan(scorer, &enlarged.queries, k, excluded)?;
+            let lists = hits.iter_mut().enumerate();
+            lists.for_each(|(query, hits)| hits.iter_mut().for_each(|hit| enlarged.restore(query, &mut hit.score)));
+            return Ok(hits);
+        }
         self.best(k, excluded, |device, k, excluded, segment| {
             reads(segment.len(), cost::of_scorer(segment.tables(), scorer));
             device.scan(scorer, queries, k, excluded)
@@ -274,14 +298,24 @@ impl Snapshot {
         Ok(lists)
     }
 
-    /// See [`DeviceIndex::rescore`]; candidates ascend.
+    /// See [`DeviceIndex::rescore`]; candidates ascend. Inner products, too.
     ///
     /// # Errors
     /// As there.
     pub fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let enlarged = Enlarged::of(scorer, queries);
+        if let Some(enlarged) = enlarged {
+            let mut scores = self.rescore(scorer, &enlarged.queries, candidates)?;
+            let lists = scores.iter_mut().enumerate();
+            lists.for_each(|(query, scores)| scores.iter_mut().for_each(|score| enlarged.restore(query, score)));
+            return Ok(scores);
+        }
         let rescore = |segment: &Segment, candidates: &[Vec<u32>]| {
             reads(candidates.iter().map(Vec::len).sum(), cost::of_scorer(segment.tables(), scorer));
-            segment.on_device(|device| device.rescore(scorer, queries, candidates))
+            match scorer {
+                Scorer::Dot => segment.inner_products(queries, candidates),
+                _ => segment.on_device(|device| device.rescore(scorer, queries, candidates)),
+            }
         };
         if let [segment] = self.segments.as_slice() {
             return rescore(segment, candidates);

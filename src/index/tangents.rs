@@ -6,10 +6,13 @@
 //! features are inner products of components, because logits are what the gate sees.
 
 use super::Sample;
+use super::distil::GATE_SHARE;
+use super::learning::Learning;
 use super::least_squares::solve;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
 use crate::error::Parameter;
+use crate::job::Job;
 use crate::model::{Mol, Tangents};
 use crate::ops::{Linear, Ops};
 use crate::tensor::Tensor;
@@ -24,15 +27,15 @@ const PRIOR: f64 = 30.0;
 /// Fits tangents to `queries`.
 ///
 /// # Errors
-/// If there is no query, or shapes do not fit.
-pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> Result<Tangents> {
+/// If there is no query, shapes do not fit, or nobody wants it any more.
+pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, learning: &Learning) -> Result<Tangents> {
     let mut best = vec![BEST.0.min(sample.len())];
     while let Some(&last) = best.last()
         && last < BEST.1.min(sample.len())
     {
         best.push((2 * last).min(BEST.1).min(sample.len()));
     }
-    let targets = derivatives(sample, queries, &best)?;
+    let targets = learning.job().run(|| derivatives(sample, queries, &best))?;
     let mean_item = mean_item(mol, sample);
     let components = components(mol, queries);
     let features: Vec<Vec<f32>> = components
@@ -40,24 +43,20 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> R
         .map(|components| Tangents::features(&mean_item, components))
         .collect();
     let features = Tensor::trusted(vec![features.len(), features[0].len()], features.concat());
+    learning.reached((1.0 + GATE_SHARE) / 2.0)?;
     let scaling = Scaling::of(&features);
     let width = scaling.means.len();
     let n_out = targets.width();
     let means: Vec<f64> =
         (0..n_out).map(|o| mean((0..targets.rows()).map(|row| f64::from(targets.row(row)[o])))).collect();
-    let mut normal = vec![0.0; width * width];
-    let mut right = vec![0.0; width * n_out];
-    for row in 0..targets.rows() {
-        let x = scaling.scaled(features.row(row));
-        for (i, a) in x.iter().enumerate() {
-            x.iter().enumerate().for_each(|(j, b)| normal[i * width + j] += a * b);
-            let errors = targets.row(row).iter().zip(&means).map(|(target, mean)| f64::from(*target) - mean);
-            right[i * n_out..][..n_out].iter_mut().zip(errors).for_each(|(sum, error)| *sum += a * error);
-        }
-    }
-    (0..width).for_each(|i| normal[i * width + i] += PRIOR);
-    let solution = solve(normal, right, width);
-    let solution = solution.ok_or_else(|| Error::argument(Parameter::LearningQueries, "finite ones", "others"))?;
+    let rows: Vec<Vec<f64>> = (0..targets.rows()).map(|row| scaling.scaled(features.row(row))).collect();
+    let errors = (0..targets.rows()).flat_map(|row| targets.row(row).iter().zip(&means));
+    let errors: Vec<f64> = errors.map(|(target, mean)| f64::from(*target) - mean).collect();
+    let solution =
+        ridge(&rows, &errors, width, learning)?.filter(|values| values.iter().all(|value| value.is_finite()));
+    let solution = solution.ok_or_else(|| {
+        Error::argument(Parameter::LearningQueries, "such as tangents can be fitted to", "scores too large for it")
+    })?;
 
     // Undoes the scaling of the features.
     let weight = (0..width * n_out).map(|i| solution[i] * scaling.scales[i / n_out]);
@@ -66,7 +65,44 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch) -> R
         |o: usize| (0..width).map(|i| solution[i * n_out + o] * scaling.scales[i] * scaling.means[i]).sum::<f64>();
     let bias = (0..n_out).map(|o| (means[o] - shift(o)) as f32).collect();
     let (weight, bias) = (Tensor::trusted(vec![width, n_out], weight), Tensor::trusted(vec![n_out], bias));
+    learning.reached(1.0)?;
     Ok(Tangents { best, mean: mean_item, layer: Linear { weight, bias: Some(bias), n_in: width, n_out } })
+}
+
+/// (F, O): ridge regression of `errors` (B, O) on `rows` (B, F): `(X^T X + c)^-1 X^T E`, or, where there are fewer rows than
+/// features, the same number `X^T (X X^T + c)^-1 E`. So the time is bounded by the cube of the smaller of both.
+fn ridge(rows: &[Vec<f64>], errors: &[f64], width: usize, learning: &Learning) -> Result<Option<Vec<f64>>> {
+    let n_out = errors.len() / rows.len().max(1);
+    let mut right = vec![0.0; width * n_out];
+    if rows.len() < width {
+        let mut products = Vec::with_capacity(rows.len() * rows.len());
+        for (i, row) in rows.iter().enumerate() {
+            learning.check()?;
+            products.extend(rows.iter().map(|other| row.iter().zip(other).map(|(a, b)| a * b).sum::<f64>()));
+            products[i * rows.len() + i] += PRIOR;
+        }
+        let Some(of_rows) = solve(products, errors.to_vec(), rows.len(), learning)? else { return Ok(None) };
+        for (row, of_row) in rows.iter().zip(of_rows.chunks_exact(n_out)) {
+            learning.check()?;
+            add_outer_product(row, of_row, &mut right);
+        }
+        return Ok(Some(right));
+    }
+    let mut normal = vec![0.0; width * width];
+    for (row, errors) in rows.iter().zip(errors.chunks_exact(n_out)) {
+        learning.check()?;
+        add_outer_product(row, row, &mut normal);
+        add_outer_product(row, errors, &mut right);
+    }
+    (0..width).for_each(|i| normal[i * width + i] += PRIOR);
+    solve(normal, right, width, learning)
+}
+
+/// Adds `a b^T` to `sums` (A, B).
+fn add_outer_product(a: &[f64], b: &[f64], sums: &mut [f64]) {
+    for (a, sums) in a.iter().zip(sums.chunks_exact_mut(b.len())) {
+        sums.iter_mut().zip(b).for_each(|(sum, b)| *sum += a * b);
+    }
 }
 
 /// (B, P_Q * D_P): components of the queries.
@@ -93,6 +129,12 @@ fn derivatives(sample: &Sample, queries: &QueryBatch, best: &[usize]) -> Result<
         return Err(Error::argument(Parameter::LearningQueries, "at least one, better some hundreds", "none"));
     };
     let ranked = sample.index().scan(Scorer::Mol, queries, most, &Exclusions::default())?;
+    if let Some(query) = ranked.iter().position(|hits| hits.len() < most) {
+        return Err(match Job::current().is_cancelled() {
+            true => Error::Cancelled,
+            false => Error::NotScored { query, expected: most, found: ranked[query].len() },
+        });
+    }
     let mut rows: Vec<Vec<f32>> = vec![Vec::new(); n_queries];
     let (mut before, mut sums) = (0, Vec::new());
     for &n in best {
@@ -139,6 +181,22 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regressions_with_fewer_rows_than_features_are_the_same_ones() {
+        let rows: Vec<Vec<f64>> =
+            (0..7).map(|row| (0..9).map(|j| f64::from(row * 9 + j).sin() * 10.0).collect()).collect();
+        let errors: Vec<f64> = (0..14).map(|i| f64::from(i).cos()).collect();
+        let fit = |rows: &[Vec<f64>], errors: &[f64]| {
+            ridge(rows, errors, 9, &Learning::default()).ok().flatten().unwrap_or_default()
+        };
+        // Rows of zeros change nothing but which of the two forms is taken.
+        let more = [rows.as_slice(), &[vec![0.0; 9], vec![0.0; 9]]].concat();
+        let [few, many] = [fit(&rows, &errors), fit(&more, &[errors.as_slice(), &[0.0; 4]].concat())];
+        assert_eq!((few.len(), many.len()), (18, 18));
+        assert!(few.iter().zip(&many).all(|(a, b)| (a - b).abs() < 1e-12), "{few:?} {many:?}");
+        assert!(few.iter().any(|weight| weight.abs() > 1e-3));
+    }
 
     #[test]
     fn scaled_features_have_mean_zero_and_variance_one_and_constants_are_ignored() {

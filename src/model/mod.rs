@@ -4,6 +4,7 @@
 mod distilled;
 mod encoder;
 mod hstu;
+mod input_range;
 mod mol;
 mod mol_tensors;
 mod sasrec;
@@ -12,6 +13,7 @@ mod tap;
 pub use distilled::{Distilled, Tangents};
 pub use encoder::{Encoder, EncoderLayers};
 pub use hstu::{Hstu, HstuLayer};
+pub use input_range::InputRange;
 pub use mol::{CrossGate, GatePart, ItemParts, Mol, Projection};
 pub use sasrec::{Sasrec, SasrecLayer};
 pub use tap::Tap;

@@ -43,8 +43,8 @@ impl<'a> FirstStage<'a> {
         Ok(FirstStage { snapshot, similarity, queries, excluded, components })
     }
 
-    /// At least `k` candidates per query, as far as so many items are left: where the algorithm's own number does not
-    /// suffice for a query, it is doubled for that query until it does.
+    /// At least `k` candidates per query, as far as so many items are left and can be scored: where the algorithm's own number
+    /// does not suffice for a query, it is doubled for that query until it does, or is that of all items.
     ///
     /// # Errors
     /// If the algorithm collects none, needs what the index does not have, or the device fails.
@@ -52,7 +52,9 @@ impl<'a> FirstStage<'a> {
         let mut lists = self.candidates(algorithm, 1)?;
         lists.iter_mut().for_each(unique);
         let mut short: Vec<usize> = (0..lists.len()).collect();
-        for doublings in 1.. {
+        let (n_items, mut scale) = (self.snapshot.len(), 1usize);
+        while scale < n_items {
+            scale = scale.saturating_mul(2);
             short.retain(|&query| {
                 lists[query].len() < k && lists[query].len() < self.snapshot.left(self.excluded, query)
             });
@@ -63,7 +65,6 @@ impl<'a> FirstStage<'a> {
             let excluded = self.snapshot.select_queries(self.excluded, &short);
             let components = self.components.select_rows(&short);
             let stage = FirstStage { queries: &queries, excluded: &excluded, components, ..*self };
-            let scale = 1usize.checked_shl(doublings).unwrap_or(usize::MAX);
             for (&query, mut list) in short.iter().zip(stage.candidates(algorithm, scale)?) {
                 unique(&mut list);
                 lists[query] = list;

@@ -27,13 +27,14 @@ pub use on_gpu::GpuAnswer;
 pub use pipeline::pipelined;
 pub use stats::Stats;
 
-use std::sync::Arc;
+use std::cmp::Ordering;
+use std::sync::{Arc, Once};
 
 use futures::channel::oneshot;
 
-use crate::backend::{QueryBatch, ScoredPosition, Scorer, Similarity};
+use crate::backend::{Columns, QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::error::Parameter;
-use crate::index::{Filter, ItemIndex, Snapshot};
+use crate::index::{Excluded, Filter, ItemIndex, Snapshot};
 use crate::{Error, Result, threads};
 use candidates::{Candidates, FirstStage};
 use stats::{Course, course};
@@ -59,7 +60,7 @@ pub struct Hit {
 pub struct Request<'a> {
     /// How.
     pub algorithm: Algorithm,
-    /// Items per query.
+    /// Items per query, at least 1; where the index has fewer, all of them.
     pub k: usize,
     /// Ids that must not be found: one list per query, or no list at all.
     pub excluded: &'a [&'a [u64]],
@@ -128,12 +129,14 @@ pub struct Answer {
 /// Answers queries from an index.
 pub struct Searcher {
     index: ItemIndex,
+    /// Says once that there are no inverted lists.
+    mentioned: Once,
 }
 
 impl Searcher {
     /// A searcher over `index`.
     pub fn new(index: ItemIndex) -> Searcher {
-        Searcher { index }
+        Searcher { index, mentioned: Once::new() }
     }
 
     /// The index searched. It may change at any time; a search works on the version it began with.
@@ -146,8 +149,8 @@ impl Searcher {
     /// only where fewer items are left.
     ///
     /// # Errors
-    /// If `k` is not in 1..=N, shapes do not fit, the algorithm needs a Mixture-of-Logits index and this is none, or the
-    /// device fails.
+    /// If `k` is 0, shapes do not fit, a query is so large that scores overflow, the algorithm needs a Mixture-of-Logits index
+    /// and this is none, or the device fails; [`Error::NotScored`] if items of the index cannot be scored.
     pub fn search(
         &self,
         algorithm: Algorithm,
@@ -163,7 +166,7 @@ impl Searcher {
     /// # Errors
     /// As [`Searcher::search`], or if the request was cancelled.
     pub fn answer(&self, queries: &QueryBatch, request: &Request) -> Result<Answer> {
-        let n_queries = queries.embeddings.rows();
+        let n_queries = queries.len();
         let ((hits, certificates), stats, job) =
             course(request, n_queries, |course| self.stages(course, queries, request))?;
         Ok(Answer { hits, certificates, stats, kernels: job.kernels() })
@@ -172,16 +175,22 @@ impl Searcher {
     fn stages(&self, course: &mut Course, queries: &QueryBatch, request: &Request) -> Result<Found> {
         let Request { algorithm, k, excluded, filter, certify, .. } = *request;
         let snapshot = self.index.snapshot();
-        let (n_items, n_queries) = (snapshot.len(), queries.embeddings.rows());
-        if k == 0 || k > n_items {
-            return Err(Error::argument(Parameter::K, format!("1..={n_items} (the number of items)"), k));
+        let (n_items, n_queries) = (snapshot.len(), queries.len());
+        snapshot.check_queries(queries)?;
+        if k == 0 {
+            return Err(Error::argument(Parameter::K, "at least 1", k));
         }
+        // An index may lose items at any time: that must not make a request wrong.
+        let k = k.min(n_items);
         if !excluded.is_empty() && excluded.len() != n_queries {
             return Err(Error::argument(
                 Parameter::Exclusions,
                 format!("none, or {n_queries} lists of ids"),
                 excluded.len(),
             ));
+        }
+        if n_items == 0 {
+            return Ok((vec![Vec::new(); n_queries], vec![Certificate::Exact; if certify { n_queries } else { 0 }]));
         }
         let excluded = snapshot.exclude(excluded, filter);
         let scan = |scorer| snapshot.scan(scorer, queries, k, &excluded).map(|hits| (hits, 0));
@@ -198,12 +207,14 @@ impl Searcher {
         if let Some((found, pruned)) = everything {
             course.stats.pruned = pruned;
             course.stats.pairs = (n_items * n_queries) as u64 - pruned;
-            let named = || Ok(found.into_iter().map(|hits| named(&snapshot, hits)).collect());
-            let hits = course.stage(Stage::Selection, named)?;
+            let hits: Vec<Vec<Hit>> = course
+                .stage(Stage::Selection, || Ok(found.into_iter().map(|hits| named(&snapshot, hits)).collect()))?;
+            all_found(&snapshot, &excluded, k, &hits)?;
             return Ok((hits, vec![Certificate::Exact; if certify { n_queries } else { 0 }]));
         }
 
         let similarity = similarity(&snapshot, algorithm)?;
+        self.mention_missing_lists(&snapshot, algorithm);
         let stage = course.stage(Stage::QuerySide, || FirstStage::new(&snapshot, similarity, queries, &excluded))?;
         let candidates = course.stage(Stage::FirstStage, || stage.collect(algorithm, k))?;
         course.stats.candidates = candidates.iter().map(|list| list.len() as u64).sum();
@@ -213,6 +224,7 @@ impl Searcher {
             let pairs = candidates.iter().zip(scores);
             Ok(pairs.map(|(list, scores)| named(&snapshot, best(&snapshot, list, scores, k))).collect())
         })?;
+        all_found(&snapshot, &excluded, k, &hits)?;
         let certificates = match certify {
             true => course.stage(Stage::Certifying, || {
                 certificate::certify(&snapshot, queries, k, &hits, &candidates, &excluded)
@@ -260,14 +272,76 @@ impl Searcher {
     /// If the algorithm collects none, or as [`Searcher::search`].
     pub fn candidates(&self, algorithm: Algorithm, queries: &QueryBatch, excluded: &[&[u64]]) -> Result<Vec<Vec<u64>>> {
         let snapshot = self.index.snapshot();
+        snapshot.check_queries(queries)?;
+        let similarity = similarity(&snapshot, algorithm)?;
+        if snapshot.is_empty() {
+            return Ok(vec![Vec::new(); queries.len()]);
+        }
         let excluded = snapshot.exclude(excluded, None);
-        let stage = FirstStage::new(&snapshot, similarity(&snapshot, algorithm)?, queries, &excluded)?;
+        let stage = FirstStage::new(&snapshot, similarity, queries, &excluded)?;
         let id_list = |list: Vec<u32>| {
             let mut ids: Vec<u64> = list.into_iter().map(|position| snapshot.id(position)).collect();
             ids.sort_unstable();
             ids
         };
         Ok(stage.collect(algorithm, 1)?.into_iter().map(id_list).collect())
+    }
+
+    /// Scores items that the caller has chosen, one list of ids per query, as [`Algorithm::Exact`] does: the candidates of each
+    /// query by score descending, then id ascending, each once.
+    ///
+    /// # Errors
+    /// If there is not one list per query, an id is not in the index (it is named), or as [`Searcher::search`].
+    pub fn rescore(&self, queries: &QueryBatch, candidates: &[&[u64]]) -> Result<Vec<Vec<Hit>>> {
+        let snapshot = self.index.snapshot();
+        snapshot.check_queries(queries)?;
+        let n_queries = queries.len();
+        if candidates.len() != n_queries {
+            let expected = format!("{n_queries} lists of ids, one per query");
+            return Err(Error::argument(Parameter::Candidates, expected, candidates.len()));
+        }
+        let position = |&id: &u64| {
+            let missing = || Error::argument(Parameter::Candidates, "ids of items in the index", format!("id {id}"));
+            snapshot.position(id).ok_or_else(missing)
+        };
+        let positions = |ids: &&[u64]| -> Result<Vec<u32>> {
+            let mut positions = ids.iter().map(position).collect::<Result<Vec<u32>>>()?;
+            positions.sort_unstable();
+            positions.dedup();
+            Ok(positions)
+        };
+        let lists = candidates.iter().map(positions).collect::<Result<Candidates>>()?;
+        let scorer = if snapshot.similarity().is_some() { Scorer::Mol } else { Scorer::Dot };
+        let scores = snapshot.rescore(scorer, queries, &lists)?;
+        let pairs = lists.iter().zip(scores).enumerate();
+        let hits = pairs.map(|(query, (list, scores))| {
+            let found = scores.iter().filter(|score| score.is_finite()).count();
+            if found < list.len() {
+                return Err(Error::NotScored { query, expected: list.len(), found });
+            }
+            Ok(named(&snapshot, best(&snapshot, list, scores, list.len())))
+        });
+        hits.collect()
+    }
+
+    /// Says, once, that an algorithm looks into inverted lists that the index does not have.
+    fn mention_missing_lists(&self, snapshot: &Snapshot, algorithm: Algorithm) {
+        let kind = match algorithm {
+            Algorithm::NaiveIvf { .. } => "of each component",
+            Algorithm::TangentIvf { .. } => "of all components together",
+            _ => return,
+        };
+        let grouped = matches!(algorithm, Algorithm::NaiveIvf { .. });
+        let fits = |columns: Columns| matches!(columns, Columns::Group(_)) == grouped;
+        let mut lists = snapshot.segments().iter().flat_map(|segment| &segment.tables().lists);
+        if !lists.any(|lists| fits(lists.columns)) {
+            self.mentioned.call_once(|| {
+                log::warn!(
+                    "`{algorithm}` scans all items: the index has no inverted lists {kind}; build it with some \
+                     (`IndexOptions::lists`, `index build --lists`), unless it has few items"
+                );
+            });
+        }
     }
 }
 
@@ -292,15 +366,29 @@ fn similarity(snapshot: &Snapshot, algorithm: Algorithm) -> Result<&Similarity> 
     snapshot.similarity().ok_or_else(missing)
 }
 
+/// Fails if a query has fewer than `k` hits though more items are left for it, or one whose score is not a finite number.
+fn all_found(snapshot: &Snapshot, excluded: &Excluded, k: usize, hits: &[Vec<Hit>]) -> Result<()> {
+    for (query, hits) in hits.iter().enumerate() {
+        let found = hits.iter().filter(|hit| hit.score.is_finite()).count();
+        if found < k {
+            let expected = k.min(snapshot.left(excluded, query));
+            if found < expected.max(hits.len()) {
+                return Err(Error::NotScored { query, expected, found });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The best `k` candidates, in order.
 fn best(snapshot: &Snapshot, positions: &[u32], scores: Vec<f32>, k: usize) -> Vec<ScoredPosition> {
     let pairs = positions.iter().zip(scores);
     let mut hits: Vec<_> = pairs.map(|(&position, score)| ScoredPosition { position, score }).collect();
     if hits.len() > k {
         let (_, kth, _) = hits.select_nth_unstable_by(k - 1, |a, b| b.score.total_cmp(&a.score));
-        // Ties with the k-th are told apart by their ids.
+        // Ties with the k-th are told apart by their ids. What is not a number stays, to be found out.
         let kth = kth.score;
-        hits.retain(|hit| hit.score >= kth);
+        hits.retain(|hit| hit.score.partial_cmp(&kth) != Some(Ordering::Less));
     }
     snapshot.sort(&mut hits);
     hits.truncate(k);

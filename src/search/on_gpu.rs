@@ -58,6 +58,10 @@ impl Searcher {
             return Err(Error::argument(Parameter::Index, expected, format!("{} segments", snapshot.segments().len())));
         };
         let queries = queries.into();
+        if let GpuQueries::Host(queries) = queries {
+            snapshot.check_queries(queries)?;
+        }
+        let k = if k > 0 { k.min(segment.len()) } else { k };
         let excluded = segment.exclusions(excluded, segment.deleted().cloned());
         let hits = segment.on_device(|device| match device.device_output() {
             Some(output) => output.scan_to_buffers(scorer, queries, k, &excluded),

@@ -92,9 +92,12 @@ impl Table {
             Values::I8(values) => {
                 for vector in rows.chunks_exact(self.group_width.max(1)) {
                     let largest = vector.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-                    let scale = largest / 127.0;
+                    // The least number above 0, if need be: all numbers are whole multiples of it.
+                    let scale = (largest / 127.0).max(if largest > 0.0 { f32::from_bits(1) } else { 0.0 });
                     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-                    values.extend(vector.iter().map(|value| (value * inverse).round().clamp(-127.0, 127.0) as i8));
+                    // The inverse of a tiny scale is beyond the range of floats.
+                    let integer = |value: f32| if inverse.is_finite() { value * inverse } else { value / scale };
+                    values.extend(vector.iter().map(|value| integer(*value).round().clamp(-127.0, 127.0) as i8));
                     if let Some(scales) = &mut self.scales {
                         scales.0.extend([scale].into_iter());
                     }

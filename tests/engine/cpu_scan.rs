@@ -1,5 +1,7 @@
 //! The fused scan and the top-k of the CPU backend against the definition.
 
+use std::sync::Arc;
+
 use crate::common::compare::compare;
 use crate::common::models::{Random, Shape};
 use crate::common::mol;
@@ -7,9 +9,11 @@ use crate::common::mol::{dot_scores, halved};
 use crate::common::naive::Num;
 use proptest::prelude::*;
 use rails_wgpu::backend::cpu::Cpu;
-use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
+use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
 use rails_wgpu::config::GatingCombination;
+use rails_wgpu::index::item_tables;
 use rails_wgpu::model::Mol;
+use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
 
 const DIM: usize = 6;
@@ -20,7 +24,15 @@ fn batch(random: &mut Random, n_queries: usize) -> QueryBatch {
 }
 
 fn index(items: &Tensor, mol: &Mol<Tensor>, dtype: Dtype) -> Box<dyn DeviceIndex> {
-    Cpu::default().index(items, Some(mol), dtype).unwrap()
+    let tables = item_tables(&Cpu::default(), items, Some(mol), dtype, Form::Components).unwrap();
+    let similarity = Similarity { mol: mol.clone(), distilled: None };
+    Cpu::default().load(Arc::new(tables), Some(&similarity)).unwrap()
+}
+
+/// An index of raw embeddings alone.
+fn plain(items: &Tensor) -> Box<dyn DeviceIndex> {
+    let tables = item_tables(&Cpu::default(), items, None, Dtype::F32, Form::Components).unwrap();
+    Cpu::default().load(Arc::new(tables), None).unwrap()
 }
 
 fn check(hits: &[Vec<ScoredPosition>], excluded: &Exclusions, k: usize, scores: &[Vec<Num>]) -> Result<(), String> {
@@ -77,17 +89,7 @@ fn half_precision_tables_hold_rounded_values() {
     assert!(check(&hits, &none, 130, &mol::scores(&mol, &items, &batch, |x| x)).is_err(), "rounding must show");
     let hits = index.scan(Scorer::Dot, &batch, 130, &none).unwrap();
     check(&hits, &none, 130, &dot_scores(&items, &batch, halved)).unwrap();
-    let f32_bytes = Cpu::default().index(&items, Some(&mol), Dtype::F32).unwrap().bytes();
-    assert_eq!(2 * index.bytes(), f32_bytes);
-}
-
-#[test]
-fn halves_beyond_the_range_of_f16_are_clamped() {
-    let items = Tensor::new(vec![3, 1], vec![1e6, -1e6, 1.0]).unwrap();
-    let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
-    let index = Cpu::default().index(&items, None, Dtype::F16).unwrap();
-    let hits = index.scan(Scorer::Dot, &batch, 3, &Exclusions::default()).unwrap();
-    assert_eq!(hits[0].iter().map(|hit| hit.score).collect::<Vec<_>>(), [65504.0, 1.0, -65504.0]);
+    assert_eq!(2 * index.bytes(), self::index(&items, &mol, Dtype::F32).bytes());
 }
 
 #[test]
@@ -105,8 +107,7 @@ fn equal_scores_are_ordered_by_position_and_negative_zero_ties_with_zero() {
     }
     let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]).unwrap();
     let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
-    let index = Cpu::default().index(&items, None, Dtype::F32).unwrap();
-    let hits = index.scan(Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
+    let hits = plain(&items).scan(Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.position).collect::<Vec<_>>(), [3, 0, 1, 2]);
 }
 
@@ -133,8 +134,9 @@ fn threads_and_batches_do_not_change_a_bit() {
 fn wrong_arguments_are_told() {
     let mut random = Random::new(5);
     let (mol, items) = (Shape::default().mol(&mut random, DIM), random.tensor(&[10, DIM], 1.0));
-    let build =
-        |items: &Tensor| Cpu::default().index(items, Some(&mol), Dtype::F32).map(|_| ()).unwrap_err().to_string();
+    let build = |items: &Tensor| {
+        item_tables(&Cpu::default(), items, Some(&mol), Dtype::F32, Form::Components).unwrap_err().to_string()
+    };
     assert!(build(&random.tensor(&[10, 5], 1.0)).contains("shape (n, 6)"));
     assert!(build(&Tensor::new(vec![0, DIM], vec![]).unwrap()).contains("1 <= N"));
     let mut damaged = items.data().to_vec();
@@ -146,7 +148,6 @@ fn wrong_arguments_are_told() {
     assert!(scan(11, Exclusions::default()).contains("1..=10"));
     assert!(scan(1, Exclusions { offsets: vec![0, 1], positions: vec![0], denied: None }).contains("3 ascending"));
     assert!(scan(1, Exclusions { offsets: vec![0, 0, 2], positions: vec![1, 1], denied: None }).contains("query 1"));
-    let plain = Cpu::default().index(&items, None, Dtype::F32).unwrap();
-    let error = plain.scan(Scorer::Mol, &batch, 1, &Exclusions::default()).unwrap_err();
+    let error = plain(&items).scan(Scorer::Mol, &batch, 1, &Exclusions::default()).unwrap_err();
     assert!(error.to_string().contains("Mixture-of-Logits"));
 }

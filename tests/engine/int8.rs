@@ -7,6 +7,7 @@ use crate::common::models::{Random, Shape};
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Backend, Columns, DeviceIndex, DeviceKind, Exclusions, QueryBatch, ScoredPosition, Scorer};
 use rails_wgpu::backend::{Dtype, Similarity};
+use rails_wgpu::index::item_tables;
 use rails_wgpu::model::Mol;
 use rails_wgpu::ops::Linear;
 use rails_wgpu::tables::{Form, Lists, Table, Tables, Values};
@@ -180,7 +181,7 @@ fn first_stages_have_the_bits_of_the_definition() {
     {
         let mol = mol(&mut random, d_p, dim);
         let items = random.tensor(&[n, dim], 1.0);
-        let tables = Arc::new(Cpu::default().tables(&items, Some(&mol), Dtype::I8, form).unwrap());
+        let tables = Arc::new(item_tables(&Cpu::default(), &items, Some(&mol), Dtype::I8, form).unwrap());
         let host = tables.mol.as_ref().unwrap();
         let similarity = Similarity { mol: mol.clone(), distilled: None };
         let principal = host.principal.as_ref().unwrap();
@@ -225,7 +226,7 @@ fn inverted_lists_have_the_bits_of_the_definition() {
     let n = 300;
     let mol = mol(&mut random, 19, 23);
     let items = random.tensor(&[n, 23], 1.0);
-    let mut tables = Cpu::default().tables(&items, Some(&mol), Dtype::I8, Form::Components).unwrap();
+    let mut tables = item_tables(&Cpu::default(), &items, Some(&mol), Dtype::I8, Form::Components).unwrap();
     let assigned: Vec<u32> = (0..n).map(|i| [0, 1, 1, 3, 3, 3, 3, 3, 3, 3][i * 7 % 10]).collect();
     for (columns, width) in [(Columns::Group(1), 19), (Columns::All, 57), (Columns::Principal, 10)] {
         let lists = Lists::new(columns, random.tensor(&[4, width], 1.0), &assigned, &tables);

@@ -13,6 +13,7 @@ mod index_format;
 mod int8;
 mod oracle;
 mod overlap;
+mod range;
 mod retriever;
 mod search;
 mod searcher_builder;

@@ -13,7 +13,7 @@ use proptest::test_runner::TestRunner;
 use rails_wgpu::backend::cpu::{Cpu, CpuIndex, CpuOps};
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition, Similarity};
 use rails_wgpu::config::GatingCombination;
-use rails_wgpu::index::{Filter, IndexOptions, ItemIndex, ListOptions};
+use rails_wgpu::index::{Filter, IndexOptions, ItemIndex, ListOptions, item_tables};
 use rails_wgpu::model::{Distilled, Mol};
 use rails_wgpu::ops::{Linear, Ops};
 use rails_wgpu::search::{Algorithm, Certificate, Hit, Request, Searcher};
@@ -357,7 +357,20 @@ fn what_is_added_is_found_and_what_is_removed_is_not() {
     assert_eq!((before.len(), before.contains(0)), (300, true), "a version that somebody holds stays as it was");
     assert!(grown.index().add(&[1, 1], &row(0..2)).is_err());
     assert!(grown.index().add(&[1], &Tensor::new(vec![1, DIM], vec![f32::NAN; DIM]).unwrap()).is_err());
-    assert!(grown.search(Algorithm::Exact, &batch, 201, &[]).unwrap_err().to_string().contains("1..=200"));
+    for algorithm in approximate(5, 2).into_iter().chain([Algorithm::Exact, Algorithm::ExactPruned]) {
+        let all = grown.search(algorithm, &batch, 200, &[]);
+        assert_eq!(
+            grown.search(algorithm, &batch, 201, &[]).ok(),
+            all.ok(),
+            "{algorithm}: k beyond N finds all there is"
+        );
+    }
+    let request = Request::new(Algorithm::Avg { candidates: 5 }, 3).with_certify(true);
+    grown.index().remove(&grown.index().ids()).unwrap();
+    let answer = grown.answer(&batch, &request).unwrap();
+    assert_eq!((answer.hits, answer.certificates), (vec![vec![]; 4], vec![Certificate::Exact; 4]), "an empty index");
+    assert_eq!(grown.candidates(request.algorithm, &batch, &[]).unwrap(), vec![Vec::<u64>::new(); 4]);
+    assert!(grown.search(Algorithm::Exact, &batch, 0, &[]).is_err());
 }
 
 /// score(z) by definition, in f64.
@@ -402,7 +415,7 @@ fn the_gradient_is_the_slope_of_the_definition() {
             let (mol, items, batch) = random_search(&mut random, &shape, 40, 1);
             let n_logits = mol.config.n_logits();
             let similarity = Similarity { mol: mol.clone(), distilled: None };
-            let tables = Cpu::default().tables(&items, Some(&mol), Dtype::F32, Form::Components).unwrap();
+            let tables = item_tables(&Cpu::default(), &items, Some(&mol), Dtype::F32, Form::Components).unwrap();
             let index = CpuIndex::new(Arc::new(tables), Some(&similarity));
             let gradient = index.gradient(&batch, &[vec![37]]).unwrap();
             let gradient = gradient.row(0);
@@ -496,5 +509,32 @@ fn asynchronous_searches_answer_as_blocking_ones_do() {
         assert_eq!(futures::executor::block_on(pending).unwrap(), expected);
     }
     let error = futures::executor::block_on(searcher.search_async(Algorithm::Exact, batch, 0, vec![])).unwrap_err();
-    assert!(error.to_string().contains("1..=200"));
+    assert!(error.to_string().contains("at least 1"));
+}
+
+#[test]
+fn candidates_of_ones_own_get_the_scores_of_an_exact_search() {
+    for backend in backends() {
+        let mut random = Random::new(31);
+        let (mol, items, batch) = random_search(&mut random, &Shape::default(), 150, 3);
+        let ids: Vec<u64> = (0..150).map(|i| 1000 - 3 * i).collect();
+        for (mol, dtype) in [(Some(&mol), Dtype::F32), (None, Dtype::F32), (None, Dtype::I8), (None, Dtype::F16)] {
+            // Segments of 40 items, some of them gone.
+            let options = IndexOptions::from(dtype).with_segment_items(40);
+            let index = ItemIndex::from_embeddings(backend.as_ref(), &ids, &items, mol, options).unwrap();
+            index.remove(&[1000, 700]).unwrap();
+            let searcher = Searcher::new(index);
+            let exact = searcher.search(Algorithm::Exact, &batch, 148, &[]).unwrap();
+            let own: [Vec<u64>; 3] = [vec![], ids[1..99].to_vec(), vec![997, 553, 994, 997]];
+            let lists: Vec<&[u64]> = own.iter().map(Vec::as_slice).collect();
+            let hits = searcher.rescore(&batch, &lists).unwrap();
+            for ((hits, exact), own) in hits.iter().zip(&exact).zip(&own) {
+                let expected: Vec<Hit> = exact.iter().filter(|hit| own.contains(&hit.id)).copied().collect();
+                assert_eq!(hits, &expected, "{dtype:?}");
+            }
+            let says = |lists: &[&[u64]]| searcher.rescore(&batch, lists).unwrap_err().to_string();
+            assert!(says(&[&[997], &[994, 700], &[]]).contains("id 700"));
+            assert!(says(&[&[997]]).contains("3 lists"));
+        }
+    }
 }

@@ -10,7 +10,7 @@ use rails_wgpu::backend::gpu::{GpuBackend, GpuIndex, ScanLimits, device_descript
 use rails_wgpu::backend::{
     Backend, DeviceIndex, DeviceOutput, Dtype, Exclusions, GpuQueries, QueryBatch, Scorer, Similarity,
 };
-use rails_wgpu::index::{IndexOptions, ItemIndex};
+use rails_wgpu::index::{IndexOptions, ItemIndex, item_tables};
 use rails_wgpu::search::{Algorithm, GpuAnswer, Hit, Searcher};
 use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
@@ -183,7 +183,7 @@ fn slices_of_a_batch_meet_in_the_same_buffers() {
     let batch = queries(&demo, 9);
     let items = demo.model.item_embeddings(&demo.item_ids).unwrap();
     let mol = demo.model.mol.as_ref().unwrap();
-    let tables = Arc::new(backend.tables(&items, Some(mol), Dtype::F32, Form::Components).unwrap());
+    let tables = Arc::new(item_tables(&backend, &items, Some(mol), Dtype::F32, Form::Components).unwrap());
     let similarity = Similarity { mol: mol.clone(), distilled: None };
     // Room for the lists of two queries at a time.
     let limits = ScanLimits { hit_list_bytes: 2 * 8 * 80, first_chunk: 64, ..ScanLimits::default() };

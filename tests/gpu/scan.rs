@@ -8,8 +8,9 @@ use crate::common::mol::{dot_scores, halved};
 use crate::common::naive::Num;
 use rails_wgpu::Result;
 use rails_wgpu::backend::gpu::{Gpu, GpuBackend, GpuIndex, ScanLimits};
-use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
+use rails_wgpu::backend::{DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
 use rails_wgpu::config::GatingCombination::{self, GluSilu, GluSiluLn};
+use rails_wgpu::index::item_tables;
 use rails_wgpu::model::Mol;
 use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
@@ -58,7 +59,7 @@ fn try_index(
     dtype: Dtype,
     limits: ScanLimits,
 ) -> Result<GpuIndex> {
-    let tables = GpuBackend::new(gpu.clone()).tables(items, mol, dtype, Form::Components)?;
+    let tables = item_tables(&GpuBackend::new(gpu.clone()), items, mol, dtype, Form::Components)?;
     let similarity = mol.map(|mol| Similarity { mol: mol.clone(), distilled: None });
     GpuIndex::new(gpu, Arc::new(tables), similarity.as_ref(), limits)
 }

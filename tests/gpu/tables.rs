@@ -11,10 +11,9 @@ use crate::common::naive::Num;
 use crate::common::tables::{column_scores, mol_scores, scores_of};
 use rails_wgpu::backend::cpu::{Cpu, CpuIndex};
 use rails_wgpu::backend::gpu::{GpuIndex, ScanLimits};
-use rails_wgpu::backend::{
-    Backend, Bits, Columns, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, Similarity,
-};
+use rails_wgpu::backend::{Bits, Columns, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, Similarity};
 use rails_wgpu::config::GatingCombination;
+use rails_wgpu::index::item_tables;
 use rails_wgpu::model::{CrossGate, Distilled};
 use rails_wgpu::ops::Linear;
 use rails_wgpu::tables::{Form, Lists, Tables};
@@ -65,7 +64,7 @@ impl Case {
         let (hidden, output) = (layer(n_logits, 3), layer(3, n_logits));
         let cross = CrossGate { hidden: Some(hidden), output, linear: Some(layer(n_logits, n_logits).weight) };
         let distilled = Distilled { cross, tangents: None };
-        let tables = Arc::new(Cpu::default().tables(&items, Some(&mol), dtype, form).unwrap());
+        let tables = Arc::new(item_tables(&Cpu::default(), &items, Some(&mol), dtype, form).unwrap());
         Case { similarity: Similarity { mol, distilled: Some(distilled) }, tables, batch }
     }
 
@@ -313,7 +312,8 @@ fn pruning_leaves_out_everything_behind_a_clear_winner() {
         Tensor::new(vec![DIM, projected.len()], vec![0.0; DIM * projected.len()]).unwrap();
     case.similarity.mol.query.output.bias = Some(Tensor::new(vec![projected.len()], projected).unwrap());
     let items = Tensor::new(vec![n, DIM], items).unwrap();
-    let tables = Cpu::default().tables(&items, Some(&case.similarity.mol), Dtype::F32, Form::Components).unwrap();
+    let tables =
+        item_tables(&Cpu::default(), &items, Some(&case.similarity.mol), Dtype::F32, Form::Components).unwrap();
     case.tables = Arc::new(tables);
     let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..ScanLimits::default() });
     let (hits, pruned) = index.scan_pruned(&case.batch, 1, &Exclusions::default()).unwrap();
@@ -377,7 +377,7 @@ fn equal_scores_of_different_lists_are_ordered_by_position() {
     let mut case = Case::new(&Shape::default(), (Dtype::F32, Form::Components), n, 1);
     let items = Tensor::new(vec![n, DIM], case.batch.embeddings.row(0).repeat(n)).unwrap();
     let mol = &case.similarity.mol;
-    case.tables = Arc::new(Cpu::default().tables(&items, Some(mol), Dtype::F32, Form::Components).unwrap());
+    case.tables = Arc::new(item_tables(&Cpu::default(), &items, Some(mol), Dtype::F32, Form::Components).unwrap());
     // The last positions come first.
     let assigned: Vec<u32> = (0..n as u32).map(|i| 9 - i / 64).collect();
     let made = Lists::new(Columns::Group(0), Random::new(5).tensor(&[10, 6], 1.0), &assigned, &case.tables);
@@ -407,7 +407,7 @@ fn thresholds_are_met_by_equal_scores() {
     let rows = (0..n).flat_map(|i| (0..DIM).map(move |d| if d == 0 { (i % 10) as f32 - 5.0 } else { 0.0 }));
     let items = Tensor::new(vec![n, DIM], rows.collect()).unwrap();
     let mol = &case.similarity.mol;
-    case.tables = Arc::new(Cpu::default().tables(&items, Some(mol), Dtype::F32, Form::Components).unwrap());
+    case.tables = Arc::new(item_tables(&Cpu::default(), &items, Some(mol), Dtype::F32, Form::Components).unwrap());
     let vectors = Tensor::new(vec![5, 1], vec![1.0, 1.0, 1.0, -1.0, 0.0]).unwrap();
     let thresholds = [4.0, 4.000_001, -0.0, 5.0, 0.0];
     // Chunks, and so survivor lists, of one tile: what passes has to be collected chunk by chunk.

@@ -18,6 +18,7 @@ use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::gpu::{Gpu, GpuIndex, GpuOptions, ScanLimits, ScanTier};
 use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, Similarity};
 use rails_wgpu::config::GatingCombination;
+use rails_wgpu::index::item_tables;
 use rails_wgpu::model::{CrossGate, Distilled, Mol};
 use rails_wgpu::ops::{Linear, Ops};
 use rails_wgpu::tables::{Form, Tables};
@@ -65,7 +66,7 @@ impl Case {
         let (hidden, output) = (layer(n_logits, 9), layer(9, n_logits));
         let cross = CrossGate { hidden: Some(hidden), output, linear: Some(layer(n_logits, n_logits).weight) };
         let distilled = Distilled { cross, tangents: None };
-        let tables = Arc::new(Cpu::default().tables(&items, Some(&mol), dtype, form).unwrap());
+        let tables = Arc::new(item_tables(&Cpu::default(), &items, Some(&mol), dtype, form).unwrap());
         Case { similarity: Similarity { mol, distilled: Some(distilled) }, tables, batch }
     }
 

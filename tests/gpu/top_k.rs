@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::common::models::Random;
 use rails_wgpu::backend::gpu::{Gpu, GpuBackend, GpuIndex, ScanLimits};
-use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
+use rails_wgpu::backend::{DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer};
+use rails_wgpu::index::item_tables;
 use rails_wgpu::search::profiled;
 use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
@@ -33,7 +34,7 @@ const DEFAULT: ScanLimits = ScanLimits {
 
 fn index(gpu: &Arc<Gpu>, items: &[f32], limits: ScanLimits) -> GpuIndex {
     let items = Tensor::new(vec![items.len(), 1], items.to_vec()).unwrap();
-    let tables = GpuBackend::new(gpu.clone()).tables(&items, None, Dtype::F32, Form::Components).unwrap();
+    let tables = item_tables(&GpuBackend::new(gpu.clone()), &items, None, Dtype::F32, Form::Components).unwrap();
     GpuIndex::new(gpu, Arc::new(tables), None, limits).unwrap()
 }
 

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::backend::{Backend, DeviceKind, Similarity};
 use crate::index::build::Blueprint;
 use crate::index::{OpenOptions, Segment, Snapshot, least_used};
-use crate::model::{Model, Mol};
+use crate::model::{InputRange, Model, Mol};
 use crate::store::{Store, Transaction};
 use crate::tables::Tables;
 use crate::tensor::Tensor;
@@ -60,7 +60,9 @@ impl Folder {
         });
         let mut options = self.content.options();
         options.device_memory = self.options.device_memory;
-        Blueprint::new(options, similarity.transpose()?, dim, 0)
+        let similarity = similarity.transpose()?;
+        let range = InputRange::new(similarity.as_ref().map(|similarity| &similarity.mol), dim);
+        Blueprint::new(options, similarity, Arc::new(range), 0)
     }
 
     /// The model with its encoder, if it is stored.

@@ -21,7 +21,7 @@ use super::source::{Run, Runs};
 use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, Segment, Snapshot, least_used, unique, with_directions};
 use crate::backend::Backend;
 use crate::error::Parameter;
-use crate::model::Model;
+use crate::model::{InputRange, Model};
 use crate::store::{Report, Store, Transaction};
 use crate::{Error, Result};
 use content::{Content, SegmentEntry};
@@ -46,7 +46,9 @@ impl ItemIndex {
         let transaction = begin(folder.as_ref())?;
         let n_items = source.len();
         let per_segment = n_items.div_ceil(backends.len()).min(options.segment_items.max(1));
-        let mut runs = Runs::new(source, model.dim, per_segment).peekable();
+        let mol = model.similarity.as_ref().map(|similarity| &similarity.mol);
+        let range = Arc::new(InputRange::new(mol, model.dim));
+        let mut runs = Runs::new(source, &range, per_segment).peekable();
         let first: &[f32] = match runs.peek() {
             Some(Ok(run)) => &run.rows,
             // Said when the run is written.
@@ -54,7 +56,8 @@ impl ItemIndex {
         };
         let similarity = model.similarity.clone();
         let similarity = similarity.map(|similarity| with_directions(backends[0].as_ref(), similarity, first));
-        let blueprint = Blueprint::new(options, similarity.transpose()?.map(Arc::new), model.dim, n_items)?;
+        let similarity = similarity.transpose()?.map(Arc::new);
+        let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
         let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
         content.segments = write_segments(&transaction, &blueprint, backends, runs)?;
         let principal = blueprint.similarity.as_ref().and_then(|similarity| similarity.mol.principal.as_ref());

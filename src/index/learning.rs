@@ -1,0 +1,46 @@
+//! How far the learning from queries has come, and whether somebody still wants it.
+
+use crate::Result;
+use crate::job::{Cancel, Job};
+
+/// Passed to whatever takes long.
+pub(super) struct Learning<'a> {
+    job: Job,
+    progress: &'a dyn Fn(f32),
+}
+
+impl<'a> Learning<'a> {
+    /// `cancel` ends it; `progress` is called with the share that is done, from 0 to 1.
+    pub fn new(cancel: &Cancel, progress: &'a dyn Fn(f32)) -> Learning<'a> {
+        Learning { job: Job::new(Some(cancel.clone()), false), progress }
+    }
+
+    /// For scans, which end when the learning does.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check(&self) -> Result<()> {
+        self.job.check()
+    }
+
+    /// So much is done.
+    ///
+    /// # Errors
+    /// As [`Learning::check`].
+    pub fn reached(&self, share: f32) -> Result<()> {
+        (self.progress)(share);
+        self.check()
+    }
+}
+
+#[cfg(test)]
+impl Default for Learning<'_> {
+    fn default() -> Self {
+        Learning::new(&Cancel::new(), &|_| ())
+    }
+}
