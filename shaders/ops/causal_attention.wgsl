@@ -1,11 +1,10 @@
-// causal_attention: softmax attention over the earlier rows of each sequence, scale 1 / sqrt(d). Tiles as in
-// hstu_attention; the softmax is online: each row keeps its largest logit so far and rescales when a larger one comes.
+// causal_attention: softmax attention over the earlier rows of each sequence, scale 1 / sqrt(d). The softmax is online: each
+// row keeps its largest logit so far and rescales when a larger one comes.
 // in   0 params  1 q (rows, heads * d)  2 kv (rows, 2 * heads * d): keys, then values  3 start (rows)
 // out  4 y (rows, heads * d)
-// grid folded ceil(d / (4 TILE)) * heads * ceil(rows / TILE), columns inside, rows outside
-// twin src/backend/cpu/ops.rs
-override TILE: u32 = 16u;
-
+// grid folded ceil(d / (4 ROWS)) * heads * ceil(rows / ROWS), columns inside, rows outside
+// needs lib/attention.wgsl   twin src/backend/cpu/ops/attention.rs
+// loops over rows end at the last row of the workgroup, those inside after ROWS turns, that over columns after 4
 struct Params {
     rows: u32,
     heads: u32,
@@ -21,79 +20,72 @@ struct Params {
 // Below every logit, and finite: differences of two stay numbers.
 const MASKED: f32 = -1e38;
 
-var<workgroup> tile_q: array<f32, TILE * (TILE + 1u)>;
-var<workgroup> tile_k: array<f32, TILE * (TILE + 1u)>;
-var<workgroup> tile_weights: array<f32, TILE * TILE>;
+fn q_at(row: u32, head: u32, d: u32) -> f32 {
+    if row < params.rows && d < params.d {
+        return q[(row * params.heads + head) * params.d + d];
+    }
+    return 0.0;
+}
 
-@compute @workgroup_size(TILE, TILE)
+fn k_at(row: u32, head: u32, d: u32) -> f32 {
+    if row < params.rows && d < params.d {
+        return kv[(2u * row * params.heads + head) * params.d + d];
+    }
+    return 0.0;
+}
+
+fn values_at(row: u32, head: u32, columns: vec4u) -> vec4f {
+    let v = vec4u(((2u * row + 1u) * params.heads + head) * params.d) + columns;
+    return vec4f(kv[v.x], kv[v.y], kv[v.z], kv[v.w]);
+}
+
+@compute @workgroup_size(ROWS, ROWS)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) grid: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
 ) {
-    let column_tiles = (params.d + 4u * TILE - 1u) / (4u * TILE);
-    let index = group.x + group.y * groups.x;
-    let head = index / column_tiles % params.heads;
-    let first_row = index / column_tiles / params.heads * TILE;
-    if first_row >= params.rows {
+    let task = task_of(group.x + group.y * grid.x, params.heads, params.d);
+    if task.first_row >= params.rows {
         return;
     }
-    let width = params.heads * params.d;
-    let column = index % column_tiles * 4u * TILE + local.x;
+    let columns = columns_of(task, local.x);
+    // Columns that do not exist are read as the last one, and not written.
+    let read_columns = min(columns, vec4u(params.d - 1u));
 
-    let i = first_row + local.y;
+    let i = task.first_row + local.y;
     let sequence = start[min(i, params.rows - 1u)];
-    let end = min(first_row + TILE, params.rows);
+    let end = min(task.first_row + ROWS, params.rows);
     let scale = sqrt(f32(params.d));
+    let own = local.y * ROWS + local.x;
     var largest = MASKED;
     var denominator = 0.0;
-    var sums = vec4<f32>();
-    for (var first_j = start[first_row]; first_j < end; first_j += TILE) {
-        var logit = 0.0;
-        for (var first_d = 0u; first_d < params.d; first_d += TILE) {
-            let place = local.y * (TILE + 1u) + local.x;
-            let d = first_d + local.x;
-            tile_q[place] = 0.0;
-            tile_k[place] = 0.0;
-            if d < params.d && i < params.rows {
-                tile_q[place] = q[i * width + head * params.d + d];
-            }
-            if d < params.d && first_j + local.y < end {
-                tile_k[place] = kv[(first_j + local.y) * 2u * width + head * params.d + d];
-            }
-            workgroupBarrier();
-            for (var k = 0u; k < TILE; k++) {
-                logit += tile_q[local.y * (TILE + 1u) + k] * tile_k[local.x * (TILE + 1u) + k];
-            }
-            workgroupBarrier();
-        }
+    var sums = vec4f();
+    for (var first_j = start[task.first_row]; first_j < end; first_j += ROWS) {
+        var logit = logit_of(i, first_j, task.head, params.d, local);
         let j = first_j + local.x;
         let attended = j >= sequence && j <= i;
         logit = select(MASKED, logit / scale, attended);
-        tile_weights[local.y * TILE + local.x] = logit;
+        tile_weights[own] = logit;
         workgroupBarrier();
         let before = largest;
-        for (var lane = 0u; lane < TILE; lane++) {
-            largest = max(largest, tile_weights[local.y * TILE + lane]);
+        for (var other = 0u; other < ROWS; other++) {
+            largest = max(largest, tile_weights[local.y * ROWS + other]);
         }
         workgroupBarrier();
-        tile_weights[local.y * TILE + local.x] = select(0.0, exp(logit - largest), attended);
+        tile_weights[own] = select(0.0, exp(logit - largest), attended);
         workgroupBarrier();
         let rescale = exp(before - largest);
         denominator *= rescale;
-        sums *= rescale;
-        // Columns beyond d read whatever comes next in the row; they are not written.
-        for (var lane = 0u; lane < TILE && first_j + lane < end; lane++) {
-            let weight = tile_weights[local.y * TILE + lane];
-            let v = (first_j + lane) * 2u * width + width + head * params.d + column;
-            denominator += weight;
-            sums += weight * vec4<f32>(kv[v], kv[v + TILE], kv[v + 2u * TILE], kv[v + 3u * TILE]);
+        for (var other = 0u; other < ROWS; other++) {
+            denominator += tile_weights[local.y * ROWS + other];
         }
+        sums = with_values(sums * rescale, first_j, end, task.head, read_columns, local.y);
         workgroupBarrier();
     }
     for (var c = 0u; c < 4u; c++) {
-        if i < params.rows && column + c * TILE < params.d {
-            y[i * width + head * params.d + column + c * TILE] = sums[c] / denominator;
+        if i < params.rows && columns[c] < params.d {
+            y[(i * params.heads + task.head) * params.d + columns[c]] = sums[c] / denominator;
         }
     }
 }

@@ -1,9 +1,7 @@
 // hstu_gate: HSTU's gate u * a, or [u, a, u * a].
-// in   0 params  1 uvqk (rows, stride), a row starts with u (width)  2 a (rows, width)
+// in   0 params  1 uvqk (rows, stride): a row starts with u (width)  2 a (rows, width)
 // out  3 y (rows, width), or (rows, 3 * width) with concat_ua
-// grid folded ceil(n / WG), n = rows * width   twin src/backend/cpu/ops.rs
-override WG: u32 = 256u;
-
+// grid folded ceil(n / WORKGROUP), n = rows * width   needs lib/element_wise.wgsl   twin src/backend/cpu/ops/mod.rs
 struct Params {
     n: u32,
     width: u32,
@@ -16,24 +14,16 @@ struct Params {
 @group(0) @binding(2) var<storage, read> a: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = (group.x + group.y * groups.x) * WG + lane;
-    if i < params.n {
-        let row = i / params.width;
-        let column = i % params.width;
-        let u = uvqk[row * params.stride + column];
-        if params.concat_ua == 0u {
-            y[i] = u * a[i];
-        } else {
-            let first = row * 3u * params.width + column;
-            y[first] = u;
-            y[first + params.width] = a[i];
-            y[first + 2u * params.width] = u * a[i];
-        }
+fn element(i: u32) {
+    let row = i / params.width;
+    let column = i % params.width;
+    let u = uvqk[row * params.stride + column];
+    if params.concat_ua == 0u {
+        y[i] = u * a[i];
+    } else {
+        let first = row * 3u * params.width + column;
+        y[first] = u;
+        y[first + params.width] = a[i];
+        y[first + 2u * params.width] = u * a[i];
     }
 }

@@ -1,11 +1,10 @@
-// linear: activation(x W + bias) + residual. A workgroup computes a square tile of 4 LANES rows and columns, a thread 4
-// by 4 of it; LANES columns of x and rows of W at a time pass through workgroup memory.
+// linear: activation(x W + bias) + residual. A workgroup of SIDE by SIDE threads computes 4 SIDE rows and columns, a thread 4
+// by 4 of them; SIDE columns of x and rows of W at a time pass through workgroup memory.
 // in   0 params  1 x (rows, n_in)  2 weight (n_in, n_out)  3 bias (n_out)  4 residual (rows, n_out)
 // out  5 y (rows, n_out)
-// grid folded ceil(n_out / (4 LANES)) * ceil(rows / (4 LANES)), columns inside   needs lib/activation.wgsl
-// twin src/backend/cpu/ops.rs
-override LANES: u32 = 16u;
-
+// grid folded ceil(n_out / (4 SIDE)) * ceil(rows / (4 SIDE)), columns inside   needs lib/activation.wgsl
+// twin src/backend/cpu/ops/gemm.rs
+// loops over k end at n_in, those inside after SIDE turns, that over columns after 4
 struct Params {
     rows: u32,
     n_in: u32,
@@ -22,10 +21,12 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
+const SIDE: u32 = 16u;
+
 // tile_x[k][i]: four rows of x at column k; one vector of padding per k spreads the writes over the memory banks.
-var<workgroup> tile_x: array<vec4<f32>, LANES * (LANES + 1u)>;
+var<workgroup> tile_x: array<vec4<f32>, SIDE * (SIDE + 1u)>;
 // tile_w[k][j]: four columns of W at row k.
-var<workgroup> tile_w: array<vec4<f32>, LANES * LANES>;
+var<workgroup> tile_w: array<vec4<f32>, SIDE * SIDE>;
 
 fn x_at(row: u32, k: u32) -> f32 {
     if row < params.rows && k < params.n_in {
@@ -62,13 +63,13 @@ fn finish(row: u32, first_column: u32, sums: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size(LANES, LANES)
+@compute @workgroup_size(SIDE, SIDE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let tile = 4u * LANES;
+    let tile = 4u * SIDE;
     let column_tiles = (params.n_out + tile - 1u) / tile;
     let index = group.x + group.y * groups.x;
     let first_row = index / column_tiles * tile;
@@ -82,21 +83,21 @@ fn main(
     var sums_1 = vec4<f32>();
     var sums_2 = vec4<f32>();
     var sums_3 = vec4<f32>();
-    for (var first_k = 0u; first_k < params.n_in; first_k += LANES) {
+    for (var first_k = 0u; first_k < params.n_in; first_k += SIDE) {
         let k_x = first_k + local.x;
-        tile_x[local.x * (LANES + 1u) + local.y] =
+        tile_x[local.x * (SIDE + 1u) + local.y] =
             vec4<f32>(x_at(row, k_x), x_at(row + 1u, k_x), x_at(row + 2u, k_x), x_at(row + 3u, k_x));
         let k_w = first_k + local.y;
-        tile_w[local.y * LANES + local.x] = vec4<f32>(
+        tile_w[local.y * SIDE + local.x] = vec4<f32>(
             weight_at(k_w, column),
             weight_at(k_w, column + 1u),
             weight_at(k_w, column + 2u),
             weight_at(k_w, column + 3u),
         );
         workgroupBarrier();
-        for (var k = 0u; k < LANES; k++) {
-            let four_rows = tile_x[k * (LANES + 1u) + local.y];
-            let four_columns = tile_w[k * LANES + local.x];
+        for (var k = 0u; k < SIDE; k++) {
+            let four_rows = tile_x[k * (SIDE + 1u) + local.y];
+            let four_columns = tile_w[k * SIDE + local.x];
             sums_0 += four_rows.x * four_columns;
             sums_1 += four_rows.y * four_columns;
             sums_2 += four_rows.z * four_columns;

@@ -3,9 +3,8 @@
 // in   0 params  1 timestamps (rows)  2 next_timestamps (rows)  3 start (rows)  4 bounds (n_bounds), ascending;
 //      64-bit integers as (low, high)
 // out  5 buckets (rows, words): byte j - start of row i's words
-// grid folded ceil(rows * words / WG)   needs n_bounds < 256   twin src/sequence.rs time_bucket
-override WG: u32 = 64u;
-
+// loops end after 4 turns, the search when nothing is left between its ends
+// grid folded ceil(rows * words / WORKGROUP)   needs n_bounds < 256   twin src/sequence.rs
 struct Params {
     n: u32,
     words: u32,
@@ -18,6 +17,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> start: array<u32>;
 @group(0) @binding(4) var<storage, read> bounds: array<vec2<u32>>;
 @group(0) @binding(5) var<storage, read_write> buckets: array<u32>;
+
+const WORKGROUP: u32 = 64u;
 
 fn at_most(a: vec2<u32>, b: vec2<u32>) -> bool {
     return a.y < b.y || (a.y == b.y && a.x <= b.x);
@@ -46,13 +47,13 @@ fn bucket(distance: vec2<u32>) -> u32 {
     return below;
 }
 
-@compute @workgroup_size(WG)
+@compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
-    let index = (group.x + group.y * groups.x) * WG + lane;
+    let index = (group.x + group.y * groups.x) * WORKGROUP + thread;
     if index >= params.n {
         return;
     }

@@ -2,7 +2,7 @@
 // in  0 params    1 queries (B, query quads * 4)    2 items (tile, item quads, TILE) of four values each    3 weights
 //     4 candidates: offsets (B + 1), then positions; offsets count from the start of the array
 // out 5 scores, one per candidate; those of candidates that are not in this shard are left alone
-// grid (longest list / TILE, B)   twin MolScan::rescore in src/backend/cpu/scan/mol_scan.rs
+// grid (longest list / TILE, B)   twin src/backend/cpu/scan/mol_scan.rs
 // needs what lib/mol.wgsl needs, with QUERIES_PER_THREAD = 1
 struct Params {
     first_position: u32,   // of this shard's first item

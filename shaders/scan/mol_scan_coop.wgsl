@@ -1,5 +1,5 @@
-// mol_scan_coop: mol_scan by cooperative matrices, for tables of at most 16 bits. A workgroup scores QUERIES queries and the items of
-// a tile, one pair a thread; products are of halves, and summed in f32:
+// mol_scan_coop: mol_scan by cooperative matrices, for tables of at most 16 bits. A workgroup scores QUERIES_PER_WORKGROUP queries
+// and the items of a tile, one pair a thread; products are of halves, and summed in f32:
 //
 //     Z_m = F G_m^T                  rows: vectors of the queries; columns: the items, by their vector m; by SLICE of depth
 //     A   = silu(W1 Z + b1)          columns: the pairs; EDGE hidden units at a time
@@ -9,14 +9,15 @@
 // one-sided gate parts and the softmax are as in mol_scan.
 // in  7 weights, of which only biases are read    8 halves: tiles of EDGE * EDGE, row-major: W1 (hidden units / EDGE, logits /
 //     EDGE), W2 (hidden units / EDGE, logits / EDGE), W (logits / EDGE, logits / EDGE), the last two transposed inside
+// loops end after numbers of turns that are constants; those over `pair` after at most one
 // grid (query blocks, tiles of the chunk)   twin src/backend/cpu/scan/mol_scan.rs
-// needs constants QUERIES, ROWS (query vectors, in whole tiles), DEPTH (of a vector, in whole tiles), SLICE, LOGIT_TILES,
-// HIDDEN_TILES, STRIP (column tiles of a subgroup), STAGED, PRODUCTS, and those of lib/mol.wgsl; lib/matrices_*.wgsl; lib/per_query_1.wgsl;
+// needs constants QUERIES_PER_WORKGROUP, ROWS (query vectors, in whole tiles), DEPTH (of a vector, in whole tiles), SLICE, LOGIT_MATRICES,
+// HIDDEN_MATRICES, STRIP (column tiles of a subgroup), STAGED, PRODUCTS, and those of lib/mol.wgsl; lib/matrices_*.wgsl; lib/per_query_1.wgsl;
 // lib/pair.wgsl; lib/chunk.wgsl
 @group(0) @binding(7) var<storage, read> weights: array<vec4f>;
 @group(0) @binding(8) var<storage, read> halves: array<f16>;
 
-const PAIRS: u32 = QUERIES * TILE;
+const PAIRS: u32 = QUERIES_PER_WORKGROUP * TILE;
 const MATRIX: u32 = EDGE * EDGE;
 const UNIT_QUADS: u32 = 1u + 2u * L4;
 
@@ -25,14 +26,14 @@ const PAIR_STRIDE: u32 = PAIRS + 8u;
 const ITEM_STRIDE: u32 = TILE + 8u;
 const SLICE_STRIDE: u32 = SLICE + 8u;
 
-// Query vectors (ROWS, SLICE) and behind them item vectors (SLICE, TILE); later logits (LOGIT_TILES * EDGE, PAIRS) and behind them
+// Query vectors (ROWS, SLICE) and behind them item vectors (SLICE, TILE); later logits (LOGIT_MATRICES * EDGE, PAIRS) and behind them
 // hidden units (EDGE, PAIRS).
 var<workgroup> staged: array<f16, STAGED>;
 // Products (ROWS, TILE); later those of hidden units or of gate values (EDGE, PAIRS).
 var<workgroup> products: array<f32, PRODUCTS>;
 
 const ITEM_ROWS: u32 = ROWS * SLICE_STRIDE;
-const UNIT_ROWS: u32 = LOGIT_TILES * EDGE * PAIR_STRIDE;
+const UNIT_ROWS: u32 = LOGIT_MATRICES * EDGE * PAIR_STRIDE;
 
 fn half(x: f32) -> f16 { return f16(clamp(x, -65504.0, 65504.0)); }
 
@@ -41,9 +42,9 @@ fn stage_queries(block: u32, depth: u32, thread: u32) {
     for (var i = thread; i < ROWS * SLICE; i += PAIRS) {
         let row = i / SLICE;
         let d = depth + i % SLICE;
-        let query = block * QUERIES + row / QUERY_VECTORS;
+        let query = block * QUERIES_PER_WORKGROUP + row / QUERY_VECTORS;
         var value = 0.0;
-        if row < QUERIES * QUERY_VECTORS && query < params.n_queries && d < D4 * 4u {
+        if row < QUERIES_PER_WORKGROUP * QUERY_VECTORS && query < params.n_queries && d < D4 * 4u {
             value = queries[(query * QUERY_QUADS + row % QUERY_VECTORS * D4) * 4u + d];
         }
         staged[row * SLICE_STRIDE + i % SLICE] = half(value);
@@ -82,7 +83,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32) {
     let tile = params.first_tile + group.y;
     let item = thread % TILE;
-    let query = group.x * QUERIES + thread / TILE;
+    let query = group.x * QUERIES_PER_WORKGROUP + thread / TILE;
     let query_base = min(query, params.n_queries - 1u) * QUERY_QUADS * 4u;
     let item_base = tile * ITEM_QUADS * TILE + item;
 
@@ -99,7 +100,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         for (var n = 0u; n < QUERY_VECTORS; n++) { z[n * ITEM_VECTORS + m] = products[(row + n) * ITEM_STRIDE + item]; }
     }
     scale_logits(&z, query_base, item_base);
-    for (var l = 0u; l < LOGIT_TILES * EDGE; l++) {
+    for (var l = 0u; l < LOGIT_MATRICES * EDGE; l++) {
         var value = 0.0;
         if l < L { value = z[l]; }
         staged[l * PAIR_STRIDE + thread] = half(value);
@@ -110,12 +111,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     // any. That is what the loops over `pair` are for: they end after at most one turn, and naga, which cannot know that a
     // subgroup takes a branch as a whole, refuses it as an `if`.
     let first = subgroup * STRIP * EDGE;
-    var gate_sums: array<Products, LOGIT_TILES * STRIP>;
-    for (var tile_of_units = 0u; tile_of_units < HIDDEN_TILES; tile_of_units++) {
+    var gate_sums: array<Products, LOGIT_MATRICES * STRIP>;
+    for (var unit_matrix = 0u; unit_matrix < HIDDEN_MATRICES; unit_matrix++) {
         for (var pair = first; pair < PAIRS; pair += PAIRS) {
             var units: array<Products, STRIP>;
-            for (var k = 0u; k < LOGIT_TILES; k++) {
-                let w = coopLoadT<Left>(&halves[(tile_of_units * LOGIT_TILES + k) * MATRIX], EDGE);
+            for (var k = 0u; k < LOGIT_MATRICES; k++) {
+                let w = coopLoadT<Left>(&halves[(unit_matrix * LOGIT_MATRICES + k) * MATRIX], EDGE);
                 for (var s = 0u; s < STRIP; s++) {
                     let logits = coopLoadT<Right>(&staged[k * EDGE * PAIR_STRIDE + pair + s * EDGE], PAIR_STRIDE);
                     units[s] = coopMultiplyAdd(w, logits, units[s]);
@@ -125,15 +126,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         }
         workgroupBarrier();
         for (var u = 0u; u < EDGE; u++) {
-            let unit = tile_of_units * EDGE + u;
+            let unit = unit_matrix * EDGE + u;
             var a = 0.0;
             if unit < HIDDEN { a = products[u * PAIR_STRIDE + thread] + weights[L4 + unit * UNIT_QUADS].x; }
             staged[UNIT_ROWS + u * PAIR_STRIDE + thread] = half(a * sigmoid(a));
         }
         workgroupBarrier();
         for (var pair = first; pair < PAIRS; pair += PAIRS) {
-            for (var l = 0u; l < LOGIT_TILES; l++) {
-                let w = coopLoadT<Left>(&halves[((HIDDEN_TILES + tile_of_units) * LOGIT_TILES + l) * MATRIX], EDGE);
+            for (var l = 0u; l < LOGIT_MATRICES; l++) {
+                let w = coopLoadT<Left>(&halves[((HIDDEN_MATRICES + unit_matrix) * LOGIT_MATRICES + l) * MATRIX], EDGE);
                 for (var s = 0u; s < STRIP; s++) {
                     let units = coopLoadT<Right>(&staged[UNIT_ROWS + pair + s * EDGE], PAIR_STRIDE);
                     gate_sums[l * STRIP + s] = coopMultiplyAdd(w, units, gate_sums[l * STRIP + s]);
@@ -144,8 +145,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     // Over all logits where there is a linear part.
     for (var k = 0u; k < (LINEAR + EDGE - 1u) / EDGE; k++) {
         for (var pair = first; pair < PAIRS; pair += PAIRS) {
-            for (var l = 0u; l < LOGIT_TILES; l++) {
-                let w = coopLoadT<Left>(&halves[((2u * HIDDEN_TILES + k) * LOGIT_TILES + l) * MATRIX], EDGE);
+            for (var l = 0u; l < LOGIT_MATRICES; l++) {
+                let w = coopLoadT<Left>(&halves[((2u * HIDDEN_MATRICES + k) * LOGIT_MATRICES + l) * MATRIX], EDGE);
                 for (var s = 0u; s < STRIP; s++) {
                     let logits = coopLoadT<Right>(&staged[k * EDGE * PAIR_STRIDE + pair + s * EDGE], PAIR_STRIDE);
                     gate_sums[l * STRIP + s] = coopMultiplyAdd(w, logits, gate_sums[l * STRIP + s]);
@@ -155,7 +156,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
 
     var g: Logits;
-    for (var l = 0u; l < LOGIT_TILES; l++) {
+    for (var l = 0u; l < LOGIT_MATRICES; l++) {
         for (var pair = first; pair < PAIRS; pair += PAIRS) {
             for (var s = 0u; s < STRIP; s++) { coopStoreT(gate_sums[l * STRIP + s], &products[pair + s * EDGE], PAIR_STRIDE); }
         }

@@ -3,14 +3,15 @@
 // in  7 weights
 // grid (query blocks, tiles of the chunk)   twin src/backend/cpu/scan/mol_scan.rs
 // needs what lib/mol.wgsl needs; lib/chunk.wgsl
+// loops end after QUERIES_PER_THREAD turns
 @group(0) @binding(7) var<storage, read> weights: array<vec4f>;
 
 var<workgroup> skipped: atomic<u32>;
 
 fn all_beaten(block: u32, bounds: PerQuery) -> bool {
-    for (var lane = 0u; lane < QUERIES_PER_THREAD; lane++) {
-        let query = block * QUERIES_PER_THREAD + lane;
-        if query < params.n_queries && !is_beaten(query, order_key(of_query(bounds, lane))) { return false; }
+    for (var own = 0u; own < QUERIES_PER_THREAD; own++) {
+        let query = block * QUERIES_PER_THREAD + own;
+        if query < params.n_queries && !is_beaten(query, order_key(of_query(bounds, own))) { return false; }
     }
     return true;
 }

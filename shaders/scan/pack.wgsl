@@ -5,7 +5,7 @@
 // A quad is QUAD_WORDS words of one group, padded with zeros: four values of 32, 16 or 8 bits. With SPLIT_QUADS the words
 // of a quad are interleaved too: (tile, record, QUAD_WORDS, INTERLEAVE). One thread writes one word.
 // in  0 params  1 rows    out 2 table
-// grid folded words / 256   twin the tables that the scans of tests/gpu/scan.rs are compared through
+// grid folded words / 256   twin tests/gpu/scan.rs
 override INTERLEAVE: u32 = 64u;
 override SPLIT_QUADS: bool = false;
 override QUAD_WORDS: u32 = 4u;
@@ -34,11 +34,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) grid:
 
     let inner = index % tile_words;
     let word = select(inner % QUAD_WORDS, inner / INTERLEAVE, SPLIT_QUADS);
-    let lane = select(inner / QUAD_WORDS, inner % INTERLEAVE, SPLIT_QUADS);
+    let row_in_tile = select(inner / QUAD_WORDS, inner % INTERLEAVE, SPLIT_QUADS);
     let quad = index / tile_words % quads;
     let tile = index / tile_words / quads;
 
-    let row = tile * INTERLEAVE + lane;
+    let row = tile * INTERLEAVE + row_in_tile;
     let column = quad % group_quads * QUAD_WORDS + word;
     var value = 0u;
     if row < params.n_rows && column < params.width {

@@ -5,9 +5,8 @@
 // rounds alike. It is 2^-125 or more: numbers that a device may flush to zero are zero.
 // in   0 params  1 vectors (n_vectors, width)
 // out  2 planes (n_vectors, ceil(width / 4), 2)  3 scales (n_vectors)
+// loops end at the width of a vector
 // grid folded vectors   twin src/backend/cpu/dot/quantized.rs
-override WG: u32 = 64u;
-
 struct Params {
     n_vectors: u32,
     width: u32,
@@ -18,10 +17,12 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> planes: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>;
 
+const WORKGROUP: u32 = 64u;
+
 // Bits of the largest magnitude; as integers they have the order of the numbers.
 var<workgroup> largest: atomic<u32>;
 
-@compute @workgroup_size(WG)
+@compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
@@ -33,7 +34,7 @@ fn main(
     workgroupBarrier();
     let first = vector * params.width;
     var own = 0u;
-    for (var column = thread; column < params.width; column += WG) {
+    for (var column = thread; column < params.width; column += WORKGROUP) {
         own = max(own, bitcast<u32>(vectors[first + column]) & 0x7fffffffu);
     }
     atomicMax(&largest, own);
@@ -45,7 +46,7 @@ fn main(
     let inverse = bitcast<f32>((254u - exponent) << 23u);
     if thread == 0u { scales[vector] = bitcast<f32>(exponent << 23u); }
     let words = (params.width + 3u) / 4u;
-    for (var word = thread; word < words; word += WG) {
+    for (var word = thread; word < words; word += WORKGROUP) {
         var high = 0u;
         var low = 0u;
         for (var i = 0u; i < min(4u, params.width - word * 4u); i++) {

@@ -1,7 +1,8 @@
 // merge_runs: up to FAN_IN sorted runs become one. No two hits are equal, so the place of a hit is the number of better ones:
 // those before it in its run, and those that a binary search finds in each of the others.
 // in  0 params  1 state (B)  2 hits (B, k), sorted in runs of `run`    out 3 merged (B, k), in runs of FAN_IN * run
-// grid (blocks of k, B)   needs lib/sort.wgsl   twin the order of tests/common/compare.rs
+// grid (blocks of k, B)   needs lib/query_state.wgsl, lib/sort.wgsl   twin src/backend/cpu/top_k/local.rs
+// loops over runs end after FAN_IN turns, those over hits at BLOCK, the search when nothing is left between its ends
 struct Params {
     k: u32,
     run: u32,
@@ -16,13 +17,13 @@ const FAN_IN: u32 = 16u;
 
 // How many hits of the sorted places `start .. end` are better than `hit`.
 fn better_ones(list: u32, start: u32, end: u32, hit: vec2u) -> u32 {
-    var low = start;
-    var high = end;
-    while low < high {
-        let middle = (low + high) / 2u;
-        if better(hits[list + middle], hit) { low = middle + 1u; } else { high = middle; }
+    var first = start;
+    var last = end;
+    while first < last {
+        let middle = (first + last) / 2u;
+        if better(hits[list + middle], hit) { first = middle + 1u; } else { last = middle; }
     }
-    return low - start;
+    return first - start;
 }
 
 @compute @workgroup_size(WIDTH)

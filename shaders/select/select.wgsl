@@ -6,13 +6,8 @@
 // front of the list in place: a round reads 256 hits before it writes any, and never writes beyond what it has read.
 // One workgroup per query; lists of fewer than k hits are left alone. For long lists there is select_count and what follows it.
 // in  0 params    in/out 1 state (B)  2 hits (B, capacity)
-// grid (B)   needs lib/radix.wgsl   twin the order of tests/common/compare.rs
-struct Params {
-    k: u32,
-    capacity: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+// grid (B)   needs lib/query_state.wgsl, lib/list_params.wgsl, lib/radix.wgsl   twin src/backend/cpu/top_k/local.rs
+// loops over digits end after 8 turns, those over hits at the length of the list, which is at most its capacity
 @group(0) @binding(1) var<storage, read_write> state: array<QueryState>;
 @group(0) @binding(2) var<storage, read_write> hits: array<vec2u>;
 

@@ -1,12 +1,8 @@
 // select_compact: the hits of a long hit list that are not worse than the k-th best one, to another list, in any order.
 // in  0 params  1 hits (B, capacity)    in/out 2 progress (B)    out 3 kept (B, capacity)
-// grid (workgroups per list, B)   needs lib/radix.wgsl, lib/select_long.wgsl   twin the order of tests/common/compare.rs
-struct Params {
-    k: u32,   // not looked at
-    capacity: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+// grid (workgroups per list, B)   needs lib/query_state.wgsl, lib/list_params.wgsl, lib/select_long.wgsl
+// twin src/backend/cpu/top_k/local.rs
+// loops end at the length of the list, which is at most its capacity
 @group(0) @binding(1) var<storage, read> hits: array<vec2u>;
 @group(0) @binding(2) var<storage, read_write> progress: array<Progress>;
 @group(0) @binding(3) var<storage, read_write> kept: array<vec2u>;

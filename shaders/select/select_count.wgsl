@@ -1,7 +1,9 @@
 // select_count: how many hits of a long hit list have each value of one digit, among those that share the digits before
 // with the k-th best hit.
 // in  0 params  1 state (B)  2 hits (B, capacity)    in/out 3 counts (B, COUNTED, 256)
-// grid (workgroups per list, B)   needs lib/radix.wgsl, lib/select_long.wgsl, lib/counted_digits.wgsl   twin the order of tests/common/compare.rs
+// grid (workgroups per list, B)   needs lib/query_state.wgsl, lib/radix.wgsl, lib/select_long.wgsl, lib/counted_digits.wgsl
+// twin src/backend/cpu/top_k/local.rs
+// loops end at the length of the list, which is at most its capacity
 struct Params {
     k: u32,
     capacity: u32,

@@ -3,13 +3,9 @@
 //
 // At least the key is found to its last digit, since it is the threshold. A list of fewer than k hits is kept as it is.
 // in  0 params  2 hits (B, capacity)  3 gathered (B, ROOM)    in/out 1 state (B)  4 counts (B, COUNTED, 256)  5 progress (B)
-// grid (B)   needs lib/radix.wgsl, lib/select_long.wgsl, lib/counted_digits.wgsl   twin the order of tests/common/compare.rs
-struct Params {
-    k: u32,
-    capacity: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+// grid (B)   needs lib/query_state.wgsl, lib/list_params.wgsl, lib/radix.wgsl, lib/select_long.wgsl, lib/counted_digits.wgsl
+// twin src/backend/cpu/top_k/local.rs
+// loops over digits end after 8 turns, those over hits at the length of the list, which is at most its capacity
 @group(0) @binding(1) var<storage, read_write> state: array<QueryState>;
 @group(0) @binding(2) var<storage, read> hits: array<vec2u>;
 @group(0) @binding(3) var<storage, read> gathered: array<vec2u>;

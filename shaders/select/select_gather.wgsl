@@ -1,13 +1,9 @@
 // select_gather: the hits of a long hit list that share the counted digits with the k-th best hit, as far as there is room.
 // in  0 params  1 state (B)  2 hits (B, capacity)    in/out 3 counts (B, COUNTED, 256)  4 progress (B)
 // out 5 gathered (B, ROOM)
-// grid (workgroups per list, B)   needs lib/radix.wgsl, lib/select_long.wgsl, lib/counted_digits.wgsl   twin the order of tests/common/compare.rs
-struct Params {
-    k: u32,
-    capacity: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+// grid (workgroups per list, B)   needs lib/query_state.wgsl, lib/list_params.wgsl, lib/radix.wgsl, lib/select_long.wgsl,
+// lib/counted_digits.wgsl   twin src/backend/cpu/top_k/local.rs
+// loops end at the length of the list, which is at most its capacity
 @group(0) @binding(1) var<storage, read> state: array<QueryState>;
 @group(0) @binding(2) var<storage, read> hits: array<vec2u>;
 @group(0) @binding(3) var<storage, read_write> counts: array<atomic<u32>>;

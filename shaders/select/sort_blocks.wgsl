@@ -4,18 +4,13 @@
 // mirrored pass ("flip") instead of a reversed run. So hits beyond the end of a list, taken as worse than any, never move, and
 // lists need no padding to a power of two.
 // in  0 params  1 state (B)  2 unsorted (B, capacity)    out 3 sorted (B, k)
-// grid (blocks of k, B)   needs lib/sort.wgsl   twin the order of tests/common/compare.rs
-struct Params {
-    k: u32,
-    capacity: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+// grid (blocks of k, B)   needs lib/query_state.wgsl, lib/list_params.wgsl, lib/sort.wgsl   twin src/backend/cpu/top_k/local.rs
+// loops over runs and strides end after log2(BLOCK) turns each, those over hits at BLOCK
 @group(0) @binding(1) var<storage, read> state: array<QueryState>;
 @group(0) @binding(2) var<storage, read> unsorted: array<vec2u>;
 @group(0) @binding(3) var<storage, read_write> sorted: array<vec2u>;
 
-var<workgroup> tile: array<vec2u, BLOCK>;
+var<workgroup> block: array<vec2u, BLOCK>;
 
 // The two places that comparator `index` of a pass compares.
 fn comparator(index: u32, run: u32, stride: u32) -> vec2u {
@@ -25,15 +20,15 @@ fn comparator(index: u32, run: u32, stride: u32) -> vec2u {
 }
 
 // Two sorted runs become one of `run` hits; ends with a barrier.
-fn merge_tile(thread: u32, run: u32) {
+fn merge_block(thread: u32, run: u32) {
     for (var stride = run / 2u; stride > 0u; stride /= 2u) {
         for (var index = thread; index < BLOCK / 2u; index += WIDTH) {
             let places = comparator(index, run, stride);
-            let a = tile[places.x];
-            let b = tile[places.y];
+            let a = block[places.x];
+            let b = block[places.y];
             if better(b, a) {
-                tile[places.x] = b;
-                tile[places.y] = a;
+                block[places.x] = b;
+                block[places.y] = a;
             }
         }
         workgroupBarrier();
@@ -45,13 +40,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let n = length_of(group.y);
     for (var i = thread; i < BLOCK; i += WIDTH) {
         let place = group.x * BLOCK + i;
-        tile[i] = vec2u(0u);
-        if place < n { tile[i] = unsorted[group.y * params.capacity + place]; }
+        block[i] = vec2u(0u);
+        if place < n { block[i] = unsorted[group.y * params.capacity + place]; }
     }
     workgroupBarrier();
-    for (var run = 2u; run <= BLOCK; run *= 2u) { merge_tile(thread, run); }
+    for (var run = 2u; run <= BLOCK; run *= 2u) { merge_block(thread, run); }
     for (var i = thread; i < BLOCK; i += WIDTH) {
         let place = group.x * BLOCK + i;
-        if place < n { sorted[group.y * params.k + place] = tile[i]; }
+        if place < n { sorted[group.y * params.k + place] = block[i]; }
     }
 }

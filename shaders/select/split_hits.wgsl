@@ -2,16 +2,11 @@
 //
 // Rows with fewer hits than k end in position 0xffffffff and score -infinity.
 // in  0 params  1 state (B)  2 hits (B, k)    out 3 positions (.., k)  4 scores (.., k)
-// grid (blocks of k, B)   twin `hit` of src/backend/gpu/top_k.rs
+// grid (blocks of k, B)   needs lib/query_state.wgsl, ../lib/order_key.wgsl
+// twin src/backend/gpu/select/top_k.rs
 struct Params {
     k: u32,
     first_query: u32,   // row of the outputs that query 0 goes to
-}
-
-struct QueryState {
-    threshold: u32,
-    count: u32,
-    pruned: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -20,11 +15,7 @@ struct QueryState {
 @group(0) @binding(3) var<storage, read_write> positions: array<u32>;
 @group(0) @binding(4) var<storage, read_write> scores: array<u32>;
 
-const WIDTH: u32 = 256u;
 const NEGATIVE_INFINITY: u32 = 0xff800000u;
-
-// Scores are written as bits: no compiler then has an opinion on infinities.
-fn score_bits(key: u32) -> u32 { return select(~key, key & 0x7fffffffu, key >> 31u == 1u); }
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {

@@ -152,7 +152,7 @@ fn borders_of_shards_slices_and_submissions_do_not_show() {
     let batch = random_batch(&mut random, 28);
     let whole = index(&gpu, &items, &mol, Dtype::F32, ScanLimits::default());
     let tiny = ScanLimits {
-        binding_bytes: 36_000, // four tiles of this model; survivor lists of four queries at k = 1000
+        binding_bytes: 36_000, // four tiles of this model; hit lists of four queries at k = 1000
         hit_list_bytes: 36_000,
         first_chunk: 64,
         dispatch_flops: 100_000,
@@ -203,7 +203,7 @@ fn equal_scores_are_ordered_by_position() {
 }
 
 #[test]
-fn ascending_scores_fill_every_survivor_list_and_lose_nothing() {
+fn ascending_scores_fill_every_hit_list_and_lose_nothing() {
     let Some(gpu) = gpu::shared() else { return };
     let n = 3000;
     let items = Tensor::new(vec![n, 1], (0..n).map(|i| i as f32 - 1500.0).collect()).unwrap();

@@ -1,6 +1,8 @@
 //! Every file of `shaders/` as the host compiles it: valid, with the bindings and parameters that the host thinks it
 //! has, within the limits of every device, and translatable for every backend.
 
+use std::path::{Path, PathBuf};
+
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -149,26 +151,31 @@ fn kernels_translate_for_every_backend_that_runs_them() {
     }
 }
 
-/// The files of kernels below `folder`: all but those in folders `lib`.
-fn kernel_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+/// All files of `shaders/`, from the root of the repository, wherever the test was compiled.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    let rooms = folders.iter().filter(|folder| !folder.ends_with("lib"));
-    rooms.flat_map(|room| kernel_files(room)).chain(files).collect()
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 #[test]
 fn files_are_listed_and_laid_out_as_agreed() {
-    // From the root of the repository, wherever the test was compiled.
     let specs = kernel_specs();
-    for path in kernel_files(std::path::Path::new("shaders")) {
+    for path in files_below(Path::new("shaders")) {
         let label = path.file_stem().unwrap().to_str().unwrap();
-        assert!(specs.iter().any(|(spec, _)| spec.label == label), "no kernel uses {label}.wgsl");
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with(&format!("// {label}: ")), "{label}: the header names the kernel");
-        for word in ["grid ", "twin "] {
-            assert!(text.lines().any(|line| line.starts_with("//") && line.contains(word)), "{label}: no {word}");
+        assert!(text.starts_with(&format!("// {label}: ")), "{label}: the header names the file");
+        let header = |word: &str| text.lines().find_map(|line| line.strip_prefix("//")?.split_once(word));
+        // Files of folders `lib` are parts of kernels.
+        if !path.parent().unwrap().ends_with("lib") {
+            assert!(specs.iter().any(|(spec, _)| spec.label == label), "no kernel uses {label}.wgsl");
+            assert!(header("grid ").is_some(), "{label}: no grid");
+            assert!(header("twin ").is_some(), "{label}: no twin");
         }
+        if let Some((_, twin)) = header("twin ") {
+            assert!(Path::new(twin).is_file(), "{label}: its twin {twin} does not exist");
+        }
+        let has_loop = text.lines().any(|line| ["for (", "while "].iter().any(|word| line.trim().starts_with(word)));
+        assert_eq!(has_loop, header(" loop").is_some(), "{label}: the header says where loops end");
         // An override behind a workgroup array whose size depends on it panics inside wgpu.
         let code = text.lines().filter(|line| !line.is_empty() && !line.starts_with("//"));
         let late = code.skip_while(|line| line.starts_with("override ")).find(|line| line.starts_with("override "));

@@ -410,7 +410,7 @@ fn thresholds_are_met_by_equal_scores() {
     case.tables = Arc::new(item_tables(&Cpu::default(), &items, Some(mol), Dtype::F32, Form::Components).unwrap());
     let vectors = Tensor::new(vec![5, 1], vec![1.0, 1.0, 1.0, -1.0, 0.0]).unwrap();
     let thresholds = [4.0, 4.000_001, -0.0, 5.0, 0.0];
-    // Chunks, and so survivor lists, of one tile: what passes has to be collected chunk by chunk.
+    // Chunks, and so hit lists, of one tile: what passes has to be collected chunk by chunk.
     let one_tile = ScanLimits { dispatch_flops: 0, ..tiny() };
     for limits in [tiny(), one_tile, ScanLimits::default()] {
         let index = case.on(&gpu, limits);

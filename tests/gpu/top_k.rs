@@ -1,4 +1,4 @@
-//! The running top-k of the wgpu backend: both ways to cut survivor lists, and the sort, against plain sorting.
+//! The running top-k of the wgpu backend: both ways to cut hit lists, and the sort, against plain sorting.
 //!
 //! Items have one number each, so scores are known to the bit, and results have to be.
 

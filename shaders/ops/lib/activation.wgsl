@@ -1,5 +1,4 @@
-// activation: element-wise functions of the encoders. Functions only: put this file before the kernel's.
-// twin src/backend/cpu/ops.rs
+// activation: element-wise functions of the encoders. // twin src/backend/cpu/ops/mod.rs
 
 // Stable for every x: exp never overflows.
 fn sigmoid(x: f32) -> f32 {

@@ -1,5 +1,6 @@
 // chunk: what the scans of chunks of items share - their parameters. Chunks are scanned in ascending position.
 // in  0 params    needs lib/hit_filter.wgsl
+// loops end after QUERIES_PER_THREAD turns
 const ASCENDING: bool = true;
 
 struct Params {
@@ -17,8 +18,8 @@ struct Params {
 // Offers the scores of one item for all queries of one block.
 fn offer_all(block: u32, item: u32, scores: PerQuery) {
     if item >= params.n_items { return; }
-    for (var lane = 0u; lane < QUERIES_PER_THREAD; lane++) {
-        let query = block * QUERIES_PER_THREAD + lane;
-        if query < params.n_queries { offer(query, params.first_position + item, of_query(scores, lane)); }
+    for (var own = 0u; own < QUERIES_PER_THREAD; own++) {
+        let query = block * QUERIES_PER_THREAD + own;
+        if query < params.n_queries { offer(query, params.first_position + item, of_query(scores, own)); }
     }
 }

@@ -7,6 +7,7 @@
 // queries: GROUPS * D4 quads, then, if TRANSFORMED, b_m
 // items:   vectors of D4 quads each; from quad NORMS on the inverse norms of the components, if TRANSFORMED
 // twin src/backend/cpu/scan/dot_scan.rs
+// loops end after GROUPS, D4 and 4 turns
 // needs constants GROUPS, FIRST_GROUP, D4, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of the kernel: bindings
 // queries, items
 fn dot_scores(query_base: u32, item_base: u32) -> PerQuery {

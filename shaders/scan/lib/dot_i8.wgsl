@@ -9,6 +9,7 @@
 // items:   vectors of D4 words each; from word SCALES on their scales; from word NORMS on the inverse norms of the
 //          components, if TRANSFORMED
 // twin src/backend/cpu/dot/int8_tile.rs
+// loops end after GROUPS and D4 turns
 // needs constants GROUPS, FIRST_GROUP, D4, SCALES, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of the kernel:
 // bindings queries, items
 

@@ -8,7 +8,8 @@
 //         3 excluded: offsets (B + 1), then sorted positions; offsets count from the start of the array
 //         4 denied: positions that no query may find, 32 to a word, the first one in the lowest bit
 // in/out  5 state (B)    6 hits (B, capacity)
-// needs constant ASCENDING; alias Query, which is PerQuery or PerQueryWord; lib/table_*.wgsl; lib/per_query_*.wgsl; of the kernel:
+// loops end when nothing is left between the ends of the search
+// needs constant ASCENDING; alias Query, which is PerQuery or PerQueryWord; lib/table_*.wgsl; lib/per_query_*.wgsl; ../lib/order_key.wgsl; of the kernel:
 // params.capacity, the hits that a list has room for, and params.has_denied
 struct QueryState {
     threshold: u32,        // key of the k-th hit so far; 0 while there are fewer
@@ -23,25 +24,18 @@ struct QueryState {
 @group(0) @binding(5) var<storage, read_write> state: array<QueryState>;
 @group(0) @binding(6) var<storage, read_write> hits: array<vec2u>;
 
-// Greater score, greater key; -0 and 0 are the same score, and no number has key 0.
-fn order_key(score: f32) -> u32 {
-    let bits = bitcast<u32>(score);
-    if (bits >> 31u) == 0u { return bits | 0x80000000u; }
-    return select(~bits, 0x80000000u, bits == 0x80000000u);
-}
-
 fn is_denied(position: u32) -> bool {
     return params.has_denied == 1u && ((denied[position / 32u] >> (position % 32u)) & 1u) == 1u;
 }
 
 fn is_excluded(query: u32, position: u32) -> bool {
-    var low = excluded[query];
-    var high = excluded[query + 1u];
-    while low < high {
-        let middle = (low + high) / 2u;
+    var first = excluded[query];
+    var last = excluded[query + 1u];
+    while first < last {
+        let middle = (first + last) / 2u;
         let found = excluded[middle];
         if found == position { return true; }
-        if found < position { low = middle + 1u; } else { high = middle; }
+        if found < position { first = middle + 1u; } else { last = middle; }
     }
     return false;
 }

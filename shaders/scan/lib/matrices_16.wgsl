@@ -1,4 +1,4 @@
-// Cooperative matrices of 16 x 16: halves times halves, summed in f32. This file comes first: directives have to.
+// matrices_16: cooperative matrices of 16 x 16: halves times halves, summed in f32. This file comes first: directives have to.
 enable f16;
 enable wgpu_cooperative_matrix;
 const EDGE: u32 = 16u;

@@ -1,4 +1,4 @@
-// Cooperative matrices of 8 x 8: halves times halves, summed in f32. This file comes first: directives have to.
+// matrices_8: cooperative matrices of 8 x 8: halves times halves, summed in f32. This file comes first: directives have to.
 enable f16;
 enable wgpu_cooperative_matrix;
 const EDGE: u32 = 8u;

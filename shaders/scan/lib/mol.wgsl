@@ -16,6 +16,7 @@
 // weights: b2 (L4 quads); for each of HIDDEN units b1 and three zeros, its column of W1 (L4 quads) and its
 //          row of W2 (L4 quads); for each of LINEAR logits its row of W (L4 quads)
 // twin src/backend/cpu/mol/kernel.rs
+// loops end after D4, QUERY_VECTORS, ITEM_VECTORS, HIDDEN, LINEAR, L and L4 turns: all are constants
 // needs constants TILE, QUERY_VECTORS, ITEM_VECTORS, P_X, D4, L, L4, HIDDEN, LINEAR, GATING, BOUND, TRANSFORMED, SCALED,
 // QUERY_GATE, ITEM_GATE, QUERY_QUADS, QUERY_GATES, ITEM_QUADS, ITEM_GATES, SCALES, GATE_SCALE, NORMS; lib/items.wgsl; lib/per_query_*.wgsl;
 // lib/pair.wgsl; of the kernel: bindings queries, items, weights and params.inverse_temperature

@@ -1,6 +1,7 @@
 // pair: what a thread does with the logits of one item and QUERIES_PER_THREAD queries besides matrix products.
 //
 // queries, items: as lib/mol.wgsl says
+// loops end after L and L4 turns
 // needs what lib/mol.wgsl needs, without weights
 const GLU_SILU: u32 = 0u;
 const GLU_SILU_LN: u32 = 1u;

@@ -1,7 +1,7 @@
-// One query per thread.
+// per_query_1: one query per thread. What a thread has for each of its queries is a PerQuery.
 const QUERIES_PER_THREAD: u32 = 1u;
 alias PerQuery = f32;
-fn of_query(values: PerQuery, lane: u32) -> f32 { return values; }
+fn of_query(values: PerQuery, query: u32) -> f32 { return values; }
 
 // Packed bytes of the queries, and their products with those of an item.
 alias PerQueryWord = u32;

@@ -1,7 +1,7 @@
-// Four queries per thread: one load of an item or of a weight serves them all.
+// per_query_4: four queries per thread. What a thread has for each of them is a PerQuery: one load of an item or of a weight serves them all.
 const QUERIES_PER_THREAD: u32 = 4u;
 alias PerQuery = vec4f;
-fn of_query(values: PerQuery, lane: u32) -> f32 { return values[lane]; }
+fn of_query(values: PerQuery, query: u32) -> f32 { return values[query]; }
 
 // Packed bytes of the queries, and their products with those of an item.
 alias PerQueryWord = vec4u;

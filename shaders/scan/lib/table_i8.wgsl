@@ -1,4 +1,4 @@
-// Item tables of 8-bit integers. A quad is four integers of one item, or a full-precision number: the scale of a vector.
+// table_i8: item tables of 8-bit integers. A quad is four integers of one item, or a full-precision number: the scale of a vector.
 alias Quad = u32;
 const NUMBERS: u32 = 1u;
 fn unpacked(quad: Quad) -> vec4f {

@@ -1,4 +1,5 @@
-// counted: the digits of the k-th best hit that select_count has counted.
+// counted_digits: the digits of the k-th best hit that select_count has counted.
+// loops end after COUNTED turns
 // needs lib/radix.wgsl, lib/select_long.wgsl; of the kernel: bindings params, with k, and counts
 struct Prefix {
     pivot: vec2u,

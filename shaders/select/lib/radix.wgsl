@@ -1,18 +1,12 @@
 // radix: digits of hits, 8 bits each from the top of (key, ~position), and which one the k-th best hit has. Functions for
-// workgroups of WIDTH threads: put this file before the kernel's.
-struct QueryState {
-    threshold: u32,
-    count: u32,
-    pruned: u32,
-}
-
+// workgroups of WIDTH threads.
+// needs lib/query_state.wgsl
+// loops end after log2(WIDTH) turns
 struct Choice {
     digit: u32,    // of the k-th best hit
     wanted: u32,   // hits that are still to be found below the prefix
     complete: u32, // 1: every hit with the prefix is one of the best k
 }
-
-const WIDTH: u32 = 256u;
 
 var<workgroup> histogram: array<atomic<u32>, WIDTH>;
 var<workgroup> at_least: array<u32, WIDTH>;

@@ -5,30 +5,35 @@ use std::sync::LazyLock;
 use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, params, wgsl};
 
 const ACTIVATION: &str = wgsl!("ops/lib/activation.wgsl");
+const ATTENTION: &str = wgsl!("ops/lib/attention.wgsl");
+const ELEMENT_WISE: &str = wgsl!("ops/lib/element_wise.wgsl");
 
-/// `kernel!(NAME = "file" [ACTIVATION] Params Read Write)`: the kernel of `shaders/ops/file.wgsl`, behind the library file.
+/// `kernel!(NAME = "file" [LIBRARY, ...] Params Read Write)`: the kernel of `shaders/ops/file.wgsl`, behind these library files.
 macro_rules! kernel {
-    ($name:ident = $label:literal $([$lib:ident])? $($bind:ident)+) => {
+    ($name:ident = $label:literal $([$($lib:ident),+])? $($bind:ident)+) => {
         pub(crate) static $name: LazyLock<KernelSpec> = LazyLock::new(|| KernelSpec {
             label: $label,
-            sources: vec![$($lib.into(),)? wgsl!(concat!("ops/", $label, ".wgsl")).into()],
+            sources: vec![$($($lib.into(),)+)? wgsl!(concat!("ops/", $label, ".wgsl")).into()],
             constants: Vec::new(),
             bindings: &[$(Bind::$bind),+],
         });
     };
 }
 
-kernel!(GATHER = "gather" Params Read Read Write);
-kernel!(EMBED = "embed" Params Read Read Read Read Write);
+kernel!(GATHER = "gather" [ELEMENT_WISE] Params Read Read Write);
+kernel!(EMBED = "embed" [ELEMENT_WISE] Params Read Read Read Read Write);
 kernel!(LINEAR = "linear" [ACTIVATION] Params Read Read Read Read Write);
-kernel!(LAYER_NORM = "layer_norm" Params Read Write);
-kernel!(L2_NORM = "l2_norm" Params Read Write);
-kernel!(GLU = "glu" [ACTIVATION] Params Read Write);
-kernel!(CONCAT = "concat" Params Read Write);
+kernel!(L2_NORM = "norm" Params Read Write);
+kernel!(GLU = "glu" [ELEMENT_WISE, ACTIVATION] Params Read Write);
+kernel!(CONCAT = "concat" [ELEMENT_WISE] Params Read Write);
 kernel!(TIME_BUCKETS = "time_buckets" Params Read Read Read Read Write);
-kernel!(HSTU_ATTENTION = "hstu_attention" [ACTIVATION] Params Read Read Read Read Read Write);
-kernel!(HSTU_GATE = "hstu_gate" Params Read Read Write);
-kernel!(CAUSAL_ATTENTION = "causal_attention" Params Read Read Read Write);
+kernel!(HSTU_ATTENTION = "hstu_attention" [ATTENTION, ACTIVATION] Params Read Read Read Read Read Write);
+kernel!(HSTU_GATE = "hstu_gate" [ELEMENT_WISE] Params Read Read Write);
+kernel!(CAUSAL_ATTENTION = "causal_attention" [ATTENTION] Params Read Read Read Write);
+
+/// Whose rows are centred.
+pub(crate) static LAYER_NORM: LazyLock<KernelSpec> =
+    LazyLock::new(|| KernelSpec { constants: vec![("CENTRED", 1.0)], ..L2_NORM.clone() });
 
 params!(GatherParams { n: u32, width: u32 });
 params!(EmbedParams { n: u32, width: u32, scale: f32 });

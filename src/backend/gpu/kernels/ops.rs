@@ -10,12 +10,12 @@ use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
 
-/// `WG` of the element-wise kernels and of `time_buckets`.
+/// `WORKGROUP` of the element-wise kernels and of `time_buckets`.
 const ELEMENTS: usize = 256;
 const BUCKET_WORDS: usize = 64;
-/// Side of the tiles of `linear`: 4 `LANES`.
-const LINEAR_TILE: usize = 64;
-/// `TILE` of the attention kernels.
+/// Rows and columns that a workgroup of `linear` computes: 4 `SIDE`.
+const LINEAR_SIDE: usize = 64;
+/// `ROWS` of the attention kernels.
 const ATTENTION_ROWS: usize = 16;
 const ATTENTION_COLUMNS: usize = 4 * ATTENTION_ROWS;
 
@@ -124,8 +124,8 @@ impl Ops for Recorder {
         };
         let bias = layer.bias.as_ref().unwrap_or(&nothing);
         let buffers = [x, &layer.weight, bias, residual.unwrap_or(&nothing), &y];
-        let tiles = rows.div_ceil(LINEAR_TILE) * layer.n_out.div_ceil(LINEAR_TILE);
-        self.dispatch(&LINEAR, &params, &buffers, grid_1d(tiles as u64));
+        let workgroups = rows.div_ceil(LINEAR_SIDE) * layer.n_out.div_ceil(LINEAR_SIDE);
+        self.dispatch(&LINEAR, &params, &buffers, grid_1d(workgroups as u64));
         y
     }
 

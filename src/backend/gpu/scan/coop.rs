@@ -22,8 +22,8 @@ pub(crate) struct Padded {
     query_vectors: usize,
     /// Of a vector.
     depth: usize,
-    logit_tiles: usize,
-    hidden_tiles: usize,
+    logit_matrices: usize,
+    hidden_matrices: usize,
 }
 
 impl Padded {
@@ -35,8 +35,8 @@ impl Padded {
             matrices,
             query_vectors,
             depth: width.next_multiple_of(edge),
-            logit_tiles: cross.output.n_out.div_ceil(edge),
-            hidden_tiles: hidden.div_ceil(edge),
+            logit_matrices: cross.output.n_out.div_ceil(edge),
+            hidden_matrices: hidden.div_ceil(edge),
         }
     }
 
@@ -50,7 +50,7 @@ impl Padded {
         let (pair_stride, item_stride) = (queries * TILE + PADDING, TILE + PADDING);
         let rows = self.rows(queries);
         let vectors = rows * (slice + PADDING) + slice * item_stride;
-        let pairs = (self.logit_tiles + 1) * edge * pair_stride;
+        let pairs = (self.logit_matrices + 1) * edge * pair_stride;
         (vectors.max(pairs), (rows * item_stride).max(edge * pair_stride))
     }
 
@@ -68,12 +68,12 @@ impl Padded {
     pub fn prelude(&self, queries: usize) -> String {
         let (staged, products) = self.memory(queries);
         let counts = [
-            ("QUERIES", queries),
+            ("QUERIES_PER_WORKGROUP", queries),
             ("ROWS", self.rows(queries)),
             ("DEPTH", self.depth),
             ("SLICE", self.depth.min(SLICE)),
-            ("LOGIT_TILES", self.logit_tiles),
-            ("HIDDEN_TILES", self.hidden_tiles),
+            ("LOGIT_MATRICES", self.logit_matrices),
+            ("HIDDEN_MATRICES", self.hidden_matrices),
             ("STRIP", self.matrices.subgroup.div_ceil(self.edge())),
             ("STAGED", staged),
             ("PRODUCTS", products),
@@ -87,7 +87,7 @@ impl Padded {
 
     /// The matrices of a cross gate as the kernel reads them.
     pub fn weights(&self, cross: &CrossGate<Tensor>) -> Vec<f16> {
-        let (n_logits, logits, hidden) = (cross.output.n_out, self.logit_tiles, self.hidden_tiles);
+        let (n_logits, logits, hidden) = (cross.output.n_out, self.logit_matrices, self.hidden_matrices);
         let mut halves = Vec::new();
         if let Some(layer) = &cross.hidden {
             let first = |unit: usize, l: usize| weight(&layer.weight, l, unit, (n_logits, layer.n_out));

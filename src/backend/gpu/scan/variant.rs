@@ -19,6 +19,7 @@ const REGISTER_LOGITS: usize = 64;
 
 const ITEMS: &str = wgsl!("scan/lib/items.wgsl");
 const HIT_FILTER: &str = wgsl!("scan/lib/hit_filter.wgsl");
+const ORDER_KEY: &str = wgsl!("lib/order_key.wgsl");
 const CHUNK: &str = wgsl!("scan/lib/chunk.wgsl");
 const DOT: &str = wgsl!("scan/lib/dot.wgsl");
 const DOT_I8: &str = wgsl!("scan/lib/dot_i8.wgsl");
@@ -223,7 +224,7 @@ impl ShaderVariant {
 
     fn coop_kernel(&self, padded: &Padded, queries: usize) -> KernelSpec {
         let main = wgsl!("scan/mol_scan_coop.wgsl");
-        let mut spec = self.spec("mol_scan_coop", 1, &[ITEMS, HIT_FILTER, CHUNK, PAIR, main], BINDINGS);
+        let mut spec = self.spec("mol_scan_coop", 1, &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, PAIR, main], BINDINGS);
         let edge = match padded.edge() {
             8 => wgsl!("scan/lib/matrices_8.wgsl"),
             _ => wgsl!("scan/lib/matrices_16.wgsl"),
@@ -248,11 +249,16 @@ impl ShaderVariant {
         match self.kind {
             Kind::Dot => {
                 let main = wgsl!("scan/dot_scan.wgsl");
-                self.spec("dot_scan", queries, &[ITEMS, HIT_FILTER, CHUNK, self.dot_file(), main], &BINDINGS[..7])
+                self.spec(
+                    "dot_scan",
+                    queries,
+                    &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, self.dot_file(), main],
+                    &BINDINGS[..7],
+                )
             }
             Kind::Mol => {
                 let main = wgsl!("scan/mol_scan.wgsl");
-                self.spec("mol_scan", queries, &[ITEMS, HIT_FILTER, CHUNK, PAIR, MOL, main], &BINDINGS[..8])
+                self.spec("mol_scan", queries, &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, PAIR, MOL, main], &BINDINGS[..8])
             }
         }
     }
@@ -260,13 +266,13 @@ impl ShaderVariant {
     /// [`ShaderVariant::scan_kernel`] of a mixture that leaves out gates.
     pub fn pruned_kernel(&self, queries: usize) -> KernelSpec {
         let main = wgsl!("scan/mol_scan_pruned.wgsl");
-        self.spec("mol_scan_pruned", queries, &[ITEMS, HIT_FILTER, CHUNK, PAIR, MOL, main], &BINDINGS[..8])
+        self.spec("mol_scan_pruned", queries, &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, PAIR, MOL, main], &BINDINGS[..8])
     }
 
     /// The kernel that scans inverted lists by inner products.
     pub fn list_kernel(&self) -> KernelSpec {
         let main = wgsl!("scan/list_scan.wgsl");
-        self.spec("list_scan", 1, &[ITEMS, HIT_FILTER, self.dot_file(), main], BINDINGS)
+        self.spec("list_scan", 1, &[ITEMS, ORDER_KEY, HIT_FILTER, self.dot_file(), main], BINDINGS)
     }
 
     fn dot_file(&self) -> &'static str {

@@ -2,9 +2,16 @@
 
 use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, params, wgsl};
 
+const QUERY_STATE: &str = wgsl!("select/lib/query_state.wgsl");
+const LIST_PARAMS: &str = wgsl!("select/lib/list_params.wgsl");
+
 /// Keeps the best k hits of every list.
 pub fn select_kernel() -> KernelSpec {
-    KernelSpec::of_files("select", &[RADIX, wgsl!("select/select.wgsl")], &[Bind::Params, Bind::Write, Bind::Write])
+    KernelSpec::of_files(
+        "select",
+        &[QUERY_STATE, LIST_PARAMS, RADIX, wgsl!("select/select.wgsl")],
+        &[Bind::Params, Bind::Write, Bind::Write],
+    )
 }
 
 const SORT: &str = wgsl!("select/lib/sort.wgsl");
@@ -12,43 +19,51 @@ const SORT_BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Wri
 
 /// Moves the hits of each list to one of k, sorted in runs of a block.
 pub fn sort_kernel() -> KernelSpec {
-    KernelSpec::of_files("sort_blocks", &[SORT, wgsl!("select/sort_blocks.wgsl")], SORT_BINDINGS)
+    KernelSpec::of_files(
+        "sort_blocks",
+        &[QUERY_STATE, LIST_PARAMS, SORT, wgsl!("select/sort_blocks.wgsl")],
+        SORT_BINDINGS,
+    )
 }
 
 /// Merges up to 16 runs.
 pub fn merge_kernel() -> KernelSpec {
-    KernelSpec::of_files("merge_runs", &[SORT, wgsl!("select/merge_runs.wgsl")], SORT_BINDINGS)
+    KernelSpec::of_files("merge_runs", &[QUERY_STATE, SORT, wgsl!("select/merge_runs.wgsl")], SORT_BINDINGS)
 }
 
 /// Hits as two arrays.
 pub fn split_kernel() -> KernelSpec {
-    let source = wgsl!("select/split_hits.wgsl");
-    KernelSpec::new("split_hits", source, &[Bind::Params, Bind::Read, Bind::Read, Bind::Write, Bind::Write])
+    let sources = &[QUERY_STATE, wgsl!("lib/order_key.wgsl"), wgsl!("select/split_hits.wgsl")];
+    KernelSpec::of_files("split_hits", sources, &[Bind::Params, Bind::Read, Bind::Read, Bind::Write, Bind::Write])
 }
 
 const RADIX: &str = wgsl!("select/lib/radix.wgsl");
 const LONG: &str = wgsl!("select/lib/select_long.wgsl");
 const COUNTS: &str = wgsl!("select/lib/counted_digits.wgsl");
 
+/// Counts the values of one digit in long lists.
 pub fn count_kernel() -> KernelSpec {
-    let sources = &[RADIX, LONG, COUNTS, wgsl!("select/select_count.wgsl")];
+    let sources = &[QUERY_STATE, RADIX, LONG, COUNTS, wgsl!("select/select_count.wgsl")];
     KernelSpec::of_files("select_count", sources, &[Bind::Params, Bind::Read, Bind::Read, Bind::Write])
 }
 
+/// Gathers the hits that share the counted digits with the k-th one.
 pub fn gather_kernel() -> KernelSpec {
     const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Write, Bind::Write, Bind::Write];
-    let sources = &[RADIX, LONG, COUNTS, wgsl!("select/select_gather.wgsl")];
+    let sources = &[QUERY_STATE, LIST_PARAMS, RADIX, LONG, COUNTS, wgsl!("select/select_gather.wgsl")];
     KernelSpec::of_files("select_gather", sources, BINDINGS)
 }
 
+/// Finds the k-th hit of long lists.
 pub fn finish_kernel() -> KernelSpec {
     const BINDINGS: &[Bind] = &[Bind::Params, Bind::Write, Bind::Read, Bind::Read, Bind::Write, Bind::Write];
-    let sources = &[RADIX, LONG, COUNTS, wgsl!("select/select_finish.wgsl")];
+    let sources = &[QUERY_STATE, LIST_PARAMS, RADIX, LONG, COUNTS, wgsl!("select/select_finish.wgsl")];
     KernelSpec::of_files("select_finish", sources, BINDINGS)
 }
 
+/// Moves the best k hits of long lists to other lists.
 pub fn compact_kernel() -> KernelSpec {
-    let sources = &[RADIX, LONG, wgsl!("select/select_compact.wgsl")];
+    let sources = &[QUERY_STATE, LIST_PARAMS, LONG, wgsl!("select/select_compact.wgsl")];
     KernelSpec::of_files("select_compact", sources, &[Bind::Params, Bind::Read, Bind::Write, Bind::Write])
 }
 

@@ -1,0 +1,69 @@
+// norm: over each row x / max(||x||, eps), or, if CENTRED (layer norm), (x - mean) / sqrt(variance + eps). One workgroup per
+// row, sums in a fixed order.
+// in   0 params  1 x (rows, width)    out 2 y (rows, width)
+// grid folded rows   twin src/backend/cpu/ops/mod.rs
+// loops over columns end at width; that over halves of the workgroup after log2(WORKGROUP) turns
+override CENTRED: bool = false;
+
+struct Params {
+    rows: u32,
+    width: u32,
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+const WORKGROUP: u32 = 64u;   // a power of two
+
+var<workgroup> partial: array<f32, WORKGROUP>;
+
+// The sum of the values of all threads, in each of them.
+fn sum_of_threads(thread: u32, value: f32) -> f32 {
+    partial[thread] = value;
+    workgroupBarrier();
+    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            partial[thread] += partial[thread + half];
+        }
+        workgroupBarrier();
+    }
+    let sum = partial[0];
+    workgroupBarrier();
+    return sum;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) grid: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = group.x + group.y * grid.x;
+    if row >= params.rows {
+        return;
+    }
+    let first = row * params.width;
+    var mean = 0.0;
+    if CENTRED {
+        var sum = 0.0;
+        for (var column = thread; column < params.width; column += WORKGROUP) {
+            sum += x[first + column];
+        }
+        mean = sum_of_threads(thread, sum) / f32(params.width);
+    }
+    var squares = 0.0;
+    for (var column = thread; column < params.width; column += WORKGROUP) {
+        let centred = x[first + column] - mean;
+        squares += centred * centred;
+    }
+    squares = sum_of_threads(thread, squares);
+    var scale = max(sqrt(squares), params.eps);
+    if CENTRED {
+        scale = sqrt(squares / f32(params.width) + params.eps);
+    }
+    for (var column = thread; column < params.width; column += WORKGROUP) {
+        y[first + column] = (x[first + column] - mean) / scale;
+    }
+}
