@@ -91,7 +91,11 @@ impl InputRange {
 
     fn check(&self, name: Parameter, side: Side, embeddings: &Tensor, name_of: impl Fn(usize) -> String) -> Result<()> {
         if embeddings.shape().len() != 2 || embeddings.width() != self.dim || self.dim == 0 {
-            let expected = format!("shape (n, {}) with a width of at least 1", self.dim);
+            let rows = match side {
+                Side::Query => "B",
+                Side::Item => "N",
+            };
+            let expected = format!("shape ({rows}, {}) with a width of at least 1", self.dim);
             return Err(Error::argument(name, expected, format!("{:?}", embeddings.shape())));
         }
         for (row, values) in embeddings.data().chunks_exact(self.dim).enumerate() {

@@ -137,7 +137,7 @@ fn wrong_arguments_are_told() {
     let build = |items: &Tensor| {
         item_tables(&Cpu::default(), items, Some(&mol), Dtype::F32, Form::Components).unwrap_err().to_string()
     };
-    assert!(build(&random.tensor(&[10, 5], 1.0)).contains("shape (n, 6)"));
+    assert!(build(&random.tensor(&[10, 5], 1.0)).contains("shape (N, 6)"));
     assert!(build(&Tensor::new(vec![0, DIM], vec![]).unwrap()).contains("1 <= N"));
     let mut damaged = items.data().to_vec();
     damaged[DIM] = f32::NAN;
