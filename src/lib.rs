@@ -54,6 +54,7 @@ pub mod eval;
 pub mod index;
 mod input;
 mod job;
+pub mod learn;
 mod mapped;
 pub mod metrics;
 pub mod model;

@@ -8,26 +8,19 @@ mod build;
 mod change;
 mod cost;
 mod disk;
-mod distil;
 mod enlarged;
 mod filter;
-mod learning;
-mod least_squares;
 mod lists;
 mod options;
-mod principal;
-mod sample;
 mod segment;
 mod snapshot;
 mod source;
-mod tangents;
 mod unique;
 
 pub use build::item_tables;
 pub use disk::{IndexInfo, IndexModel, SegmentInfo};
 pub use filter::Filter;
 pub use options::{IndexOptions, ListOptions, OpenOptions};
-pub use sample::Sample;
 pub use segment::Segment;
 pub use snapshot::{Excluded, Snapshot};
 pub use source::{ItemSource, Items};
@@ -38,14 +31,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::backend::{Backend, DeviceKind, QueryBatch, Similarity, mol_queries};
 use crate::error::Parameter;
 use crate::job::Cancel;
-use crate::model::{Distilled, InputRange, Model, Mol};
+use crate::learn::{self, Learning};
+use crate::model::{InputRange, Model, Mol};
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use build::Blueprint;
 use change::Change;
 use disk::Folder;
-use learning::Learning;
 use source::Runs;
 
 /// Items with their tables on one or more devices; in memory only, or stored in a folder.
@@ -266,9 +259,7 @@ impl ItemIndex {
             return Err(Error::argument(Parameter::Index, "an index with Mixture-of-Logits", "one without"));
         };
         mol_queries(self.blueprint.dim, Some(&similarity.mol.config), queries)?;
-        let cross = distil::fit(&similarity.mol, sample, queries, &learning)?;
-        let tangents = tangents::fit(&similarity.mol, sample, queries, &learning)?;
-        let distilled = Some(Distilled { cross, tangents: Some(tangents) });
+        let distilled = Some(learn::distill(&similarity.mol, sample, queries, &learning)?);
         change.similarity = Some(Arc::new(Similarity { mol: similarity.mol.clone(), distilled }));
         change.commit(old.segments().to_vec())
     }
@@ -349,7 +340,7 @@ fn least_used<'a>(backends: &'a [Arc<dyn Backend>], segments: &[Segment]) -> &'a
 /// The similarity with the principal directions of items with raw embeddings `rows`, unless it has some.
 fn with_directions(backend: &dyn Backend, mut similarity: Similarity, rows: &[f32]) -> Result<Similarity> {
     if similarity.mol.principal.is_none() {
-        similarity.mol.principal = principal::directions(backend, &similarity.mol, rows)?;
+        similarity.mol.principal = learn::directions(backend, &similarity.mol, rows)?;
     }
     Ok(similarity)
 }

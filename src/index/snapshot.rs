@@ -6,10 +6,11 @@ use std::sync::{Arc, OnceLock};
 use super::cost;
 use super::enlarged::Enlarged;
 use super::filter::PerSegment;
-use super::{Filter, Sample, Segment};
+use super::{Filter, Segment};
 use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::error::Parameter;
 use crate::job::Job;
+use crate::learn::Sample;
 use crate::model::InputRange;
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
@@ -106,7 +107,10 @@ impl Snapshot {
             (Some(drawn), _) => drawn,
             (None, None) => return Ok(None),
             (None, Some(similarity)) => {
-                let drawn = Sample::draw(&self.segments, similarity)?;
+                let segments = self.segments.iter();
+                let parts: Vec<_> =
+                    segments.map(|segment| (segment.tables().as_ref(), segment.deleted().map(Arc::as_ref))).collect();
+                let drawn = Sample::draw(&parts, similarity)?;
                 // Two first searches may both draw; the samples are the same.
                 self.sample.get_or_init(|| drawn)
             }

@@ -1,48 +1,17 @@
 //! First stages: a cheap scan that leaves few candidates for the full similarity (arXiv 2407.15462, section 4).
 
-use super::{Algorithm, tangent};
-use crate::backend::cpu::CpuOps;
-use crate::backend::{Columns, DeviceIndex, Hits, QueryBatch, ScoredPosition, Scorer, Similarity, mol_queries};
+use super::algorithm::Algorithm;
+use super::first_stage::FirstStage;
+use super::tangent;
+use crate::backend::{Columns, DeviceIndex, Hits, ScoredPosition, Scorer};
 use crate::error::Parameter;
-use crate::index::{Excluded, Snapshot};
-use crate::ops::Ops;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// Positions of the candidates of each query, ascending, each once.
 pub(super) type Candidates = Vec<Vec<u32>>;
 
-/// A batch and what its queries must not find.
-pub(super) struct FirstStage<'a> {
-    pub snapshot: &'a Snapshot,
-    pub similarity: &'a Similarity,
-    pub queries: &'a QueryBatch,
-    pub excluded: &'a Excluded,
-    /// (B, P_Q * D_P): component embeddings of the queries.
-    pub components: Tensor,
-}
-
-impl<'a> FirstStage<'a> {
-    /// Computes the query side on the host.
-    ///
-    /// # Errors
-    /// If shapes do not fit, or a number is not finite.
-    pub fn new(
-        snapshot: &'a Snapshot,
-        similarity: &'a Similarity,
-        queries: &'a QueryBatch,
-        excluded: &'a Excluded,
-    ) -> Result<FirstStage<'a>> {
-        let mol = &similarity.mol;
-        mol_queries(mol.item_dim(), Some(&mol.config), queries)?;
-        let n = queries.len();
-        let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
-        let embeddings = CpuOps.floats(&queries.embeddings);
-        let (components, _) = weights.query_side(&mut CpuOps, &embeddings, n, queries.user_ids.as_deref());
-        let components = Tensor::trusted(vec![n, components.len() / n.max(1)], components.to_vec());
-        Ok(FirstStage { snapshot, similarity, queries, excluded, components })
-    }
-
+impl FirstStage<'_> {
     /// At least `k` candidates per query, as far as so many items are left and can be scored: where the algorithm's own number
     /// does not suffice for a query, it is doubled for that query until it does, or is that of all items.
     ///
@@ -154,16 +123,6 @@ impl<'a> FirstStage<'a> {
     /// The best `n` by (sum_n f_n) . (mean_m g_m).
     fn avg(&self, n: usize) -> Result<Hits> {
         self.best(&self.sums(), Columns::Mean, n, 1)
-    }
-
-    /// (B, D_P): the sum of the components of each query.
-    pub fn sums(&self) -> Tensor {
-        let d_p = self.similarity.mol.config.dot_product_dimension;
-        let mut sums = Vec::with_capacity(self.components.rows() * d_p);
-        for components in self.components.data().chunks_exact(self.components.width().max(1)) {
-            sums.extend((0..d_p).map(|j| components.iter().skip(j).step_by(d_p).sum::<f32>()));
-        }
-        Tensor::trusted(vec![self.components.rows(), d_p], sums)
     }
 
     /// All items above a threshold that about `n` of the index exceed, going by the sample.

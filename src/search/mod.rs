@@ -11,6 +11,8 @@ mod algorithm;
 mod builder;
 mod candidates;
 mod certificate;
+mod course;
+mod first_stage;
 #[cfg(feature = "gpu")]
 mod on_gpu;
 mod pipeline;
@@ -36,8 +38,9 @@ use crate::backend::{Columns, QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::error::Parameter;
 use crate::index::{Excluded, Filter, ItemIndex, Snapshot};
 use crate::{Error, Result, threads};
-use candidates::{Candidates, FirstStage};
-use stats::{Course, course};
+use candidates::Candidates;
+use course::{Course, course};
+use first_stage::FirstStage;
 
 /// One item found.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,12 +3,10 @@
 //! `sum_{n,m} t[n,m] <f_n, g_m>` = <v, (g_1, ..., g_{P_X})> with v_m = sum_n t[n,m] f_n: one inner product per item with a
 //! vector that the model itself writes.
 
-use super::candidates::FirstStage;
+use super::first_stage::FirstStage;
 use crate::Result;
-use crate::backend::cpu::CpuOps;
 use crate::backend::{Columns, DeviceIndex, Scorer};
-use crate::index::Sample;
-use crate::ops::{Activation, Ops};
+use crate::learn::{self, Sample};
 use crate::tensor::Tensor;
 
 /// Items of the sample that are scored, the best by the product of mean components, for each that the derivative is
@@ -75,7 +73,5 @@ pub(super) fn vectors(stage: &FirstStage, derivatives: &Tensor) -> Tensor {
 /// The vectors in the principal directions of the components, where these are known, and what to multiply them with.
 pub(super) fn reduced(stage: &FirstStage, vectors: Tensor) -> (Tensor, Columns) {
     let Some(layer) = &stage.similarity.mol.principal else { return (vectors, Columns::All) };
-    let (n, weights) = (vectors.rows(), layer.map(&mut |tensor| CpuOps.floats(tensor)));
-    let reduced = CpuOps.linear(&CpuOps.floats(&vectors), n, &weights, Activation::Identity, None);
-    (Tensor::trusted(vec![n, layer.n_out], reduced.to_vec()), Columns::Principal)
+    (learn::coordinates(layer, &vectors), Columns::Principal)
 }

@@ -16,12 +16,14 @@ use super::pages::Pages;
 pub enum Dtype {
     /// 32-bit floats.
     F32,
-    /// 16-bit floats: half the memory; values are rounded to 11 significant bits.
+    /// 16-bit floats: half the memory; values are rounded to 11 significant bits. Items with magnitudes beyond 65504, or whose
+    /// components or gate part have such, are refused.
     F16,
     /// 8-bit integers with one f32 scale per vector: a quarter of the memory; a value is off by up to 1/254 of the
     /// largest magnitude of its vector. For inner products a query becomes integers too, of 16 bits: a number of it is off
     /// by up to 1/32512 of the largest magnitude of its vector, an inner product with an item x by that times the sum of
-    /// |x|. All devices find the same scores, to the bit.
+    /// |x|. All devices find the same scores, to the bit,
+    /// unless numbers are so small (1e-36 and less) that a device takes them for zero.
     I8,
 }
 

@@ -1,10 +1,9 @@
 //! Reading everything.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::Folder;
-use crate::backend::cpu::Cpu;
+use crate::backend::select;
 use crate::index::{OpenOptions, unique};
 use crate::store::{Damage, Report, Store};
 use crate::{Error, Result};
@@ -26,7 +25,7 @@ pub(super) fn verify(path: &Path) -> Result<Report> {
 fn check_content(path: &Path) -> Result<()> {
     let store = Store::open(path)?;
     let folder = Folder::new(store, OpenOptions { check: true, device_memory: None })?;
-    let segments = folder.segments(&folder.blueprint()?, &[Arc::new(Cpu::default())], None)?;
+    let segments = folder.segments(&folder.blueprint()?, &[select::open("cpu")?], None)?;
     folder.model()?;
     unique::check(segments.iter())
 }

@@ -3,8 +3,12 @@
 use crate::Result;
 use crate::job::{Cancel, Job};
 
+/// Shares of the whole that are done with the pairs that a gate is fitted to, and with the gate.
+pub(super) const PAIRS_SHARE: f32 = 0.1;
+pub(super) const GATE_SHARE: f32 = 0.8;
+
 /// Passed to whatever takes long.
-pub(super) struct Learning<'a> {
+pub(crate) struct Learning<'a> {
     job: Job,
     progress: &'a dyn Fn(f32),
 }

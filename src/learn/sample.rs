@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Segment;
 use crate::Result;
-use crate::backend::Similarity;
 use crate::backend::cpu::CpuIndex;
+use crate::backend::{Bits, Similarity};
 use crate::tables::{Dtype, Tables};
 use crate::tensor::Tensor;
 
@@ -19,23 +18,24 @@ impl Sample {
     /// Most items of a sample.
     pub const MOST: usize = 8192;
 
-    /// Draws from the items that can be found, in random order; always the same ones for the same segments. `None` if there
-    /// is no item.
+    /// Draws from the items of some tables, but for those that are deleted, in random order; always the same ones for the same
+    /// tables. `None` if there is no item.
     ///
     /// # Errors
     /// If the tables do not suit the similarity.
-    pub(super) fn draw(segments: &[Segment], similarity: &Arc<Similarity>) -> Result<Option<Sample>> {
-        let Some(first) = segments.first() else { return Ok(None) };
-        let n: usize = segments.iter().map(Segment::len).sum();
-        let dim = first.tables().raw.width();
-        let mut tables = Tables::new(dim, Some(&similarity.mol), Dtype::F32, first.tables().form())?;
-        let mut ends: Vec<usize> = Vec::with_capacity(segments.len());
-        segments.iter().for_each(|segment| ends.push(ends.last().unwrap_or(&0) + segment.len()));
+    pub(crate) fn draw(parts: &[(&Tables, Option<&Bits>)], similarity: &Similarity) -> Result<Option<Sample>> {
+        let Some((first, _)) = parts.first() else { return Ok(None) };
+        let n: usize = parts.iter().map(|(tables, _)| tables.len()).sum();
+        let dim = first.raw.width();
+        let mut tables = Tables::new(dim, Some(&similarity.mol), Dtype::F32, first.form())?;
+        let mut ends: Vec<usize> = Vec::with_capacity(parts.len());
+        parts.iter().for_each(|(tables, _)| ends.push(ends.last().unwrap_or(&0) + tables.len()));
         for row in drawn(n) {
-            let segment = ends.partition_point(|&end| end <= row);
-            let (segment, position) = (&segments[segment], row + segments[segment].len() - ends[segment]);
-            if !segment.deleted().is_some_and(|deleted| deleted.contains(position as u32)) {
-                tables.append_row_of(segment.tables(), position);
+            let part = ends.partition_point(|&end| end <= row);
+            let (from, deleted) = parts[part];
+            let position = row + from.len() - ends[part];
+            if !deleted.is_some_and(|deleted| deleted.contains(position as u32)) {
+                tables.append_row_of(from, position);
             }
         }
         let tables = Arc::new(tables);

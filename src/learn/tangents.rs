@@ -5,10 +5,10 @@
 //! the gate that decides, and most of the gate is the query's. So it can be learned: ridge regression on some queries. The
 //! features are inner products of components, because logits are what the gate sees.
 
-use super::Sample;
-use super::distil::GATE_SHARE;
-use super::learning::Learning;
+use super::learning::{GATE_SHARE, Learning};
 use super::least_squares::solve;
+use super::query_side::query_components;
+use super::sample::Sample;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
 use crate::error::Parameter;
@@ -37,11 +37,9 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, lear
     }
     let targets = learning.job().run(|| derivatives(sample, queries, &best))?;
     let mean_item = mean_item(mol, sample);
-    let components = components(mol, queries);
-    let features: Vec<Vec<f32>> = components
-        .chunks_exact(components.len() / targets.rows())
-        .map(|components| Tangents::features(&mean_item, components))
-        .collect();
+    let components = query_components(mol, queries);
+    let features: Vec<Vec<f32>> =
+        (0..targets.rows()).map(|row| Tangents::features(&mean_item, components.row(row))).collect();
     let features = Tensor::trusted(vec![features.len(), features[0].len()], features.concat());
     learning.reached((1.0 + GATE_SHARE) / 2.0)?;
     let scaling = Scaling::of(&features);
@@ -103,13 +101,6 @@ fn add_outer_product(a: &[f64], b: &[f64], sums: &mut [f64]) {
     for (a, sums) in a.iter().zip(sums.chunks_exact_mut(b.len())) {
         sums.iter_mut().zip(b).for_each(|(sum, b)| *sum += a * b);
     }
-}
-
-/// (B, P_Q * D_P): components of the queries.
-fn components(mol: &Mol<Tensor>, queries: &QueryBatch) -> Vec<f32> {
-    let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
-    let embeddings = CpuOps.floats(&queries.embeddings);
-    weights.query_side(&mut CpuOps, &embeddings, queries.len(), queries.user_ids.as_deref()).0.to_vec()
 }
 
 /// (P_X, D_P): mean components of the sample.

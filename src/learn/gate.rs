@@ -7,9 +7,9 @@
 
 use rayon::prelude::*;
 
-use super::Sample;
-use super::learning::Learning;
+use super::learning::{GATE_SHARE, Learning, PAIRS_SHARE};
 use super::least_squares::solve;
+use super::sample::Sample;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
 use crate::config::GatingCombination;
@@ -30,10 +30,6 @@ const EPOCHS: usize = 30;
 
 /// Pairs per step.
 const BATCH: usize = 256;
-
-/// Shares of the whole learning that pairs, and then the gate, are done after.
-const PAIRS_SHARE: f32 = 0.1;
-pub(super) const GATE_SHARE: f32 = 0.8;
 
 /// One (query, item) pair to learn from.
 struct Pair {

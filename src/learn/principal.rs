@@ -4,8 +4,9 @@
 
 use crate::Result;
 use crate::backend::Backend;
+use crate::backend::cpu::CpuOps;
 use crate::model::Mol;
-use crate::ops::Linear;
+use crate::ops::{Activation, Linear, Ops};
 use crate::tensor::Tensor;
 
 /// Most items that directions are found from.
@@ -26,7 +27,7 @@ const ITERATIONS: usize = 20;
 ///
 /// # Errors
 /// If the device fails.
-pub(super) fn directions(backend: &dyn Backend, mol: &Mol<Tensor>, rows: &[f32]) -> Result<Option<Linear<Tensor>>> {
+pub(crate) fn directions(backend: &dyn Backend, mol: &Mol<Tensor>, rows: &[f32]) -> Result<Option<Linear<Tensor>>> {
     let width = mol.config.item_dot_product_groups * mol.config.dot_product_dimension;
     let (dim, most) = (mol.item_dim(), width / 2 / 8 * 8);
     let n_items = rows.len() / dim.max(1);
@@ -49,6 +50,13 @@ pub(super) fn directions(backend: &dyn Backend, mol: &Mol<Tensor>, rows: &[f32])
     let weight = (0..width * n_out).map(|i| basis[i % n_out][i / n_out] as f32).collect();
     let weight = Tensor::trusted(vec![width, n_out], weight);
     Ok(Some(Linear { weight, bias: None, n_in: width, n_out }))
+}
+
+/// (V, R): vectors (V, P_X * D_P) in the principal directions `layer`.
+pub(crate) fn coordinates(layer: &Linear<Tensor>, vectors: &Tensor) -> Tensor {
+    let (n, weights) = (vectors.rows(), layer.map(&mut |tensor| CpuOps.floats(tensor)));
+    let reduced = CpuOps.linear(&CpuOps.floats(vectors), n, &weights, Activation::Identity, None);
+    Tensor::trusted(vec![n, layer.n_out], reduced.to_vec())
 }
 
 /// (W, W): sum of the outer products of all rows with themselves.
