@@ -53,7 +53,7 @@ checked() {
 
 echo "-- test program"
 version=$(pkg-config --modversion rails-wgpu)
-cc -std=c11 -Wall -Wextra -Werror -g tests/capi/border.c -o "$work/border" $flags -lpthread -lm
+cc -std=c11 -Wall -Wextra -Werror -g tests/capi/ffi.c -o "$work/ffi" $flags -lpthread -lm
 # Each run changes the index that it opens.
 index() {
     cargo run -q --no-default-features --features cli -- index build --checkpoint assets/demo.safetensors --device cpu \
@@ -61,8 +61,8 @@ index() {
 }
 index "$work/index"
 cp -R "$work/index" "$work/index2"
-"$work/border" assets/demo.safetensors "$version" "$work/index"
-checked "$work/border" assets/demo.safetensors "$version" "$work/index2"
+"$work/ffi" assets/demo.safetensors "$version" "$work/index"
+checked "$work/ffi" assets/demo.safetensors "$version" "$work/index2"
 
 echo "-- examples"
 cc -std=c11 -Wall -Wextra -Werror examples/c/search.c -o "$work/search_c" $flags

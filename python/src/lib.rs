@@ -3,12 +3,13 @@
 
 mod arrays;
 mod errors;
+mod logging;
 mod searcher;
 
 use pyo3::prelude::*;
 use rails_wgpu::backend::select::Device;
 
-use errors::DeviceError;
+use errors::{DeviceError, detached};
 use searcher::Searcher;
 
 /// Name, kind, interface and driver of a device.
@@ -16,19 +17,21 @@ type DeviceWords = (String, String, String, String);
 
 /// Each device in words: name, kind, backend, driver.
 #[pyfunction]
-fn devices(py: Python) -> Vec<DeviceWords> {
+fn devices(py: Python) -> PyResult<Vec<DeviceWords>> {
     let words = |device: &Device| {
         let info = device.info();
         (info.name.clone(), format!("{:?}", info.kind), info.backend.clone(), info.driver.clone())
     };
-    py.detach(|| Device::all().iter().map(words).collect())
+    detached(py, || Ok(Device::all().iter().map(words).collect()))
 }
 
 /// The module `rails_wgpu._native`.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<PyModule>) -> PyResult<()> {
+    logging::start();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DeviceError", module.py().get_type::<DeviceError>())?;
     module.add_class::<Searcher>()?;
+    module.add_function(wrap_pyfunction!(logging::set_log_level, module)?)?;
     module.add_function(wrap_pyfunction!(devices, module)?)
 }

@@ -1,18 +1,19 @@
 //! The class behind `rails_wgpu.Searcher`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use numpy::{PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rails_wgpu::index::{Filter, IndexOptions, OpenOptions};
-use rails_wgpu::retriever::{self, ModelFile, Retriever};
 use rails_wgpu::search::{Algorithm, Hit, KernelTime, Request, Stage, Stats};
 use rails_wgpu::sequence::History;
+use rails_wgpu::{ModelFile, QueryBatch, SearcherBuilder};
 use roaring::RoaringTreemap;
 
 use crate::arrays::{matrix, numbers, tensor};
-use crate::errors::exception;
+use crate::errors::{detached, exception};
 
 /// dtype, form, number of inverted lists, bytes on the device.
 type Options = (String, String, Option<usize>, Option<u64>);
@@ -25,6 +26,9 @@ type Took = (Counts, Vec<(String, f64)>, Vec<(String, &'static str, u32, f64)>);
 
 /// Ids (B, k), scores (B, k), and what it took.
 type Found<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Took);
+
+/// Ids one after the other, and where each list begins and the last one ends.
+type IdLists<'py> = (PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>);
 
 /// Fills a row of ids that has fewer than k items.
 const NO_ITEM: i64 = -1;
@@ -49,9 +53,13 @@ impl<T> Lists<T> {
     }
 }
 
-/// A [`Retriever`]. Every method releases the interpreter while it works.
+fn id_lists(name: &str, (ids, offsets): IdLists) -> PyResult<Lists<u64>> {
+    Lists::new(numbers(name, &ids)?, numbers(name, &offsets)?)
+}
+
+/// A [`rails_wgpu::Searcher`]. Every method releases the interpreter while it works.
 #[pyclass(frozen, module = "rails_wgpu._native")]
-pub struct Searcher(Retriever);
+pub struct Searcher(rails_wgpu::Searcher);
 
 #[pymethods]
 impl Searcher {
@@ -67,17 +75,13 @@ impl Searcher {
     ) -> PyResult<Searcher> {
         let item_ids = item_ids.map(|ids| numbers("item_ids", &ids)).transpose()?;
         let options = index_options(&options)?;
-        let open = || match folder {
-            Some(folder) => {
-                let (config, ids) = (config.as_deref(), item_ids.as_deref());
-                Retriever::create_index(folder, &checkpoint, config, ids, device, options)
-            }
-            None => {
-                let file = ModelFile::open(&checkpoint, config.as_deref())?;
-                Retriever::from_model(&file, item_ids.as_deref(), device, options)
-            }
+        let open = || {
+            let file = ModelFile::open(&checkpoint, config.as_deref())?;
+            let builder = rails_wgpu::Searcher::builder().model_file(&file).device(device).options(options);
+            let builder = item_ids.iter().fold(builder, |builder, ids| builder.item_ids(ids));
+            built(builder, folder)
         };
-        py.detach(open).map(Searcher).map_err(exception)
+        detached(py, open)
     }
 
     #[staticmethod]
@@ -88,14 +92,9 @@ impl Searcher {
         check: bool,
         device_memory: Option<u64>,
     ) -> PyResult<Searcher> {
-        let open = || {
-            Retriever::from_index(
-                folder,
-                device,
-                OpenOptions::default().with_check(check).with_device_memory(device_memory),
-            )
-        };
-        py.detach(open).map(Searcher).map_err(exception)
+        let options = OpenOptions::default().with_check(check).with_device_memory(device_memory);
+        let builder = rails_wgpu::Searcher::builder().folder(folder).device(device).open_options(options);
+        detached(py, || built(builder, None))
     }
 
     #[staticmethod]
@@ -106,14 +105,17 @@ impl Searcher {
         mol: Option<PathBuf>,
         device: &str,
         options: Options,
+        folder: Option<PathBuf>,
     ) -> PyResult<Searcher> {
         let (ids, embeddings) = (numbers("ids", &ids)?, tensor("embeddings", &embeddings)?);
         let options = index_options(&options)?;
         let build = || {
             let file = mol.map(|path| ModelFile::open(path, None)).transpose()?;
-            Retriever::from_embeddings(&ids, &embeddings, file.as_ref(), device, options)
+            let builder = rails_wgpu::Searcher::builder().embeddings(&ids, &embeddings).device(device).options(options);
+            let builder = file.iter().fold(builder, |builder, file| builder.model_file(file));
+            built(builder, folder)
         };
-        py.detach(build).map(Searcher).map_err(exception)
+        detached(py, build)
     }
 
     /// Histories are the lists between neighbouring `offsets` (B + 1).
@@ -133,11 +135,11 @@ impl Searcher {
         let lists = item_ids.iter().zip(timestamps.iter());
         let history = |((user_id, now), (item_ids, timestamps))| History { user_id, item_ids, timestamps, now };
         let histories: Vec<History> = users.zip(lists).map(history).collect();
-        let queries = py.detach(|| self.0.encode(&histories)).map_err(exception)?;
-        matrix(py, queries.data().to_vec(), queries.rows(), self.0.dim())
+        let queries = detached(py, || self.0.encode(&histories))?.embeddings;
+        matrix(py, queries.data().to_vec(), queries.rows(), queries.width())
     }
 
-    /// Excluded ids are the lists between neighbouring `offsets` (B + 1).
+    /// Excluded ids are the lists between neighbouring offsets (B + 1). There are no more columns than items.
     #[allow(clippy::too_many_arguments, reason = "they are the options of a search, as Python names them")]
     fn search<'py>(
         &self,
@@ -146,30 +148,47 @@ impl Searcher {
         k: usize,
         user_ids: Option<PyReadonlyArray1<i64>>,
         algorithm: &str,
-        excluded: Option<(PyReadonlyArray1<u64>, PyReadonlyArray1<u64>)>,
+        excluded: Option<IdLists<'py>>,
         allowed: Option<PyReadonlyArray1<u64>>,
         profile: bool,
     ) -> PyResult<Found<'py>> {
         let algorithm: Algorithm = algorithm.parse().map_err(exception)?;
-        let queries = tensor("queries", &queries)?;
-        let n_queries = queries.rows();
-        let user_ids = user_ids.map(|ids| numbers("user_ids", &ids)).transpose()?;
-        let lists = |(ids, offsets): (PyReadonlyArray1<u64>, PyReadonlyArray1<u64>)| {
-            Lists::new(numbers("exclude", &ids)?, numbers("exclude", &offsets)?)
-        };
-        let excluded = excluded.map(lists).transpose()?;
+        let queries = query_batch(&queries, user_ids)?;
+        let n_queries = queries.len();
+        let excluded = excluded.map(|lists| id_lists("exclude", lists)).transpose()?;
         let allowed = allowed.map(|ids| numbers("allow", &ids)).transpose()?;
         let search = || {
             let excluded: Vec<&[u64]> = excluded.as_ref().map(|lists| lists.iter().collect()).unwrap_or_default();
             let filter = allowed.map(|ids| Filter::allow(ids.into_iter().collect::<RoaringTreemap>()));
             let request =
                 Request::new(algorithm, k).with_excluded(&excluded).with_filter(filter.as_ref()).with_profile(profile);
-            let answer = self.0.search(queries, user_ids, &request)?;
-            Ok((padded(&answer.hits, k), answer.stats, answer.kernels))
+            let n_items = self.0.index().len();
+            let answer = self.0.answer(&queries, &request)?;
+            let most = answer.hits.iter().map(Vec::len).max().unwrap_or(0);
+            let columns = k.min(n_items.max(most));
+            Ok((columns, padded(&answer.hits, columns), answer.stats, answer.kernels))
         };
-        let ((ids, scores), stats, kernels) = py.detach(search).map_err(exception)?;
-        let (ids, scores) = (matrix(py, ids, n_queries, k)?, matrix(py, scores, n_queries, k)?);
+        let (columns, (ids, scores), stats, kernels) = detached(py, search)?;
+        let (ids, scores) = (matrix(py, ids, n_queries, columns)?, matrix(py, scores, n_queries, columns)?);
         Ok((ids, scores, (counts(&stats), times(&stats), kernels.iter().map(kernel).collect())))
+    }
+
+    /// Candidates are the lists between neighbouring offsets (B + 1); their scores, in their order.
+    fn rescore<'py>(
+        &self,
+        py: Python<'py>,
+        queries: PyReadonlyArray2<f32>,
+        candidates: IdLists<'py>,
+        user_ids: Option<PyReadonlyArray1<i64>>,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        let queries = query_batch(&queries, user_ids)?;
+        let candidates = id_lists("candidates", candidates)?;
+        let rescore = || {
+            let lists: Vec<&[u64]> = candidates.iter().collect();
+            let hits = self.0.rescore(&queries, &lists)?;
+            Ok(lists.iter().zip(&hits).flat_map(|(list, hits)| scores_of(list, hits)).collect::<Vec<f32>>())
+        };
+        Ok(detached(py, rescore)?.into_pyarray(py))
     }
 
     fn distill(
@@ -178,23 +197,30 @@ impl Searcher {
         queries: PyReadonlyArray2<f32>,
         user_ids: Option<PyReadonlyArray1<i64>>,
     ) -> PyResult<()> {
-        let queries = tensor("queries", &queries)?;
-        let user_ids = user_ids.map(|ids| numbers("user_ids", &ids)).transpose()?;
-        py.detach(|| self.0.distill(queries, user_ids)).map_err(exception)
+        let queries = query_batch(&queries, user_ids)?;
+        detached(py, || self.0.index().distill(&queries))
     }
 
     fn compact(&self, py: Python) -> PyResult<()> {
-        py.detach(|| self.0.index().compact()).map_err(exception)
+        detached(py, || self.0.index().compact())
+    }
+
+    fn refresh(&self, py: Python) -> PyResult<bool> {
+        detached(py, || self.0.index().refresh())
+    }
+
+    fn save(&self, py: Python, folder: PathBuf) -> PyResult<()> {
+        detached(py, || self.0.index().save(folder))
     }
 
     fn add(&self, py: Python, ids: PyReadonlyArray1<u64>, embeddings: PyReadonlyArray2<f32>) -> PyResult<()> {
         let (ids, embeddings) = (numbers("ids", &ids)?, tensor("embeddings", &embeddings)?);
-        py.detach(|| self.0.index().add(&ids, &embeddings)).map_err(exception)
+        detached(py, || self.0.index().add(&ids, &embeddings))
     }
 
     fn remove(&self, py: Python, ids: PyReadonlyArray1<u64>) -> PyResult<usize> {
         let ids = numbers("ids", &ids)?;
-        py.detach(|| self.0.index().remove(&ids)).map_err(exception)
+        detached(py, || self.0.index().remove(&ids))
     }
 
     fn __len__(&self) -> usize {
@@ -206,23 +232,39 @@ impl Searcher {
     }
 
     /// Ids that can be found, ascending.
-    fn ids(&self) -> Vec<u64> {
-        self.0.index().ids()
+    fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        Ok(detached(py, || Ok(self.0.index().ids()))?.into_pyarray(py))
+    }
+
+    #[getter]
+    fn encodes(&self) -> bool {
+        self.0.encodes()
     }
 
     #[getter]
     fn dim(&self) -> usize {
-        self.0.dim()
+        self.0.index().dim()
     }
 
     #[getter]
     fn device(&self) -> String {
-        self.0.backend().info().name.clone()
+        self.0.index().backends().first().map(|backend| backend.info().name.clone()).unwrap_or_default()
     }
 }
 
+/// A new index is stored in `folder`, if there is one.
+fn built(builder: SearcherBuilder, folder: Option<PathBuf>) -> rails_wgpu::Result<Searcher> {
+    folder.into_iter().fold(builder, SearcherBuilder::save_to).build().map(Searcher)
+}
+
+fn query_batch(queries: &PyReadonlyArray2<f32>, user_ids: Option<PyReadonlyArray1<i64>>) -> PyResult<QueryBatch> {
+    let batch = QueryBatch::new(tensor("queries", queries)?);
+    let user_ids = user_ids.map(|ids| numbers("user_ids", &ids)).transpose()?;
+    Ok(user_ids.into_iter().fold(batch, QueryBatch::with_users))
+}
+
 fn index_options((dtype, form, n_lists, device_memory): &Options) -> PyResult<IndexOptions> {
-    retriever::index_options(dtype, form, *n_lists, *device_memory).map_err(exception)
+    IndexOptions::named(dtype, form, *n_lists, *device_memory).map_err(exception)
 }
 
 fn counts(stats: &Stats) -> Counts {
@@ -249,4 +291,10 @@ fn padded(hits: &[Vec<Hit>], k: usize) -> (Vec<i64>, Vec<f32>) {
         }
     }
     (ids, scores)
+}
+
+/// The scores of `ids` among `hits`, in the order of the ids.
+fn scores_of(ids: &[u64], hits: &[Hit]) -> Vec<f32> {
+    let scores: HashMap<u64, f32> = hits.iter().map(|hit| (hit.id, hit.score)).collect();
+    ids.iter().map(|id| scores.get(id).copied().unwrap_or(f32::NEG_INFINITY)).collect()
 }

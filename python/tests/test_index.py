@@ -1,5 +1,6 @@
 """Index folders, options of an index, and what a search tells about itself."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,50 @@ def test_a_folder_answers_as_memory_does_and_keeps_changes(tmp_path):
     again = Searcher.from_index(folder, device="cpu", device_memory=0)
     assert len(again) == 219 and best not in again
     assert found(again, "distilled:219", k=19) == (expected[0][1:], expected[1][1:])
+
+
+def test_embeddings_become_a_folder_and_readers_follow_it(tmp_path):
+    items = np.eye(4, dtype=np.float32)
+    writer = Searcher.from_embeddings([1, 2, 3, 4], items, device="cpu", folder=tmp_path / "made")
+    reader = Searcher.from_index(tmp_path / "made", device="cpu")
+    assert reader.refresh() is False
+    writer.add([9], [[0, 2, 0, 0]])
+    assert 9 not in reader and reader.refresh() is True and 9 in reader
+    writer.save(tmp_path / "saved")
+    memory = Searcher.from_embeddings([1, 2], items[:2], device="cpu")
+    assert memory.refresh() is False
+    memory.save(str(tmp_path / "of memory"))
+    with pytest.raises(ValueError, match="there is an index already"):
+        memory.save(tmp_path / "made")
+    ids, scores = Searcher.from_index(tmp_path / "saved", device="cpu").search([0, 1, 0, 0], k=2)
+    assert ids.tolist() == [9, 2] and scores.tolist() == [2, 1]
+    assert len(Searcher.from_index(tmp_path / "of memory", device="cpu")) == 2
+
+
+def test_a_similarity_of_ones_own_becomes_a_folder(tmp_path):
+    whole = Searcher.from_checkpoint(DEMO, device="cpu")
+    items = np.random.default_rng(1).standard_normal((30, 16)).astype(np.float32)
+    expected = Searcher.from_embeddings(np.arange(30), items, mol=DEMO, device="cpu").search(items[:2], 5, [1, 2])
+    made = Searcher.from_embeddings(np.arange(30), items, mol=DEMO, device="cpu", folder=tmp_path / "index")
+    opened = Searcher.from_index(tmp_path / "index", device="cpu")
+    for searcher in [made, opened]:
+        assert np.array_equal(searcher.search(items[:2], 5, [1, 2]), expected)
+        assert np.array_equal(searcher.encode([SEEN]), whole.encode([SEEN]))
+    with pytest.raises(ValueError, match="one made with folder="):
+        whole.save(tmp_path / "other")
+    made.save(tmp_path / "other")
+    assert np.array_equal(Searcher.from_index(tmp_path / "other", device="cpu").encode([SEEN]), whole.encode([SEEN]))
+
+
+def test_searchers_of_folders_are_pickled_and_others_say_how(tmp_path):
+    items = np.eye(3, dtype=np.float32)
+    made = Searcher.from_embeddings([1, 2, 3], items, device="cpu", folder=tmp_path / "index")
+    opened = Searcher.from_index(tmp_path / "index", device="cpu", check=True, device_memory=0)
+    for searcher in [made, opened]:
+        again = pickle.loads(pickle.dumps(searcher))
+        assert again.search(items, 2)[0].tolist() == searcher.search(items, 2)[0].tolist()
+    with pytest.raises(TypeError, match="save\\(\\) it to a folder"):
+        pickle.dumps(Searcher.from_embeddings([1, 2, 3], items, device="cpu"))
 
 
 def test_wrong_options_and_folders_are_explained(tmp_path):

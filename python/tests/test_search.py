@@ -126,41 +126,61 @@ def test_contiguous_arrays_are_read_as_they_are():
     assert _arrays.ids("x", ids) is ids
 
 
+class Sparse:
+    """What a sparse tensor of PyTorch says of itself."""
+
+    layout = "torch.sparse_coo"
+
+
 def refused(words, kind=ValueError):
     return pytest.raises(kind, match=words)
 
 
 def test_refusals_say_what_was_expected_and_found(searcher):
-    for k in [0, 4, -1]:
-        with refused(f"k: expected 1..=3 .*found {k}"):
+    for k in [0, -1, 2**70]:
+        with refused(f"k: expected 1 to .*found {k}"):
             searcher.search(QUERIES, k=k)
+    with refused("k: expected an integer, found 1.5", TypeError):
+        searcher.search(QUERIES, k=1.5)
     with refused("`magic`"):
         searcher.search(QUERIES, k=1, algorithm="magic")
     with refused("Mixture-of-Logits"):
         searcher.search(QUERIES, k=1, algorithm="tangent:2")
     with refused("queries: expected an array of two axes"):
-        searcher.search(QUERIES[0], k=1)
-    with refused("queries: expected numbers"):
+        searcher.search(QUERIES[None], k=1)
+    with refused("queries: expected numbers", TypeError):
         searcher.search([["a", "b"]], k=1)
+    with refused("queries: expected an array of numbers, found list"):
+        searcher.search([[1, 2], [3]], k=1)
+    with refused("queries: expected a dense tensor, found layout torch.sparse_coo", TypeError):
+        searcher.search(Sparse(), k=1)
+    with refused("finite|inf"):
+        searcher.search([[1e300, 1]], k=1)
     with refused("expected .*2.* found .*3"):
         searcher.search(np.zeros((1, 3)), k=1)
     with refused("finite"):
         searcher.search([[np.nan, 1]], k=1)
     with refused("user ids: expected 2"):
         searcher.search(QUERIES, k=1, user_ids=[1])
-    with refused("user_ids: expected integers"):
+    with refused("user_ids: expected integers", TypeError):
         searcher.search(QUERIES, k=1, user_ids=[0.5, 1])
     with refused("ids: expected 0 to .*found -3"):
         Searcher.from_embeddings([-3, 1, 2], ITEMS, device="cpu")
     with refused("ids: expected 0 to .*found 9223372036854775808"):
         Searcher.from_embeddings(np.array([2**63, 1, 2], np.uint64), ITEMS, device="cpu")
+    with refused("ids: expected 0 to .*found 1000000000000000000000"):
+        Searcher.from_embeddings([10**21, 1, 2], ITEMS, device="cpu")
+    with refused("n_lists: expected 0 to .*found -1"):
+        Searcher.from_embeddings(IDS, ITEMS, device="cpu", n_lists=-1)
+    with refused("device_memory: expected 0 to .*found -5"):
+        Searcher.from_embeddings(IDS, ITEMS, device="cpu", device_memory=-5)
     with refused("id 5 twice"):
         Searcher.from_embeddings([5, 5, 2], ITEMS, device="cpu")
     with refused("3, one per embedding"):
         Searcher.from_embeddings([5], ITEMS, device="cpu")
     with refused("at least one item"):
         Searcher.from_embeddings([], np.zeros((0, 2)), device="cpu")
-    with refused("f32, f16 or i8"):
+    with refused("f32, f16 or int8"):
         Searcher.from_embeddings(IDS, ITEMS, device="cpu", dtype="f64")
     with refused("`abacus`", DeviceError):
         Searcher.from_embeddings(IDS, ITEMS, device="abacus")
@@ -168,6 +188,46 @@ def test_refusals_say_what_was_expected_and_found(searcher):
         searcher.encode([([1], [1])])
     with refused("no/such.safetensors", FileNotFoundError):
         Searcher.from_embeddings(IDS, ITEMS, mol="no/such.safetensors", device="cpu")
+
+
+def test_one_query_gives_one_row(searcher):
+    ids, scores = searcher.search(QUERIES, k=2)
+    one_ids, one_scores = searcher.search(QUERIES[0], k=2, user_ids=7)
+    assert one_ids.tolist() == ids[0].tolist() and one_scores.tolist() == scores[0].tolist()
+    without = searcher.search(QUERIES[0], k=2, exclude=[ids[0][0], -1])[0]
+    assert without[0] == ids[0][1] and ids[0][0] not in without
+
+
+def test_candidates_of_ones_own_are_scored_in_their_order(searcher):
+    ids, scores = searcher.search(QUERIES, k=3)
+    known = [dict(zip(*row)) for row in zip(ids.tolist(), scores.tolist())]
+    found = searcher.rescore(QUERIES, [[9, 5], [7, -1, 9, 9]])
+    expected = [[known[0][9], known[0][5], -np.inf, -np.inf], [known[1][7], -np.inf, known[1][9], known[1][9]]]
+    assert found.tolist() == expected
+    assert searcher.rescore(QUERIES[0], [9, 5]).tolist() == expected[0][:2]
+    with refused("candidates.*1234"):
+        searcher.rescore(QUERIES, [[5], [1234]])
+    with refused("candidates: expected 2 lists"):
+        searcher.rescore(QUERIES, [[5]])
+
+
+def test_more_than_there_are_is_all_there_are(searcher):
+    ids, scores = searcher.search(QUERIES, k=2**40)
+    assert ids.shape == scores.shape == (2, 3)
+    assert sorted(ids[0].tolist()) == [5, 7, 9]
+
+
+def test_what_is_logged_goes_to_python(searcher, caplog):
+    searcher.search(QUERIES, k=1)
+    assert not caplog.records
+    with caplog.at_level("DEBUG", logger="rails_wgpu"):
+        searcher.search(QUERIES, k=1)
+    names = {record.name for record in caplog.records}
+    assert names == {"rails_wgpu.search"}
+    assert any("algorithm=exact" in record.getMessage() for record in caplog.records)
+    caplog.clear()
+    searcher.search(QUERIES, k=1)
+    assert not caplog.records
 
 
 def test_devices_are_listed():

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char};
 
-use super::border::{RwStatus, guarded, hand_out, places, reference, release};
+use super::ffi::{RwStatus, guarded, hand_out, places, reference, release};
 use crate::Error;
 use crate::backend::select::Device;
 

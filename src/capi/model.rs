@@ -3,9 +3,9 @@
 use std::ffi::c_char;
 use std::path::Path;
 
-use super::border::{RwStatus, guarded, hand_out, release, text};
+use super::ffi::{RwStatus, guarded, hand_out, release, text};
 use crate::Error;
-use crate::retriever::ModelFile;
+use crate::model_file::ModelFile;
 
 /// A trained model, or a Mixture-of-Logits similarity alone, in host memory.
 pub struct RwModel(pub(super) ModelFile);

@@ -88,33 +88,6 @@ typedef struct rw_device_info {
 } rw_device_info;
 
 /*
- How an index is built. All zero: f32 tables of components, no inverted lists, all of it on the device.
- */
-typedef struct rw_index_options {
-  /*
-   Number format of tables: "f32", "f16" or "i8"; null: "f32".
-   */
-  const char *dtype;
-  /*
-   How item components are kept: "components", "raw" (computed in every search, for a fraction of the memory) or "auto",
-   by size; null: "auto".
-   */
-  const char *form;
-  /*
-   Whether to make inverted lists, for the algorithms naive-ivf and tangent-ivf.
-   */
-  bool with_lists;
-  /*
-   Number of lists; 0: as many as suit the number of items.
-   */
-  size_t n_lists;
-  /*
-   Bytes of tables that may stay on the device; what exceeds them passes through it in every search. 0: no limit.
-   */
-  uint64_t device_memory;
-} rw_index_options;
-
-/*
  What one user has done so far.
  */
 typedef struct rw_history {
@@ -167,20 +140,40 @@ typedef struct rw_search_options {
   size_t n_allowed;
 } rw_search_options;
 
+/*
+ How an index is built. All zero: f32 tables of components, no inverted lists, all of it on the device.
+ */
+typedef struct rw_index_options {
+  /*
+   Number format of tables: "f32", "f16" or "int8"; null: "f32".
+   */
+  const char *dtype;
+  /*
+   How item components are kept: "components", "raw" (computed in every search, for a fraction of the memory) or "auto",
+   by size; null: "auto".
+   */
+  const char *form;
+  /*
+   Whether to make inverted lists, for the algorithms naive-ivf and tangent-ivf.
+   */
+  bool with_lists;
+  /*
+   Number of lists; 0: as many as suit the number of items.
+   */
+  size_t n_lists;
+  /*
+   Bytes of tables that may stay on the device; what exceeds them passes through it in every search. 0: no limit.
+   */
+  uint64_t device_memory;
+  /*
+   A new folder to store the index in, with the model: `rw_searcher_open_index` opens it again. Null: in memory only.
+   */
+  const char *folder;
+} rw_index_options;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
-
-/*
- What went wrong in the last call on this thread that failed; empty if none has. Valid until another call on this
- thread fails.
- */
-const char *rw_last_error(void);
-
-/*
- Version of this library, such as "0.1.0".
- */
-const char *rw_version(void);
 
 /*
  Lists the devices, the CPU first.
@@ -213,6 +206,69 @@ rw_status rw_devices_get(const struct rw_devices *devices, size_t index, struct 
  `devices` is null or a live list, which ends here.
  */
 void rw_devices_free(struct rw_devices *devices);
+
+/*
+ What went wrong in the last call on this thread that failed; empty if none has. Valid until another call on this
+ thread fails.
+ */
+const char *rw_last_error(void);
+
+/*
+ Version of this library, such as "0.1.0".
+ */
+const char *rw_version(void);
+
+/*
+ Adds items `ids` (n_items) with raw embeddings (n_items, dim), replacing those that are there. Searches that begin
+ afterwards find them; on failure nothing has changed.
+
+ # Safety
+ Pointers are null or point to what is described; the searcher is alive.
+ */
+rw_status rw_searcher_add(const struct rw_searcher *searcher,
+                          const uint64_t *ids,
+                          const float *embeddings,
+                          size_t n_items,
+                          size_t dim);
+
+/*
+ Removes items; ids that are not there are passed over. `removed`, unless null, becomes the number of those that were.
+
+ # Safety
+ Pointers are null or point to what is described; the searcher is alive.
+ */
+rw_status rw_searcher_remove(const struct rw_searcher *searcher, const uint64_t *ids, size_t n_ids, size_t *removed);
+
+/*
+ Goes to the latest version of the index folder, where another process may have changed it. `changed`, unless null, becomes
+ whether it is another version; false for an index in memory.
+
+ # Safety
+ The searcher is null or alive; `changed` is null or can be written to.
+ */
+rw_status rw_searcher_refresh(const struct rw_searcher *searcher,
+                              bool *changed);
+
+/*
+ Learns from queries with `embeddings` (n_queries, dim) like those that will be asked, a few hundred of them, what the algorithms distilled
+ and cascade need and tangent is better with. `user_ids` as for `rw_searcher_search`. An index folder keeps it.
+
+ # Safety
+ Pointers are null or point to what is described; the searcher is alive.
+ */
+rw_status rw_searcher_distill(const struct rw_searcher *searcher,
+                              const float *embeddings,
+                              size_t n_queries,
+                              size_t dim,
+                              const int64_t *user_ids);
+
+/*
+ Rewrites the index without the deleted items and with as few segments as may be.
+
+ # Safety
+ The searcher is null or alive.
+ */
+rw_status rw_searcher_compact(const struct rw_searcher *searcher);
 
 /*
  Loads a checkpoint (.pt or .safetensors), or a similarity that `export_mol` of the Python package wrote. `config` is
@@ -248,6 +304,57 @@ size_t rw_model_item_rows(const struct rw_model *model);
 void rw_model_free(struct rw_model *model);
 
 /*
+ Encodes histories into `queries` (n_histories, dim), where `dim` must be that of the searcher.
+
+ # Safety
+ Pointers are null or point to what is described; the searcher is alive.
+ */
+rw_status rw_searcher_encode(const struct rw_searcher *searcher,
+                             const struct rw_history *histories,
+                             size_t n_histories,
+                             size_t dim,
+                             float *queries);
+
+/*
+ Finds the `k` >= 1 best items of each of the queries with `embeddings` (n_queries, dim), by score descending,
+ then id ascending. `user_ids` (n_queries) may be null unless the model has uid embeddings; `options` may be null.
+
+ Results: `ids` and `scores` (n_queries, k), `counts` (n_queries). Fewer than k items are found only where fewer are
+ left; the rest of the row is then UINT64_MAX and -infinity. `counts` may be null. Nothing is written on failure.
+
+ # Safety
+ Pointers are null or point to what is described; the searcher is alive; results do not overlap with anything.
+ */
+rw_status rw_searcher_search(const struct rw_searcher *searcher,
+                             const float *embeddings,
+                             size_t n_queries,
+                             size_t dim,
+                             const int64_t *user_ids,
+                             size_t k,
+                             const struct rw_search_options *options,
+                             uint64_t *ids,
+                             float *scores,
+                             size_t *counts);
+
+/*
+ Scores items of the caller's choice, all of which must be there: the candidates of query i are those of `candidates` from
+ `offsets[i]` up to `offsets[i + 1]`. `offsets` (n_queries + 1) begins with 0; `user_ids` as for `rw_searcher_search`.
+
+ Results: `scores`, one per candidate, in their order.
+
+ # Safety
+ Pointers are null or point to what is described; the searcher is alive; results do not overlap with anything.
+ */
+rw_status rw_searcher_rescore(const struct rw_searcher *searcher,
+                              const float *embeddings,
+                              size_t n_queries,
+                              size_t dim,
+                              const int64_t *user_ids,
+                              const uint64_t *candidates,
+                              const size_t *offsets,
+                              float *scores);
+
+/*
  Indexes rows `item_ids` of the model's own item table; null: all of them. `device` is "auto", "cpu", "gpu" or a part of
  a device's name; null: "auto". `options` may be null.
 
@@ -278,7 +385,7 @@ rw_status rw_searcher_from_embeddings(const uint64_t *ids,
                                       struct rw_searcher **out);
 
 /*
- Opens an index folder that `rails-bench index build` made, with the similarity, and the encoder if there is one, that are
+ Opens an index folder that `rails-bench index build` or a searcher's options made, with the similarity, and the encoder if there is one, that are
  in it. Items that are added or removed are changed in the folder too. `check`: whether to compare all files with their
  checksums first. `device_memory`: bytes of tables that may stay on the device; 0: no limit.
 
@@ -292,25 +399,14 @@ rw_status rw_searcher_open_index(const char *folder,
                                  struct rw_searcher **out);
 
 /*
- Learns from `queries` (n_queries, dim) like those that will be asked, a few hundred of them, what the algorithms distilled
- and cascade need and tangent is better with. `user_ids` as for `rw_searcher_search`. An index folder keeps it.
+ Writes the items as they are now into a new folder, with the similarity, and with the encoder if this searcher was opened from
+ a folder that has one. `rw_searcher_open_index` opens it. This searcher stays where it is.
 
  # Safety
- Pointers are null or point to what is described; the searcher is alive.
+ The searcher is null or alive; the text is null or ends with a zero.
  */
-rw_status rw_searcher_distill(const struct rw_searcher *searcher,
-                              const float *queries,
-                              size_t n_queries,
-                              size_t dim,
-                              const int64_t *user_ids);
-
-/*
- Rewrites the index without the deleted items and with as few segments as may be.
-
- # Safety
- The searcher is null or alive.
- */
-rw_status rw_searcher_compact(const struct rw_searcher *searcher);
+rw_status rw_searcher_save(const struct rw_searcher *searcher,
+                           const char *folder);
 
 /*
  Number of items that can be found; 0 for null.
@@ -343,60 +439,6 @@ bool rw_searcher_contains(const struct rw_searcher *searcher, uint64_t id);
  `searcher` is null or alive.
  */
 const char *rw_searcher_device(const struct rw_searcher *searcher);
-
-/*
- Encodes histories into `queries` (n_histories, dim), where `dim` must be that of the searcher.
-
- # Safety
- Pointers are null or point to what is described; the searcher is alive.
- */
-rw_status rw_searcher_encode(const struct rw_searcher *searcher,
-                             const struct rw_history *histories,
-                             size_t n_histories,
-                             size_t dim,
-                             float *queries);
-
-/*
- Finds the `k` best items, 1 <= k <= number of items, of each of the `queries` (n_queries, dim), by score descending,
- then id ascending. `user_ids` (n_queries) may be null unless the model has uid embeddings; `options` may be null.
-
- Results: `ids` and `scores` (n_queries, k), `counts` (n_queries). Fewer than k items are found only where fewer are
- left; the rest of the row is then UINT64_MAX and -infinity. `counts` may be null. Nothing is written on failure.
-
- # Safety
- Pointers are null or point to what is described; the searcher is alive; results do not overlap with anything.
- */
-rw_status rw_searcher_search(const struct rw_searcher *searcher,
-                             const float *queries,
-                             size_t n_queries,
-                             size_t dim,
-                             const int64_t *user_ids,
-                             size_t k,
-                             const struct rw_search_options *options,
-                             uint64_t *ids,
-                             float *scores,
-                             size_t *counts);
-
-/*
- Adds items `ids` (n_items) with raw embeddings (n_items, dim), replacing those that are there. Searches that begin
- afterwards find them; on failure nothing has changed.
-
- # Safety
- Pointers are null or point to what is described; the searcher is alive.
- */
-rw_status rw_searcher_add(const struct rw_searcher *searcher,
-                          const uint64_t *ids,
-                          const float *embeddings,
-                          size_t n_items,
-                          size_t dim);
-
-/*
- Removes items; ids that are not there are passed over. `removed`, unless null, becomes the number of those that were.
-
- # Safety
- Pointers are null or point to what is described; the searcher is alive.
- */
-rw_status rw_searcher_remove(const struct rw_searcher *searcher, const uint64_t *ids, size_t n_ids, size_t *removed);
 
 /*
  Releases a searcher.

@@ -2,6 +2,7 @@
 #ifndef RAILS_WGPU_HPP
 #define RAILS_WGPU_HPP
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -93,7 +94,7 @@ struct Options {
 
 /// How an index is built.
 struct IndexOptions {
-    /// "f32", "f16" or "i8".
+    /// "f32", "f16" or "int8".
     std::string dtype = "f32";
     /// "components", "raw" or "auto".
     std::string form = "auto";
@@ -101,6 +102,8 @@ struct IndexOptions {
     std::optional<std::size_t> lists;
     /// Bytes of tables that may stay on the device; 0: no limit.
     std::uint64_t device_memory = 0;
+    /// A new folder to store the index in, with the model; none: in memory only.
+    std::optional<std::string> folder;
 };
 
 /// Items on a device, and how to search them. Any number of threads may use one at once.
@@ -171,7 +174,9 @@ public:
                                           excludes ? offsets.data() : nullptr,
                                           options.allowed ? pointer(*options.allowed) : nullptr,
                                           options.allowed ? options.allowed->size() : 0};
-        expect(k >= 1 && k <= size(), "k: expected 1 to the number of items");
+        expect(k >= 1, "k: expected at least 1");
+        // There is no room needed for more than there are, however many are asked for.
+        k = std::max<std::size_t>(std::min(k, size()), 1);
         std::vector<std::uint64_t> ids(n * k);
         std::vector<float> scores(n * k);
         std::vector<std::size_t> counts(n);
@@ -181,6 +186,29 @@ public:
         for (std::size_t i = 0; i < n; i++)
             for (std::size_t j = 0; j < counts[i]; j++) hits[i].push_back({ids[i * k + j], scores[i * k + j]});
         return hits;
+    }
+
+    /// Scores of items of the caller's choice, one list of ids per query, in their order. `user_ids` as for `search`.
+    std::vector<std::vector<float>> rescore(const std::vector<float> &queries,
+                                            const std::vector<std::vector<std::uint64_t>> &candidates,
+                                            const std::vector<std::int64_t> &user_ids = {}) const {
+        const std::size_t n = queries.size() / dim();
+        expect(queries.size() == n * dim(), "queries: expected a multiple of dim values");
+        expect(user_ids.empty() || user_ids.size() == n, "user_ids: expected one per query, or none");
+        expect(candidates.size() == n, "candidates: expected one list per query");
+        std::vector<std::uint64_t> ids;
+        std::vector<std::size_t> offsets{0};
+        for (const auto &list : candidates) {
+            ids.insert(ids.end(), list.begin(), list.end());
+            offsets.push_back(ids.size());
+        }
+        std::vector<float> scores(ids.size());
+        check(rw_searcher_rescore(get(), queries.data(), n, dim(), user_ids.empty() ? nullptr : user_ids.data(),
+                                  pointer(ids), offsets.data(), scores.data()));
+        std::vector<std::vector<float>> lists;
+        for (std::size_t i = 0; i < n; i++)
+            lists.emplace_back(scores.begin() + offsets[i], scores.begin() + offsets[i + 1]);
+        return lists;
     }
 
     /// Adds items with embeddings (ids.size(), D), replacing those that are there.
@@ -194,6 +222,14 @@ public:
         check(rw_searcher_remove(get(), ids.data(), ids.size(), &removed));
         return removed;
     }
+    /// Goes to the latest version of the folder, which another process may have changed; returns whether it is another one.
+    bool refresh() {
+        bool changed = false;
+        check(rw_searcher_refresh(get(), &changed));
+        return changed;
+    }
+    /// Writes the items as they are now into a new folder.
+    void save(const std::string &folder) const { check(rw_searcher_save(get(), folder.c_str())); }
     /// Rewrites the index without deleted items.
     void compact() { check(rw_searcher_compact(get())); }
     /// Learns from queries (B, D) what the algorithms distilled and cascade need and tangent is better with.
@@ -209,7 +245,7 @@ private:
 
     static rw_index_options view(const IndexOptions &options) {
         return {options.dtype.c_str(), options.form.c_str(), options.lists.has_value(), options.lists.value_or(0),
-                options.device_memory};
+                options.device_memory, options.folder ? options.folder->c_str() : nullptr};
     }
     static void expect(bool holds, const char *words) {
         if (!holds) throw Error(RW_STATUS_ARGUMENT, words);

@@ -314,7 +314,8 @@ impl ItemIndex {
         Ok(())
     }
 
-    fn backends(&self) -> Vec<Arc<dyn Backend>> {
+    /// The devices that the items are on.
+    pub fn backends(&self) -> Vec<Arc<dyn Backend>> {
         self.backends.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -85,6 +85,19 @@ impl IndexOptions {
         IndexOptions { lists: lists.into(), ..self }
     }
 
+    /// Choices by the names that the bindings for C and Python have for them: of a [`Dtype`] and of a form (see
+    /// [`IndexOptions::parse_form`]); `n_lists` inverted lists of each kind (0: as many as suit the number of items; `None`:
+    /// none); bytes of tables that may stay on each device.
+    ///
+    /// # Errors
+    /// If there is no such name.
+    pub fn named(dtype: &str, form: &str, n_lists: Option<usize>, device_memory: Option<u64>) -> Result<IndexOptions> {
+        Ok(IndexOptions::from(dtype.parse::<Dtype>()?)
+            .with_form(IndexOptions::parse_form(form)?)
+            .with_lists(n_lists.map(ListOptions::new))
+            .with_device_memory(device_memory))
+    }
+
     /// The names that [`IndexOptions::parse_form`] knows.
     pub const FORM_NAMES: [&str; 3] = ["auto", Form::NAMES[0].0, Form::NAMES[1].0];
 

@@ -12,7 +12,9 @@ mod builder;
 mod candidates;
 mod certificate;
 mod course;
+mod encode;
 mod first_stage;
+mod history_encoder;
 #[cfg(feature = "gpu")]
 mod on_gpu;
 mod pipeline;
@@ -30,7 +32,7 @@ pub use pipeline::pipelined;
 pub use stats::Stats;
 
 use std::cmp::Ordering;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 
 use futures::channel::oneshot;
 
@@ -41,6 +43,7 @@ use crate::{Error, Result, threads};
 use candidates::Candidates;
 use course::{Course, course};
 use first_stage::FirstStage;
+use history_encoder::HistoryEncoder;
 
 /// One item found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,12 +137,14 @@ pub struct Searcher {
     index: ItemIndex,
     /// Says once that there are no inverted lists.
     mentioned: Once,
+    /// Of the model, as soon as it is known.
+    encoder: OnceLock<HistoryEncoder>,
 }
 
 impl Searcher {
     /// A searcher over `index`.
     pub fn new(index: ItemIndex) -> Searcher {
-        Searcher { index, mentioned: Once::new() }
+        Searcher { index, mentioned: Once::new(), encoder: OnceLock::new() }
     }
 
     /// The index searched. It may change at any time; a search works on the version it began with.
@@ -170,6 +175,9 @@ impl Searcher {
     /// As [`Searcher::search`], or if the request was cancelled.
     pub fn answer(&self, queries: &QueryBatch, request: &Request) -> Result<Answer> {
         let n_queries = queries.len();
+        if n_queries == 0 {
+            return Ok(Answer::default());
+        }
         let ((hits, certificates), stats, job) =
             course(request, n_queries, |course| self.stages(course, queries, request))?;
         Ok(Answer { hits, certificates, stats, kernels: job.kernels() })

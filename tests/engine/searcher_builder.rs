@@ -78,8 +78,8 @@ fn wrong_combinations_are_explained() {
     let mol = model.mol.as_ref().unwrap();
     let index = || ItemIndex::from_embeddings(&Cpu::default(), &IDS, &items, None, Dtype::F32).unwrap();
     let both = || Searcher::builder().embeddings(&IDS, &items);
-    let wrong: [(SearcherBuilder, &str); 12] = [
-        (Searcher::builder(), "exactly one of `folder`, `model`, `embeddings` and `index`, found none"),
+    let wrong: [(SearcherBuilder, &str); 14] = [
+        (Searcher::builder(), "exactly one of `folder`, `model`, `model_file`, `embeddings` and `index`, found none"),
         (both().model(&model, &item_ids), "found `model` and `embeddings`"),
         (both().index(index()), "found `embeddings` and `index`"),
         (both().folder("x").index(index()), "found `folder` and `embeddings` and `index`"),
@@ -88,8 +88,10 @@ fn wrong_combinations_are_explained() {
         (both().open_options(OpenOptions::default()), "`open_options` only with `folder`"),
         (both().device("cpu").mol(mol), "item embeddings"),
         (Searcher::builder().index(index()).device("cpu"), "`device` only with"),
-        (Searcher::builder().folder("x").dtype(Dtype::F16), "`dtype` only with `model` or `embeddings`"),
+        (Searcher::builder().folder("x").dtype(Dtype::F16), "`dtype` only with `model`, `model_file` or `embeddings`"),
         (Searcher::builder().model(&model, &item_ids).mol(mol), "`mol` only with `embeddings`"),
+        (both().item_ids(&IDS), "`item_ids` only with the item table"),
+        (Searcher::builder().folder("x").save_to("y"), "`save_to` only with"),
         (Searcher::builder().folder("/no/such/folder").device("cpu"), "/no/such/folder"),
     ];
     for (builder, expected) in wrong {

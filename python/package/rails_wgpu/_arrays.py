@@ -1,48 +1,74 @@
 """Whatever people have, as contiguous arrays of the type that the compiled half takes."""
 
+import operator
 from typing import Any, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
-_LARGEST = np.iinfo(np.int64).max
+LARGEST = np.iinfo(np.int64).max
+_LEAST = np.iinfo(np.int64).min
 
 
-def to_numpy(values: Any) -> "npt.NDArray[Any]":
+def to_numpy(name: str, values: Any) -> "npt.NDArray[Any]":
     """`values` as an array, without a copy where there can be one."""
-    if hasattr(values, "detach") and hasattr(values, "cpu"):  # a PyTorch tensor, maybe on a GPU and with gradients
-        values = values.detach().cpu()
-        if str(values.dtype) == "torch.bfloat16":  # which NumPy does not know
-            values = values.float()
-        return np.asarray(values.numpy())
-    if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
-        return np.asarray(np.from_dlpack(values))
-    return np.asarray(values)
+    layout = str(getattr(values, "layout", "torch.strided"))
+    if layout.startswith("torch.") and layout != "torch.strided":
+        raise TypeError(f"{name}: expected a dense tensor, found layout {layout} (use .to_dense())")
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):  # a matrix of SciPy
+        raise TypeError(f"{name}: expected a dense array, found {type(values).__name__} (use .toarray())")
+    try:
+        if hasattr(values, "detach") and hasattr(values, "cpu"):  # a PyTorch tensor, maybe on a GPU and with gradients
+            values = values.detach().cpu()
+            if str(values.dtype) == "torch.bfloat16":  # which NumPy does not know
+                values = values.float()
+            return np.asarray(values.numpy())
+        if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+            return np.asarray(np.from_dlpack(values))
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name}: expected an array of numbers, found {type(values).__name__}: {error}") from error
 
 
 def floats(name: str, values: Any) -> "npt.NDArray[np.float32]":
     """A (rows, D) array of f32."""
-    array = to_numpy(values)
+    array = to_numpy(name, values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected numbers, found dtype {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"{name}: expected an array of two axes (rows, D), found shape {array.shape}")
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name}: expected numbers, found dtype {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):  # an infinity is refused by name
+        return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def integers(name: str, values: Any, least: int, most: int = _LARGEST) -> "npt.NDArray[Any]":
+def integers(name: str, values: Any, least: int, most: int = LARGEST) -> "npt.NDArray[Any]":
     """A one-dimensional array of integers from `least` to `most`, of whatever type it has."""
-    array = to_numpy(values)
+    array = to_numpy(name, values)
     if array.ndim != 1:
         raise ValueError(f"{name}: expected one axis, found shape {array.shape}")
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
+    if array.dtype.kind == "O" and all(isinstance(value, int) for value in array):  # beyond 64 bits
+        found = max(array, key=abs)
+        raise ValueError(f"{name}: expected {least} to {most}, found {found}")
     if array.dtype.kind not in "iu":
-        raise ValueError(f"{name}: expected integers, found dtype {array.dtype}")
+        raise TypeError(f"{name}: expected integers, found dtype {array.dtype}")
     for found in (int(array.min()), int(array.max())):
         if not least <= found <= most:
             raise ValueError(f"{name}: expected {least} to {most}, found {found}")
     return array
+
+
+def integer(name: str, value: Any, least: int, most: int = LARGEST) -> int:
+    """One integer from `least` to `most`."""
+    try:
+        found = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, found {value!r}") from None
+    if not least <= found <= most:
+        raise ValueError(f"{name}: expected {least} to {most}, found {found}")
+    return found
 
 
 def ids(name: str, values: Any) -> "npt.NDArray[np.uint64]":
@@ -50,9 +76,14 @@ def ids(name: str, values: Any) -> "npt.NDArray[np.uint64]":
     return np.ascontiguousarray(integers(name, values, 0), dtype=np.uint64)
 
 
+def users(values: Any) -> "npt.NDArray[np.int64]":
+    """User ids: any 64-bit integers."""
+    return np.ascontiguousarray(integers("user_ids", values, _LEAST), dtype=np.int64)
+
+
 def id_lists(name: str, lists: Any) -> "Tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]":
     """Lists of ids one after the other, and where each begins and the last one ends. Negative numbers are padding."""
-    arrays = [integers(name, values, np.iinfo(np.int64).min) for values in lists]
+    arrays = [integers(name, values, _LEAST) for values in lists]
     arrays = [array[array >= 0].astype(np.uint64) for array in arrays]
     return np.concatenate([np.empty(0, np.uint64), *arrays]), offsets(arrays)
 

@@ -144,7 +144,7 @@ def _weights(state: Mapping[str, Any]) -> Arrays:
             continue  # the encoder's
         if name.startswith(_LEGACY_ITEM + "."):
             name = _ITEM + name[len(_LEGACY_ITEM) :]
-        array = np.ascontiguousarray(to_numpy(tensor), dtype="<f4")
+        array = np.ascontiguousarray(to_numpy(f"mol: `{full_name}`", tensor), dtype="<f4")
         if not np.isfinite(array).all():
             raise ValueError(f"mol: `{full_name}`: expected finite values")
         arrays[name] = array

@@ -1,8 +1,9 @@
 """Searching and encoding."""
 
+import logging
 import os
 import tempfile
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ Path = Union[str, "os.PathLike[str]"]
 
 NO_ITEM = -1
 """Fills a row of ids that has fewer than k items; its scores are ``-inf`` there."""
+
+
+_logger = logging.getLogger("rails_wgpu")
 
 
 class History(NamedTuple):
@@ -62,8 +66,22 @@ class Searcher:
     interpreter is released while it works.
     """
 
-    def __init__(self, native: _native.Searcher) -> None:
-        self._native = native
+    def __init__(self, native: _native.Searcher, opened: "Optional[Tuple[str, str, bool, Optional[int]]]" = None) -> None:
+        self._searcher = native
+        self._opened = opened  # arguments of `from_index` that give the same searcher
+
+    @property
+    def _inner(self) -> _native.Searcher:
+        # What nobody listens to is not handed over to Python: that takes the interpreter.
+        _native.set_log_level(_logger.getEffectiveLevel())
+        return self._searcher
+
+    def __reduce__(self) -> "Tuple[Callable[..., Searcher], Tuple[Any, ...]]":
+        if self._opened is None:
+            raise TypeError(
+                "a Searcher in memory cannot be pickled: save() it to a folder, and open that with Searcher.from_index()"
+            )
+        return Searcher.from_index, self._opened
 
     @classmethod
     def from_checkpoint(
@@ -83,7 +101,7 @@ class Searcher:
         ``checkpoint`` is a ``.pt`` or ``.safetensors`` file; nothing in it is executed. ``config`` is the ``.gin`` file the
         model was trained with; by default the one beside the checkpoint, or what is inside it. ``item_ids`` (N,) are
         the rows to index; by default all, from 1 on. ``device`` is ``auto``, ``cpu``, ``gpu`` or a part of a name that
-        :func:`devices` lists; ``dtype`` is the format of the tables: ``f32``, ``f16`` or ``i8``.
+        :func:`devices` lists; ``dtype`` is the format of the tables: ``f32``, ``f16`` or ``int8``.
 
         ``form`` says how item components are kept: ``components``, ``raw`` (computed in every search, for a fraction of
         the memory) or ``auto``, by size. ``n_lists`` inverted lists serve ``naive-ivf`` and ``tangent-ivf``; 0: as many as
@@ -94,22 +112,26 @@ class Searcher:
         Raises OSError, ValueError or DeviceError, with words that say what was expected and what was found.
         """
         ids = None if item_ids is None else _arrays.ids("item_ids", item_ids)
-        options = (dtype, form, n_lists, device_memory)
-        return cls(_native.Searcher.from_checkpoint(checkpoint, config, ids, device, options, folder))
+        options = _options(dtype, form, n_lists, device_memory)
+        native = _native.Searcher.from_checkpoint(checkpoint, config, ids, device, options, folder)
+        return cls(native, _opened(folder, device, device_memory))
 
     @classmethod
     def from_index(
         cls, folder: Path, device: str = "auto", check: bool = False, device_memory: Optional[int] = None
     ) -> "Searcher":
-        """Opens an index folder that ``rails-bench index build`` or :meth:`from_checkpoint` made.
+        """Opens an index folder that ``rails-bench index build``, :meth:`save` or ``folder=`` made.
 
         Everything is in it: items, similarity, and the encoder if it was built with one. Items that are added or removed
         are changed in the folder too. ``check``: whether to compare all files with their checksums first.
         ``device_memory`` as for :meth:`from_checkpoint`.
 
+        What such a searcher pickles into is the folder and these arguments: another process opens the folder anew.
+
         Raises ValueError or DeviceError.
         """
-        return cls(_native.Searcher.from_index(folder, device, check, device_memory))
+        memory = _memory(device_memory)
+        return cls(_native.Searcher.from_index(folder, device, check, memory), _opened(folder, device, memory, check))
 
     @classmethod
     def from_embeddings(
@@ -122,25 +144,32 @@ class Searcher:
         form: str = "auto",
         n_lists: Optional[int] = None,
         device_memory: Optional[int] = None,
+        folder: Optional[Path] = None,
     ) -> "Searcher":
         """A searcher over items with embeddings of your own.
 
         ``ids`` (N,) are distinct integers from 0 to 2**63 - 1, ``embeddings`` (N, D) their raw embeddings. ``mol`` is the
         similarity: a file that :func:`export_mol` wrote or a whole checkpoint, the bytes :func:`export_mol` returned, or
-        a live PyTorch module; ``None``: the inner product. With a whole checkpoint, :meth:`encode` works too.
+        a live PyTorch module; ``None``: the inner product. With a whole checkpoint, :meth:`encode` works too. ``folder``: a
+        new folder that the index is stored in, with its similarity, and with the encoder of a whole checkpoint.
 
         Raises as :meth:`from_checkpoint`.
         """
         numbers, rows = _arrays.ids("ids", ids), _arrays.floats("embeddings", embeddings)
-        options = (dtype, form, n_lists, device_memory)
+        options = _options(dtype, form, n_lists, device_memory)
+
+        def build(mol: Optional[Path]) -> "Searcher":
+            native = _native.Searcher.from_embeddings(numbers, rows, mol, device, options, folder)
+            return cls(native, _opened(folder, device, device_memory))
+
         if mol is None or isinstance(mol, (str, os.PathLike)):
-            return cls(_native.Searcher.from_embeddings(numbers, rows, mol, device, options))
+            return build(mol)
         content = mol if isinstance(mol, bytes) else export_mol(mol)
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "mol.safetensors")
+        with tempfile.TemporaryDirectory() as temporary:
+            path = os.path.join(temporary, "mol.safetensors")
             with open(path, "wb") as file:
                 file.write(content)
-            return cls(_native.Searcher.from_embeddings(numbers, rows, path, device, options))
+            return build(path)
 
     def encode(self, histories: Iterable[History]) -> "npt.NDArray[np.float32]":
         """(B, D): query embeddings of B histories, each a :class:`History` or a tuple like one.
@@ -157,14 +186,15 @@ class Searcher:
             if len(items) != len(stamps):
                 raise ValueError(f"history: expected {len(items)} timestamps, found {len(stamps)}")
         nows = [
-            int(stamps[-1]) if history.now is None and len(stamps) else int(history.now or 0)
+            int(stamps[-1]) if history.now is None and len(stamps) else _arrays.integer("now", history.now or 0, least)
             for history, stamps in zip(found, times)
         ]
-        return self._native.encode(
+        users = [_arrays.integer("user_id", history.user_id, least) for history in found]
+        return self._inner.encode(
             np.concatenate([np.empty(0, np.uint32), *item_ids]).astype(np.uint32),
             np.concatenate([np.empty(0, np.int64), *times]).astype(np.int64),
             _arrays.offsets(item_ids),
-            np.array([history.user_id for history in found], dtype=np.int64),
+            np.array(users, dtype=np.int64),
             np.array(nows, dtype=np.int64),
         )
 
@@ -179,8 +209,9 @@ class Searcher:
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]":
         """The k best items of each query: ids (B, k) and scores (B, k), by score descending, then id ascending.
 
-        ``queries`` (B, D) are raw query embeddings, 1 <= k <= N. ``user_ids`` (B,) are needed by models with uid
-        embeddings only. ``algorithm`` is ``exact``, ``mips``, ``tangent:1000``, ... as in the README. ``exclude`` names
+        ``queries`` (B, D) are raw query embeddings, k >= 1; where k is greater than N, there are N columns. One query (D,)
+        gives ids (k,) and scores (k,); it has one user, and one list of excluded ids. ``user_ids`` (B,) are needed by models
+        with uid embeddings only. ``algorithm`` is ``exact``, ``mips``, ``tangent:1000``, ... as in the README. ``exclude`` names
         items that a query must not find: B lists of ids (or one (B, m) array); negative numbers in it are padding.
         ``allow`` (m,) are the only ids that any query may find. Where fewer than k items are left, a row ends in
         ``NO_ITEM`` (-1) and ``-inf``.
@@ -213,17 +244,35 @@ class Searcher:
         allow: Optional[Any],
         profile: bool,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _native._Took]":
-        if k < 0:
-            raise ValueError(f"k: expected 1..={len(self)} (the number of items), found {k}")
-        return self._native.search(
-            _arrays.floats("queries", queries),
-            k,
-            _users(user_ids),
+        rows, users, single = _queries(queries, user_ids)
+        if single and exclude is not None:
+            exclude = [exclude]
+        ids, scores, took = self._inner.search(
+            rows,
+            _arrays.integer("k", k, 1),
+            users,
             algorithm,
             None if exclude is None else _arrays.id_lists("exclude", exclude),
             None if allow is None else _arrays.ids("allow", allow),
             profile,
         )
+        return (ids[0], scores[0], took) if single else (ids, scores, took)
+
+    def rescore(self, queries: Any, candidates: Any, user_ids: Optional[Any] = None) -> "npt.NDArray[np.float32]":
+        """Scores (B, m) of ``candidates``: B lists of at most m ids of items that are there, or a (B, m) array.
+
+        Scores have the order of the candidates; what a list lacks to m, and negative numbers, which are padding, score
+        ``-inf``. One query (D,) and its candidates (m,) give scores (m,). Raises ValueError, naming ids that are not there.
+        """
+        rows, users, single = _queries(queries, user_ids)
+        least = np.iinfo(np.int64).min
+        lists = [_arrays.integers("candidates", ids, least) for ids in ([candidates] if single else candidates)]
+        scores = np.full((len(lists), max(map(len, lists), default=0)), -np.inf, dtype=np.float32)
+        known = np.zeros(scores.shape, dtype=bool)
+        for row, ids in zip(known, lists):
+            row[: len(ids)] = ids >= 0
+        scores[known] = self._inner.rescore(rows, _arrays.id_lists("candidates", lists), users)
+        return scores[0] if single else scores
 
     def distill(self, queries: Any, user_ids: Optional[Any] = None) -> None:
         """Learns what the algorithms ``distilled`` and ``cascade`` need and ``tangent`` is better with.
@@ -231,32 +280,53 @@ class Searcher:
         ``queries`` (B, D) should be like those that will be asked; a few hundred are enough. An index of a folder keeps
         it there. Raises ValueError if there is no Mixture-of-Logits similarity.
         """
-        self._native.distill(_arrays.floats("queries", queries), _users(user_ids))
+        rows, users, _ = _queries(queries, user_ids)
+        self._inner.distill(rows, users)
 
     def compact(self) -> None:
         """Rewrites the index without the deleted items and with as few segments as may be."""
-        self._native.compact()
+        self._inner.compact()
+
+    def refresh(self) -> bool:
+        """Goes to the latest version of the folder, where another process may have changed it.
+
+        Returns whether it is another version; False for an index in memory. Raises ValueError if the folder is damaged.
+        """
+        return self._inner.refresh()
+
+    def save(self, folder: Path) -> None:
+        """Writes the items as they are now into a new folder; :meth:`from_index` opens it. This searcher stays where it is.
+
+        The similarity goes along, and what :meth:`distill` learned; the encoder if this searcher was opened from a folder
+        that has one, or made with ``folder=``. Raises ValueError if there is an index already.
+        """
+        if self._opened is None and self._searcher.encodes:
+            raise ValueError(
+                "folder: expected a searcher without an encoder, or one made with folder=, which stores its encoder: "
+                "found a searcher of a whole model in memory"
+            )
+        self._inner.save(folder)
 
     def add(self, ids: Any, embeddings: Any) -> None:
         """Adds items ``ids`` (n,) with raw embeddings (n, D), replacing those that are there.
 
         Searches that begin afterwards find them. On ValueError nothing has changed.
         """
-        self._native.add(_arrays.ids("ids", ids), _arrays.floats("embeddings", embeddings))
+        self._inner.add(_arrays.ids("ids", ids), _arrays.floats("embeddings", embeddings))
 
     def remove(self, ids: Any) -> int:
         """Removes items ``ids`` (n,), passing over those that are not there; returns how many were."""
-        return self._native.remove(_arrays.ids("ids", ids))
+        return self._inner.remove(_arrays.ids("ids", ids))
 
     def __len__(self) -> int:
         """N: number of items that can be found."""
-        return len(self._native)
+        return len(self._inner)
 
     def __contains__(self, id: object) -> bool:
         """Whether item ``id`` can be found."""
         if not isinstance(id, (int, np.integer)) or id < 0:
             return False
-        return int(id) < 2**64 and int(id) in self._native
+        return int(id) < 2**64 and int(id) in self._inner
 
     def __repr__(self) -> str:
         return f"<rails_wgpu.Searcher: {len(self)} items, D = {self.dim}, on {self.device}>"
@@ -264,20 +334,44 @@ class Searcher:
     @property
     def ids(self) -> "npt.NDArray[np.int64]":
         """(N,): ids that can be found, ascending."""
-        return np.array(self._native.ids(), dtype=np.int64)
+        return self._inner.ids().astype(np.int64)
 
     @property
     def dim(self) -> int:
         """D: width of raw item and query embeddings."""
-        return self._native.dim
+        return self._inner.dim
 
     @property
     def device(self) -> str:
         """Name of the device in use."""
-        return self._native.device
+        return self._inner.device
 
 
-def _users(user_ids: Optional[Any]) -> "Optional[npt.NDArray[np.int64]]":
-    if user_ids is None:
-        return None
-    return np.ascontiguousarray(_arrays.integers("user_ids", user_ids, np.iinfo(np.int64).min), dtype=np.int64)
+def _options(
+    dtype: str, form: str, n_lists: Optional[int], device_memory: Optional[int]
+) -> "Tuple[str, str, Optional[int], Optional[int]]":
+    most = 2**32 - 1
+    return dtype, form, None if n_lists is None else _arrays.integer("n_lists", n_lists, 0, most), _memory(device_memory)
+
+
+def _memory(device_memory: Optional[int]) -> Optional[int]:
+    return None if device_memory is None else _arrays.integer("device_memory", device_memory, 0)
+
+
+def _opened(
+    folder: Optional[Path], device: str, device_memory: Optional[int], check: bool = False
+) -> "Optional[Tuple[str, str, bool, Optional[int]]]":
+    return None if folder is None else (os.path.abspath(os.fspath(folder)), device, check, device_memory)
+
+
+def _queries(
+    queries: Any, user_ids: Optional[Any]
+) -> "Tuple[npt.NDArray[np.float32], Optional[npt.NDArray[np.int64]], bool]":
+    """Queries (B, D), their users, and whether there is one query and not a batch."""
+    array = _arrays.to_numpy("queries", queries)
+    single = array.ndim == 1
+    if single:
+        array = array[None]
+        if user_ids is not None:
+            user_ids = np.atleast_1d(_arrays.to_numpy("user_ids", user_ids))
+    return _arrays.floats("queries", array), None if user_ids is None else _arrays.users(user_ids), single

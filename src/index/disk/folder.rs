@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::content::{Content, SegmentEntry, damaged};
-use super::{deletions, model_file, segment_file};
+use super::{IndexModel, deletions, model_file, segment_file};
 use crate::Result;
 use crate::backend::{Backend, DeviceKind, Similarity};
 use crate::index::build::Blueprint;
@@ -69,6 +69,13 @@ impl Folder {
     pub fn model(&self) -> Result<Option<Model>> {
         let Some(file) = &self.content.model else { return Ok(None) };
         model_file::read_model(self.store.shard(file)?)
+    }
+
+    /// The model as it is stored here, to be stored elsewhere. `similarity`: what it says of it.
+    pub fn index_model(&self, similarity: Option<&Similarity>) -> Result<IndexModel> {
+        let file = self.content.model.as_ref().map(|file| self.store.shard(file)).transpose()?;
+        let model = file.map(|shard| IndexModel::stored(shard, self.content.dim, similarity.cloned()));
+        model.unwrap_or_else(|| Ok(IndexModel::dot(self.content.dim)))
     }
 
     /// Whether the encoder is stored.

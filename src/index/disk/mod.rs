@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::build::Blueprint;
 use super::source::{Run, Runs};
 use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, Segment, Snapshot, least_used, unique, with_directions};
-use crate::backend::Backend;
+use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
 use crate::model::{InputRange, Model};
 use crate::store::{Report, Store, Transaction};
@@ -60,14 +60,37 @@ impl ItemIndex {
         let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
         let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
         content.segments = write_segments(&transaction, &blueprint, backends, runs)?;
-        let principal = blueprint.similarity.as_ref().and_then(|similarity| similarity.mol.principal.as_ref());
-        content.principal = principal.map(|layer| model_file::write_principal(&transaction, layer)).transpose()?;
-        content.model = model.write(&transaction)?;
-        let distilled = blueprint.similarity.as_ref().and_then(|similarity| similarity.distilled.as_ref());
-        content.distilled =
-            distilled.map(|distilled| model_file::write_distilled(&transaction, distilled)).transpose()?;
+        write_model(&transaction, &mut content, &model, blueprint.similarity.as_deref())?;
         let store = transaction.commit(content.to_value(folder.as_ref())?)?;
         ItemIndex::of_folder(Folder::new(store, OpenOptions { check: false, device_memory })?, backends)
+    }
+
+    /// Writes the present version into a new folder: items, similarity, what was learned from queries, and the encoder if the
+    /// index was opened from a folder that has one. This index stays where it is; [`ItemIndex::open`] opens the new one.
+    ///
+    /// # Errors
+    /// If the folder has an index already or cannot be written, or what is stored of this one is damaged. What has been written so
+    /// far is removed then.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let own = self.lock();
+        let snapshot = self.snapshot();
+        let similarity = snapshot.similarity();
+        let model = match &*own {
+            Some(own) => own.index_model(similarity)?,
+            None => similarity.map_or_else(|| IndexModel::dot(self.dim()), |own| IndexModel::similarity(own.clone())),
+        };
+        let transaction = begin(folder.as_ref())?;
+        let mut content = Content::new(&self.blueprint.options, self.blueprint.form, self.dim());
+        for segment in snapshot.segments() {
+            if let Some(own) = &*own {
+                own.check(segment)?;
+            }
+            let file = segment_file::write(&transaction, segment.ids(), segment.tables())?;
+            let deleted = segment.deleted().map(|deleted| deletions::write(&transaction, deleted)).transpose()?;
+            content.segments.push(SegmentEntry { file, items: segment.len(), deleted });
+        }
+        write_model(&transaction, &mut content, &model, similarity)?;
+        transaction.commit(content.to_value(folder.as_ref())?).map(|_| ())
     }
 
     /// Opens the latest version of an index folder. Changes of the index are changes of the folder then; those that other
@@ -155,6 +178,21 @@ fn begin(folder: &Path) -> Result<Transaction> {
         true => Ok(transaction),
         false => Err(Error::index(folder, "there is an index already", "open that one, or choose another folder")),
     }
+}
+
+/// Writes the files of the model, and of what was found out about its items and queries.
+fn write_model(
+    transaction: &Transaction,
+    content: &mut Content,
+    model: &IndexModel,
+    similarity: Option<&Similarity>,
+) -> Result<()> {
+    let principal = similarity.and_then(|similarity| similarity.mol.principal.as_ref());
+    content.principal = principal.map(|layer| model_file::write_principal(transaction, layer)).transpose()?;
+    content.model = model.write(transaction)?;
+    let distilled = similarity.and_then(|similarity| similarity.distilled.as_ref());
+    content.distilled = distilled.map(|distilled| model_file::write_distilled(transaction, distilled)).transpose()?;
+    Ok(())
 }
 
 /// Writes all items, a segment at a time.

@@ -9,6 +9,7 @@ use crate::backend::Similarity;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::{CONFIG_KEY, ModelConfig, MolConfig, SimilarityConfig};
 use crate::model::{CrossGate, Distilled, Model, Mol, Tangents};
+use crate::model_file::ModelFile;
 use crate::ops::Linear;
 use crate::store::{Shard, Transaction};
 use crate::tensor::Tensor;
@@ -46,12 +47,37 @@ impl IndexModel {
     /// # Errors
     /// As [`Model::load`].
     pub fn checkpoint(checkpoint: &Checkpoint, config: ModelConfig) -> Result<IndexModel> {
-        let model = Model::load(checkpoint, config)?;
+        IndexModel::whole(checkpoint, &Model::load(checkpoint, config)?)
+    }
+
+    /// What a model file holds: the whole model, or the similarity alone.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    pub fn file(file: &ModelFile) -> Result<IndexModel> {
+        match (file.model(), file.mol()) {
+            (Some(model), _) => IndexModel::whole(file.checkpoint(), model),
+            (None, Some(mol)) => Ok(IndexModel::similarity(Similarity { mol: mol.clone(), distilled: None })),
+            (None, None) => Ok(IndexModel::dot(file.dim())),
+        }
+    }
+
+    fn whole(checkpoint: &Checkpoint, model: &Model) -> Result<IndexModel> {
         let names = checkpoint.names().filter(|name| *name != Weights::IGNORED);
         let tensors = names.map(|name| Ok((name.to_string(), checkpoint.tensor(name)?))).collect::<Result<_>>()?;
         let metadata = BTreeMap::from([(CONFIG_KEY.to_string(), model.config.to_json())]);
-        let similarity = model.mol.map(|mol| Similarity { mol, distilled: None });
+        let similarity = model.mol.clone().map(|mol| Similarity { mol, distilled: None });
         Ok(IndexModel { dim: model.config.item_embedding_dim, similarity, tensors, metadata })
+    }
+
+    /// What a folder has in `shard`.
+    pub(super) fn stored(shard: &Shard, dim: usize, similarity: Option<Similarity>) -> Result<IndexModel> {
+        shard.tensors().try_for_each(|name| shard.check(name))?;
+        let checkpoint = Checkpoint::open(shard.path())?;
+        let tensors = checkpoint.names().map(|name| Ok((name.to_string(), checkpoint.tensor(name)?)));
+        let keys = [SIMILARITY_KEY, CONFIG_KEY].into_iter();
+        let metadata = keys.filter_map(|key| Some((key.to_string(), shard.metadata().get(key)?.clone()))).collect();
+        Ok(IndexModel { dim, similarity, tensors: tensors.collect::<Result<_>>()?, metadata })
     }
 
     /// Writes the file, if there is anything to write. Returns its name.

@@ -38,6 +38,8 @@ pub struct Gpu {
     info: DeviceInfo,
     limits: wgpu::Limits,
     lost: Arc<Mutex<Option<String>>>,
+    /// The process that opened it: no driver survives a fork.
+    process: u32,
     matrices: Option<Matrices>,
     kernels: Mutex<HashMap<KernelSpec, Arc<Kernel>>>,
     pipelines: Option<Pipelines>,
@@ -112,6 +114,7 @@ impl Gpu {
         Ok(Gpu {
             limits,
             lost: Arc::default(),
+            process: std::process::id(),
             matrices,
             kernels: Mutex::default(),
             pipelines: Pipelines::open(&device, folder),
@@ -176,8 +179,13 @@ impl Gpu {
     /// Whether the device still works.
     ///
     /// # Errors
-    /// If it was lost.
+    /// If it was lost, or this process was forked off the one that opened it.
     pub fn check(&self) -> Result<()> {
+        if self.process != std::process::id() {
+            let what = "this process was forked off the one that opened the device, and drivers of GPUs do not survive that; \
+                        open it in this process, or start processes by other means (`spawn` in Python's multiprocessing)";
+            return Err(self.error(what.to_string()));
+        }
         self.poll(wgpu::PollType::Poll)?;
         match &*lock(&self.lost) {
             None => Ok(()),

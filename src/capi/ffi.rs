@@ -1,4 +1,4 @@
-//! What every function does at the border: check pointers, catch panics, remember errors.
+//! What every function does on its way in and out: check pointers, catch panics, remember errors.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -7,6 +7,8 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{ptr, slice};
 
+use crate::backend::QueryBatch;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// How a call ended.
@@ -143,6 +145,42 @@ pub unsafe fn text<'a>(name: &'static str, text: *const c_char) -> Result<Option
     // SAFETY: the caller vouches for it.
     let text = unsafe { CStr::from_ptr(text) };
     text.to_str().map(Some).map_err(|_| Error::argument(name, "UTF-8", text.to_string_lossy()))
+}
+
+/// A (rows, columns) array as a tensor.
+///
+/// # Safety
+/// As [`slice`].
+pub unsafe fn matrix(name: &'static str, values: *const f32, rows: usize, columns: usize) -> Result<Tensor> {
+    // SAFETY: the caller vouches for it.
+    let values = unsafe { slice(name, values, product(name, rows, columns)?) }?;
+    Tensor::new(vec![rows, columns], values.to_vec())
+}
+
+/// Queries with these raw embeddings (n_queries, dim), of these users unless it is null.
+///
+/// # Safety
+/// As [`slice`].
+pub unsafe fn queries(
+    embeddings: *const f32,
+    n_queries: usize,
+    dim: usize,
+    user_ids: *const i64,
+) -> Result<QueryBatch> {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        let batch = QueryBatch::new(matrix("queries", embeddings, n_queries, dim)?);
+        Ok(if user_ids.is_null() { batch } else { batch.with_users(slice("user ids", user_ids, n_queries)?) })
+    }
+}
+
+/// A place to write to that may be null.
+///
+/// # Safety
+/// As [`places`].
+pub unsafe fn optional_place<'a, T>(name: &'static str, place: *mut T) -> Result<Option<&'a mut MaybeUninit<T>>> {
+    // SAFETY: the caller vouches for it.
+    if place.is_null() { Ok(None) } else { unsafe { places(name, place, 1) }.map(|places| places.first_mut()) }
 }
 
 /// Hands a new handle to the caller.

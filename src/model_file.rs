@@ -1,4 +1,4 @@
-//! Files that a retriever can be made from.
+//! Files with a model, or with a similarity alone.
 
 use std::path::Path;
 
@@ -18,12 +18,24 @@ pub const MOL_KEY: &str = "rails.mol";
 /// Version of that JSON form; any change of meaning raises it.
 const FORMAT: u64 = 1;
 
-/// What a file holds.
-#[non_exhaustive]
-pub enum ModelFile {
-    /// A whole model: encoder, item table, similarity.
+/// A trained model in a file: the whole of it, or only its Mixture-of-Logits similarity, for embeddings of the caller's own.
+///
+/// ```no_run
+/// use rails_wgpu::{ModelFile, Searcher};
+///
+/// # fn main() -> rails_wgpu::Result<()> {
+/// let file = ModelFile::open("model.pt", None)?; // with model.gin or config.gin beside it
+/// let searcher = Searcher::builder().model_file(&file).device("auto").build()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct ModelFile {
+    checkpoint: Checkpoint,
+    content: Content,
+}
+
+enum Content {
     Model(Box<Model>),
-    /// A Mixture-of-Logits similarity, for embeddings of the caller's own.
     Mol(Box<Mol<Tensor>>),
 }
 
@@ -44,33 +56,40 @@ impl ModelFile {
         let checkpoint = Checkpoint::open(path)?;
         let similarity = checkpoint.metadata().and_then(|metadata| metadata.get(MOL_KEY));
         if let (None, Some(json)) = (config, similarity) {
-            return Ok(ModelFile::Mol(Box::new(load_mol(&checkpoint, json)?)));
+            let content = Content::Mol(Box::new(load_mol(&checkpoint, json)?));
+            return Ok(ModelFile { checkpoint, content });
         }
         let config = find_config(&checkpoint, config)?;
-        Ok(ModelFile::Model(Box::new(Model::load(&checkpoint, config)?)))
+        let content = Content::Model(Box::new(Model::load(&checkpoint, config)?));
+        Ok(ModelFile { checkpoint, content })
+    }
+
+    /// The file itself.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
     }
 
     /// The whole model, if that is what it is.
     pub fn model(&self) -> Option<&Model> {
-        match self {
-            ModelFile::Model(model) => Some(model),
-            ModelFile::Mol(_) => None,
+        match &self.content {
+            Content::Model(model) => Some(model),
+            Content::Mol(_) => None,
         }
     }
 
     /// The Mixture-of-Logits similarity; `None` for a model with a dot product.
     pub fn mol(&self) -> Option<&Mol<Tensor>> {
-        match self {
-            ModelFile::Model(model) => model.mol.as_ref(),
-            ModelFile::Mol(mol) => Some(mol),
+        match &self.content {
+            Content::Model(model) => model.mol.as_ref(),
+            Content::Mol(mol) => Some(mol),
         }
     }
 
     /// D: width of raw embeddings.
     pub fn dim(&self) -> usize {
-        match self {
-            ModelFile::Model(model) => model.config.item_embedding_dim,
-            ModelFile::Mol(mol) => mol.item_dim(),
+        match &self.content {
+            Content::Model(model) => model.config.item_embedding_dim,
+            Content::Mol(mol) => mol.item_dim(),
         }
     }
 }

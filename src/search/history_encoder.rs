@@ -1,0 +1,31 @@
+//! The encoder of a whole model on a device.
+
+use crate::Result;
+use crate::backend::{Backend, QueryBatch, QueryEncoder};
+use crate::config::ModelConfig;
+use crate::model::Model;
+use crate::sequence::{History, SequenceBatch};
+use crate::tensor::Tensor;
+
+/// What turns histories into queries, on a device.
+pub(super) struct HistoryEncoder {
+    encoder: Box<dyn QueryEncoder>,
+    config: ModelConfig,
+    n_item_rows: usize,
+}
+
+impl HistoryEncoder {
+    pub fn new(backend: &dyn Backend, model: &Model) -> Result<HistoryEncoder> {
+        let encoder = backend.encoder(&model.encoder)?;
+        Ok(HistoryEncoder { encoder, config: model.config.clone(), n_item_rows: model.n_item_rows() })
+    }
+
+    pub fn encode(&self, histories: &[History]) -> Result<QueryBatch> {
+        let batch = SequenceBatch::new(histories, &self.config, self.n_item_rows)?;
+        let embeddings = match batch.is_empty() {
+            true => Tensor::trusted(vec![0, self.config.item_embedding_dim], Vec::new()),
+            false => self.encoder.encode(&batch)?,
+        };
+        Ok(QueryBatch::new(embeddings).with_users(batch.user_ids))
+    }
+}
