@@ -29,7 +29,7 @@ if ! diff -u src/capi/rails_wgpu.h "$work/rails_wgpu.h"; then
 fi
 
 echo "-- lints"
-cargo clippy --features capi --lib "$@" -- -D warnings
+cargo clippy -p rails-wgpu --features capi --lib "$@" -- -D warnings
 
 echo "-- library"
 scripts/install-capi.sh "$work/prefix" --profile dev "$@"
@@ -56,7 +56,7 @@ version=$(pkg-config --modversion rails-wgpu)
 cc -std=c11 -Wall -Wextra -Werror -g tests/capi/ffi.c -o "$work/ffi" $flags -lpthread -lm
 # Each run changes the index that it opens.
 index() {
-    cargo run -q --no-default-features --features cli -- index build --checkpoint assets/demo.safetensors --device cpu \
+    cargo run -q --no-default-features -- index build --checkpoint assets/demo.safetensors --device cpu \
         --dtype f16 --lists 4 -o "$1" > /dev/null
 }
 index "$work/index"

@@ -38,7 +38,7 @@
 //! ([`Searcher::search_on_gpu`](search::Searcher::search_on_gpu)). More in `examples/`.
 //!
 //! # Features
-//! `gpu` (default): the wgpu backend. `cli` (default): the program `rails-bench`. Without both, the library runs on the
+//! `gpu` (default): the wgpu backend. Without it, the library runs on the
 //! CPU only and depends on neither wgpu nor clap. `capi`: functions for C, see `docs/C.md`. `tracing`: spans, see
 //! [`search`].
 

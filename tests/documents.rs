@@ -1,8 +1,12 @@
 //! Links between the documents lead somewhere, and pages that must be short are.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
 
 /// What README and architecture may have at most: who wants more finds it in other pages.
 const LINES: [(&str, usize); 2] = [("README.md", 120), ("docs/ARCHITECTURE.md", 150)];
@@ -71,5 +75,46 @@ fn pages_that_must_be_short_are() {
     for (name, most) in LINES {
         let lines = fs::read_to_string(root().join(name)).unwrap().lines().count();
         assert!(lines <= most, "{name} has {lines} lines, at most {most} are wanted");
+    }
+}
+
+/// `major.minor` of a version.
+fn minor(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap_or(0))
+}
+
+#[test]
+fn the_oldest_rust_is_the_one_that_dependencies_ask_for_and_documents_name() {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let output = Command::new(cargo).current_dir(root()).args(["metadata", "--format-version", "1"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let list = |value: &Value| value.as_array().unwrap().clone();
+    let packages: HashMap<String, Value> =
+        list(&metadata["packages"]).into_iter().map(|package| (package["id"].to_string(), package)).collect();
+    let nodes: HashMap<String, Vec<Value>> =
+        list(&metadata["resolve"]["nodes"]).iter().map(|node| (node["id"].to_string(), list(&node["deps"]))).collect();
+    let ours = |package: &&Value| ["rails-wgpu", "rails-bench"].contains(&package["name"].as_str().unwrap());
+    let roots: Vec<&Value> = packages.values().filter(ours).collect();
+    let stated = minor(roots[0]["rust_version"].as_str().unwrap());
+    // What is compiled for users: no dependencies of tests.
+    let compiled = |dependency: &&Value| list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev");
+    let mut needed = HashSet::new();
+    let mut open: Vec<String> = roots.iter().map(|package| package["id"].to_string()).collect();
+    while let Some(id) = open.pop() {
+        if needed.insert(id.clone()) {
+            open.extend(nodes[&id].iter().filter(compiled).map(|dependency| dependency["pkg"].to_string()));
+        }
+    }
+    let others = needed.iter().map(|id| &packages[id]).filter(|package| !ours(package));
+    let asked = others.filter_map(|package| Some((minor(package["rust_version"].as_str()?), package["name"].clone())));
+    let (highest, by) = asked.max_by_key(|(version, _)| *version).unwrap();
+    assert_eq!(stated, highest, "Cargo.toml says {stated:?}, `{by}` asks for {highest:?}");
+    for (page, words) in [("README.md", "[Rust](https://rustup.rs) "), ("docs/CHANGELOG.md", "Minimum Rust version: ")]
+    {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let named = text.split(words).nth(1).unwrap().split([' ', '\n']).next().unwrap().trim_end_matches('.');
+        assert_eq!(minor(named), stated, "{page}");
     }
 }

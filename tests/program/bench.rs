@@ -9,11 +9,11 @@ use rails_wgpu::tensor::Tensor;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-const MOL: &str = "tests/oracle/tiny_hstu_mol";
+const MOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/oracle/tiny_hstu_mol");
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rails-bench"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("bench").args(args);
+    command.current_dir(crate::ROOT).arg("bench").args(args);
     for variable in ["RAILS_DEVICE", "RAILS_DTYPE", "RAILS_CHECKPOINT", "RAILS_CONFIG", "RAILS_DATASET"] {
         command.env_remove(variable);
     }
@@ -126,11 +126,7 @@ fn targets_and_metrics_are_those_of_eval() {
     let report = json(&trained(&["--algorithm", "exact,mips", "--k", "50", "--batch-size", "10"]));
     let mut args = trained(&["--algorithm", "exact,mips", "--k", "50", "--json", "-"]);
     args.insert(0, "eval");
-    let eval = Command::new(env!("CARGO_BIN_EXE_rails-bench"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(&args)
-        .output()
-        .unwrap();
+    let eval = Command::new(env!("CARGO_BIN_EXE_rails-bench")).current_dir(crate::ROOT).args(&args).output().unwrap();
     let eval: Value = serde_json::from_slice(&eval.stdout).unwrap();
     for (bench, eval) in rows(&report).iter().zip(rows(&eval)) {
         for key in ["hr@1", "hr@10", "hr@50", "ndcg@10", "mrr"] {

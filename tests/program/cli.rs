@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const MOL: &str = "tests/oracle/tiny_hstu_mol";
+const MOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/oracle/tiny_hstu_mol");
 
 fn rails_bench(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rails-bench"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(crate::ROOT)
         .env_remove("RAILS_DEVICE")
         .env_remove("RAILS_CHECKPOINT")
         .args(args)
@@ -491,7 +491,7 @@ fn a_closed_standard_output_is_no_failure() {
     ];
     for args in run {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rails-bench"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .current_dir(crate::ROOT)
             .args(args)
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped())

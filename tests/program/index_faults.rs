@@ -8,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use std::time::Instant;
 
-use crate::common::catalog::{Catalog, cpu};
-use crate::common::models::Random;
+use crate::catalog::{Catalog, cpu};
+use crate::models::Random;
 use rails_wgpu::backend::{Dtype, QueryBatch};
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::ModelConfig;
@@ -18,7 +18,7 @@ use rails_wgpu::search::{Algorithm, Hit, Searcher};
 use rails_wgpu::tables::Form;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rails-bench");
-const MODEL: &str = "tests/oracle/tiny_hstu_mol/model.pt";
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/oracle/tiny_hstu_mol/model.pt");
 const WIDTH: usize = 16;
 
 /// Kills of each of the three writing commands.
@@ -26,7 +26,7 @@ const KILLS: usize = 70;
 
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(args).stdin(Stdio::null());
+    command.current_dir(crate::ROOT).args(args).stdin(Stdio::null());
     command.env_remove("RAILS_DEVICE").env_remove("RAILS_CHECKPOINT").env_remove("RAILS_CONFIG");
     command
 }
@@ -142,7 +142,7 @@ fn a_killed_build_leaves_nothing_or_all() {
     let mut command = vec!["index", "build", "--checkpoint", MODEL, "-o", text(&folder)];
     command.extend(args);
     let checkpoint = Checkpoint::open(MODEL).unwrap();
-    let config = ModelConfig::from_gin("tests/oracle/tiny_hstu_mol/config.gin").unwrap();
+    let config = ModelConfig::from_gin(Path::new(MODEL).with_file_name("config.gin")).unwrap();
     kill(
         &command,
         &folder,
@@ -374,7 +374,7 @@ fn a_full_disk_keeps_the_old_version_and_says_what_to_do() {
     // ulimit counts blocks of 512 bytes or of 1 KiB; either is too little for 3000 items in one segment.
     let limited = |args: &str| {
         let command = format!("trap '' XFSZ; ulimit -f 16; exec {PROGRAM} {args}");
-        let root = env!("CARGO_MANIFEST_DIR");
+        let root = crate::ROOT;
         Command::new("sh").args(["-c", &command]).current_dir(root).stdin(Stdio::null()).output().unwrap()
     };
     let items = temporary.path().join("big.safetensors");
@@ -414,7 +414,7 @@ fn a_read_only_folder_can_be_searched_and_not_changed() {
     let before = contents(open(&folder).unwrap());
     let (binary, data) = (temporary.path().join("rails-bench"), temporary.path().join("tiny.csv"));
     fs::copy(PROGRAM, &binary).unwrap();
-    fs::copy("tests/oracle/tiny.csv", &data).unwrap();
+    fs::copy(Path::new(crate::ROOT).join("tests/oracle/tiny.csv"), &data).unwrap();
     let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     allow(temporary.path(), 0o755);
     allow(&data, 0o644);

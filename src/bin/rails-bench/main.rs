@@ -8,6 +8,7 @@ mod eval;
 mod index;
 mod interrupt;
 mod json_output;
+mod manual;
 mod measure;
 mod model_files;
 mod options;
@@ -49,6 +50,10 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Print the recommendations for one user
     Search(search::SearchArgs),
+    /// Print completions for a shell: `rails-bench completions bash > ~/.local/share/bash-completion/completions/rails-bench`
+    Completions(manual::CompletionsArgs),
+    /// Print a manual page: `rails-bench man > rails-bench.1`, or one for each command into a folder
+    Man(manual::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +82,8 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Search(args) => search::run(&args),
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
+        Command::Man(args) => manual::man(&args, Cli::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -140,7 +140,7 @@ impl Weights<'_> {
                 *sum = add_products(simd, *sum, block, weights);
             }
         }
-        if width % BLOCK > 0 {
+        if !width.is_multiple_of(BLOCK) {
             for i in 0..QUAD {
                 if let Some(block) = rows[i].last_chunk() {
                     sums[i] = add_products(simd, sums[i], block, &self.last);
