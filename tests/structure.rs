@@ -371,6 +371,17 @@ fn rooms_import_only_rooms_before_them() {
 }
 
 #[test]
+fn index_and_search_name_no_device() {
+    let imports = imports(&sources());
+    let of = |folder: &str, file: &str| file.starts_with(folder);
+    for (file, others) in imports.iter().filter(|(file, _)| of("index/", file) || of("search/", file)) {
+        let device = others.iter().find(|other| of("backend/cpu/", other) || of("backend/gpu/", other));
+        assert_eq!(device, None, "{file} imports it");
+    }
+    assert!(imports["learn/sample.rs"].iter().any(|other| of("backend/cpu/", other)), "one that does is found");
+}
+
+#[test]
 fn no_files_import_each_other() {
     let imports = imports(&sources());
     let circles = circles(&imports);

@@ -11,7 +11,7 @@ pub enum GpuQueries<'a> {
     /// On the device.
     Device {
         /// (B, D) f32, row-major, from the start of a buffer with usage `COPY_SRC`; what lies behind is not read. Values must be
-        /// finite: they are not looked at.
+        /// finite, and not so large that scores overflow: they are not looked at.
         embeddings: &'a wgpu::Buffer,
         /// B.
         n_queries: usize,

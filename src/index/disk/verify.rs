@@ -4,8 +4,10 @@ use std::path::Path;
 
 use super::Folder;
 use crate::backend::select;
-use crate::index::{OpenOptions, unique};
+use crate::index::{OpenOptions, Segment, unique};
+use crate::model::InputRange;
 use crate::store::{Damage, Report, Store};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// Checksums first: they tell every damaged file. What passes them and is wrong all the same was written so.
@@ -25,7 +27,55 @@ pub(super) fn verify(path: &Path) -> Result<Report> {
 fn check_content(path: &Path) -> Result<()> {
     let store = Store::open(path)?;
     let folder = Folder::new(store, OpenOptions { check: true, device_memory: None })?;
-    let segments = folder.segments(&folder.blueprint()?, &[select::open("cpu")?], None)?;
+    let blueprint = folder.blueprint()?;
+    let segments = folder.segments(&blueprint, &[select::open("cpu")?], None)?;
+    segments.iter().try_for_each(|segment| can_be_scored(segment, &blueprint.range))?;
     folder.model()?;
     unique::check(segments.iter())
+}
+
+/// Whether adding the items of a segment would be refused; older versions of this crate took all that were finite.
+fn can_be_scored(segment: &Segment, range: &InputRange) -> Result<()> {
+    const CHUNK: usize = 4096;
+    for (chunk, ids) in segment.ids().chunks(CHUNK).enumerate() {
+        let mut rows = segment.tables().raw.read_rows(chunk * CHUNK..chunk * CHUNK + ids.len());
+        // Rounding may have made numbers larger than they were when they came in.
+        rows.iter_mut().for_each(|x| *x /= 2.0);
+        range.check_items(ids, &Tensor::trusted(vec![ids.len(), range.dim()], rows))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::content::{Content, SegmentEntry};
+    use super::super::{begin, segment_file};
+    use super::*;
+    use crate::index::build::Blueprint;
+    use crate::index::{IndexOptions, ItemIndex};
+
+    #[test]
+    fn items_that_were_stored_though_they_cannot_be_scored_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let cpu = select::open("cpu").unwrap();
+        let range = Arc::new(InputRange::new(None, 2));
+        let blueprint = Blueprint::new(IndexOptions::default(), None, range, 3).unwrap();
+        let rows = vec![1.0, 0.0, 0.0, 1.0, 1e25, -1e25];
+        let segment = blueprint.segment(&cpu, vec![3, 5, 8], rows).unwrap();
+        let transaction = begin(folder.path()).unwrap();
+        let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
+        let file = segment_file::write(&transaction, segment.ids(), segment.tables()).unwrap();
+        content.segments.push(SegmentEntry { file, items: 3, deleted: None });
+        transaction.commit(content.to_value(folder.path()).unwrap()).unwrap();
+
+        let damage = verify(folder.path()).unwrap().damage;
+        assert!(damage.len() == 1 && damage[0].what.contains("id 8"), "{damage:?}");
+        let index = ItemIndex::open(folder.path(), &[cpu], OpenOptions::default()).unwrap();
+        index.remove(&[8]).unwrap();
+        index.compact().unwrap();
+        assert!(verify(folder.path()).unwrap().is_sound());
+    }
 }
