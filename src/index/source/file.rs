@@ -1,5 +1,6 @@
-//! Items of a .safetensors file.
+//! Items of a file: .safetensors here, .npy in a file of its own.
 
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::{CHUNK, ItemSource, Items};
+use super::{CHUNK, ItemSource, Items, npy};
 use crate::tensor::Tensor;
 use crate::{Error, Result, input, mapped, tensor_header};
 
@@ -23,12 +24,18 @@ struct ItemFile {
 
 impl ItemSource<'_> {
     /// Items of a .safetensors file with tensors `ids` (N), of 32- or 64-bit integers, and `embeddings` (N, D), f32, f16 or
-    /// bf16. The file is mapped and read a chunk at a time.
+    /// bf16; or of a .npy file with an array (N, D) of f64, f32 or f16, whose ids are in a .npy file beside it (those of
+    /// `items.npy` in `items.ids.npy`) or, without one, 0 to N - 1. Content decides, not the name. The file is mapped and
+    /// read a chunk at a time.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Checkpoint`] if it is not such a file.
     pub fn of_file(path: impl AsRef<Path>) -> Result<ItemSource<'static>> {
-        let file = ItemFile::open(path.as_ref())?;
+        let path = path.as_ref();
+        if is_npy(path)? {
+            return npy::items(path);
+        }
+        let file = ItemFile::open(path)?;
         let (n, _) = file.ids()?;
         let (dtype, dim, size) = {
             let info = file.info("embeddings")?;
@@ -60,15 +67,26 @@ impl ItemSource<'_> {
         Ok(ItemSource::new(n, (0..n).step_by(CHUNK).map(chunk)))
     }
 
-    /// The tensor `ids` (N) of a .safetensors file, in file order.
+    /// The tensor `ids` (N) of a .safetensors file, or an array (N) of whole numbers in a .npy file, in file order.
     ///
     /// # Errors
     /// As [`ItemSource::of_file`].
     pub fn ids_of_file(path: impl AsRef<Path>) -> Result<Vec<u64>> {
-        let file = ItemFile::open(path.as_ref())?;
+        let path = path.as_ref();
+        if is_npy(path)? {
+            return npy::ids(path);
+        }
+        let file = ItemFile::open(path)?;
         let (n, _) = file.ids()?;
         file.ids_of(0..n)
     }
+}
+
+fn is_npy(path: &Path) -> Result<bool> {
+    let mut head = Vec::new();
+    let opened = input::open(path).map_err(Error::io("open", path))?;
+    opened.take(npy::MAGIC.len() as u64).read_to_end(&mut head).map_err(Error::io("read", path))?;
+    Ok(head == npy::MAGIC)
 }
 
 impl ItemFile {

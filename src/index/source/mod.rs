@@ -1,6 +1,7 @@
 //! Where the items of an index come from: chunks, so that more of them can be indexed than fit into memory as f32.
 
 mod file;
+mod npy;
 mod random;
 mod runs;
 
