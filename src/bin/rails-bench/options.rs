@@ -17,9 +17,27 @@ pub struct DeviceArgs {
     /// `auto`, `cpu`, `gpu`, or part of a device's name (see `rails-bench devices`)
     #[arg(long, default_value = "auto", env = "RAILS_DEVICE")]
     pub device: String,
-    /// Number format of the item tables; a stored index keeps its own
-    #[arg(long, default_value = "f32", env = "RAILS_DTYPE", value_parser = dtype())]
-    pub dtype: Dtype,
+    /// Number format of the item tables [default: f32; of a stored index, its own, and no other is accepted]
+    #[arg(long, env = "RAILS_DTYPE", value_parser = dtype())]
+    pub dtype: Option<Dtype>,
+}
+
+impl DeviceArgs {
+    /// Number format of an index that is built.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype.unwrap_or(Dtype::F32)
+    }
+}
+
+/// Fails if another number format than `stored`, that of the index, was asked for.
+pub fn check_dtype(asked: impl IntoIterator<Item = Dtype>, stored: Dtype) -> Result<()> {
+    match asked.into_iter().find(|dtype| *dtype != stored) {
+        None => Ok(()),
+        Some(other) => {
+            let expected = format!("{stored}, that of the stored index, or no --dtype (and no RAILS_DTYPE)");
+            Err(Error::argument("dtype", expected, other))
+        }
+    }
 }
 
 /// How item components are kept; `None`: `auto`.

@@ -48,8 +48,8 @@ path!(Input, Output);
 pub enum ItemsArg {
     /// A list of rows of the model's item table.
     List(PathBuf),
-    /// Ids with embeddings.
-    Safetensors(PathBuf),
+    /// Ids with embeddings, in a .safetensors or .npy file.
+    Embeddings(PathBuf),
     /// Synthetic ones.
     Random { n: usize, seed: u64 },
 }
@@ -58,7 +58,7 @@ impl ItemsArg {
     /// The file, if there is one.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            ItemsArg::List(path) | ItemsArg::Safetensors(path) => Some(path),
+            ItemsArg::List(path) | ItemsArg::Embeddings(path) => Some(path),
             ItemsArg::Random { .. } => None,
         }
     }
@@ -74,13 +74,13 @@ impl FromStr for ItemsArg {
             return Ok(ItemsArg::Random { n: n.parse().map_err(expected)?, seed: seed.parse().map_err(expected)? });
         }
         let path = PathBuf::from(text);
-        Ok(if is_safetensors(&path) { ItemsArg::Safetensors(path) } else { ItemsArg::List(path) })
+        Ok(if holds_embeddings(&path) { ItemsArg::Embeddings(path) } else { ItemsArg::List(path) })
     }
 }
 
-/// Whether the name of `path` says that it is a .safetensors file.
-pub fn is_safetensors(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "safetensors")
+/// Whether the name of `path` says that it is a .safetensors or .npy file, and not a list.
+pub fn holds_embeddings(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors" || extension == "npy")
 }
 
 /// Checks everything that was given to the innermost command of `matches`, whichever option it was.

@@ -12,7 +12,7 @@ use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::{Dtype, Error, Result};
 
 use crate::model_files::{load_item_ids, load_model};
-use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
+use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, check_dtype};
 
 /// An index, the model that makes queries for it, and the device that runs both.
 pub struct Searched {
@@ -40,6 +40,7 @@ impl Searched {
         };
         let backend = select::open(&device.device)?;
         let index = ItemIndex::open(folder, std::slice::from_ref(&backend), stored.open_options())?;
+        check_dtype(device.dtype, index.dtype())?;
         let model = model_of(&index, model)?;
         Ok(Searched { model, index, backend })
     }
@@ -48,7 +49,7 @@ impl Searched {
     pub fn build(model: Model, item_ids: &[u32], device: &DeviceArgs, algorithms: &[Algorithm]) -> Result<Searched> {
         let backend = select::open(&device.device)?;
         let lists = Algorithm::lists_of(algorithms, 0);
-        let options = IndexOptions::from(device.dtype).with_lists(lists);
+        let options = IndexOptions::from(device.dtype()).with_lists(lists);
         let index = ItemIndex::from_model(backend.as_ref(), &model, item_ids, options)?;
         Ok(Searched { model, index, backend })
     }

@@ -66,7 +66,7 @@ pub struct BenchArgs {
     #[arg(long, default_value = "auto", env = "RAILS_DEVICE", value_delimiter = ',')]
     device: Vec<String>,
     /// Number formats of the item tables, separated by commas; a stored index keeps its own
-    #[arg(long, default_value = "f32", env = "RAILS_DTYPE", value_delimiter = ',', value_parser = dtype())]
+    #[arg(long, env = "RAILS_DTYPE", value_delimiter = ',', value_parser = dtype())]
     dtype: Vec<Dtype>,
     /// How item components are kept
     #[arg(long, default_value = "auto", conflicts_with = "index", value_parser = form())]

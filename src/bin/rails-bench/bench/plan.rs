@@ -10,6 +10,7 @@ use rails_wgpu::{Error, Result};
 
 use super::source::Source;
 use super::{BenchArgs, Preset};
+use crate::options::check_dtype;
 
 pub const DEFAULT: &str = "exact,naive:50,avg:500,comb:50_500,tangent:1000";
 
@@ -41,6 +42,14 @@ impl Plan {
     /// Opens the devices and checks every point of the grid.
     pub fn new(args: &BenchArgs, source: &Source) -> Result<Plan> {
         let (n_items, stored) = (source.n_items(), source.stored_dtype());
+        let dtypes = match stored {
+            Some(stored) => {
+                check_dtype(args.dtype.iter().copied(), stored)?;
+                vec![stored]
+            }
+            None if args.dtype.is_empty() => vec![Dtype::F32],
+            None => unique(&args.dtype),
+        };
         let items = if args.items.is_empty() { vec![n_items] } else { unique(&args.items) };
         if let Some(&wrong) = items.iter().find(|n| !(1..=n_items).contains(*n)) {
             return Err(Error::argument("items", format!("1..={n_items} (the items there are)"), wrong));
@@ -74,7 +83,7 @@ impl Plan {
         Ok(Plan {
             backends,
             items,
-            dtypes: stored.map_or_else(|| unique(&args.dtype), |dtype| vec![dtype]),
+            dtypes,
             truth: stored.unwrap_or(Dtype::F32),
             batch_sizes: args.batch_size.as_deref().map_or(vec![32], unique),
             ks,

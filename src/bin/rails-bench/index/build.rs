@@ -1,12 +1,14 @@
 //! `rails-bench index build`.
 
+use std::path::Path;
+
 use clap::Args;
-use rails_wgpu::backend::select;
+use rails_wgpu::backend::{Similarity, select};
 use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::find_config;
-use rails_wgpu::dataset::{Dataset, ReadOptions};
+use rails_wgpu::dataset::{Dataset, ReadOptions, Sequence};
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ListOptions};
 use rails_wgpu::model::Model;
+use rails_wgpu::retriever::ModelFile;
 use rails_wgpu::{Error, Result};
 
 use super::info;
@@ -21,8 +23,9 @@ use crate::searched::some_queries;
 pub struct BuildArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Items: a list of ids as for `eval --item-ids`; a .safetensors file with `ids` (N) and `embeddings` (N, D); or
-    /// `random:N[:SEED]`, synthetic items for tests of capacity [default: every row of the model's item table from 1 on]
+    /// Items: a list of ids as for `eval --item-ids`; a .safetensors file with `ids` (N) and `embeddings` (N, D); a .npy file
+    /// with embeddings (N, D), whose ids are in a file `*.ids.npy` beside it or 0 to N - 1; or `random:N[:SEED]`, synthetic
+    /// items for tests of capacity [default: every row of the model's item table from 1 on]
     #[arg(long)]
     items: Option<ItemsArg>,
     /// The folder to make
@@ -45,32 +48,47 @@ pub struct BuildArgs {
 }
 
 pub fn run(args: &BuildArgs) -> Result<()> {
-    let checkpoint = Checkpoint::open(&args.model.checkpoint()?)?;
-    let config = find_config(&checkpoint, args.model.config.as_deref())?;
-    let model = Model::load(&checkpoint, config.clone())?;
-    let listed = items::listed(args.items.as_ref(), &model)?;
-    let source = items::source(args.items.as_ref(), &model, &listed)?;
+    let path = args.model.checkpoint()?;
+    let file = ModelFile::open(&path, args.model.config.as_deref())?;
+    let (model, mol) = (file.model(), file.mol());
+    // Before the index is built: what is wrong with either shows early.
+    let users = args.distill.as_deref().map(|dataset| users(dataset, model)).transpose()?;
+    let listed = items::listed(args.items.as_ref(), model)?;
+    let source = items::source(args.items.as_ref(), model, &listed)?;
     if source.is_empty() {
         return Err(Error::argument("items", "at least one item", "none"));
     }
     let options = IndexOptions::default()
-        .with_dtype(args.device.dtype)
+        .with_dtype(args.device.dtype())
         .with_form(args.form.0)
         .with_segment_items(args.segment_items)
         .with_lists(args.lists.map(|n_lists| ListOptions::new(n_lists)));
     let backends = [select::open(&args.device.device)?];
     let bar = progress::bar(source.len() as u64, "items");
     let source = source.inspect(|n| bar.inc(n as u64));
-    let built =
-        ItemIndex::create(&args.output, &backends, IndexModel::checkpoint(&checkpoint, config)?, options, source);
+    let stored = match (model, mol) {
+        (None, Some(mol)) => IndexModel::similarity(Similarity { mol: mol.clone(), distilled: None }),
+        (Some(model), _) => IndexModel::checkpoint(&Checkpoint::open(&path)?, model.config.clone())?,
+        (None, None) => IndexModel::dot(file.dim()),
+    };
+    let built = ItemIndex::create(&args.output, &backends, stored, options, source);
     bar.finish_and_clear();
     let index = built?;
-    if let Some(path) = &args.distill {
-        let (dataset, _) = Dataset::read(path, ReadOptions::default())?;
-        let (users, _) = with_history_and_target(&dataset.sequences)?;
+    if let (Some(users), Some(model)) = (users, model) {
         let encoder = backends[0].encoder(&model.encoder)?;
-        index.distill(&some_queries(&model, encoder.as_ref(), &users)?)?;
+        index.distill(&some_queries(model, encoder.as_ref(), &users)?)?;
     }
     drop(index);
     info::print(&args.output)
+}
+
+/// The users to learn from.
+fn users(dataset: &Path, model: Option<&Model>) -> Result<Vec<Sequence>> {
+    if model.is_none() {
+        let expected = "a whole model, whose encoder makes queries of users; to learn from queries of your own, call \
+                        `ItemIndex::distill` in a program, or `distill` in Python";
+        return Err(Error::argument("distill", expected, "a similarity only"));
+    }
+    let (dataset, _) = Dataset::read(dataset, ReadOptions::default())?;
+    Ok(with_history_and_target(&dataset.sequences)?.0)
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use rails_wgpu::Result;
 use rails_wgpu::backend::select;
 use rails_wgpu::index::{ItemIndex, OpenOptions};
+use rails_wgpu::{Error, Result};
 
 use super::items;
 use crate::output::outln;
@@ -16,10 +16,14 @@ use crate::progress;
 pub struct AddArgs {
     /// The folder of the index
     index: Input,
-    /// Items: a list of rows of the model's item table; a .safetensors file with `ids` (N) and `embeddings` (N, D); or
-    /// `random:N[:SEED]`
+    /// Items: a list of rows of the model's item table; a .safetensors file with `ids` (N) and `embeddings` (N, D); a .npy
+    /// file with embeddings (N, D), whose ids are in a file `*.ids.npy` beside it or 0 to N - 1; or `random:N[:SEED]`.
+    /// Those of a list or a file replace items with the same ids
     #[arg(long)]
     items: ItemsArg,
+    /// Let synthetic items (`random:N`), which have the ids 1 to N, replace items, too
+    #[arg(long)]
+    replace: bool,
     /// Where to compute their tables: see `rails-bench devices`
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -29,7 +33,7 @@ pub struct AddArgs {
 pub struct RemoveArgs {
     /// The folder of the index
     index: Input,
-    /// Ids: a list as for `eval --item-ids`, or a .safetensors file with `ids`
+    /// Ids: a list as for `eval --item-ids`, a .safetensors file with `ids` (N), or a .npy file with whole numbers (N)
     #[arg(long)]
     ids: Input,
 }
@@ -43,11 +47,13 @@ pub struct CompactArgs {
 pub fn add(args: &AddArgs) -> Result<()> {
     let index = ItemIndex::open(&args.index, &[select::open(&args.device)?], OpenOptions::default())?;
     let model = index.model()?;
-    let listed = model.as_ref().map_or(Ok(Vec::new()), |model| items::listed(Some(&args.items), model))?;
-    let source = match &model {
-        Some(model) => items::source(Some(&args.items), model, &listed)?,
-        None => items::without_model(&args.items)?,
-    };
+    let listed = items::listed(Some(&args.items), model.as_ref())?;
+    let source = items::source(Some(&args.items), model.as_ref(), &listed)?;
+    if let ItemsArg::Random { n, .. } = args.items
+        && !args.replace
+    {
+        keep(&index.ids(), n as u64)?;
+    }
     let (before, n) = (index.len(), source.len());
     let bar = progress::bar(n as u64, "items");
     let added = index.add_all(source.inspect(|n| bar.inc(n as u64)));
@@ -56,6 +62,17 @@ pub fn add(args: &AddArgs) -> Result<()> {
     let new = index.len() - before;
     outln!("{}: {new} items added, {} replaced; {} now", args.index.display(), n - new, index.len())?;
     Ok(())
+}
+
+/// Refuses synthetic items, 1 to `n`, where some of `ids` would be lost.
+fn keep(ids: &[u64], n: u64) -> Result<()> {
+    match ids.iter().filter(|id| (1..=n).contains(id)).count() {
+        0 => Ok(()),
+        taken => {
+            let expected = "ids 1 to N that are free (with --replace, synthetic items take the place of what is there)";
+            Err(Error::argument("items", expected, format!("{taken} items with such ids")))
+        }
+    }
 }
 
 pub fn remove(args: &RemoveArgs) -> Result<()> {

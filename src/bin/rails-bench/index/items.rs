@@ -8,24 +8,31 @@ use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
 
 use crate::model_files::load_item_ids;
-use crate::paths::{ItemsArg, is_safetensors};
+use crate::paths::{ItemsArg, holds_embeddings};
 
-/// The ids that a list names; without one, all rows of the model's item table.
-pub fn listed(items: Option<&ItemsArg>, model: &Model) -> Result<Vec<u32>> {
-    match items {
-        Some(ItemsArg::List(path)) => load_item_ids(Some(path), model),
-        Some(_) => Ok(Vec::new()),
-        None => load_item_ids(None, model),
+/// The rows of the item table of `model` that a list names; without a list, all of them.
+pub fn listed(items: Option<&ItemsArg>, model: Option<&Model>) -> Result<Vec<u32>> {
+    match (items, model) {
+        (Some(ItemsArg::List(path)), Some(model)) => load_item_ids(Some(path), model),
+        (None, Some(model)) => load_item_ids(None, model),
+        _ => Ok(Vec::new()),
     }
 }
 
-/// The items, as the similarity of `model` wants them; `listed`: what [`listed`] said.
-pub fn source<'a>(items: Option<&ItemsArg>, model: &'a Model, listed: &'a [u32]) -> Result<ItemSource<'a>> {
-    Ok(match items {
-        Some(ItemsArg::Safetensors(path)) => with_norm(ItemSource::of_file(path)?, model),
-        Some(ItemsArg::Random { n, seed }) => ItemSource::random(model, *n, *seed),
-        Some(ItemsArg::List(_)) | None => ItemSource::of_model(model, listed),
-    })
+/// The items, as the similarity of `model` wants them; `listed`: what [`listed`] said. Where there is a similarity but no
+/// whole model, only files have embeddings.
+pub fn source<'a>(items: Option<&ItemsArg>, model: Option<&'a Model>, listed: &'a [u32]) -> Result<ItemSource<'a>> {
+    match (items, model) {
+        (Some(ItemsArg::Embeddings(path)), None) => ItemSource::of_file(path),
+        (Some(ItemsArg::Embeddings(path)), Some(model)) => Ok(with_norm(ItemSource::of_file(path)?, model)),
+        (Some(ItemsArg::Random { n, seed }), Some(model)) => Ok(ItemSource::random(model, *n, *seed)),
+        (Some(ItemsArg::List(_)) | None, Some(model)) => Ok(ItemSource::of_model(model, listed)),
+        (_, None) => {
+            let expected =
+                "a .safetensors file with `ids` and `embeddings` or a .npy file, since there is no item table";
+            Err(Error::argument("items", expected, items.map_or("none", |_| "a list or synthetic items")))
+        }
+    }
 }
 
 fn with_norm<'a>(source: ItemSource<'a>, model: &Model) -> ItemSource<'a> {
@@ -35,24 +42,9 @@ fn with_norm<'a>(source: ItemSource<'a>, model: &Model) -> ItemSource<'a> {
     }
 }
 
-/// Items for an index without an encoder: only files have their embeddings.
-pub fn without_model(items: &ItemsArg) -> Result<ItemSource<'static>> {
-    match items {
-        ItemsArg::Safetensors(path) => ItemSource::of_file(path),
-        _ => {
-            let found = "an index that has no item table";
-            Err(Error::argument(
-                "items",
-                "a .safetensors file with ids and embeddings, or an index with a model",
-                found,
-            ))
-        }
-    }
-}
-
 /// Ids of any kind of list.
 pub fn ids(path: &Path) -> Result<Vec<u64>> {
-    match is_safetensors(path) {
+    match holds_embeddings(path) {
         true => ItemSource::ids_of_file(path),
         false => Ok(read_item_ids(path)?.into_iter().map(u64::from).collect()),
     }

@@ -19,7 +19,7 @@ pub struct IndexArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Index items and store the index, with the model, in a new folder
+    /// Index items and store the index, with the model or the similarity, in a new folder
     Build(build::BuildArgs),
     /// Print what an index holds
     Info(info::InfoArgs),
