@@ -54,9 +54,8 @@ impl ModelFile {
     pub fn open(path: impl AsRef<Path>, config: Option<&Path>) -> Result<ModelFile> {
         let path = path.as_ref();
         let checkpoint = Checkpoint::open(path)?;
-        let similarity = checkpoint.metadata().and_then(|metadata| metadata.get(MOL_KEY));
-        if let (None, Some(json)) = (config, similarity) {
-            let content = Content::Mol(Box::new(load_mol(&checkpoint, json)?));
+        if let (None, Some(stored)) = (config, stored(&checkpoint)?) {
+            let content = Content::Mol(Box::new(load_mol(&checkpoint, &stored)?));
             return Ok(ModelFile { checkpoint, content });
         }
         let config = find_config(&checkpoint, config)?;
@@ -94,7 +93,16 @@ impl ModelFile {
     }
 }
 
-fn load_mol(checkpoint: &Checkpoint, json: &str) -> Result<Mol<Tensor>> {
+/// The hyper-parameters of a similarity under [`MOL_KEY`], if there are any.
+///
+/// # Errors
+/// [`Error::Config`] if they are of another format version, or cannot be used.
+pub fn stored_mol_config(checkpoint: &Checkpoint) -> Result<Option<MolConfig>> {
+    Ok(stored(checkpoint)?.map(|stored| stored.mol))
+}
+
+fn stored(checkpoint: &Checkpoint) -> Result<Option<Stored>> {
+    let Some(json) = checkpoint.metadata().and_then(|metadata| metadata.get(MOL_KEY)) else { return Ok(None) };
     let wrong = |expected: String, found: String| Error::Config {
         path: checkpoint.path().to_path_buf(),
         line: 0,
@@ -111,6 +119,10 @@ fn load_mol(checkpoint: &Checkpoint, json: &str) -> Result<Mol<Tensor>> {
     let stored: Stored = serde_json::from_value(stored)
         .map_err(|error| wrong("what `export_mol` writes".to_string(), error.to_string()))?;
     stored.mol.validate()?;
+    Ok(Some(stored))
+}
+
+fn load_mol(checkpoint: &Checkpoint, stored: &Stored) -> Result<Mol<Tensor>> {
     let mut weights = Weights::new(checkpoint);
     let mol = Mol::load(&mut weights, &stored.mol, stored.dim)?;
     weights.finish()?;

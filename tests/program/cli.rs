@@ -455,6 +455,165 @@ fn a_stored_index_is_measured_as_it_is() {
     refuses(&[&bench[..], &["--index", "no/such"]].concat(), &["no index here"]);
 }
 
+/// A similarity as `export_mol` writes it, and items as `np.save` does.
+#[test]
+fn a_similarity_of_ones_own_becomes_an_index() {
+    use rails_wgpu::checkpoint::{Checkpoint, save_safetensors};
+    use rails_wgpu::config::ModelConfig;
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let checkpoint = Checkpoint::open(format!("{MOL}/model.pt")).unwrap();
+    let config = ModelConfig::from_gin(format!("{MOL}/config.gin")).unwrap();
+    let mol = serde_json::to_value(&config).unwrap()["similarity"]["mol"].clone();
+    let json = serde_json::json!({ "format": 1, "dim": 16, "mol": mol }).to_string();
+    let names = checkpoint.names().filter(|name| name.starts_with("_ndp_module."));
+    let mut tensors: Vec<_> = names.map(|name| (name.to_string(), checkpoint.tensor(name).unwrap())).collect();
+    let metadata = [("rails.mol".to_string(), json)].into();
+    save_safetensors(at("mol.safetensors"), &tensors, &metadata).unwrap();
+    let table = checkpoint.tensor("_embedding_module._item_emb.weight").unwrap();
+    let n = 50;
+    let npy = |name: &str, dtype: &str, shape: &str, data: &[u8]| {
+        let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
+        let header = format!("{header:<117}\n");
+        std::fs::write(at(name), [b"\x93NUMPY\x01\0\x76\0", header.as_bytes(), data].concat()).unwrap();
+    };
+    let rows = &table.data()[16..16 * (n + 1)];
+    npy("items.npy", "<f4", "(50, 16)", &rows.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+
+    let (mol, items) = (at("mol.safetensors"), at("items.npy"));
+    let build = ["index", "build", "--checkpoint", &mol, "--device", "cpu", "-o"];
+    let index = at("idx");
+    let made = succeeds(&[&build[..], &[&index, "--items", &items, "--lists", "3"]].concat());
+    assert!(made.contains("50, and 0 deleted ones") && made.contains("MoL 4x2x16, D = 16; encoder no"), "{made}");
+    npy("new.npy", "<f4", "(1, 16)", &[0; 64]);
+    npy("new.ids.npy", "<i8", "(1,)", &77i64.to_le_bytes());
+    assert!(
+        succeeds(&["index", "add", &index, "--items", &at("new.npy")]).contains("1 items added, 0 replaced; 51 now")
+    );
+    assert!(succeeds(&["index", "add", &index, "--items", &items]).contains("0 items added, 50 replaced; 51 now"));
+    assert!(succeeds(&["index", "remove", &index, "--ids", &at("new.ids.npy")]).contains("1 items removed, 50 left"));
+    refuses(&[&build[..], &[&at("a")]].concat(), &["items: expected", ".npy file", "no item table", "found none"]);
+    refuses(&[&build[..], &[&at("a"), "--items", "random:9"]].concat(), &["no item table", "synthetic"]);
+    let distill = ["--items", &items, "--distill", "tests/oracle/tiny.csv"];
+    refuses(&[&build[..], &[&at("a")], &distill].concat(), &["distill: expected a whole model", "a similarity only"]);
+    let search = ["search", "--user", "37", "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
+    refuses(&[&search[..], &["--index", &index]].concat(), &["an index without one"]);
+    assert!(!folder.path().join("a").exists(), "nothing was begun");
+
+    // The same file, with items and queries in it, is one for `bench`.
+    let matrix = |rows: std::ops::Range<usize>| {
+        let data = table.data()[16 * rows.start..16 * rows.end].to_vec();
+        rails_wgpu::Tensor::new(vec![rows.len(), 16], data).unwrap()
+    };
+    let ids = |n: usize| rails_wgpu::Tensor::new(vec![n], (0..n).map(|id| id as f32).collect::<Vec<_>>()).unwrap();
+    tensors.extend([("items".into(), matrix(1..51)), ("item_ids".into(), ids(50))]);
+    tensors.extend([("queries".into(), matrix(60..68)), ("user_ids".into(), ids(8))]);
+    save_safetensors(at("bench.safetensors"), &tensors, &metadata).unwrap();
+    let bench = ["bench", "--bench-file", &at("bench.safetensors"), "--device", "cpu", "--k", "5", "--runs", "1"];
+    let output = rails_bench(&[&bench[..], &["--algorithm", "exact"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("MoL 4x2x16") && !stderr(&output).contains("no hyper-parameters"));
+}
+
+#[test]
+fn real_items_are_not_lost_to_synthetic_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("idx");
+    let checkpoint = format!("{MOL}/model.pt");
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "-o", path(&index)];
+    succeeds(&[&build[..], &["--items", "assets/demo.items.txt", "--dtype", "f16"]].concat());
+    let add = ["index", "add", path(&index), "--items", "random:100"];
+    let version = || succeeds(&["index", "info", path(&index), "--json", "-"]);
+    let before = version();
+    refuses(&add, &["items: expected ids 1 to N that are free", "--replace", "items with such ids"]);
+    assert_eq!(version(), before);
+    assert!(succeeds(&[&add[..], &["--replace"]].concat()).contains(" replaced; "));
+    assert!(version() != before);
+
+    // Another number format than the index has.
+    let data = ["--index", path(&index), "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
+    let eval = [&["eval", "--limit", "5"][..], &data].concat();
+    for wrong in ["f32", "int8"] {
+        refuses(&[&eval[..], &["--dtype", wrong]].concat(), &["dtype: expected f16, that of the stored index", wrong]);
+        let both = format!("f16,{wrong}");
+        let bench = [&["bench", "--limit", "5", "--dtype", &both][..], &data].concat();
+        refuses(&bench, &["dtype: expected f16, that of the stored index", wrong]);
+    }
+    succeeds(&[&eval[..], &["--dtype", "f16"]].concat());
+
+    // Nothing left.
+    succeeds(&["index", "remove", path(&index), "--ids", "assets/demo.items.txt"]);
+    let left = folder.path().join("left.txt");
+    std::fs::write(&left, (1..=100).map(|id| format!("{id}\n")).collect::<String>()).unwrap();
+    succeeds(&["index", "remove", path(&index), "--ids", path(&left)]);
+    refuses(&eval, &["index: expected at least one item", "rails-bench index add"]);
+    refuses(&[&["search", "--user", "37"][..], &data].concat(), &["index: expected at least one item"]);
+}
+
+/// Data of one's own, from events with ids of any text to an answer in these ids.
+#[test]
+fn ids_of_the_raw_data_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let user = |name: &str, from: usize| -> String {
+        (0..6).map(|i| format!("{name},film-{:03},{}\n", from + i, 1_000 + i)).collect()
+    };
+    let events = format!("user,item,timestamp\n{}{}", user("zoe", 3), user("\"-7, \"\"x\"\"\"", 40));
+    std::fs::write(at("events.csv"), events).unwrap();
+    std::fs::write(at("titles.csv"), "item,title\nfilm-008,Last\nfilm-999,Nobody's\n").unwrap();
+    let csv = at("seq.csv");
+    let report = succeeds(&["preprocess", "csv", &at("events.csv"), "-o", &csv]);
+    assert!(report.contains("ids numbered anew      users yes, items yes"), "{report}");
+    let checkpoint = format!("{MOL}/model.pt");
+    let data = ["--checkpoint", &checkpoint, "--dataset", &csv, "--device", "cpu"];
+    let items = at("seq.items.txt");
+    let search = |user: &str, more: &[&str]| {
+        let args = [&["search", "--user", user][..], &data, more].concat();
+        let output = rails_bench(&args);
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        (stdout(&output), stderr(&output))
+    };
+    let (list, warnings) = search("zoe", &["--item-ids", &items, "--movies", &at("titles.csv")]);
+    assert!(list.starts_with("user zoe: 6 events, the last ones: film-004, film-005"), "{list}");
+    assert!(list.contains("film-008 Last") && !list.contains("Nobody"), "{list}");
+    // Without --k what there is: 12 items, of which 6 are seen.
+    assert_eq!(list.lines().filter(|line| line.contains("film-04")).count(), 6, "{list}");
+    assert_eq!(warnings, "");
+    let beside = search("-7, \"x\"", &["--k", "3"]).0;
+    assert!(beside.contains("the last ones: film-041, film-042"), "{beside}");
+    refuses(&[&["search", "--user", "1"][..], &data].concat(), &["one of the 2 user ids of the raw data", "found 1"]);
+
+    // What is probably wrong is said, in a line each.
+    let header = "index,user_id,sequence_item_ids,sequence_ratings,sequence_timestamps\n";
+    let rows = "0,5,\"1,2\",\"4,4\",\"9,8\"\n1,5,\"3,4\",\"4,4\",\"8,1700000000000\"\n";
+    std::fs::write(at("odd.csv"), format!("{header}{rows}")).unwrap();
+    std::fs::write(at("three.txt"), "1\n2\n3\n").unwrap();
+    let odd = at("odd.csv");
+    let data = ["--checkpoint", &checkpoint, "--dataset", &odd, "--device", "cpu", "--item-ids", &at("three.txt")];
+    let output = rails_bench(&[&["search", "--user", "5", "--include-seen", "--now", "-5"][..], &data].concat());
+    assert_eq!(stdout(&output).lines().filter(|line| line.starts_with(['1', '2', '3'])).count(), 3, "three items");
+    for warning in [
+        "odd.csv: 1 users have events out of time order",
+        "odd.csv: 1 users have timestamps beyond the year 5000",
+        "odd.csv: 2 rows have the user 5; the first one is taken",
+        "--now -5 is before the last event",
+    ] {
+        let lines = stderr(&output);
+        assert_eq!(
+            lines.lines().filter(|line| line.starts_with("warning: ") && line.contains(warning)).count(),
+            1,
+            "{lines}"
+        );
+    }
+    let output = rails_bench(&[&["eval"][..], &data].concat());
+    assert!(
+        stderr(&output).contains("warning: the next item of 1 of 2 users is not among the items"),
+        "{}",
+        stderr(&output)
+    );
+}
+
 #[test]
 fn search_says_what_it_took() {
     let checkpoint = format!("{MOL}/model.pt");

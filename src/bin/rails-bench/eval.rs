@@ -2,14 +2,14 @@
 
 use crate::report::{QualityReport, RunInfo};
 use clap::Args;
-use rails_wgpu::Result;
 use rails_wgpu::backend::Similarity;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{Evaluator, Protocol};
 use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::{Error, Result};
 
 use crate::json_output::JsonOutput;
-use crate::model_files::{load_dataset, with_history_and_target};
+use crate::model_files::{load_dataset, warn_of_absent, with_history_and_target};
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
 use crate::output::{out, outln};
 use crate::paths::Output;
@@ -74,6 +74,10 @@ pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json
     let Searched { model, index, backend } = searched;
     let (usable, skipped_users) = with_history_and_target(sequences)?;
     let n_items = index.len();
+    if n_items == 0 {
+        return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
+    }
+    warn_of_absent(&usable, |id| index.contains(id.into()));
     let k = args.k.unwrap_or(200.min(n_items));
     let depth = args.protocol.depth(k, n_items)?;
     let encoder = backend.encoder(&model.encoder)?;

@@ -11,6 +11,7 @@ mod json_output;
 mod manual;
 mod measure;
 mod model_files;
+mod named;
 mod options;
 mod output;
 mod paths;

@@ -56,3 +56,12 @@ pub fn with_history_and_target(sequences: &[Sequence]) -> Result<(Vec<Sequence>,
     }
     Ok((usable, skipped))
 }
+
+/// Says how many users have a next item that no search can find, because it is not among the items.
+pub fn warn_of_absent(users: &[Sequence], contains: impl Fn(u32) -> bool) {
+    let absent = users.iter().filter(|user| user.item_ids.last().is_some_and(|&id| !contains(id))).count();
+    if absent > 0 {
+        let users = users.len();
+        eprintln!("warning: the next item of {absent} of {users} users is not among the items: it counts as not found");
+    }
+}

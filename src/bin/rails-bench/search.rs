@@ -11,6 +11,7 @@ use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::{Error, Result};
 
 use crate::model_files::load_dataset;
+use crate::named;
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
 use crate::output::{out, outln};
 use crate::paths::Input;
@@ -26,19 +27,19 @@ pub struct SearchArgs {
     data: DataArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// The user_id to recommend to
+    /// The user to recommend to: a user_id of the data set; of one that `preprocess` numbered anew, the id of the raw data
     #[arg(long, allow_hyphen_values = true)]
-    user: i64,
-    /// Number of recommendations
-    #[arg(long, default_value_t = 20)]
-    k: usize,
+    user: String,
+    /// Number of recommendations [default: 20, or the number of items]
+    #[arg(long)]
+    k: Option<usize>,
     #[arg(long, default_value = "exact", help = Algorithm::SYNTAX)]
     algorithm: Algorithm,
-    /// Titles: movies.dat, movies.csv or a .item file
+    /// Titles: movies.dat, movies.csv, u.item, a .item file, or any CSV or TSV file with an id and a title column
     #[arg(long)]
     movies: Option<Input>,
     /// Unix time of the request [default: that of the user's last event]
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     now: Option<i64>,
     /// Also recommend what the user has seen
     #[arg(long)]
@@ -50,26 +51,30 @@ pub struct SearchArgs {
 
 pub fn run(args: &SearchArgs) -> Result<()> {
     let dataset = load_dataset(&args.data, None)?;
-    let titles = ItemNames::read(None, args.movies.as_deref())?;
-    let user = dataset.sequences.iter().find(|sequence| sequence.user_id == args.user).ok_or_else(|| {
-        let found = format!("{}, which is not in {}", args.user, args.data.dataset.display());
-        Error::argument("user", format!("one of the {} user ids of the data set", dataset.sequences.len()), found)
-    })?;
+    let titles = named::items(&args.data, args.movies.as_deref())?;
+    let user = named::user(&dataset, &args.user, &args.data.dataset)?;
     let now = args.now.unwrap_or_else(|| user.timestamps.last().copied().unwrap_or(0));
+    if user.timestamps.last().is_some_and(|&last| now < last) {
+        eprintln!("warning: --now {now} is before the last event of the user");
+    }
     let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
     let Searched { model, index, backend } =
         Searched::open(&args.model, &args.data, &args.stored, &args.device, &[args.algorithm])?;
+    if index.is_empty() {
+        return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
+    }
+    let k = args.k.unwrap_or(20.min(index.len()));
     let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
     let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
     let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
     let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
     let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };
-    let request = Request::new(args.algorithm, args.k).with_excluded(excluded).with_profile(args.stats);
+    let request = Request::new(args.algorithm, k).with_excluded(excluded).with_profile(args.stats);
     let answer = Searcher::new(index).answer(&queries, &request)?;
-    print_history(user, &titles)?;
+    print_history(&args.user, user, &titles)?;
     let mut table = Table::new(["rank", "item", "score", "title"]);
     for (rank, hit) in answer.hits[0].iter().enumerate() {
-        table.row([(rank + 1).to_string(), hit.id.to_string(), format!("{:.4}", hit.score), title(&titles, hit.id)]);
+        table.row([(rank + 1).to_string(), titles.id(hit.id), format!("{:.4}", hit.score), title(&titles, hit.id)]);
     }
     out!("{table}")?;
     if args.stats { print_stats(&answer) } else { Ok(()) }
@@ -95,14 +100,14 @@ fn print_stats(answer: &Answer) -> Result<()> {
     out!("\n{kernels}")
 }
 
-fn print_history(user: &Sequence, titles: &ItemNames) -> Result<()> {
+fn print_history(name: &str, user: &Sequence, titles: &ItemNames) -> Result<()> {
     const SHOWN: usize = 5;
     let first = user.item_ids.len().saturating_sub(SHOWN);
     let last: Vec<String> = user.item_ids[first..]
         .iter()
-        .map(|&id| format!("{id} {}", title(titles, id.into())).trim().to_string())
+        .map(|&id| format!("{} {}", titles.id(id.into()), title(titles, id.into())).trim().to_string())
         .collect();
-    outln!("user {}: {} events, the last ones: {}\n", user.user_id, user.item_ids.len(), last.join(", "))
+    outln!("user {name}: {} events, the last ones: {}\n", user.item_ids.len(), last.join(", "))
 }
 
 fn title(titles: &ItemNames, id: u64) -> String {

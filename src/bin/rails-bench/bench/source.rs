@@ -1,5 +1,6 @@
 //! What is measured with: a model and a data set, or a bench file.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -10,10 +11,11 @@ use rails_wgpu::config::{MolConfig, SimilarityConfig, find_config, has_config};
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::index::{IndexOptions, ItemIndex, OpenOptions};
 use rails_wgpu::model::Model;
+use rails_wgpu::retriever::stored_mol_config;
 use rails_wgpu::{Error, Result};
 
 use super::BenchArgs;
-use crate::model_files::{load_dataset, load_item_ids, load_model, with_history_and_target};
+use crate::model_files::{load_dataset, load_item_ids, load_model, warn_of_absent, with_history_and_target};
 use crate::options::{DataArgs, ModelArgs};
 use crate::paths::Input;
 use crate::searched::model_of;
@@ -68,6 +70,8 @@ impl Source {
         let model = load_model(&model)?;
         let (users, skipped_users) = with_history_and_target(&load_dataset(&data, limit)?.sequences)?;
         let item_ids = shuffled(&load_item_ids(data.item_ids.as_deref(), &model)?);
+        let known: HashSet<u32> = item_ids.iter().copied().collect();
+        warn_of_absent(&users, |id| known.contains(&id));
         Ok(Source { items: Items::Trained { model: Box::new(model), item_ids, users, skipped_users }, limit })
     }
 
@@ -78,6 +82,10 @@ impl Source {
         let model = Box::new(model_of(&index, &model)?);
         let sequences = load_dataset(&data_args(args, dataset), args.limit)?.sequences;
         let (users, skipped_users) = with_history_and_target(&sequences)?;
+        if index.is_empty() {
+            return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
+        }
+        warn_of_absent(&users, |id| index.contains(id.into()));
         let index = StoredIndex {
             folder: folder.to_path_buf(),
             // Compared once is enough.
@@ -198,6 +206,9 @@ fn data_args(args: &BenchArgs, dataset: Input) -> DataArgs {
 
 /// The similarity of the configuration given or lying with the file; what the shapes tell if there is none.
 fn mol_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -> Result<MolConfig> {
+    if let (None, Some(config)) = (given, stored_mol_config(checkpoint)?) {
+        return Ok(config);
+    }
     if given.is_none() && !has_config(checkpoint) {
         let config = BenchFile::guess_config(checkpoint)?;
         eprintln!(
