@@ -1,7 +1,7 @@
 //! Data sets: interaction histories on disk.
 //!
 //! ```text
-//! raw MovieLens / Amazon / recbole / SASRec files --preprocess--> Dataset + item ids --write--> sasrec_format.csv
+//! raw MovieLens / Amazon / CSV / recbole / SASRec files --preprocess--> Dataset + item ids --write--> sasrec_format.csv
 //! ```
 //!
 //! Everywhere in this crate item ids start at 1 and 0 is padding. The files written here need no shift. The
