@@ -2,12 +2,12 @@
 
 use std::result::Result;
 
-/// `text` between backticks, cut to a length that fits in a message.
+/// `text` between backticks, cut to a length that fits in a message, without what would move a terminal's cursor.
 pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("`{}...`", &text[..end]),
-        None => format!("`{text}`"),
-    }
+    const LONGEST: usize = 60;
+    let shown = text.chars().take(LONGEST).map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
+    let rest = if text.chars().nth(LONGEST).is_some() { "..." } else { "" };
+    format!("`{}{rest}`", shown.collect::<String>())
 }
 
 /// An item id plus `shift`; the sum must be at least 1.
@@ -102,6 +102,7 @@ mod tests {
     #[test]
     fn text_helpers() {
         assert_eq!(quoted(&"é".repeat(80)), format!("`{}...`", "é".repeat(60)));
+        assert_eq!(quoted("a\u{1b}[2J\0b"), "`a\u{fffd}[2J\u{fffd}b`");
         assert_eq!(decode(b"Mis\xe9rables"), "Mis\u{e9}rables");
         assert_eq!(decode("Misérables".as_bytes()), "Misérables");
         assert_eq!(column_name("\u{feff}item_id:token"), "item_id");

@@ -184,6 +184,6 @@ fn within_memory(memory: Option<u64>, segments: Vec<Segment>) -> Vec<Segment> {
 fn automatic_form(mol: Option<&Mol<Tensor>>, dtype: Dtype, n_items: usize, max_bytes: u64) -> Form {
     let Some(mol) = mol else { return Form::Components };
     let width = mol.config.item_dot_product_groups * mol.config.dot_product_dimension;
-    let bytes = (n_items * width * dtype.bytes()) as u64;
+    let bytes = (n_items as u64).saturating_mul((width * dtype.bytes()) as u64);
     if bytes > max_bytes && Form::Raw.suits(mol) { Form::Raw } else { Form::Components }
 }

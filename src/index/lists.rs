@@ -34,7 +34,7 @@ pub(super) fn lists(backend: &dyn Backend, tables: &Tables, options: ListOptions
     };
     let p_x = tables.n_components();
     // A few items are scanned sooner than clustered.
-    if n_items < 2 * n_lists || p_x == 0 {
+    if n_items / 2 < n_lists || p_x == 0 {
         return Ok(Vec::new());
     }
     let groups = (0..p_x).map(Columns::Group).filter(|_| options.groups);

@@ -94,3 +94,26 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::any::TypeId;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// [`paths::check_all`] knows what is read and what is written by the types of arguments.
+    fn assert_paths_are_known(command: &clap::Command) {
+        for argument in command.get_arguments() {
+            let parsed = argument.get_value_parser().type_id();
+            let (command, id) = (command.get_name(), argument.get_id());
+            assert!(parsed != TypeId::of::<PathBuf>(), "{command} {id}: neither `Input` nor `Output`");
+        }
+        command.get_subcommands().for_each(assert_paths_are_known);
+    }
+
+    #[test]
+    fn every_path_is_an_input_or_an_output() {
+        assert_paths_are_known(&Cli::command());
+    }
+}
