@@ -3,7 +3,6 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Parameter;
 use crate::{Error, Result, input};
@@ -50,7 +49,6 @@ struct Target {
 
 impl Target {
     fn find(path: &Path) -> Result<Target> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
         let failed = || Error::io("write", path);
         let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
         let file = if is_link { fs::canonicalize(path).map_err(failed())? } else { path.to_path_buf() };
@@ -68,8 +66,7 @@ impl Target {
         };
         let name =
             file.file_name().ok_or_else(|| Error::argument(Parameter::Output, "the path of a file", path.display()))?;
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!(".{}.{}.{count}.tmp", name.to_string_lossy(), std::process::id());
+        let temporary = format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id());
         let temporary = file.with_file_name(temporary);
         // Left by a process of the same number that was killed.
         let _ = fs::remove_file(&temporary);

@@ -240,7 +240,7 @@ mod sequences {
         ] {
             let error = of(vec![bad]).write(&path).unwrap_err();
             assert!(
-                error.to_string().starts_with("sequence: expected what Dataset::read accepts, found user"),
+                error.to_string().starts_with("dataset: expected what Dataset::read accepts, found user"),
                 "{error}"
             );
         }
@@ -672,8 +672,8 @@ mod raw {
         let absent = read(RawFormat::Txt, &folder.path().join("absent"));
         assert!(absent.to_string().starts_with("cannot read "), "{absent}");
         let format = "ml-2m".parse::<RawFormat>().unwrap_err();
-        let formats = "csv, ml-100k, ml-1m, ml-20m, amzn-books, recbole, txt";
-        assert_eq!(format.to_string(), format!("format: expected one of {formats}, found ml-2m"));
+        let formats = "csv, ml-100k, ml-1m, ml-20m, amzn-books, recbole or txt";
+        assert_eq!(format.to_string(), format!("format: expected {formats}, found `ml-2m`"));
     }
 
     #[test]

@@ -404,7 +404,7 @@ fn wrong_uses_of_an_index_are_explained() {
     let hidden = "tests/oracle/tiny_hstu_mol_itemhidden/model.pt";
     refuses(
         &["index", "build", "--checkpoint", hidden, "--device", "cpu", "-o", path(&index), "--form", "raw"],
-        &["raw item form", "item_hidden"],
+        &["raw form", "item_hidden"],
     );
     succeeds(&[&build[..], &["--items", "random:30:5", "--dtype", "int8", "--form", "raw"]].concat());
     refuses(&[&build[..], &["--items", "random:30"]].concat(), &["there is an index already"]);
@@ -465,7 +465,8 @@ fn a_similarity_of_ones_own_becomes_an_index() {
     let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
     let checkpoint = Checkpoint::open(format!("{MOL}/model.pt")).unwrap();
     let config = ModelConfig::from_gin(format!("{MOL}/config.gin")).unwrap();
-    let mol = serde_json::to_value(&config).unwrap()["similarity"]["mol"].clone();
+    let mut mol = serde_json::to_value(&config.similarity).unwrap();
+    mol.as_object_mut().unwrap().remove("type");
     let json = serde_json::json!({ "format": 1, "dim": 16, "mol": mol }).to_string();
     let names = checkpoint.names().filter(|name| name.starts_with("_ndp_module."));
     let mut tensors: Vec<_> = names.map(|name| (name.to_string(), checkpoint.tensor(name).unwrap())).collect();

@@ -11,7 +11,7 @@ use rails_wgpu::config::{MolConfig, SimilarityConfig, find_config, has_config};
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::index::{IndexOptions, ItemIndex, OpenOptions};
 use rails_wgpu::model::Model;
-use rails_wgpu::retriever::stored_mol_config;
+use rails_wgpu::model_file::stored_mol_config;
 use rails_wgpu::{Error, Result};
 
 use super::BenchArgs;

@@ -3,13 +3,11 @@
 use std::path::Path;
 
 use clap::Args;
-use rails_wgpu::backend::{Similarity, select};
-use rails_wgpu::checkpoint::Checkpoint;
+use rails_wgpu::backend::select;
 use rails_wgpu::dataset::{Dataset, ReadOptions, Sequence};
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ListOptions};
 use rails_wgpu::model::Model;
-use rails_wgpu::retriever::ModelFile;
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Error, ModelFile, Result};
 
 use super::info;
 use super::items;
@@ -48,9 +46,8 @@ pub struct BuildArgs {
 }
 
 pub fn run(args: &BuildArgs) -> Result<()> {
-    let path = args.model.checkpoint()?;
-    let file = ModelFile::open(&path, args.model.config.as_deref())?;
-    let (model, mol) = (file.model(), file.mol());
+    let file = ModelFile::open(args.model.checkpoint()?, args.model.config.as_deref())?;
+    let model = file.model();
     // Before the index is built: what is wrong with either shows early.
     let users = args.distill.as_deref().map(|dataset| users(dataset, model)).transpose()?;
     let listed = items::listed(args.items.as_ref(), model)?;
@@ -66,12 +63,7 @@ pub fn run(args: &BuildArgs) -> Result<()> {
     let backends = [select::open(&args.device.device)?];
     let bar = progress::bar(source.len() as u64, "items");
     let source = source.inspect(|n| bar.inc(n as u64));
-    let stored = match (model, mol) {
-        (None, Some(mol)) => IndexModel::similarity(Similarity { mol: mol.clone(), distilled: None }),
-        (Some(model), _) => IndexModel::checkpoint(&Checkpoint::open(&path)?, model.config.clone())?,
-        (None, None) => IndexModel::dot(file.dim()),
-    };
-    let built = ItemIndex::create(&args.output, &backends, stored, options, source);
+    let built = ItemIndex::create(&args.output, &backends, IndexModel::file(&file)?, options, source);
     bar.finish_and_clear();
     let index = built?;
     if let (Some(users), Some(model)) = (users, model) {
