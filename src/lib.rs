@@ -1,24 +1,6 @@
-//! Retrieval with learned similarities on any GPU and on plain CPUs.
+//! Finds the best items for a query among thousands to a hundred million, by inner products or by a learned similarity
+//! (Mixture-of-Logits), exactly or approximately, on any GPU through [wgpu](https://wgpu.rs) or on plain CPUs.
 //!
-//! A *learned similarity* scores a query and an item by more than one inner product. Mixture-of-Logits (MoL, arXiv
-//! 2407.15462) mixes many of them with a gate that depends on both sides:
-//!
-//! ```text
-//! z[n,m] = <f_n(q), g_m(x)> / temperature      component logits, L = P_Q * P_X of them
-//! g      = Q(q) * X(x) + QI(z)                 gate: query part, item part, cross part
-//! score  = sum_l softmax(g * sigmoid(g))_l z_l
-//! ```
-//!
-//! This crate loads trained PyTorch models with such a similarity (or a plain inner product), encodes histories, and
-//! finds the best items, exactly, on Vulkan, Metal and DX12 devices through [wgpu](https://wgpu.rs) or on the CPU.
-//! Published models and data sets are evaluated by its program, `rails-bench`.
-//!
-//! # Shapes
-//! B queries, N items, K results; D width of raw embeddings; P_Q, P_X component embeddings of a query, an item; D_P
-//! their width; L = P_Q * P_X logits of a pair; H hidden width of the cross gate part; R rows of packed histories. Arrays
-//! are row-major, the last axis contiguous.
-//!
-//! # Example
 //! ```
 //! use rails_wgpu::{Algorithm, QueryBatch, Searcher, Tensor};
 //!
@@ -32,15 +14,55 @@
 //! # Ok(())
 //! # }
 //! ```
-//! [`Searcher::builder`](search::Searcher::builder) also takes an index folder, or embeddings of your own. An application
-//! that draws with wgpu shares its device
-//! ([`GpuBackend::from_device`](backend::gpu::GpuBackend::from_device)) and may leave results on it
-//! ([`Searcher::search_on_gpu`](search::Searcher::search_on_gpu)). More in `examples/`.
+//!
+//! # What to use
+//! | for | see |
+//! |---|---|
+//! | items of your own, a trained model, or an index folder | [`Searcher::builder`] |
+//! | an exact or an approximate search; `tangent:1000` is where to begin | [`Algorithm`] |
+//! | filters, exclusions, certificates, cancelling, times | [`Request`], [`Searcher::answer`] |
+//! | models of the RAILS reference implementation: checkpoint and hyper-parameters | [`ModelFile`], [`Model`] |
+//! | histories as queries | [`History`], [`SequenceBatch`] |
+//! | items that come and go while others search, folders, several devices | [`ItemIndex`] |
+//! | half or a quarter of the memory | [`Dtype`], [`IndexOptions`] |
+//! | a device by name; a wgpu device of your own; results that stay there | [`backend::select`], [`backend::gpu`] |
+//! | the published metrics of a model | [`eval`], or the program `rails-bench` |
+//!
+//! What a first program needs is at the root. The modules are for those who go on from there: their items may change more
+//! between versions. Enums and options that may grow are `#[non_exhaustive]`, with constructors and `with_` methods.
+//!
+//! # Approximate search
+//! A scan of everything costs time in proportion to the items. An approximate [`Algorithm`] collects candidates by something
+//! cheaper and scores only those with the full similarity: what it may miss is measured as recall of the exact result
+//! (`rails-bench bench`), and a [`Certificate`] says for each query how far the result can be from the exact one. Indexes that
+//! have learned from queries ([`ItemIndex::distill`]) do better.
+//!
+//! # Learned similarities
+//! A *learned similarity* scores a query and an item by more than one inner product. Mixture-of-Logits (MoL, [arXiv
+//! 2407.15462](https://arxiv.org/abs/2407.15462)) mixes many of them by a gate that depends on both sides:
+//!
+//! ```text
+//! z[n,m] = <f_n(q), g_m(x)> / temperature      component logits, L = P_Q * P_X of them
+//! g      = Q(q) * X(x) + QI(z)                 gate: query part, item part, cross part
+//! score  = sum_l softmax(g * sigmoid(g))_l z_l
+//! ```
+//!
+//! # Shapes
+//! B queries, N items, K results; D width of raw embeddings; P_Q, P_X component embeddings of a query, an item; D_P
+//! their width; L = P_Q * P_X logits of a pair; H hidden width of the cross gate part; R rows of packed histories. Arrays
+//! are row-major, the last axis contiguous.
+//!
+//! # Speed of debug builds
+//! Without optimisation the kernels are hundreds of times slower. Use `--release`, or add to the `Cargo.toml` of your program:
+//!
+//! ```toml
+//! [profile.dev.package.rails-wgpu]
+//! opt-level = 3
+//! ```
 //!
 //! # Features
-//! `gpu` (default): the wgpu backend. Without it, the library runs on the
-//! CPU only and depends on neither wgpu nor clap. `capi`: functions for C, see `docs/C.md`. `tracing`: spans, see
-//! [`search`].
+//! `gpu` (default): the wgpu backend; without it the library runs on the CPU only and does not depend on wgpu. `capi`:
+//! functions for C, see `docs/C.md`. `tracing`: spans, see [`search`]. The program `rails-bench` is a package of its own.
 
 pub mod atomic;
 pub mod backend;

@@ -4,6 +4,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 
 use super::catalog::{self, ORIGINAL_COLUMN};
+use crate::error::Parameter;
 use crate::{Error, Result, atomic};
 
 /// Reads item ids in file order from a text file with one id per line, a CSV or TSV file with a column `item_id`, `movie_id`
@@ -35,7 +36,11 @@ pub fn write_item_ids(path: &Path, ids: &[u32], originals: &[String]) -> Result<
         return atomic::write(path, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")));
     }
     if originals.len() != ids.len() {
-        return Err(Error::argument("original ids", format!("{}, one per item, or none", ids.len()), originals.len()));
+        return Err(Error::argument(
+            Parameter::OriginalIds,
+            format!("{}, one per item, or none", ids.len()),
+            originals.len(),
+        ));
     }
     atomic::write(path, |file| {
         let mut writer = csv::Writer::from_writer(file);

@@ -52,6 +52,7 @@ parameters! {
     ListVectors: "list vectors", "What is multiplied with centroids of inverted lists.";
     Metadata: "metadata", "Metadata of a file.";
     Model: "model", "A model.";
+    OriginalIds: "original ids", "(N): the ids that users gave to items.";
     Output: "output", "File to write.";
     ProbedLists: "probed lists", "Inverted lists that a query looks into.";
     Protocol: "protocol", "Protocol of an evaluation.";

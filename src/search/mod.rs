@@ -132,7 +132,28 @@ pub struct Answer {
     pub kernels: Vec<KernelTime>,
 }
 
-/// Answers queries from an index.
+/// Answers queries from an index. Many threads may share one.
+///
+/// ```
+/// use rails_wgpu::{Algorithm, Dtype, QueryBatch, Request, Searcher, Tensor};
+///
+/// # fn main() -> rails_wgpu::Result<()> {
+/// let items = Tensor::new([4, 2], vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8, -1.0, 0.0])?; // four items of width 2
+/// let searcher = Searcher::builder().embeddings(&[10, 20, 30, 40], &items).dtype(Dtype::F16).build()?;
+///
+/// // The two best items of each query, but not item 30.
+/// let queries = QueryBatch::new(Tensor::from_rows([[0.6, 0.8], [1.0, 0.1]]));
+/// let request = Request::new(Algorithm::Exact, 2).with_excluded(&[&[30], &[30]]);
+/// let answer = searcher.answer(&queries, &request)?;
+/// assert_eq!((answer.hits[0][0].id, answer.hits[1][0].id), (20, 10));
+/// println!("{} pairs scored in {:?}", answer.stats.pairs, answer.stats.total);
+///
+/// // Items come and go while others search.
+/// searcher.index().add(&[50], &Tensor::from_rows([[2.0, 2.0]]))?;
+/// assert_eq!(searcher.search(Algorithm::Exact, &queries, 1, &[])?[0][0].id, 50);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Searcher {
     index: ItemIndex,
     /// Says once that there are no inverted lists.

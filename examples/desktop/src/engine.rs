@@ -8,7 +8,6 @@ use rails_wgpu::Result;
 use rails_wgpu::backend::{Backend, QueryBatch, QueryEncoder};
 use rails_wgpu::search::{Algorithm, Hit, Request, Searcher};
 use rails_wgpu::sequence::{History, SequenceBatch};
-use rails_wgpu::tensor::Tensor;
 
 use crate::demo::Demo;
 
@@ -173,12 +172,8 @@ impl Worker {
 
     /// `exact` is filled by the first algorithm, which is exact, and read by the others.
     fn measure(&self, algorithm: Algorithm, exact: &mut Vec<Vec<Hit>>) -> Result<Point> {
-        let user = |row: usize| {
-            let width = self.users.embeddings.width();
-            let embedding = self.users.embeddings.data()[row * width..(row + 1) * width].to_vec();
-            QueryBatch::new(Tensor::new(vec![1, width], embedding)?).with_users([self.users.user_ids[row]])
-        };
-        let rows = 0..MEASURED.min(self.users.user_ids.len());
+        let user = |row: usize| self.users.select(&[row]);
+        let rows = 0..MEASURED.min(self.users.len());
         // The first search compiles kernels.
         self.searcher.search(algorithm, &user(0), K, &[])?;
         let (mut times, mut found) = (Vec::new(), Vec::new());
