@@ -58,6 +58,7 @@ parameters! {
     Protocol: "protocol", "Protocol of an evaluation.";
     QueryEmbeddings: "query embeddings", "(B, D): raw embeddings of queries.";
     ScanTier: "RAILS_SCAN_TIER", "Which kernels a GPU may scan with.";
+    ShaderChecks: "RAILS_SHADER_CHECKS", "The checks that kernels of a GPU are compiled with.";
     Scorer: "scorer", "Which similarity a scan computes.";
     Searcher: "searcher", "What a searcher is built of.";
     Segment: "segment", "A part of an index.";

@@ -1,7 +1,6 @@
 //! The wgpu context: submissions, buffers, and every way in which a device can fail.
 
 use crate::common::gpu;
-use std::borrow::Cow;
 
 use rails_wgpu::Error;
 use rails_wgpu::backend::gpu::{Bind, Gpu, KernelSpec, Recorder, grid_1d};
@@ -51,7 +50,7 @@ fn dispatches_of_one_submission_run_in_order_and_reuse_buffers() {
 #[test]
 fn grids_beyond_65535_groups_are_folded() {
     let Some(gpu) = gpu::shared() else { return };
-    let spec = KernelSpec { constants: vec![("WG", 1.0)], ..double() };
+    let spec = double().with_constant("WG", 1.0);
     let x: Vec<u32> = (0..70_000).collect();
     let mut recorder = Recorder::new(&gpu);
     let (from, to) = (recorder.upload(&x), recorder.temporary(4 * 70_000));
@@ -103,15 +102,15 @@ fn recorders_of_several_threads_do_not_disturb_each_other() {
 #[test]
 fn a_wrong_kernel_is_an_error_and_the_device_goes_on() {
     let Some(gpu) = gpu::shared() else { return };
-    let broken = KernelSpec { label: "broken", sources: vec![Cow::Borrowed("fn main( {")], ..double() };
+    let broken = KernelSpec::new("broken", "fn main( {", double().bindings());
     let error = gpu.kernel(&broken).unwrap_err().to_string();
     assert!(error.contains("broken") && error.contains("expected"), "{error}");
 
-    let misbound = KernelSpec { label: "misbound", bindings: &[Bind::Params, Bind::Read, Bind::Read], ..double() };
+    let misbound = KernelSpec::new("misbound", DOUBLE, &[Bind::Params, Bind::Read, Bind::Read]);
     let error = gpu.kernel(&misbound).unwrap_err().to_string();
     assert!(error.contains("misbound") && error.contains("y"), "{error}");
 
-    let constant = KernelSpec { constants: vec![("NO_SUCH", 1.0)], ..double() };
+    let constant = double().with_constant("NO_SUCH", 1.0);
     assert!(gpu.kernel(&constant).unwrap_err().to_string().contains("NO_SUCH"));
 
     let mut recorder = Recorder::new(&gpu);
@@ -155,7 +154,7 @@ fn a_lost_device_is_an_error_and_a_new_one_works() {
         recorded.read_bytes(&target).unwrap_err(),
         gpu.check().unwrap_err(),
         gpu.upload(&[1u32]).unwrap_err(),
-        gpu.kernel(&KernelSpec { label: "other", ..double() }).unwrap_err(),
+        gpu.kernel(&KernelSpec::new("other", DOUBLE, double().bindings())).unwrap_err(),
         run(&mut recorded, &[1], 0, 1).unwrap_err(),
         Recorder::new(&gpu).read_bytes(&kept).unwrap_err(),
     ];

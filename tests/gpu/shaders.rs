@@ -33,7 +33,7 @@ fn compiled(spec: &KernelSpec) -> Result<(Module, ModuleInfo), String> {
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(&wgsl))?;
     let mut constants = naga::back::PipelineConstants::default();
-    for (name, value) in &spec.constants {
+    for (name, value) in spec.constants() {
         constants.insert(name.to_string(), *value);
     }
     let entry = Some((ShaderStage::Compute, "main"));
@@ -60,9 +60,9 @@ fn bindings(module: &Module) -> Vec<(u32, u32, Bind)> {
 }
 
 fn check_bindings(spec: &KernelSpec, module: &Module) -> Result<(), String> {
-    let expected: Vec<_> = (0..).zip(spec.bindings).map(|(binding, bind)| (0, binding, *bind)).collect();
+    let expected: Vec<_> = (0..).zip(spec.bindings()).map(|(binding, bind)| (0, binding, *bind)).collect();
     let found = bindings(module);
-    if found == expected { Ok(()) } else { Err(format!("{}: {found:?} instead of {expected:?}", spec.label)) }
+    if found == expected { Ok(()) } else { Err(format!("{}: {found:?} instead of {expected:?}", spec.label())) }
 }
 
 fn check_params(label: &str, layout: &ParamsLayout, module: &Module) -> Result<(), String> {
@@ -83,9 +83,9 @@ fn check_params(label: &str, layout: &ParamsLayout, module: &Module) -> Result<(
 #[test]
 fn host_and_shader_agree() {
     for (spec, layout) in kernel_specs() {
-        let (module, _) = compiled(&spec).unwrap_or_else(|error| panic!("{}: {error}", spec.label));
+        let (module, _) = compiled(&spec).unwrap_or_else(|error| panic!("{}: {error}", spec.label()));
         check_bindings(&spec, &module).unwrap();
-        check_params(spec.label, &layout, &module).unwrap();
+        check_params(spec.label(), &layout, &module).unwrap();
     }
 }
 
@@ -94,14 +94,13 @@ fn disagreement_is_noticed() {
     let (spec, layout) = kernel_specs().swap_remove(0);
     let (module, _) = compiled(&spec).unwrap();
     let bindings: &[Bind] = &[Bind::Params, Bind::Read, Bind::Write, Bind::Write];
-    assert!(check_bindings(&KernelSpec { bindings, ..spec.clone() }, &module).is_err());
-    assert!(check_bindings(&KernelSpec { bindings: &bindings[..3], ..spec.clone() }, &module).is_err());
+    assert!(check_bindings(&KernelSpec::new("x", "", bindings), &module).is_err());
+    assert!(check_bindings(&KernelSpec::new("x", "", &bindings[..3]), &module).is_err());
     assert!(check_params("x", &ParamsLayout { size: layout.size + 4, ..layout }, &module).is_err());
     assert!(check_params("x", &ParamsLayout { fields: &[("n", 0), ("width", 8)], ..layout }, &module).is_err());
     assert!(check_params("x", &ParamsLayout { fields: &[("n", 0), ("height", 4)], ..layout }, &module).is_err());
-    let constants = vec![("NO_SUCH", 1.0)];
-    assert!(compiled(&KernelSpec { constants, ..spec.clone() }).is_err());
-    assert!(compiled(&KernelSpec { sources: vec!["fn main() { let x: u32 = 1.0; }".into()], ..spec }).is_err());
+    assert!(compiled(&spec.with_constant("NO_SUCH", 1.0)).is_err());
+    assert!(compiled(&KernelSpec::new("x", "fn main() { let x: u32 = 1.0; }", bindings)).is_err());
 }
 
 #[test]
@@ -111,10 +110,10 @@ fn kernels_stay_within_the_limits_of_every_device() {
         let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
         let bytes: u32 = shared.map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx())).sum();
         let most = if is_cooperative(&spec) { COOPERATIVE_WORKGROUP_BYTES } else { WORKGROUP_BYTES };
-        assert!(bytes <= most, "{}: {bytes} bytes of workgroup memory", spec.label);
+        assert!(bytes <= most, "{}: {bytes} bytes of workgroup memory", spec.label());
         let size = module.entry_points[0].workgroup_size;
-        assert!(size.iter().product::<u32>() <= INVOCATIONS && size[2] <= 64, "{}: {size:?}", spec.label);
-        assert!(spec.bindings.len() <= STORAGE_BUFFERS + 1, "{}", spec.label);
+        assert!(size.iter().product::<u32>() <= INVOCATIONS && size[2] <= 64, "{}: {size:?}", spec.label());
+        assert!(spec.bindings().len() <= STORAGE_BUFFERS + 1, "{}", spec.label());
     }
 }
 
@@ -123,7 +122,7 @@ fn kernels_translate_for_every_backend_that_runs_them() {
     let stage = ShaderStage::Compute;
     for (spec, _) in kernel_specs() {
         let (module, info) = compiled(&spec).unwrap();
-        let fail = |error: &dyn std::error::Error| -> ! { panic!("{}: {error}", spec.label) };
+        let fail = |error: &dyn std::error::Error| -> ! { panic!("{}: {error}", spec.label()) };
 
         let entry = spv::PipelineOptions { shader_stage: stage, entry_point: "main".into() };
         let words = spv::write_vec(&module, &info, &spv::Options::default(), Some(&entry));
@@ -167,7 +166,7 @@ fn files_are_listed_and_laid_out_as_agreed() {
         let header = |word: &str| text.lines().find_map(|line| line.strip_prefix("//")?.split_once(word));
         // Files of folders `lib` are parts of kernels.
         if !path.parent().unwrap().ends_with("lib") {
-            assert!(specs.iter().any(|(spec, _)| spec.label == label), "no kernel uses {label}.wgsl");
+            assert!(specs.iter().any(|(spec, _)| spec.label() == label), "no kernel uses {label}.wgsl");
             assert!(header("grid ").is_some(), "{label}: no grid");
             assert!(header("twin ").is_some(), "{label}: no twin");
         }

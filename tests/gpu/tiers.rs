@@ -15,7 +15,7 @@ use crate::common::models::{Random, Shape};
 use crate::common::mol::{Weights, logits, mixture, row};
 use crate::common::naive::{Naive, Num, dot};
 use rails_wgpu::backend::cpu::Cpu;
-use rails_wgpu::backend::gpu::{Gpu, GpuIndex, GpuOptions, ScanLimits, ScanTier};
+use rails_wgpu::backend::gpu::{Gpu, GpuIndex, GpuOptions, ScanLimits, ScanTier, ShaderChecks};
 use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, Similarity};
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::item_tables;
@@ -281,6 +281,19 @@ fn timing_changes_no_bit_of_scans_in_registers() {
     let [tiers] = tiers[..] else { panic!("{names:?}") };
     let content = std::fs::read_to_string(folder.path().join(tiers)).unwrap();
     assert!(content.contains("registers-") && content.contains(&gpu.info().driver), "{content}");
+}
+
+#[test]
+fn checks_of_loops_change_no_bit() {
+    let Some(adapter) = gpu::adapter() else { return };
+    let open = |checks| Gpu::open_with(&adapter, &GpuOptions::default().with_shader_checks(checks)).unwrap();
+    let [bounds, full] = [ShaderChecks::Bounds, ShaderChecks::Full].map(open);
+    for dtype in [Dtype::F32, Dtype::I8] {
+        let case = Case::new(&shapes()[0].0, (dtype, Form::Components), DIM, (300, 5));
+        for scorer in [Scorer::Mol, Scorer::Dot] {
+            assert_eq!(case.scan(&bounds, scorer, 20), case.scan(&full, scorer, 20), "{dtype:?} {scorer:?}");
+        }
+    }
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -17,7 +17,7 @@ mod select;
 
 pub use backend::GpuBackend;
 pub use device::{
-    Adapter, Bind, Buffer, Gpu, GpuOptions, Kernel, KernelSpec, ParamsLayout, ScanTier, check_limits,
+    Adapter, Bind, Buffer, Gpu, GpuOptions, Kernel, KernelSpec, ParamsLayout, ScanTier, ShaderChecks, check_limits,
     device_descriptor, enumerate, grid_1d,
 };
 pub use index::GpuIndex;

@@ -15,6 +15,7 @@ use super::matrices::Matrices;
 use super::options::GpuOptions;
 use super::pipelines::Pipelines;
 use super::pool::Pool;
+use super::shader_checks::ShaderChecks;
 use super::tier::ScanTier;
 use super::trusted;
 use super::tuner::Tuner;
@@ -41,11 +42,12 @@ pub struct Gpu {
     /// The process that opened it: no driver survives a fork.
     process: u32,
     matrices: Option<Matrices>,
+    checks: ShaderChecks,
     kernels: Mutex<HashMap<KernelSpec, Arc<Kernel>>>,
     pipelines: Option<Pipelines>,
     tuner: Tuner,
     pool: Arc<Pool>,
-    nothing: Buffer,
+    placeholder: Buffer,
 }
 
 impl Gpu {
@@ -101,14 +103,14 @@ impl Gpu {
     fn new(device: wgpu::Device, queue: wgpu::Queue, matrices: Option<Matrices>, options: &GpuOptions) -> Result<Gpu> {
         let limits = device.limits();
         check_limits(&limits)?;
-        let nothing = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("nothing"),
+        let placeholder = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("placeholder"),
             size: 16,
             usage: STORAGE,
             mapped_at_creation: false,
         });
         let pool = Arc::new(Pool::default());
-        pool.reserve(nothing.size());
+        pool.reserve(placeholder.size());
         let info = describe(&device.adapter_info(), device.features(), &limits);
         let folder = options.cache.as_deref();
         Ok(Gpu {
@@ -116,10 +118,11 @@ impl Gpu {
             lost: Arc::default(),
             process: std::process::id(),
             matrices,
+            checks: options.shader_checks,
             kernels: Mutex::default(),
             pipelines: Pipelines::open(&device, folder),
             tuner: Tuner::new(&info, options.scan_tier, folder),
-            nothing: Buffer::permanent(nothing, 16, &pool),
+            placeholder: Buffer::permanent(placeholder, 16, &pool),
             pool,
             info,
             device,
@@ -161,8 +164,8 @@ impl Gpu {
     }
 
     /// A small buffer for bindings that a kernel does not look at.
-    pub fn nothing(&self) -> &Buffer {
-        &self.nothing
+    pub fn placeholder(&self) -> &Buffer {
+        &self.placeholder
     }
 
     /// Bytes of all buffers of this crate on the device: tables, weights, and temporary ones that are used or kept for later.
@@ -210,8 +213,8 @@ impl Gpu {
             return Ok(kernel.clone());
         }
         let pipelines = self.pipelines.as_ref();
-        let kernel =
-            self.guarded(spec.label, || Kernel::compile(&self.device, spec, pipelines.map(Pipelines::handle)))?;
+        let cache = pipelines.map(Pipelines::handle);
+        let kernel = self.guarded(spec.label, || Kernel::compile(&self.device, spec, self.checks, cache))?;
         if let Some(pipelines) = pipelines {
             pipelines.compiled();
         }

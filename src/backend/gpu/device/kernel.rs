@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
+use super::shader_checks::ShaderChecks;
+use super::trusted;
+
 /// Most workgroups along one axis of a dispatch that every device can do.
 const MAX_GROUPS: u64 = 65535;
 
@@ -21,25 +24,48 @@ pub enum Bind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelSpec {
     /// Name: that of its file in `shaders/`.
-    pub label: &'static str,
+    pub(crate) label: &'static str,
     /// Whole WGSL files, concatenated in this order: constants and aliases, functions, the kernel.
-    pub sources: Vec<Cow<'static, str>>,
+    pub(crate) sources: Vec<Cow<'static, str>>,
     /// Values for the `override`s of the file.
-    pub constants: Vec<(&'static str, f64)>,
-    /// Its bindings.
-    pub bindings: &'static [Bind],
+    pub(crate) constants: Vec<(&'static str, f64)>,
+    pub(crate) bindings: &'static [Bind],
+    /// Whether it is made of files of `shaders/`, all of whose loops end: see [`trusted::shader_module`].
+    pub(crate) loops_end: bool,
 }
 
 impl KernelSpec {
-    /// A kernel of one WGSL file, with the file's own constants.
+    /// A kernel of one WGSL text, with the constants of the text itself.
     pub fn new(label: &'static str, source: &'static str, bindings: &'static [Bind]) -> KernelSpec {
-        KernelSpec { label, sources: vec![Cow::Borrowed(source)], constants: Vec::new(), bindings }
+        KernelSpec { loops_end: false, ..KernelSpec::of_files(label, &[source], bindings) }
     }
 
-    /// A kernel of several WGSL files, in this order.
+    /// The same with another value for an `override`.
+    #[must_use]
+    pub fn with_constant(mut self, name: &'static str, value: f64) -> KernelSpec {
+        self.constants.push((name, value));
+        KernelSpec { loops_end: false, ..self }
+    }
+
+    /// Its name.
+    pub fn label(&self) -> &'static str {
+        self.label
+    }
+
+    /// Values for the `override`s of the text.
+    pub fn constants(&self) -> &[(&'static str, f64)] {
+        &self.constants
+    }
+
+    /// Its bindings.
+    pub fn bindings(&self) -> &'static [Bind] {
+        self.bindings
+    }
+
+    /// A kernel of several files of `shaders/`, in this order.
     pub(crate) fn of_files(label: &'static str, files: &[&'static str], bindings: &'static [Bind]) -> KernelSpec {
         let sources = files.iter().map(|&file| Cow::Borrowed(file)).collect();
-        KernelSpec { label, sources, constants: Vec::new(), bindings }
+        KernelSpec { label, sources, constants: Vec::new(), bindings, loops_end: true }
     }
 
     /// The WGSL text as it is compiled.
@@ -107,14 +133,21 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    pub(crate) fn compile(device: &wgpu::Device, spec: &KernelSpec, cache: Option<&wgpu::PipelineCache>) -> Kernel {
+    pub(crate) fn compile(
+        device: &wgpu::Device,
+        spec: &KernelSpec,
+        checks: ShaderChecks,
+        cache: Option<&wgpu::PipelineCache>,
+    ) -> Kernel {
         let label = Some(spec.label);
         let entries: Vec<_> = (0u32..).zip(spec.bindings).map(|(binding, bind)| layout_entry(binding, *bind)).collect();
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label,
-            source: wgpu::ShaderSource::Wgsl(spec.wgsl().into()),
-        });
+        let source = wgpu::ShaderSource::Wgsl(spec.wgsl().into());
+        let descriptor = wgpu::ShaderModuleDescriptor { label, source };
+        let module = match checks {
+            ShaderChecks::Bounds if spec.loops_end => trusted::shader_module(device, descriptor),
+            _ => device.create_shader_module(descriptor),
+        };
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
             bind_group_layouts: &[Some(&layout)],
@@ -159,7 +192,14 @@ pub fn grid_1d(groups: u64) -> [u32; 3] {
 
 #[cfg(test)]
 mod tests {
-    use super::grid_1d;
+    use super::{KernelSpec, grid_1d};
+
+    #[test]
+    fn only_files_of_this_crate_go_without_counters_of_loops() {
+        let own = KernelSpec::of_files("own", &[""], &[]);
+        assert!(own.loops_end && !own.with_constant("A", 1.0).loops_end);
+        assert!(!KernelSpec::new("another's", "", &[]).loops_end);
+    }
 
     #[test]
     fn grids_cover_all_groups_with_little_waste() {

@@ -46,7 +46,7 @@ impl GpuEncoder {
             };
             uploaded.unwrap_or_else(|error| {
                 failed.get_or_insert(error);
-                gpu.nothing().clone()
+                gpu.placeholder().clone()
             })
         });
         match failed {

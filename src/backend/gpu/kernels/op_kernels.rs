@@ -16,6 +16,7 @@ macro_rules! kernel {
             sources: vec![$($($lib.into(),)+)? wgsl!(concat!("ops/", $label, ".wgsl")).into()],
             constants: Vec::new(),
             bindings: &[$(Bind::$bind),+],
+            loops_end: true,
         });
     };
 }

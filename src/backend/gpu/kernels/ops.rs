@@ -113,7 +113,7 @@ impl Ops for Recorder {
         residual: Option<&Buffer>,
     ) -> Buffer {
         let y = self.result(rows * layer.n_out);
-        let nothing = self.gpu().nothing().clone();
+        let placeholder = self.gpu().placeholder().clone();
         let params = LinearParams {
             rows: rows as u32,
             n_in: layer.n_in as u32,
@@ -122,8 +122,8 @@ impl Ops for Recorder {
             has_bias: layer.bias.is_some().into(),
             has_residual: residual.is_some().into(),
         };
-        let bias = layer.bias.as_ref().unwrap_or(&nothing);
-        let buffers = [x, &layer.weight, bias, residual.unwrap_or(&nothing), &y];
+        let bias = layer.bias.as_ref().unwrap_or(&placeholder);
+        let buffers = [x, &layer.weight, bias, residual.unwrap_or(&placeholder), &y];
         let workgroups = rows.div_ceil(LINEAR_SIDE) * layer.n_out.div_ceil(LINEAR_SIDE);
         self.dispatch(&LINEAR, &params, &buffers, grid_1d(workgroups as u64));
         y

@@ -112,7 +112,7 @@ impl Recorder {
             }
             Err(error) => {
                 self.fail(error);
-                self.gpu.nothing().clone()
+                self.gpu.placeholder().clone()
             }
         }
     }
@@ -214,20 +214,20 @@ impl Recorder {
     pub fn read_all(&mut self, buffers: &[&Buffer]) -> Result<Vec<Vec<u8>>> {
         let bytes = buffers.iter().map(|buffer| buffer.bytes()).sum();
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let landing = match self.gpu.temporary(bytes, usage) {
-            Ok(landing) => landing,
+        let readback = match self.gpu.temporary(bytes, usage) {
+            Ok(readback) => readback,
             Err(error) => {
                 self.fail(error);
-                self.gpu.nothing().clone()
+                self.gpu.placeholder().clone()
             }
         };
         let mut start = 0;
         for buffer in buffers {
-            self.copy(buffer, &landing.slice(start..start + buffer.bytes()));
+            self.copy(buffer, &readback.slice(start..start + buffer.bytes()));
             start += buffer.bytes();
         }
         let submission = self.submit_all()?;
-        let all = if bytes == 0 { Vec::new() } else { self.mapped(&landing, submission)? };
+        let all = if bytes == 0 { Vec::new() } else { self.mapped(&readback, submission)? };
         let mut rest = all.as_slice();
         let mut next = |buffer: &&Buffer| {
             let (part, others) = rest.split_at(buffer.bytes() as usize);
@@ -237,9 +237,9 @@ impl Recorder {
         Ok(buffers.iter().map(&mut next).collect())
     }
 
-    fn mapped(&self, landing: &Buffer, submission: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+    fn mapped(&self, readback: &Buffer, submission: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
         let (sender, receiver) = channel();
-        let slice = landing.handle().slice(..landing.bytes());
+        let slice = readback.handle().slice(..readback.bytes());
         let read = self.gpu.guarded("read", || {
             slice.map_async(wgpu::MapMode::Read, move |result| {
                 // The receiver is gone only where the read has failed already.
@@ -250,7 +250,7 @@ impl Recorder {
             slice.get_mapped_range().map(|view| view.to_vec()).map_err(|error| self.gpu.failure(error.to_string()))
         });
         // A buffer whose mapping is still pending must not be mapped again by its next user.
-        let unmapped = self.gpu.caught("read", || landing.handle().unmap());
+        let unmapped = self.gpu.caught("read", || readback.handle().unmap());
         read.and_then(|bytes| unmapped.map(|()| bytes))
     }
 
@@ -310,7 +310,7 @@ impl Recorder {
             gpu.queue().submit([encoder.finish()])
         })?;
         if let Some(timer) = &timer {
-            timer.report(&self.mapped(timer.landing(), submission.clone())?);
+            timer.report(&self.mapped(timer.readback(), submission.clone())?);
         }
         Ok(submission)
     }

@@ -16,7 +16,7 @@ pub(crate) struct Timer {
     kernels: Vec<&'static str>,
     sets: Vec<wgpu::QuerySet>,
     resolved: Buffer,
-    landing: Buffer,
+    readback: Buffer,
     /// Nanoseconds of a tick.
     period: f64,
 }
@@ -43,9 +43,9 @@ impl Timer {
         let sets = kernels.chunks(PASSES).map(set).collect::<Result<Vec<_>>>()?;
         let bytes = 16 * kernels.len() as u64;
         let resolved = gpu.temporary(bytes, wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC)?;
-        let landing = gpu.temporary(bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
+        let readback = gpu.temporary(bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
         let period = f64::from(gpu.queue().get_timestamp_period());
-        Ok(Some(Timer { job, kernels, sets, resolved, landing, period }))
+        Ok(Some(Timer { job, kernels, sets, resolved, readback, period }))
     }
 
     /// What to put around the passes, in their order.
@@ -60,19 +60,19 @@ impl Timer {
         })
     }
 
-    /// Records the way of the timestamps to [`Timer::landing`].
+    /// Records the way of the timestamps to [`Timer::readback`].
     pub fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
         let mut at = 0;
         for (set, passes) in self.sets.iter().zip(self.kernels.chunks(PASSES)) {
             encoder.resolve_query_set(set, 0..2 * passes.len() as u32, self.resolved.handle(), at);
             at += 16 * passes.len() as u64;
         }
-        encoder.copy_buffer_to_buffer(self.resolved.handle(), 0, self.landing.handle(), 0, at);
+        encoder.copy_buffer_to_buffer(self.resolved.handle(), 0, self.readback.handle(), 0, at);
     }
 
     /// Where the timestamps arrive.
-    pub fn landing(&self) -> &Buffer {
-        &self.landing
+    pub fn readback(&self) -> &Buffer {
+        &self.readback
     }
 
     /// Tells the search what has arrived.

@@ -44,7 +44,7 @@ impl GpuMol {
         let uploaded = mol.map(&mut |tensor| {
             gpu.upload(tensor.data()).unwrap_or_else(|error| {
                 failed.get_or_insert(error);
-                gpu.nothing().clone()
+                gpu.placeholder().clone()
             })
         });
         match failed {

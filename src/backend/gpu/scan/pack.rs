@@ -60,14 +60,14 @@ impl Layout {
 
     /// The kernel that writes such tables.
     pub fn kernel(self, quad_words: usize) -> KernelSpec {
-        let source = wgsl!("scan/pack.wgsl");
+        let files = &[wgsl!("scan/pack.wgsl")];
         KernelSpec {
             constants: vec![
                 ("INTERLEAVE", self.interleave() as f64),
                 ("SPLIT_QUADS", f64::from(u8::from(self != Layout::Items))),
                 ("QUAD_WORDS", quad_words as f64),
             ],
-            ..KernelSpec::new("pack", source, &[Bind::Params, Bind::Read, Bind::Write])
+            ..KernelSpec::of_files("pack", files, &[Bind::Params, Bind::Read, Bind::Write])
         }
     }
 

@@ -4,8 +4,8 @@ use crate::backend::gpu::device::{Bind, Buffer, KernelSpec, ParamsLayout, grid_1
 use crate::backend::gpu::kernels::Recorder;
 
 fn kernel() -> KernelSpec {
-    let source = wgsl!("scan/quantize_queries.wgsl");
-    KernelSpec::new("quantize_queries", source, &[Bind::Params, Bind::Read, Bind::Write, Bind::Write])
+    let files = &[wgsl!("scan/quantize_queries.wgsl")];
+    KernelSpec::of_files("quantize_queries", files, &[Bind::Params, Bind::Read, Bind::Write, Bind::Write])
 }
 
 /// `n` vectors (n, width) as integers and scales: (n, ceil(width / 4), 2) words of high and low bytes, and (n) powers of two.

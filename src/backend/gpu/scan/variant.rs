@@ -300,7 +300,7 @@ impl ShaderVariant {
             if self.quantized.is_some() { "alias Query = PerQueryWord;\n" } else { "alias Query = PerQuery;\n" };
         let files = [query, table, queries].into_iter().chain(own.iter().copied()).map(Cow::Borrowed);
         let sources = std::iter::once(Cow::Owned(self.prelude.clone())).chain(files).collect();
-        KernelSpec { sources, ..KernelSpec::new(label, "", bindings) }
+        KernelSpec { sources, ..KernelSpec::of_files(label, &[], bindings) }
     }
 }
 
