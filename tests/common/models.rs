@@ -23,6 +23,7 @@ impl Random {
     }
 
     /// Numbers in -scale .. scale.
+    #[allow(clippy::unwrap_used, reason = "as many numbers as the shape says; benchmarks use this, too")]
     pub fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
         let data = (0..shape.iter().product()).map(|_| scale * self.number()).collect();
         Tensor::new(shape.to_vec(), data).unwrap()

@@ -125,6 +125,8 @@ fn agree(expected: &[ScoredPosition], found: &[ScoredPosition]) -> std::result::
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]

@@ -59,7 +59,7 @@ pub fn run(args: &BuildArgs) -> Result<()> {
         .with_dtype(args.device.dtype())
         .with_form(args.form.0)
         .with_segment_items(args.segment_items)
-        .with_lists(args.lists.map(|n_lists| ListOptions::new(n_lists)));
+        .with_lists(args.lists.map(ListOptions::new));
     let backends = [select::open(&args.device.device)?];
     let bar = progress::bar(source.len() as u64, "items");
     let source = source.inspect(|n| bar.inc(n as u64));
