@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Times are those of single kernels, by timestamps of the device: no upload, no waiting, no reading. Every run measures the
-//! roofs (fused multiply-adds of f32, of f16 where the device has it, products of packed 8-bit integers, reading of memory) and
+//! peaks (fused multiply-adds of f32, of f16 where the device has it, products of packed 8-bit integers, reading of memory) and
 //! then each work of a group once; the table shows medians over all runs. FILTER selects groups by a part of their
 //! names. `--quick` is a trial with few items, whose numbers mean nothing.
 
@@ -17,7 +17,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpu_work::roof::{ReadRoof, Unit, UnitRoof};
+use gpu_work::peak::{ReadPeak, Unit, UnitPeak};
 use gpu_work::{Cost, GROUPS, Work};
 use rails_wgpu::Result;
 use rails_wgpu::backend::gpu::{Gpu, enumerate};
@@ -77,12 +77,12 @@ fn main() -> std::result::Result<(), String> {
 fn measure(options: &Options) -> Result<(Table, String)> {
     let gpu = open(&options.device)?;
     println!("{} ({})", gpu.info().name, gpu.info().driver);
-    let roofs = Roofs::new(&gpu, options.quick)?;
+    let peaks = Peaks::new(&gpu, options.quick)?;
     let header = ["kernel", "shape", "dtype", "n", "ms", "GFLOP/s", "of peak", "GB/s", "of peak"];
     let (mut table, mut csv) = (Table::new(header), format!("{COLUMNS}\n"));
     for group in GROUPS.iter().filter(|group| group.name.contains(&options.filter)) {
         let works = group.works(&gpu, options.quick)?;
-        let measured = Measured::of(&roofs, &works, options.runs)?;
+        let measured = Measured::of(&peaks, &works, options.runs)?;
         for (work, kernels) in works.iter().zip(&measured.kernels) {
             for (kernel, times) in kernels {
                 let cost = work.costs.iter().find(|(name, _)| name == kernel).map(|(_, cost)| cost);
@@ -105,26 +105,26 @@ fn open(wanted: &str) -> Result<Arc<Gpu>> {
 }
 
 /// What the device can do at most.
-struct Roofs {
-    units: Vec<UnitRoof>,
-    memory: ReadRoof,
+struct Peaks {
+    units: Vec<UnitPeak>,
+    memory: ReadPeak,
 }
 
-impl Roofs {
-    fn new(gpu: &Arc<Gpu>, quick: bool) -> Result<Roofs> {
+impl Peaks {
+    fn new(gpu: &Arc<Gpu>, quick: bool) -> Result<Peaks> {
         let has_f16 = gpu.info().features.iter().any(|feature| feature == "shader-f16");
         let units = [Some(Unit::F32), has_f16.then_some(Unit::F16), Some(Unit::I8)];
         let least = Duration::from_millis(if quick { 1 } else { 5 });
-        let units = units.into_iter().flatten().map(|unit| UnitRoof::new(gpu, unit, least)).collect::<Result<_>>()?;
+        let units = units.into_iter().flatten().map(|unit| UnitPeak::new(gpu, unit, least)).collect::<Result<_>>()?;
         // Much larger than any cache.
-        Ok(Roofs { units, memory: ReadRoof::new(gpu, if quick { 64 << 20 } else { 1 << 30 })? })
+        Ok(Peaks { units, memory: ReadPeak::new(gpu, if quick { 64 << 20 } else { 1 << 30 })? })
     }
 }
 
 /// Seconds of each run of all dispatches of a kernel, ascending, and how many dispatches that were.
 type Times = (u32, Vec<f64>);
 
-/// The works of a group and the roofs, measured in turn.
+/// The works of a group and the peaks, measured in turn.
 struct Measured {
     units: Vec<(Unit, f64)>,
     gigabytes: f64,
@@ -133,15 +133,15 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(roofs: &Roofs, works: &[Work], runs: usize) -> Result<Measured> {
-        let (mut gflops, mut gigabytes) = (vec![Vec::new(); roofs.units.len()], Vec::new());
+    fn of(peaks: &Peaks, works: &[Work], runs: usize) -> Result<Measured> {
+        let (mut gflops, mut gigabytes) = (vec![Vec::new(); peaks.units.len()], Vec::new());
         let mut kernels = vec![BTreeMap::<&str, Times>::new(); works.len()];
         // The first run compiles kernels, and does not count.
         for run in 0..=runs {
-            for (unit, gflops) in roofs.units.iter().zip(&mut gflops) {
+            for (unit, gflops) in peaks.units.iter().zip(&mut gflops) {
                 gflops.push(unit.measure()?);
             }
-            gigabytes.push(roofs.memory.measure()?);
+            gigabytes.push(peaks.memory.measure()?);
             for (work, kernels) in works.iter().zip(&mut kernels) {
                 let (done, times) = profiled(&work.run);
                 done?;
@@ -153,7 +153,7 @@ impl Measured {
             }
         }
         kernels.iter_mut().flat_map(BTreeMap::values_mut).for_each(|(_, times)| times.sort_by(f64::total_cmp));
-        let units = roofs.units.iter().zip(gflops).map(|(roof, mut gflops)| (roof.unit, median(&mut gflops)));
+        let units = peaks.units.iter().zip(gflops).map(|(peak, mut gflops)| (peak.unit, median(&mut gflops)));
         Ok(Measured { units: units.collect(), gigabytes: median(&mut gigabytes), kernels })
     }
 

@@ -23,7 +23,7 @@ fn main() {
         .measurement_time(Duration::from_secs(3))
         .configure_from_args();
     println!("{}, {} threads in use", machine::instruction_set(), rayon::current_num_threads());
-    roofs(&mut criterion);
+    peaks(&mut criterion);
     // Making an index takes longer than most measurements: only where one of its works may be asked for.
     let asked = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     for group in groups(asked.split('/').next().unwrap_or_default()) {
@@ -40,11 +40,11 @@ fn main() {
 }
 
 /// What the machine can do at most.
-fn roofs(criterion: &mut Criterion) {
+fn peaks(criterion: &mut Criterion) {
     let buffer = vec![1.0f32; 128 << 20];
     println!("peak: {:.0} GFLOP/s of fused multiply-adds in registers", machine::gflops());
-    let mut roofs = criterion.benchmark_group("peak");
-    roofs.throughput(Throughput::Bytes(size_of_val(buffer.as_slice()) as u64));
-    roofs.bench_function("read 512 MiB", |bencher| bencher.iter(|| machine::gigabytes(&buffer)));
-    roofs.finish();
+    let mut peaks = criterion.benchmark_group("peak");
+    peaks.throughput(Throughput::Bytes(size_of_val(buffer.as_slice()) as u64));
+    peaks.bench_function("read 512 MiB", |bencher| bencher.iter(|| machine::gigabytes(&buffer)));
+    peaks.finish();
 }

@@ -4,7 +4,7 @@
 //! cargo bench --bench peak -- [--quick] [--threads 1,2] [--runs 20] [--csv FILE] [FILTER]
 //! ```
 //!
-//! Every run times the machine's roofs and then each work of a group once; the table shows medians over all runs. FILTER
+//! Every run times the machine's peaks and then each work of a group once; the table shows medians over all runs. FILTER
 //! selects groups by a part of their names; `first stage 100M`, which takes 12 GB, is measured only where that is the
 //! FILTER. `--quick` is a trial with few items, whose numbers mean nothing.
 #![allow(clippy::expect_used, reason = "a benchmark of inputs that are known to be right")]
@@ -67,14 +67,14 @@ fn main() -> Result<(), String> {
     let mut csv = format!("{COLUMNS}\n");
     println!("{}; {}", machine::name(), machine::instruction_set());
     // Where tables lie too.
-    let mut roof = Pages::default();
-    roof.extend((0..if options.quick { 4 << 20 } else { 128 << 20 }).map(|_: usize| 1.0f32));
-    let roof = roof.as_slice();
+    let mut values = Pages::default();
+    values.extend((0..if options.quick { 4 << 20 } else { 128 << 20 }).map(|_: usize| 1.0f32));
+    let values = values.as_slice();
     for group in groups(&options.filter) {
         let works = group.works(options.quick);
         for &threads in &options.threads {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| error.to_string())?;
-            let measured = Measured::of(&pool, &works, roof, options.runs);
+            let measured = Measured::of(&pool, &works, values, options.runs);
             for (work, times) in works.iter().zip(&measured.times) {
                 measured.add(&mut table, &mut csv, group.name, work, threads, times);
             }
@@ -91,7 +91,7 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-/// The works of a group and the roofs, measured in turn.
+/// The works of a group and the peaks, measured in turn.
 struct Measured {
     gflops: f64,
     gigabytes: f64,
@@ -100,13 +100,13 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(pool: &ThreadPool, works: &[Work], roof: &[f32], runs: usize) -> Measured {
+    fn of(pool: &ThreadPool, works: &[Work], values: &[f32], runs: usize) -> Measured {
         let (mut gflops, mut gigabytes) = (Vec::new(), Vec::new());
         let mut times = vec![Vec::new(); works.len()];
         works.iter().for_each(|work| pool.install(|| (work.run)()));
         for _ in 0..runs {
             gflops.push(pool.install(machine::gflops));
-            gigabytes.push(pool.install(|| machine::gigabytes(roof)));
+            gigabytes.push(pool.install(|| machine::gigabytes(values)));
             for (work, times) in works.iter().zip(&mut times) {
                 let started = Instant::now();
                 pool.install(|| (work.run)());

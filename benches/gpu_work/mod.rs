@@ -4,18 +4,18 @@ mod encoders;
 #[allow(dead_code, reason = "tests use more of it")]
 #[path = "../../tests/common/models.rs"]
 mod models;
-pub mod roof;
+pub mod peak;
 
 use std::sync::Arc;
 
 use models::{Random, Shape};
+use peak::Unit;
 use rails_wgpu::Result;
 use rails_wgpu::backend::gpu::{Gpu, GpuBackend, GpuIndex, ScanLimits};
 use rails_wgpu::backend::{Columns, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, Similarity};
 use rails_wgpu::index::item_tables;
 use rails_wgpu::ops::Linear;
 use rails_wgpu::tables::Form;
-use roof::Unit;
 
 /// K of every scan whose name does not say otherwise.
 const K: usize = 100;

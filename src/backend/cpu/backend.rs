@@ -1,4 +1,4 @@
-//! The device that every machine has.
+//! The CPU as a device.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use crate::ops::Ops;
 use crate::sequence::SequenceBatch;
 use crate::tensor::Tensor;
 
-/// Weights shared with the model; nothing is copied.
+/// An encoder whose weights are shared with the model, not copied.
 pub struct CpuEncoder {
     encoder: Encoder<Shared>,
 }

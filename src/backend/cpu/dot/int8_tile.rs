@@ -7,15 +7,15 @@
 
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::micro_kernel::{ROWS, TILE};
 use super::quantized::{BLOCK, QuantizedQueries};
 use super::transform::Transform;
-use crate::backend::cpu::simd::Portable;
 use crate::backend::cpu::simd::aligned::AlignedFloats;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use crate::backend::cpu::simd::transpose::Transpose;
+use crate::backend::cpu::simd::{Portable, run_with_kernel};
 use crate::tables::{Table, Values};
 
 /// Items in one register.
@@ -50,13 +50,7 @@ impl Int8Tile {
     /// repeat it.
     pub fn load(&mut self, table: &Table, groups: Range<usize>, n: usize, row_of: impl Fn(usize) -> usize) {
         let items = std::array::from_fn(|lane| row_of(lane.min(n - 1)));
-        match Arch::new() {
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V3(simd) => Simd::vectorize(simd, Fill { kernel: simd, table, groups, items, tile: self }),
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V4(simd) => Simd::vectorize(simd, Fill { kernel: *simd, table, groups, items, tile: self }),
-            arch => arch.dispatch(Fill { kernel: Portable, table, groups, items, tile: self }),
-        }
+        run_with_kernel!(kernel => Fill { kernel, table, groups, items, tile: self });
     }
 
     /// Writes the scores (B, TILE) of the tile: for each query the sum over its `per_query` rows, row m with vector m of the items;
@@ -69,13 +63,7 @@ impl Int8Tile {
         scores: &mut [f32],
     ) {
         let task = Task { tile: self, queries, per_query, transform, scores };
-        match Arch::new() {
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V3(simd) => Simd::vectorize(simd, Score { kernel: simd, task }),
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V4(simd) => Simd::vectorize(simd, Score { kernel: *simd, task }),
-            arch => arch.dispatch(Score { kernel: Portable, task }),
-        }
+        run_with_kernel!(kernel => Score { kernel, task });
     }
 }
 
@@ -307,6 +295,8 @@ fn score_rows<K: Kernel, const R: usize>(kernel: &K, task: &mut Task, m: usize, 
 
 #[cfg(test)]
 mod tests {
+    use pulp::Arch;
+
     use super::*;
     use crate::tables::Dtype;
 

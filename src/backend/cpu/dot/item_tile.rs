@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use half::f16;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::micro_kernel::TILE;
-use crate::backend::cpu::simd::Portable;
 use crate::backend::cpu::simd::aligned::AlignedFloats;
+use crate::backend::cpu::simd::run_with_kernel;
 use crate::backend::cpu::simd::transpose::{SIDE, Transpose, block};
 use crate::backend::cpu::simd::widen::Widen;
 use crate::tables::{Table, Values};
@@ -28,13 +28,7 @@ impl ItemTile {
         self.rows.resize(width * SIDE);
         let items = std::array::from_fn(|lane| row_of(lane.min(n - 1)));
         let (rows, out) = (&mut self.rows, &mut self.values);
-        match Arch::new() {
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V3(simd) => Simd::vectorize(simd, Fill { kernel: simd, table, groups, items, rows, out }),
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Arch::V4(simd) => Simd::vectorize(simd, Fill { kernel: *simd, table, groups, items, rows, out }),
-            arch => arch.dispatch(Fill { kernel: Portable, table, groups, items, rows, out }),
-        }
+        run_with_kernel!(kernel => Fill { kernel, table, groups, items, rows, out });
         &self.values
     }
 

@@ -6,7 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::kernel::MolKernel;
-use super::mixture::{Biased, join_gates};
+use super::mixture::{Biased, gate_norm, join_gates};
 use super::scratch::MolScratch;
 use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Sink, TILE, row, store};
 use crate::backend::cpu::simd::aligned::AlignedFloats;
@@ -152,28 +152,18 @@ fn gate_derivatives<S: Simd>(
 ) {
     let registers = TILE / S::F32_LANES;
     let n_logits = gates.len() / TILE;
-    let (gates, _) = S::as_simd_f32s(gates);
-    let (logits, _) = S::as_simd_f32s(logits);
-    let (of_gates, _) = S::as_mut_simd_f32s(&mut out.gates);
-    let (of_logits, _) = S::as_mut_simd_f32s(&mut out.logits);
     let zero = simd.splat_f32s(0.0);
     let one = simd.splat_f32s(1.0);
     let inverse = simd.splat_f32s(1.0 / n_logits as f32);
 
-    // Layer norm of the gates, where there is one.
-    let (mut mean, mut deviation) = (zero, one);
-    if combination == GatingCombination::GluSiluLn {
-        for l in 0..n_logits {
-            mean = simd.add_f32s(mean, gates[l * registers + register]);
-        }
-        mean = simd.mul_f32s(mean, inverse);
-        let mut variance = zero;
-        for l in 0..n_logits {
-            let centred = simd.sub_f32s(gates[l * registers + register], mean);
-            variance = simd.mul_add_e_f32s(centred, centred, variance);
-        }
-        deviation = simd.sqrt_f32s(simd.mul_add_e_f32s(variance, inverse, simd.splat_f32s(1e-5)));
-    }
+    let (mean, deviation) = match combination {
+        GatingCombination::GluSiluLn => gate_norm(simd, gates, register),
+        GatingCombination::GluSilu | GatingCombination::None => (zero, one),
+    };
+    let (gates, _) = S::as_simd_f32s(gates);
+    let (logits, _) = S::as_simd_f32s(logits);
+    let (of_gates, _) = S::as_mut_simd_f32s(&mut out.gates);
+    let (of_logits, _) = S::as_mut_simd_f32s(&mut out.logits);
 
     // The mixture: weights in of_gates, shares in of_logits.
     let mut greatest = simd.splat_f32s(f32::NEG_INFINITY);

@@ -91,10 +91,10 @@ pub(super) fn join_gates<S: Simd>(
     }
 }
 
-/// `glu_silu_ln`: g * sigmoid((g - mean) / sqrt(variance + 1e-5)) over the logits, in one register of lanes.
+/// The mean and the standard deviation, `sqrt(variance + 1e-5)`, of the gates (L, TILE) of each item, in one register of lanes.
 #[inline(always)]
-fn normalised_silu<S: Simd>(simd: S, gates: &mut [f32], register: usize) {
-    let (gates, _) = S::as_mut_simd_f32s(gates);
+pub(super) fn gate_norm<S: Simd>(simd: S, gates: &[f32], register: usize) -> (S::f32s, S::f32s) {
+    let (gates, _) = S::as_simd_f32s(gates);
     let registers = TILE / S::F32_LANES;
     let inverse = simd.splat_f32s(1.0 / (gates.len() / registers) as f32);
     let mut mean = simd.splat_f32s(0.0);
@@ -107,8 +107,15 @@ fn normalised_silu<S: Simd>(simd: S, gates: &mut [f32], register: usize) {
         let centred = simd.sub_f32s(row[register], mean);
         variance = simd.mul_add_e_f32s(centred, centred, variance);
     }
-    let deviation = simd.sqrt_f32s(simd.mul_add_e_f32s(variance, inverse, simd.splat_f32s(1e-5)));
-    for row in gates.chunks_exact_mut(registers) {
+    (mean, simd.sqrt_f32s(simd.mul_add_e_f32s(variance, inverse, simd.splat_f32s(1e-5))))
+}
+
+/// `glu_silu_ln`: g * sigmoid((g - mean) / deviation), in one register of lanes.
+#[inline(always)]
+fn normalised_silu<S: Simd>(simd: S, gates: &mut [f32], register: usize) {
+    let (mean, deviation) = gate_norm(simd, gates, register);
+    let (gates, _) = S::as_mut_simd_f32s(gates);
+    for row in gates.chunks_exact_mut(TILE / S::F32_LANES) {
         let normed = simd.div_f32s(simd.sub_f32s(row[register], mean), deviation);
         let [share] = sigmoid(simd, [normed]);
         row[register] = simd.mul_f32s(row[register], share);

@@ -12,3 +12,6 @@ pub mod logits;
 pub mod mixture;
 pub mod query;
 pub mod scratch;
+
+#[cfg(test)]
+mod tests;

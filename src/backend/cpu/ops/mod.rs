@@ -23,11 +23,11 @@ pub(crate) type Shared = Arc<Vec<f32>>;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuOps;
 
-/// Most rows that one thread works on at a time: few enough to be in the cache still when the activation follows.
-const ROW_CHUNK: usize = 256;
+/// Most rows that a thread multiplies at a time, so that they are still in the cache when the activation follows.
+const MAX_ROWS: usize = 256;
 
-/// Least rows that one thread works on at a time, so that small batches are shared, too.
-const FEW_ROWS: usize = 8;
+/// Fewest rows that a thread works on at a time: small batches are split, too.
+const MIN_ROWS: usize = 8;
 
 impl Ops for CpuOps {
     type Floats = Shared;
@@ -81,7 +81,7 @@ impl Ops for CpuOps {
     ) -> Shared {
         let (n_in, n_out) = (layer.n_in, layer.n_out);
         let mut out = vec![0.0; rows * n_out];
-        let chunk_rows = rows.div_ceil(threads::count()).next_multiple_of(FEW_ROWS).min(ROW_CHUNK);
+        let chunk_rows = rows.div_ceil(threads::count()).next_multiple_of(MIN_ROWS).min(MAX_ROWS);
         threads::for_each(out.chunks_mut((chunk_rows * n_out).max(1)).enumerate(), |(chunk, out)| {
             let first = chunk * chunk_rows;
             if let Some(bias) = &layer.bias {
@@ -202,7 +202,7 @@ impl Ops for CpuOps {
 /// (rows, width): `f(row of x, row of the result)` for every row, in parallel.
 fn map_rows(x: &[f32], rows: usize, width: usize, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Shared {
     let mut out = vec![0.0; rows * width];
-    threads::for_each_row(&mut out, width, ROW_CHUNK, |row, out| f(&x[row * width..][..width], out));
+    threads::for_each_row(&mut out, width, MAX_ROWS, |row, out| f(&x[row * width..][..width], out));
     Arc::new(out)
 }
 

@@ -14,7 +14,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Whether to try the next `steps`. They count as waited for otherwise.
+    /// Whether to try the next `steps`. If not, they count as waiting.
     pub fn should_try(&mut self, steps: usize) -> bool {
         let now = self.left == 0;
         self.left = self.left.saturating_sub(steps);

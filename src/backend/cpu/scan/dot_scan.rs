@@ -31,7 +31,7 @@ pub struct DotScan<'a> {
     pub items: &'a Table,
     /// Which vectors of an item the queries are multiplied with.
     pub groups: Range<usize>,
-    /// What turns raw embeddings into components.
+    /// How raw embeddings become components, if `items` are raw embeddings.
     pub transform: Option<Transform<'a>>,
     /// Leaves out tiles, where one is available.
     pub prefilter: Option<Prefilter<'a>>,
@@ -87,7 +87,7 @@ impl DotScan<'_> {
 }
 
 impl TileScan for DotScan<'_> {
-    // Prefilters prefetch beyond the last tile of a chunk, which is in vain if another thread has taken the next one: not often.
+    // Prefilters prefetch beyond the last tile of a chunk, in vain if another thread takes the next chunk. So chunks are long.
     const CHUNK: usize = 32;
     type Scratch = Scratch;
 
@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_single_query_finds_to_the_bit_what_it_finds_among_others() {
-        const N: usize = 20_001;
+        // Enough for a prefilter, where there is one.
+        const N: usize = if cfg!(any(target_arch = "x86", target_arch = "x86_64")) { 20_001 } else { 1001 };
         let mut state = 1u64;
         let mut random = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -238,7 +239,7 @@ mod tests {
                 let scan = DotScan::new(vectors, &table, groups - 1..groups, &magnitudes);
                 tile_scan::best(&scan, tiles, vectors.rows(), k, &Exclusions::default()).0
             };
-            for k in [1, 10, 300, 9000] {
+            for k in [1, 10, 300, N / 2] {
                 let together = best(&vectors, k);
                 for (query, expected) in together.iter().enumerate() {
                     let alone = best(&Tensor::trusted(vec![1, width], vectors.row(query).to_vec()), k);

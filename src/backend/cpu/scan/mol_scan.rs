@@ -1,4 +1,4 @@
-//! Scans and rescores by Mixture-of-Logits.
+//! Scans and rescoring by Mixture-of-Logits.
 
 use std::ops::Range;
 
@@ -17,12 +17,12 @@ use crate::job::Job;
 use crate::tables::Tables;
 use crate::threads;
 
-/// Which number a pair gets.
+/// What is computed for a pair of a query and an item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Score {
     /// The mixture.
     Mixture,
-    /// What no mixture exceeds.
+    /// An upper bound of the mixture.
     Bound,
 }
 
@@ -32,11 +32,11 @@ pub struct MolScan<'a> {
     pub kernel: &'a MolKernel,
     /// (B)
     pub queries: Vec<MolQuery>,
-    /// The items; they have Mixture-of-Logits tables.
+    /// The items. They need Mixture-of-Logits tables.
     pub tables: &'a Tables,
     /// What to compute.
     pub score: Score,
-    /// Whether to leave out mixtures that the largest logit rules out.
+    /// Whether to leave out pairs whose bound is below the threshold.
     pub prune: bool,
 }
 
@@ -45,11 +45,11 @@ pub struct MolScan<'a> {
 pub struct Scratch {
     items: MolTile,
     work: MolScratch,
-    /// One per query, if mixtures are left out.
+    /// (B), if pairs are left out.
     pending: Vec<Pending>,
 }
 
-/// Items of one query that the bound lets pass, waiting for a whole tile of them.
+/// Items of one query with a bound at the threshold or above. They are scored when they fill a tile.
 #[derive(Default)]
 struct Pending {
     positions: Vec<u32>,
@@ -91,10 +91,10 @@ impl MolScan<'_> {
         }
     }
 
-    /// Scores of the candidates of each query: the same bits as in a scan of everything; for some of them 0, if the search is
-    /// cancelled.
+    /// Scores of the candidates of each query, the same bits as in a scan of all items; 0 for some of them if the search is cancelled.
     ///
-    /// Tiles of all queries are scored in order of position, if candidates are: what one query has read is at hand for the others.
+    /// Where candidates are in order of position, tiles of all queries are scored in that order, so that items in the cache serve several
+    /// queries.
     pub fn rescore(&self, candidates: &[Vec<u32>]) -> Vec<Vec<f32>> {
         let tiles =
             |(query, list): (usize, &'_ Vec<u32>)| (0..list.len()).step_by(TILE).map(move |first| (query, first));
@@ -110,7 +110,7 @@ impl MolScan<'_> {
             self.load(&mut scratch.items, positions.len(), |lane| positions[lane] as usize);
             self.scores(&self.queries[query], &scratch.items, &mut scratch.work)
         };
-        // Enough work to be worth a task, little enough to share the candidates of a single query.
+        // Large enough to be worth a task, small enough to divide the candidates of a single query.
         let scored = threads::map(&tiles, 4, score);
         let mut all: Vec<Vec<f32>> = candidates.iter().map(|list| vec![0.0; list.len()]).collect();
         for (&(query, first), scores) in tiles.iter().zip(scored) {
@@ -121,7 +121,7 @@ impl MolScan<'_> {
         all
     }
 
-    /// Scores the pairs of one tile that the bound lets pass, as soon as a tile of them is together.
+    /// Collects the items of one tile with a bound at the threshold or above, and scores them when they fill a tile.
     fn scan_pruned(&self, tile: usize, query: usize, scratch: &mut Scratch, found: &mut LocalHits) {
         let Scratch { items, work, pending } = scratch;
         let n_logits = self.kernel.n_logits();

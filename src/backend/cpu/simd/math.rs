@@ -216,10 +216,12 @@ mod tests {
         (f64::from(found) - exact).abs() / unit
     }
 
-    /// One float in this many is tested. It is odd, so that every pattern of low bits occurs; with `RAILS_EVERY_FLOAT=1` all of them
-    /// are tested, which takes about ten seconds a function on two cores.
+    /// One float in this many is tested: 37, or `RAILS_FLOAT_STRIDE`, where 1 takes about ten seconds a function on two cores. It is
+    /// odd, so that every pattern of low bits occurs.
     fn stride() -> u32 {
-        if std::env::var("RAILS_EVERY_FLOAT").is_ok_and(|value| value == "1") { 1 } else { 37 }
+        let stride = std::env::var("RAILS_FLOAT_STRIDE").map_or(37, |value| value.parse().expect("a number"));
+        assert_eq!(stride % 2, 1, "RAILS_FLOAT_STRIDE has to be odd");
+        stride
     }
 
     /// The greatest error of `F`, in units in the last place, over floats with bits of the range, its ends among them.

@@ -1,4 +1,4 @@
-//! Instruction sets: which of them this machine has, and what is written for each of them.
+//! Instruction sets: which of them this machine has, and the code that is written for each.
 
 pub mod aligned;
 pub mod math;
@@ -13,8 +13,32 @@ pub fn run(kernel: impl WithSimd<Output = ()>) {
     Arch::new().dispatch(kernel);
 }
 
-/// Stands for kernels that are written for no instruction set, as the compiler makes them.
+/// Selects the kernels without intrinsics, for any instruction set.
 pub struct Portable;
+
+/// Runs a task with the widest instruction set of this machine. In the task, `$kernel` is that of AVX2 where the machine has it, and
+/// [`Portable`] elsewhere.
+macro_rules! run_with_kernel {
+    ($kernel:ident => $task:expr) => {
+        match pulp::Arch::new() {
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            pulp::Arch::V3(simd) => {
+                let $kernel = simd;
+                pulp::Simd::vectorize(simd, $task)
+            }
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            pulp::Arch::V4(simd) => {
+                let $kernel = *simd;
+                pulp::Simd::vectorize(simd, $task)
+            }
+            arch => {
+                let $kernel = $crate::backend::cpu::simd::Portable;
+                arch.dispatch($task)
+            }
+        }
+    };
+}
+pub(super) use run_with_kernel;
 
 /// Floats in one SIMD register of this machine.
 pub fn f32_lanes() -> usize {
@@ -35,5 +59,21 @@ pub fn avx2() -> Option<pulp::x86::V3> {
         Arch::V3(simd) => Some(simd),
         Arch::V4(simd) => Some(*simd),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_have_lanes() {
+        let lanes = f32_lanes();
+        assert!([1, 4, 8, 16].contains(&lanes), "{lanes} lanes");
+        if cfg!(target_arch = "aarch64") {
+            assert_eq!(lanes, 4, "NEON belongs to every AArch64 processor");
+        }
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        assert_eq!(avx2().is_some(), lanes >= 8);
     }
 }

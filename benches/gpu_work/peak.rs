@@ -58,8 +58,8 @@ impl Unit {
     }
 }
 
-/// The roof of one unit.
-pub struct UnitRoof {
+/// The peak of one unit.
+pub struct UnitPeak {
     pub unit: Unit,
     gpu: Arc<Gpu>,
     sink: Buffer,
@@ -67,17 +67,17 @@ pub struct UnitRoof {
     rounds: Cell<u32>,
 }
 
-impl UnitRoof {
+impl UnitPeak {
     /// Finds out how much work takes at least `least`.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn new(gpu: &Arc<Gpu>, unit: Unit, least: Duration) -> Result<UnitRoof> {
-        let roof = UnitRoof { unit, gpu: gpu.clone(), sink: gpu.buffer(16)?, rounds: Cell::new(1) };
-        while roof.time()? < least && roof.rounds.get() < 1 << 20 {
-            roof.rounds.set(2 * roof.rounds.get());
+    pub fn new(gpu: &Arc<Gpu>, unit: Unit, least: Duration) -> Result<UnitPeak> {
+        let peak = UnitPeak { unit, gpu: gpu.clone(), sink: gpu.buffer(16)?, rounds: Cell::new(1) };
+        while peak.time()? < least && peak.rounds.get() < 1 << 20 {
+            peak.rounds.set(2 * peak.rounds.get());
         }
-        Ok(roof)
+        Ok(peak)
     }
 
     fn time(&self) -> Result<Duration> {
@@ -95,23 +95,23 @@ impl UnitRoof {
     }
 }
 
-/// The roof of memory.
-pub struct ReadRoof {
+/// The peak of memory.
+pub struct ReadPeak {
     gpu: Arc<Gpu>,
     values: Buffer,
     sink: Buffer,
 }
 
-impl ReadRoof {
+impl ReadPeak {
     /// Reads about so many bytes, fewer if the device binds no more.
     ///
     /// # Errors
     /// If there is no memory for them.
-    pub fn new(gpu: &Arc<Gpu>, bytes: u64) -> Result<ReadRoof> {
+    pub fn new(gpu: &Arc<Gpu>, bytes: u64) -> Result<ReadPeak> {
         const UNIT: u64 = 4 * THREADS * 16;
         let most = gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size);
         let values = gpu.buffer(bytes.min(most).max(UNIT) / UNIT * UNIT)?;
-        Ok(ReadRoof { gpu: gpu.clone(), values, sink: gpu.buffer(16)? })
+        Ok(ReadPeak { gpu: gpu.clone(), values, sink: gpu.buffer(16)? })
     }
 
     /// 10^9 bytes per second.
