@@ -26,7 +26,7 @@ impl Random {
     #[allow(clippy::unwrap_used, reason = "as many numbers as the shape says; benchmarks use this, too")]
     pub fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
         let data = (0..shape.iter().product()).map(|_| scale * self.number()).collect();
-        Tensor::new(shape.to_vec(), data).unwrap()
+        Tensor::new(shape.to_vec(), data).expect("as many numbers as the shape says")
     }
 
     fn linear(&mut self, n_in: usize, n_out: usize, bias: bool) -> Linear<Tensor> {

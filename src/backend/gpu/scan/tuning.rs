@@ -135,7 +135,7 @@ mod tests {
         let expected = hits([(0, 1.0), (1, -8.0), (5, 0.25)]);
         assert_eq!(agree(&expected, &expected), Ok(()));
         assert_eq!(agree(&expected, &hits([(0, 1.4), (1, -7.6), (5, 0.25)])), Ok(()));
-        let far = agree(&expected, &hits([(0, 1.0), (1, -7.4), (5, 0.25)])).unwrap_err();
+        let far = agree(&expected, &hits([(0, 1.0), (1, -7.4), (5, 0.25)])).expect_err("scores that differ");
         assert!(far.contains("-7.4 instead of -8"), "{far}");
         assert!(agree(&expected, &hits([(0, 1.0), (1, f32::NAN), (5, 0.25)])).is_err());
         assert!(agree(&expected, &expected[..2]).is_err());
