@@ -14,9 +14,10 @@ cd "$work"
 commands=$(block sh | grep '^cargo ')
 bash -euo pipefail -c "${commands//..\/rails-wgpu/$root}" 2> /dev/null
 block rust > src/main.rs
-# What `cargo test` has compiled will do: the same versions, profile and features, those of the dev-dependencies included.
+# What `cargo test` has compiled will do: the same versions, profile and features, so those of its other dependencies, too.
 sed -i 's/^rails-wgpu = {/& features = ["tracing"],/' Cargo.toml
-sed -n '/^\[dev-dependencies\]/,/^\[/{/^\[/d;/^rails-wgpu/d;p}' "$root/Cargo.toml" >> Cargo.toml
+{ sed -n '/^\[dev-dependencies\]/,/^\[/p' "$root/Cargo.toml"; sed -n '/^\[.*dependencies\]/,/^\[lints/p' "$root/src/bin/rails-bench/Cargo.toml"; } |
+    awk '/^[a-z]/ && $1 != "rails-wgpu" && !seen[$1]++' >> Cargo.toml
 sed -n '/^\[profile.dev/,$p' "$root/Cargo.toml" >> Cargo.toml
 printf '\n[profile.dev.package.rails-wgpu]\n' >> Cargo.toml
 sed -n '/^\[profile.dev\]/,/^\[/{/^\[/d;p}' "$root/Cargo.toml" >> Cargo.toml
