@@ -1,4 +1,5 @@
 //! Small random Mixture-of-Logits models.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use rails_wgpu::config::{GatingCombination, GluConfig, GluNonlinearity, MolConfig};
 use rails_wgpu::model::{CrossGate, GatePart, Mol, Projection};

@@ -205,7 +205,7 @@ fn numbers_beyond_halves_are_refused_by_f16_tables() {
         uid_sizes: vec![],
         ..Shape::default()
     };
-    for (shape, what) in [(shape, "components"), (Shape { uid_sizes: vec![], ..Shape::default() }, "gate")] {
+    for (shape, what) in [(shape, "a component"), (Shape { uid_sizes: vec![], ..Shape::default() }, "gate")] {
         let (mol, items) = (shape.mol(&mut random, DIM), random.tensor(&[N, DIM], 6e4));
         let error = build(&items, Some(&mol), Dtype::F16).unwrap_err().to_string();
         assert!(error.contains(what) && error.contains("in id "), "{error}");
