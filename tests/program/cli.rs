@@ -266,7 +266,7 @@ fn unwritable_outputs_are_explained_before_the_work() {
 fn no_output_replaces_an_input() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
-    let copy = |from: &str, to: &str| std::fs::copy(from, at(to)).unwrap();
+    let copy = |from: &str, to: &str| std::fs::copy(Path::new(crate::ROOT).join(from), at(to)).unwrap();
     copy(&format!("{MOL}/model.pt"), "m.pt");
     copy(&format!("{MOL}/config.gin"), "config.gin");
     copy(&format!("{MOL}/model.safetensors"), "m.safetensors");
@@ -665,4 +665,20 @@ fn a_closed_standard_output_is_no_failure() {
     }
     assert!(std::fs::read_to_string(csv).unwrap().contains("exact"), "files are written all the same");
     assert!(converted.exists());
+}
+
+#[test]
+fn completions_and_manual_pages_know_commands_options_and_values() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let completions = succeeds(&["completions", shell]);
+        assert!(["preprocess", "item-ids", "dtype"].iter().all(|word| completions.contains(word)), "{shell}");
+    }
+    assert!(succeeds(&["completions", "bash"]).contains("f32 f16 int8"));
+    refuses(&["completions", "edlin"], &["edlin", "bash"]);
+    assert!(succeeds(&["man"]).contains("preprocess"));
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(succeeds(&["man", "--folder", path(folder.path())]), "");
+    let page = std::fs::read_to_string(folder.path().join("rails-bench-eval.1")).unwrap();
+    assert!(page.contains("algorithm") && page.contains("tangent:K"), "{page}");
+    refuses(&["man", "--folder", "no/such/folder"], &["no/such/folder"]);
 }

@@ -1,6 +1,6 @@
 //! `rails-bench completions` and `rails-bench man`: what shells and manuals want to know of the program.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, Command};
 use clap_complete::Shell;
@@ -8,6 +8,7 @@ use clap_mangen::Man;
 use rails_wgpu::{Error, Result};
 
 use crate::output::out;
+use crate::paths::Output;
 
 #[derive(Args)]
 pub struct CompletionsArgs {
@@ -19,7 +20,7 @@ pub struct CompletionsArgs {
 pub struct ManArgs {
     /// Write one page for the program and for each of its commands into this folder, which must exist
     #[arg(long, value_name = "FOLDER")]
-    folder: Option<PathBuf>,
+    folder: Option<Output>,
 }
 
 /// Prints the completions of `program` for a shell.
