@@ -68,4 +68,12 @@ fn the_memory_of_a_search_does_not_depend_on_the_number_of_items() {
         assert!(pairs > allowed, "{algorithm}: scores of all pairs, in {pairs} bytes, would not have been noticed");
     }
     assert!(allowed(0) < 64 << 20);
+
+    // An index of f16 takes half the memory of the items, and building it no copy of them.
+    let items = random.tensor(&[20_000, 64], 1.0);
+    let ids: Vec<u64> = (0..items.rows() as u64).collect();
+    let build = || ItemIndex::from_embeddings(&Cpu::default(), &ids, &items, None, Dtype::F16).unwrap();
+    let (index, peak) = MEMORY.peak_of(build);
+    let copy = size_of_val(items.data());
+    assert!(peak < copy, "{peak} bytes to build an index of {} items, a copy of which takes {copy}", index.len());
 }

@@ -59,10 +59,10 @@ impl Blueprint {
     ///
     /// # Errors
     /// If a number is too large for the format of the tables, or the device fails.
-    pub fn segment(&self, backend: &Arc<dyn Backend>, ids: Vec<u64>, rows: Vec<f32>) -> Result<Segment> {
+    pub fn segment(&self, backend: &Arc<dyn Backend>, ids: Vec<u64>, rows: &[f32]) -> Result<Segment> {
         let name_of = |row: usize| format!("id {}", ids[row]);
         let mut tables = Tables::new(self.dim, self.mol(), self.options.dtype, self.form)?;
-        fill(&mut tables, backend.as_ref(), self.mol(), &rows, name_of)?;
+        fill(&mut tables, backend.as_ref(), self.mol(), rows, name_of)?;
         self.cluster(backend.as_ref(), &mut tables)?;
         Ok(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend))
     }

@@ -25,6 +25,7 @@ pub use segment::Segment;
 pub use snapshot::{Excluded, Snapshot};
 pub use source::{ItemSource, Items};
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -112,11 +113,7 @@ impl ItemIndex {
             let (from, to) = (device * per_device, ids.len().min((device + 1) * per_device));
             for from in (from..to).step_by(per_segment) {
                 let to = to.min(from + per_segment);
-                segments.push(blueprint.segment(
-                    backend,
-                    ids[from..to].to_vec(),
-                    rows[from * dim..to * dim].to_vec(),
-                )?);
+                segments.push(blueprint.segment(backend, ids[from..to].to_vec(), &rows[from * dim..to * dim])?);
             }
         }
         ItemIndex::of_segments(blueprint, backends, 0, segments, None)
@@ -203,7 +200,7 @@ impl ItemIndex {
                 full.push(change.stored(complete)?);
             }
             let placed: Vec<Segment> = segments.iter().chain(&full).cloned().collect();
-            added = Some(self.blueprint.segment(least_used(&self.backends(), &placed), run.ids, run.rows)?);
+            added = Some(self.blueprint.segment(least_used(&self.backends(), &placed), run.ids, &run.rows)?);
         }
         let Some(mut added) = added else { return Ok(()) };
         unique::check(full.iter().chain([&added]))?;
@@ -373,12 +370,15 @@ fn twice(id: u64) -> Error {
     Error::argument(Parameter::ItemIds, "each id once", format!("id {id} twice"))
 }
 
-/// Ids ascending, and their rows of `dim` numbers.
-fn sorted(ids: &[u64], rows: &[f32], dim: usize) -> (Vec<u64>, Vec<f32>) {
+/// Ids ascending, and their rows of `dim` numbers: those given, if they are in that order.
+fn sorted<'a>(ids: &[u64], rows: &'a [f32], dim: usize) -> (Vec<u64>, Cow<'a, [f32]>) {
+    if ids.is_sorted() {
+        return (ids.to_vec(), Cow::Borrowed(rows));
+    }
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_unstable_by_key(|&i| ids[i]);
     let rows = order.iter().flat_map(|&i| &rows[i * dim..(i + 1) * dim]).copied().collect();
-    (order.iter().map(|&i| ids[i]).collect(), rows)
+    (order.iter().map(|&i| ids[i]).collect(), Cow::Owned(rows))
 }
 
 /// Rows of `matrix` divided by their l2 norm, clamped from below at `eps`.

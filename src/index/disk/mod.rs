@@ -205,7 +205,7 @@ fn write_segments(
     let (mut entries, mut written) = (Vec::new(), Vec::<Segment>::new());
     for run in runs {
         let run = run?;
-        let segment = blueprint.segment(least_used(backends, &written), run.ids, run.rows)?;
+        let segment = blueprint.segment(least_used(backends, &written), run.ids, &run.rows)?;
         let file = segment_file::write(transaction, segment.ids(), segment.tables())?;
         // From here on its ids are mapped, and its tables out of memory.
         let (ids, tables) =

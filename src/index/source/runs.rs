@@ -49,7 +49,13 @@ impl<'a> Runs<'a> {
                 self.rest = Some((items, to));
             }
         }
-        let (ids, rows) = if ids.is_sorted() { (ids, rows) } else { sorted(&ids, &rows, dim) };
+        let (ids, rows) = match ids.is_sorted() {
+            true => (ids, rows),
+            false => {
+                let (ids, rows) = sorted(&ids, &rows, dim);
+                (ids, rows.into_owned())
+            }
+        };
         match ids.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(twice(pair[0])),
             None => Ok((!ids.is_empty()).then_some(Run { ids, rows })),
