@@ -7,11 +7,13 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rails_wgpu::tensor::Tensor;
 
+use crate::errors::exception;
+
 /// A (rows, columns) array as a tensor, which is a copy: it outlives the call, and other threads may write to the array
 /// once the interpreter is released.
 pub fn tensor(name: &str, array: &PyReadonlyArray2<f32>) -> PyResult<Tensor> {
     let values = array.as_slice().map_err(|_| not_contiguous(name))?;
-    Ok(Tensor::new(array.shape().to_vec(), values.to_vec())?)
+    Tensor::new(array.shape().to_vec(), values.to_vec()).map_err(exception)
 }
 
 /// A copy of the numbers, for the same reasons.
