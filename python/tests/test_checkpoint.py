@@ -79,10 +79,13 @@ def test_histories_are_checked():
         (History([4, 5], [1]), "expected 2 timestamps, found 1"),
         (History([500], [1], user_id=3), "item id 500 of user 3"),
         (History([-1], [1]), "expected 0 to 4294967295, found -1"),
-        (History([1.5], [1]), "expected integers"),
     ]:
         with pytest.raises(ValueError, match=words):
             searcher.encode([SEEN, wrong])
+    with pytest.raises(TypeError, match="item_ids: expected integers"):
+        searcher.encode([SEEN, History([1.5], [1])])
+    with pytest.raises(TypeError, match="user_id: expected an integer"):
+        searcher.encode([History([4], [1], user_id=1.5)])
 
 
 def test_a_checkpoint_lends_its_similarity_and_its_encoder():

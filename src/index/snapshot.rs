@@ -95,7 +95,14 @@ impl Snapshot {
     /// # Errors
     /// As [`InputRange::check_queries`].
     pub fn check_queries(&self, queries: &QueryBatch) -> Result<()> {
-        self.range.check_queries(&queries.embeddings)
+        self.range.check_queries(&queries.embeddings)?;
+        match &queries.user_ids {
+            Some(users) if users.len() != queries.len() => {
+                let expected = format!("{}, one per query", queries.len());
+                Err(Error::argument(Parameter::UserIds, expected, users.len()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Some of the items on the host, if there is a Mixture-of-Logits similarity and an item.

@@ -49,6 +49,8 @@ fn nothing_asked_is_nothing_answered() {
     let searcher = Searcher::builder().embeddings(&[3, 4], &items).device("cpu").build().unwrap();
     let nothing = QueryBatch::new(Tensor::new([0, 2], Vec::new()).unwrap());
     assert!(searcher.search(Algorithm::Exact, &nothing, 1, &[]).unwrap().is_empty());
+    let one = QueryBatch::new(Tensor::from_rows([[1.0, 0.0]])).with_users([7, 8]);
+    assert!(message(searcher.search(Algorithm::Exact, &one, 1, &[])).contains("user ids: expected 1, one per query"));
     assert!(message(searcher.encode(&[HISTORY])).contains("encoder: expected a searcher made of a whole model"));
     let file = ModelFile::open(DEMO, None).unwrap();
     let queries = of_file(&file).encode(&[]).unwrap();

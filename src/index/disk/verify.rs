@@ -64,7 +64,7 @@ mod tests {
         let range = Arc::new(InputRange::new(None, 2));
         let blueprint = Blueprint::new(IndexOptions::default(), None, range, 3).unwrap();
         let rows = vec![1.0, 0.0, 0.0, 1.0, 1e25, -1e25];
-        let segment = blueprint.segment(&cpu, vec![3, 5, 8], rows).unwrap();
+        let segment = blueprint.segment(&cpu, vec![3, 5, 8], &rows).unwrap();
         let transaction = begin(folder.path()).unwrap();
         let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
         let file = segment_file::write(&transaction, segment.ids(), segment.tables()).unwrap();
