@@ -107,12 +107,12 @@ impl ReadReport {
         let mut warnings = Vec::new();
         if self.unsorted_users > 0 {
             let n = self.unsorted_users;
-            warnings.push(format!("{n} users have events out of time order; models expect the oldest first"));
+            warnings.push(format!("users with events out of time order: {n}; models expect the oldest first"));
         }
         if self.millisecond_users > 0 {
             let n = self.millisecond_users;
             warnings.push(format!(
-                "{n} users have timestamps beyond the year 5000; models expect seconds, not milliseconds"
+                "users with timestamps beyond the year 5000: {n}; models expect seconds, not milliseconds"
             ));
         }
         warnings

@@ -35,6 +35,7 @@ pub(super) fn reading(path: &Path) -> impl Fn(io::Error) -> Error + use<> {
         let fix = match error.kind() {
             ErrorKind::NotFound => RESTORE,
             ErrorKind::PermissionDenied => "make it readable",
+            ErrorKind::NotADirectory => "give the folder of an index, as `rails-bench index build` makes it",
             _ => "check the disk, or restore the file from a copy",
         };
         Error::index(&path, format!("cannot be read: {error}"), fix)

@@ -157,8 +157,8 @@ mod sequences {
         assert_eq!(
             report.warnings(),
             [
-                "2 users have events out of time order; models expect the oldest first",
-                "1 users have timestamps beyond the year 5000; models expect seconds, not milliseconds",
+                "users with events out of time order: 2; models expect the oldest first",
+                "users with timestamps beyond the year 5000: 1; models expect seconds, not milliseconds",
             ]
         );
         assert!(read(&format!("{HEADER}0,1,1,4,9\n")).warnings().is_empty());
@@ -582,7 +582,7 @@ mod raw {
         assert_eq!(text_user.dataset.original_users, names(&[(1, "a,b")]));
         assert_eq!((text_user.item_ids, text_user.original_items.len()), (vec![7], 0));
         let milliseconds = both("csv", &[("e.csv", b"user_id,item_id,timestamp\n9,4,1700000000000\n")]);
-        assert!(milliseconds.report.warnings[0].starts_with("1 users have timestamps beyond the year 5000"));
+        assert!(milliseconds.report.warnings[0].starts_with("users with timestamps beyond the year 5000: 1;"));
     }
 
     #[test]

@@ -226,7 +226,7 @@ fn a_failed_transaction_keeps_the_previous_version() {
     let transaction = store.write().unwrap();
     add(&transaction, "c", &[9]);
     let failed = message(transaction.commit(json!(2)));
-    assert!(failed.contains("manifest.json: cannot be written") && failed.contains("irectory"), "{failed}");
+    assert!(failed.contains("manifest.json: cannot be written") && failed.contains("move what has this"), "{failed}");
     fs::remove_dir(&obstacle).unwrap();
     is_before("manifest");
 
@@ -363,7 +363,7 @@ fn folders_that_hold_no_index_are_told_apart() {
     assert!(message(Store::open(folder.path().join("no"))).contains("no index here"));
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(message(Store::open(&file)).contains("file"));
+    assert!(message(Store::open(&file)).contains("give the folder of an index"));
     assert!(message(Store::create(&file)).contains("cannot be written"));
     let error = message(Store::create(folder.path()));
     assert!(error.contains("the folder holds something else: `file`") && error.contains("an empty one"), "{error}");

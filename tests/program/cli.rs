@@ -595,8 +595,8 @@ fn ids_of_the_raw_data_come_back() {
     let output = rails_bench(&[&["search", "--user", "5", "--include-seen", "--now", "-5"][..], &data].concat());
     assert_eq!(stdout(&output).lines().filter(|line| line.starts_with(['1', '2', '3'])).count(), 3, "three items");
     for warning in [
-        "odd.csv: 1 users have events out of time order",
-        "odd.csv: 1 users have timestamps beyond the year 5000",
+        "odd.csv: users with events out of time order: 1;",
+        "odd.csv: users with timestamps beyond the year 5000: 1;",
         "odd.csv: 2 rows have the user 5; the first one is taken",
         "--now -5 is before the last event",
     ] {
@@ -609,7 +609,7 @@ fn ids_of_the_raw_data_come_back() {
     }
     let output = rails_bench(&[&["eval"][..], &data].concat());
     assert!(
-        stderr(&output).contains("warning: the next item of 1 of 2 users is not among the items"),
+        stderr(&output).contains("users whose next item is not among the items, which counts as not found: 1 of 2"),
         "{}",
         stderr(&output)
     );

@@ -62,6 +62,8 @@ pub fn warn_of_absent(users: &[Sequence], contains: impl Fn(u32) -> bool) {
     let absent = users.iter().filter(|user| user.item_ids.last().is_some_and(|&id| !contains(id))).count();
     if absent > 0 {
         let users = users.len();
-        eprintln!("warning: the next item of {absent} of {users} users is not among the items: it counts as not found");
+        eprintln!(
+            "warning: users whose next item is not among the items, which counts as not found: {absent} of {users}"
+        );
     }
 }

@@ -221,8 +221,8 @@ impl PreprocessReport {
         self.max_item_id = used.iter().chain(&listed).max().copied().unwrap_or(0);
         let milliseconds = sequences.iter().filter(|sequence| are_milliseconds(&sequence.timestamps)).count();
         if milliseconds > 0 {
-            let what = "have timestamps beyond the year 5000; models expect seconds, not milliseconds";
-            self.warn(format!("{milliseconds} users {what}"));
+            let what = "models expect seconds, not milliseconds";
+            self.warn(format!("users with timestamps beyond the year 5000: {milliseconds}; {what}"));
         }
         if self.items_unlisted > 0 {
             self.warn(format!("{} items have events but are not in the list of items", self.items_unlisted));

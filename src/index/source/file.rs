@@ -139,6 +139,6 @@ impl ItemFile {
 }
 
 fn wrong(path: &Path, what: String) -> Error {
-    let fix = "give a .safetensors file with `ids` (N) and `embeddings` (N, D)".to_string();
+    let fix = "give a .safetensors file with `ids` (N) and `embeddings` (N, D), or what `np.save` wrote".to_string();
     Error::Checkpoint { path: path.to_path_buf(), what, fix }
 }

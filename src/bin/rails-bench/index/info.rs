@@ -74,7 +74,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
         let what = format!("version {}, {} files, {}", report.generation, report.files + 1, size(report.bytes));
         match report.is_sound() {
             true => outln!("{}: sound ({what})", args.index.display())?,
-            false => outln!("{}: {} files are damaged ({what})", args.index.display(), report.damage.len())?,
+            false => outln!("{}: not sound, faults: {} ({what})", args.index.display(), report.damage.len())?,
         }
         let mut damage = report.damage.iter();
         damage.try_for_each(|damage| outln!("{}: {}", damage.path.display(), damage.what))?;
