@@ -84,7 +84,7 @@ impl Manifest {
         let text = format!("{PREFIX}{}{rest}", hex(crc(rest.as_bytes())));
         atomic::write(&path, |out| out.write_all(text.as_bytes())).map_err(|error| match error {
             Error::Io { source, .. } => failed(source),
-            other => other,
+            other => failed(io::Error::other(other.to_string())),
         })
     }
 
