@@ -9,9 +9,12 @@ fn run(example: &str) -> String {
     let target = me.ancestors().nth(3).unwrap();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.current_dir(crate::ROOT);
-    cargo.args(["run", "--quiet", "--example", example, "--no-default-features", "--target-dir"]).arg(target);
-    if cfg!(feature = "gpu") {
-        cargo.args(["--features", "gpu"]);
+    cargo.args(["run", "--quiet", "--example", example, "--target-dir"]).arg(target);
+    if !cfg!(feature = "default") {
+        cargo.arg("--no-default-features");
+        if cfg!(feature = "gpu") {
+            cargo.args(["--features", "gpu"]);
+        }
     }
     if me.ancestors().nth(2).unwrap().ends_with("release") {
         cargo.arg("--release");
