@@ -4,15 +4,16 @@ mod protocol;
 
 pub use protocol::Protocol;
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use crate::Result;
 use crate::backend::{QueryBatch, QueryEncoder};
 use crate::config::ModelConfig;
 use crate::dataset::Sequence;
 use crate::metrics::Quality;
 use crate::search::{Algorithm, Hit, Searcher, pipelined};
 use crate::sequence::{History, SequenceBatch};
+use crate::{Error, Result};
 
 /// What an evaluation found out about one algorithm.
 #[derive(Clone, Debug)]
@@ -60,7 +61,8 @@ pub struct Evaluator<'a> {
 
 impl Evaluator<'_> {
     /// Evaluates `algorithms` on `sequences`, each of at least two events: the last one is the target, those before
-    /// it are the history. `progress` is called with the number of users done.
+    /// it are the history. `progress` is called with the number of users done after each batch, and ends the evaluation with
+    /// [`ControlFlow::Break`]: the results are then of these users.
     ///
     /// # Errors
     /// If a sequence has no history, an id is beyond the item table, or the device fails.
@@ -68,7 +70,7 @@ impl Evaluator<'_> {
         &self,
         algorithms: &[Algorithm],
         sequences: &[Sequence],
-        mut progress: impl FnMut(usize),
+        mut progress: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<Evaluation>> {
         let quality = Quality::new(self.protocol.miss_rank());
         let empty = |&algorithm| Evaluation {
@@ -79,8 +81,9 @@ impl Evaluator<'_> {
         };
         let mut evaluations: Vec<Evaluation> = algorithms.iter().map(empty).collect();
         let (mut done, mut busy, started) = (0, Duration::ZERO, Instant::now());
+        let mut is_ended = false;
         let batches = sequences.chunks(self.batch_size.max(1));
-        pipelined(
+        let ran = pipelined(
             self.searcher.in_flight(),
             batches,
             |users| self.batch(algorithms, users),
@@ -98,10 +101,13 @@ impl Evaluator<'_> {
                     }
                 }
                 done += batch.users.len();
-                progress(done);
-                Ok(())
+                is_ended = progress(done).is_break();
+                if is_ended { Err(Error::Cancelled) } else { Ok(()) }
             },
-        )?;
+        );
+        if !is_ended {
+            ran?;
+        }
         // Two batches that share a device for a second see a second each.
         let share = (started.elapsed().as_secs_f64() / busy.as_secs_f64().max(f64::MIN_POSITIVE)).min(1.0);
         for Evaluation { encode_time, search_time, .. } in &mut evaluations {

@@ -4,6 +4,7 @@
 use crate::common::compare;
 use crate::common::mol;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use crate::common::case::{Case, fixture};
 use crate::common::naive::{Naive, Num};
@@ -183,7 +184,7 @@ fn check_metrics(case: &Case, backend: &dyn Backend) {
         k: Protocol::Reference.depth(200, ids.len()).unwrap(),
         batch_size: 32,
     };
-    let results = evaluator.run(&[Algorithm::Exact], &dataset.sequences, |_| {}).unwrap();
+    let results = evaluator.run(&[Algorithm::Exact], &dataset.sequences, |_| ControlFlow::Continue(())).unwrap();
     let quality = &results[0].quality;
     assert_eq!(quality.len() as u64, expected["users"].as_f64().unwrap() as u64, "{}", case.name);
     let hit_rates = [1, 5, 10, 50, 100, 200].map(|n| (format!("hr@{n}"), quality.hit_rate(n)));

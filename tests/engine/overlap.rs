@@ -1,5 +1,6 @@
 //! Batches that overlap on a GPU: the same results, in the same order, as one after the other, and errors where they belong.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::common::backends::backends;
@@ -102,7 +103,12 @@ fn an_evaluation_does_not_depend_on_what_overlaps() {
                 batch_size,
             };
             let mut progress = Vec::new();
-            let evaluations = evaluator.run(&ALGORITHMS, &demo.dataset.sequences, |done| progress.push(done)).unwrap();
+            let evaluations = evaluator
+                .run(&ALGORITHMS, &demo.dataset.sequences, |done| {
+                    progress.push(done);
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
             let expected: Vec<usize> = (1..=96usize.div_ceil(batch_size)).map(|i| 96.min(i * batch_size)).collect();
             assert_eq!(progress, expected);
             let numbers = |quality: &rails_wgpu::metrics::Quality| {

@@ -313,7 +313,10 @@ fn the_preset_prints_every_row_of_the_reference() {
     for name in ["MoLBruteForceTopK", "MoLAvgTopK200", "MoLAvgTopK4000", "MoLCombTopK5_200", "MoLCombTopK100_1000"] {
         assert!(table.contains(name), "{name} is not in\n{table}");
     }
-    assert!(table.contains("HR@100  mean ms  speedup") && table.contains("1.00x"), "{table}");
+    assert!(
+        table.contains("recall@120    HR@1") && table.contains("HR@100  mean ms  speedup") && table.contains("1.00x"),
+        "{table}"
+    );
 }
 
 /// Asserts that every tag is closed in order, and returns how many elements there are of each name.
@@ -353,12 +356,20 @@ fn the_page_shows_every_row() {
     succeeds(&trained(&more));
     let page = std::fs::read_to_string(&html).unwrap();
     let counts = elements(&page);
-    assert_eq!((counts["svg"], counts["tr"], counts["polyline"]), (2, 15, 2), "a line where a family has two points");
-    for outside in ["src=", "href=", "<script", "<link", "@import", "url("] {
+    assert_eq!(
+        (counts["svg"], counts["tr"], counts["polyline"]),
+        (16, 17, 2),
+        "a mark in each row, a title for each k"
+    );
+    for outside in ["src=", "href=", "<script ", "<link", "@import", "url("] {
         assert!(!page.contains(outside), "{outside} in a page that should need nothing else");
     }
-    assert!(page.contains("prefers-color-scheme:dark") && page.contains("rails-bench bench --device cpu"));
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&out).unwrap()).unwrap();
+    for fact in ["processor", "date", "version"] {
+        assert!(page.contains(report[fact].as_str().unwrap()), "{fact}");
+    }
+    assert!(page.contains("scored</dt><dd>items per query") && page.contains(" threads; rails-bench "), "{page}");
+    assert!(page.contains("prefers-color-scheme:dark") && page.contains("rails-bench bench --device cpu"));
     let charts: Vec<&str> = page.split("<svg").skip(1).collect();
     for row in rows(&report) {
         let chart = charts[usize::from(row["k"] == 10)];

@@ -75,11 +75,102 @@ fn help_names_every_command() {
 }
 
 #[test]
-fn demo_prints_the_quality_table() {
-    let table = succeeds(&["demo", "--device", "cpu"]);
-    for word in ["HR@10", "NDCG@10", "MRR", "exact", "96 users, 200 items", "MoL 4x2x16"] {
-        assert!(table.contains(word), "`{word}` is not in\n{table}");
+fn demo_prints_the_quality_table_and_what_approximate_search_gains() {
+    let tables = succeeds(&["demo", "--device", "cpu", "--items", "3000"]);
+    for word in ["HR@10", "NDCG@10", "MRR", "exact", "96 users, 200 items", "MoL 4x2x16", "3000 items", "recall@10"] {
+        assert!(tables.contains(word), "`{word}` is not in\n{tables}");
     }
+    let json = succeeds(&["demo", "--device", "cpu", "--items", "3000", "--json", "-"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let (exact, tangent) = (&json["large"]["results"][0], &json["large"]["results"][3]);
+    assert_eq!((&exact["recall@10"], &exact["speedup"], &exact["items"]), (&1.0.into(), &1.0.into(), &3000.into()));
+    assert_eq!(tangent["algorithm"], "tangent:1000");
+    // A third of the items hold nearly all of the best.
+    assert!((0.9..=1.0).contains(&tangent["recall@10"].as_f64().unwrap()), "{tangent}");
+    assert!(!succeeds(&["demo", "--device", "cpu", "--items", "0"]).contains("recall"));
+}
+
+#[test]
+fn the_program_says_its_own_name_and_version() {
+    assert_eq!(succeeds(&["--version"]), format!("rails-bench {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn devices_and_recommendations_come_as_json_too() {
+    let devices: serde_json::Value =
+        serde_json::from_str(&succeeds(&["devices", "--threads", "3", "--json", "-"])).unwrap();
+    let cpu = &devices["devices"][0];
+    assert_eq!((&cpu["name"], &cpu["type"], &devices["threads"]), (&"cpu".into(), &"native CPU".into(), &3.into()));
+    assert!(devices["auto"].is_string() && !devices["processor"].as_str().unwrap().is_empty(), "{devices}");
+
+    let checkpoint = format!("{MOL}/model.pt");
+    let search = ["search", "--checkpoint", &checkpoint, "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
+    let search = [&search[..], &["--user", "111", "--k", "3"]].concat();
+    let json: serde_json::Value = serde_json::from_str(&succeeds(&[&search[..], &["--json", "-"]].concat())).unwrap();
+    let table = succeeds(&search);
+    let hits: Vec<&str> = table.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+    assert_eq!((&json["user"], json["results"].as_array().unwrap().len(), hits.len()), (&"111".into(), 3, 3));
+    for (line, hit) in hits.iter().zip(json["results"].as_array().unwrap()) {
+        let (item, score) = (hit["item"].to_string(), format!("{:.4}", hit["score"].as_f64().unwrap()));
+        assert_eq!(line.split_whitespace().skip(1).take(2).collect::<Vec<_>>(), [item, score]);
+    }
+    assert!(json["stats"]["pairs"].as_u64().unwrap() >= 3, "{json}");
+}
+
+#[test]
+fn a_search_that_mostly_samples_says_how_it_would_not() {
+    let checkpoint = format!("{MOL}/model.pt");
+    let search = ["search", "--checkpoint", &checkpoint, "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
+    let search = [&search[..], &["--user", "111", "--k", "3", "--algorithm", "tangent:3"]].concat();
+    let said = stderr(&rails_bench(&search));
+    assert!(said.contains("tangent:3 sampled items") && said.contains("index build --distill DATASET"), "{said}");
+    assert_eq!(stderr(&rails_bench(&[&search[..], &["--quiet"]].concat())), "");
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "-o", path(&index)];
+    succeeds(&[&build[..], &["--distill", "tests/oracle/tiny.csv"]].concat());
+    let learned = ["search", "--index", path(&index), "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
+    let learned = [&learned[..], &["--user", "111", "--k", "3", "--algorithm", "tangent:3"]].concat();
+    assert_eq!(stderr(&rails_bench(&learned)), "");
+}
+
+/// Starts an evaluation that takes long, and reads its log up to the evaluation itself.
+#[cfg(unix)]
+fn long_evaluation() -> (std::process::Child, impl std::io::BufRead, String) {
+    use std::io::BufRead;
+    use std::process::Stdio;
+
+    let checkpoint = format!("{MOL}/model.pt");
+    let algorithms = vec!["exact"; 2000].join(",");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rails-bench"))
+        .current_dir(crate::ROOT)
+        .args(eval(&checkpoint, &["--batch-size", "1", "--json", "-", "--algorithm", &algorithms]))
+        .env("RUST_LOG", "info")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut log, mut lines) = (String::new(), std::io::BufReader::new(child.stderr.take().unwrap()));
+    while !log.contains("evaluating 96 users") {
+        assert!(lines.read_line(&mut log).unwrap() > 0, "ended: {log}");
+    }
+    (child, lines, log)
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_what_was_evaluated_and_the_log_tells_the_stages() {
+    // The pipe stays open: the program has more to say.
+    let (child, _lines, log) = long_evaluation();
+    for stage in ["model.pt: ", "tiny.csv: ", "indexing 200 items on cpu: "] {
+        assert!(log.contains(stage), "`{stage}` is not in\n{log}");
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["interrupted"] == true && (1..96).contains(&json["users"].as_u64().unwrap()), "{}", json["users"]);
+    assert_eq!(json["results"].as_array().unwrap().len(), 2000);
 }
 
 #[test]

@@ -23,7 +23,11 @@ pub struct App {
     device: String,
     why: String,
     films: Vec<Film>,
+    /// What each film is searched by.
+    film_words: Vec<String>,
     words: String,
+    /// The films that `words` finds.
+    found: Vec<usize>,
     likes: Vec<u32>,
     algorithm: Algorithm,
     asked: Option<Question>,
@@ -41,12 +45,16 @@ impl App {
         let wake = ctx.clone();
         let mut films: Vec<Film> = ids.iter().map(|&id| film(id)).collect();
         films.sort_by(|a, b| a.title.cmp(&b.title));
+        let film_words = films.iter().map(Film::words).collect();
+        let found = (0..films.len()).collect();
         App {
             engine: Engine::start(chosen.backend, move || wake.request_repaint()),
             device: chosen.name,
             why: chosen.why,
             films,
+            film_words,
             words: String::new(),
+            found,
             likes: if screenshot.is_some() { SHOWN.to_vec() } else { Vec::new() },
             algorithm: ALGORITHMS[1],
             asked: None,
@@ -107,29 +115,42 @@ impl App {
     }
 
     fn library(&mut self, ui: &mut Ui) {
-        title(ui, "Library", &format!("{} films", self.films.len()));
+        let note = match self.found.len() {
+            n if n == self.films.len() => format!("{n} films"),
+            n => format!("{n} of {} films", self.films.len()),
+        };
+        title(ui, "Library", &note);
         let hint = RichText::new("Search by title or genre").color(WEAK);
-        ui.add(
+        let field = ui.add(
             TextEdit::singleline(&mut self.words)
                 .hint_text(hint)
                 .desired_width(f32::INFINITY)
                 .margin(Margin::symmetric(10, 7)),
         );
         ui.add_space(4.0);
-        let words = self.words.to_lowercase();
-        let matches = |film: &&Film| format!("{} {}", film.title, film.genre).to_lowercase().contains(&words);
-        let found: Vec<&Film> = self.films.iter().filter(matches).collect();
+        let mut is_changed = field.changed();
+        if self.found.is_empty() {
+            ui.add_space(40.0);
+            ui.vertical_centered(|ui| {
+                ui.label(RichText::new(format!("No film or genre is called “{}”.", self.words.trim())).color(WEAK));
+                if ui.button("Show all films").clicked() {
+                    self.words.clear();
+                    is_changed = true;
+                }
+            });
+        }
+        if is_changed {
+            let words = self.words.trim().to_lowercase();
+            self.found = (0..self.films.len()).filter(|&i| self.film_words[i].contains(&words)).collect();
+        }
         let mut clicked = None;
-        ScrollArea::vertical().auto_shrink(false).show_rows(ui, 40.0, found.len(), |ui, rows| {
-            for film in &found[rows] {
+        ScrollArea::vertical().auto_shrink(false).show_rows(ui, 40.0, self.found.len(), |ui, rows| {
+            for film in self.found[rows].iter().map(|&i| &self.films[i]) {
                 if film_row(ui, film, self.likes.contains(&film.id), None).clicked() {
                     clicked = Some(film.id);
                 }
             }
         });
-        if found.is_empty() {
-            ui.label(RichText::new("Nothing is called so.").color(WEAK));
-        }
         if let Some(id) = clicked {
             self.toggle(id);
         }
@@ -219,7 +240,8 @@ impl App {
         if let Some(clicked) = plot(ui, &self.points, self.algorithm, height) {
             self.algorithm = clicked;
         }
-        let text = "With 200 films the exact search is hard to beat; cheaper first stages pay from some ten thousand items on.";
+        let text = "Up and to the left is better. The built-in model is tiny, and its films are made up; of larger models cheap \
+                    first stages find about 99 %.";
         ui.add(Label::new(RichText::new(text).size(12.0).color(WEAK)).wrap());
     }
 }

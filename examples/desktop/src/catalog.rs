@@ -1,5 +1,5 @@
 //! Films for the items of the demo: made up, as its data are. Neighbouring ids follow one another in its histories, so twenty
-//! of them make a genre.
+//! of them make a genre; beyond the model's 220 items the same films go on with subtitles.
 
 use eframe::egui::Color32;
 
@@ -87,6 +87,12 @@ const GENRES: [Genre; 11] = [
     ),
 ];
 
+/// Words that make the subtitles of further films: each first with each second.
+const SUBTITLES: ([&str; 10], [&str; 10]) = (
+    ["Long", "Lost", "Last", "First", "Other", "Secret", "Golden", "Final", "Dark", "Bright"],
+    ["Night", "Summer", "Chapter", "Return", "Winter", "Promise", "Road", "Reunion", "Letter", "Morning"],
+);
+
 /// A film.
 pub struct Film {
     /// The item.
@@ -101,13 +107,25 @@ pub struct Film {
     pub color: Color32,
 }
 
+impl Film {
+    /// What a search for words looks into.
+    pub fn words(&self) -> String {
+        format!("{} {}", self.title, self.genre).to_lowercase()
+    }
+}
+
 /// The film that item `id`, 1 and up, stands for.
 pub fn film(id: u32) -> Film {
     let place = id.saturating_sub(1) as usize;
     let Genre { name, color, first, second } = &GENRES[place / SHELF % GENRES.len()];
     // 7 has no factor in common with 20: all words come up early, each pair once.
     let pair = place * 7 % SHELF;
-    let title = format!("{} {}", first[pair % 5], second[pair / 5]);
+    let mut title = format!("{} {}", first[pair % 5], second[pair / 5]);
+    let (series, (one, two)) = (place / (SHELF * GENRES.len()), SUBTITLES);
+    if series > 0 {
+        let pair = (series - 1) * 7 % 100;
+        title.push_str(&format!(": The {} {}", one[pair % 10], two[pair / 10]));
+    }
     let year = 1950 + (id.wrapping_mul(0x9e37_79b1) >> 16) % 75;
     Film { id, title, year, genre: name, color: *color }
 }

@@ -1,5 +1,6 @@
 //! A film as a row that can be clicked.
 
+use eframe::egui::text::{LayoutJob, TextWrapping};
 use eframe::egui::{Align2, CornerRadius, CursorIcon, Rect, Response, Role, Sense, Ui, WidgetInfo, pos2, vec2};
 
 use crate::catalog::Film;
@@ -38,7 +39,11 @@ pub fn film_row(ui: &mut Ui, film: &Film, liked: bool, rank: Option<&Rank>) -> R
     let stripe = Rect::from_min_size(pos2(left, middle - 14.0), vec2(4.0, 28.0));
     painter.rect_filled(stripe, CornerRadius::same(2), film.color);
     left += 16.0;
-    painter.text(pos2(left, middle - 8.0), Align2::LEFT_CENTER, &film.title, theme::font(15.0), TEXT);
+    let end = rect.right() - if rank.is_some() { 246.0 } else { 34.0 };
+    let mut title = LayoutJob::simple_singleline(film.title.clone(), theme::font(15.0), TEXT);
+    title.wrap = TextWrapping::truncate_at_width(end - left);
+    let title = painter.layout_job(title);
+    painter.galley(pos2(left, middle - 8.0 - title.size().y / 2.0), title, TEXT);
     let below = format!("{} · {}", film.genre, film.year);
     painter.text(pos2(left, middle + 10.0), Align2::LEFT_CENTER, below, theme::font(12.0), WEAK);
 

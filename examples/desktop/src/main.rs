@@ -56,12 +56,17 @@ fn options() -> Result<Options, String> {
 }
 
 fn run(options: Options) -> Result<(), String> {
-    let ids = Demo::load().map_err(|error| error.to_string())?.item_ids;
+    let library = Demo::load().and_then(|demo| demo.library(engine::LIBRARY));
+    let (ids, _) = library.map_err(|error| error.to_string())?;
+    let ids: Vec<u32> = ids.into_iter().filter_map(|id| id.try_into().ok()).collect();
     let outcome = Outcome::new(Mutex::new(None));
     let is_tested = options.screenshot.is_some();
     let screenshot = options.screenshot.map(|path| Screenshot::new(path, Arc::clone(&outcome)));
     let native = eframe::NativeOptions {
-        viewport: ViewportBuilder::default().with_title("Tonight").with_inner_size([1280.0, 800.0]),
+        viewport: ViewportBuilder::default()
+            .with_title("Tonight")
+            .with_inner_size([1280.0, 800.0])
+            .with_min_inner_size([1000.0, 640.0]),
         wgpu_options: device::configuration(),
         ..eframe::NativeOptions::default()
     };

@@ -12,7 +12,7 @@ use crate::theme::{self, ACCENT, LINE, RAISED, TEXT, WEAK};
 pub fn plot(ui: &mut Ui, points: &[Point], used: Algorithm, height: f32) -> Option<Algorithm> {
     let (whole, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::click());
     let painter = ui.painter_at(whole);
-    let area = Rect::from_min_max(whole.min + vec2(38.0, 12.0), whole.max - vec2(12.0, 40.0));
+    let area = Rect::from_min_max(whole.min + vec2(38.0, 32.0), whole.max - vec2(12.0, 40.0));
     let axes = Axes::new(area, points);
     axes.draw(&painter);
     let places: Vec<Pos2> = points.iter().map(|point| axes.place(point)).collect();
@@ -127,7 +127,9 @@ impl Axes {
                 }
             }
         }
-        let label = format!("recall@{K} (up) by time of one search (right)");
-        painter.text(pos2(area.center().x, area.bottom() + 24.0), Align2::CENTER_TOP, label, small, WEAK);
+        let recall = format!("recall: share of the exact best {K} that are found");
+        painter.text(pos2(area.left() - 30.0, area.top() - 14.0), Align2::LEFT_BOTTOM, recall, small.clone(), WEAK);
+        let time = "time of one search, logarithmic";
+        painter.text(pos2(area.center().x, area.bottom() + 24.0), Align2::CENTER_TOP, time, small, WEAK);
     }
 }

@@ -3,14 +3,37 @@
 #[path = "../../../assets/demo.rs"]
 mod assets;
 
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
 use clap::Args;
 use rails_wgpu::Result;
+use rails_wgpu::backend::select;
+use rails_wgpu::index::ItemIndex;
+use rails_wgpu::search::{Algorithm, Searcher};
 
+use crate::eval::{RunArgs, evaluate, print};
+use crate::interrupt;
+use crate::json_output::JsonOutput;
+use crate::measure::{Bencher, QuerySet, Rules, Truth};
+use crate::options::DeviceArgs;
+use crate::output::outln;
+use crate::progress::{self, Bar};
+use crate::report::{Machine, SpeedReport, SpeedRow, now};
+use crate::searched::{Searched, learn};
 use assets::Demo;
 
-use crate::eval::{RunArgs, evaluate};
-use crate::options::DeviceArgs;
-use crate::searched::Searched;
+/// What is compared on the large library.
+const ALGORITHMS: &str = "exact,avg:1000,tangent:300,tangent:1000,distilled:100";
+/// Items per result there.
+const K: usize = 10;
+const BATCH_SIZE: usize = 32;
+
+const NOTE: &str = "\
+This model is tiny. Of larger ones tangent:1000 finds about 99 %, many times as fast as
+exact: docs/BENCHMARKS.md. `rails-bench bench` measures your own model like this.";
 
 #[derive(Args)]
 pub struct DemoArgs {
@@ -18,11 +41,107 @@ pub struct DemoArgs {
     device: DeviceArgs,
     #[command(flatten)]
     run: RunArgs,
+    /// Items of the second table, most of them made up; 0: no second table
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    items: usize,
 }
 
-pub fn run(args: &DemoArgs) -> Result<()> {
+pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     let demo = Demo::load()?;
     let json = args.run.open_json()?;
-    let searched = Searched::build(demo.model, &demo.item_ids, &args.device, &args.run.algorithm)?;
-    evaluate(searched, &demo.dataset.sequences, &args.run, json)
+    let is_printed = !matches!(json, Some(JsonOutput::Stdout));
+    let stop = interrupt::flag();
+    let searched = Searched::build(demo.model.clone(), &demo.item_ids, &args.device, &args.run.algorithm)?;
+    let quality = evaluate(searched, &demo.dataset.sequences, &args.run, &stop)?;
+    if is_printed {
+        print(&quality)?;
+    }
+    let mut report = quality.json();
+    let mut interrupted = quality.run.interrupted;
+    if args.items > 0 && !interrupted {
+        let large = compare(&demo, args, &stop)?;
+        interrupted = large.interrupted;
+        if is_printed && !large.rows.is_empty() {
+            outln!("\nThe same users, {} items, most of them made up, the best {K}:\n", large.items)?;
+            large.table().print()?;
+            large.legend().map_or(Ok(()), |legend| outln!("{legend}"))?;
+            outln!("\n{NOTE}")?;
+        }
+        report["large"] = large.json();
+    }
+    if let Some(output) = json {
+        output.write(&format!("{report:#}\n"))?;
+    }
+    Ok(if interrupted { interrupt::EXIT_CODE.into() } else { ExitCode::SUCCESS })
+}
+
+/// What approximate search gains on a library that is large enough.
+fn compare(demo: &Demo, args: &DemoArgs, stop: &AtomicBool) -> Result<SpeedReport> {
+    let backend = select::open(&args.device.device)?;
+    let (model, dtype) = (&demo.model, args.device.dtype());
+    let flow = || if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let mut report = SpeedReport {
+        model: model.config.summary(),
+        machine: Machine::here(),
+        date: now(),
+        devices: vec![(backend.info().name.clone(), backend.info().driver.clone())],
+        command: "rails-bench demo".to_string(),
+        users: demo.dataset.sequences.len(),
+        skipped_users: 0,
+        items: args.items,
+        rules: Rules::Strict,
+        interrupted: true,
+        rows: Vec::new(),
+    };
+    let encoder = backend.encoder(&model.encoder)?;
+    let (users, n_rows) = (&demo.dataset.sequences, model.n_item_rows());
+    let encoded = QuerySet::encode(encoder.as_ref(), &model.config, n_rows, users, Rules::Strict, &mut |_| flow())?;
+    let Some(queries) = encoded.map(QuerySet::without_targets) else { return Ok(report) };
+    let started = Instant::now();
+    let index = progress::stage(&format!("indexing {} items", args.items), || {
+        let (ids, embeddings) = demo.library(args.items)?;
+        ItemIndex::from_embeddings(backend.as_ref(), &ids, &embeddings, model.mol.as_ref(), dtype)
+    })?;
+    learn(&index, &queries.spread(queries.len()))?;
+    let (searcher, build) = (Searcher::new(index), started.elapsed());
+    let algorithms: Vec<Algorithm> = ALGORITHMS.split(',').map(str::parse).collect::<Result<_>>()?;
+    let k = K.min(args.items);
+    let bar: Bar = progress::bar(queries.len() as u64, "users compared", "sums");
+    let Some(truth) = Truth::compute(&searcher, &queries, Rules::Strict, k, &mut |_| flow())? else {
+        return Ok(report);
+    };
+    let bencher = Bencher {
+        searcher: &searcher,
+        queries: &queries,
+        truth: &truth,
+        expected: None,
+        rules: Rules::Strict,
+        count_absent_targets: true,
+        k,
+        batch_size: BATCH_SIZE,
+        warm_up: 1,
+        runs: 3,
+        timed_every: 1,
+    };
+    let mut answered = 0;
+    let measurements = bencher.run(&algorithms, &mut |n| {
+        answered += n;
+        bar.set((answered / bencher.runs) as u64);
+        flow()
+    })?;
+    report.interrupted = flow().is_break();
+    report.rows = measurements
+        .into_iter()
+        .map(|measurement| SpeedRow {
+            device: backend.info().name.clone(),
+            dtype: dtype.to_string(),
+            items: args.items,
+            batch: BATCH_SIZE,
+            k,
+            bytes_per_item: searcher.index().bytes() as f64 / args.items as f64,
+            build,
+            measurement,
+        })
+        .collect();
+    Ok(report)
 }

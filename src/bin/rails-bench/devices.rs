@@ -1,22 +1,57 @@
 //! `rails-bench devices`.
 
-use crate::report::Table;
+use clap::Args;
 use rails_wgpu::Result;
 use rails_wgpu::backend::DeviceInfo;
 use rails_wgpu::backend::select::{Device, choose, reason};
+use serde_json::json;
 
-use crate::output::{out, outln};
+use crate::json_output::JsonOutput;
+use crate::output::outln;
+use crate::paths::Output;
+use crate::report::{Machine, Table};
 
-pub fn run() -> Result<()> {
+#[derive(Args)]
+pub struct DevicesArgs {
+    /// Also write the list as JSON to this file; `-`: to standard output, instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<Output>,
+}
+
+pub fn run(args: &DevicesArgs) -> Result<()> {
+    let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
     let devices = Device::all();
     let infos: Vec<&DeviceInfo> = devices.iter().map(Device::info).collect();
-    let auto = choose(&infos, "auto")?;
+    let (auto, gpu) = (choose(&infos, "auto")?, choose(&infos, "gpu").ok());
+    if !matches!(json, Some(JsonOutput::Stdout)) {
+        print(&infos, auto, gpu)?;
+    }
+    let Some(json) = json else { return Ok(()) };
+    let device = |info: &&DeviceInfo| {
+        let limits: serde_json::Map<_, _> =
+            info.limits.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
+        json!({
+            "name": info.name, "type": info.kind.to_string(), "backend": info.backend, "driver": info.driver,
+            "features": info.features, "limits": limits,
+        })
+    };
+    let Machine { processor, threads, version } = Machine::here();
+    let report = json!({
+        "devices": infos.iter().map(device).collect::<Vec<_>>(),
+        "auto": infos[auto].name, "auto_reason": reason(infos[auto]), "gpu": gpu.map(|gpu| &infos[gpu].name),
+        "processor": processor, "threads": threads, "version": version,
+    });
+    json.write(&format!("{report:#}\n"))
+}
+
+fn print(infos: &[&DeviceInfo], auto: usize, gpu: Option<usize>) -> Result<()> {
     let mut table = Table::new(["device", "type", "backend", "driver"]);
-    for info in &infos {
+    for info in infos {
         table.row([info.name.as_str(), &info.kind.to_string(), &info.backend, &info.driver]);
     }
-    out!("{table}")?;
-    for info in &infos {
+    table.print()?;
+    outln!("\nprocessor: {}", Machine::here())?;
+    for info in infos {
         outln!("\n{}", info.name)?;
         outln!("  features: {}", if info.features.is_empty() { "none".to_string() } else { info.features.join(", ") })?;
         for (name, value) in &info.limits {
@@ -24,8 +59,5 @@ pub fn run() -> Result<()> {
         }
     }
     outln!("\nauto: {} ({})", infos[auto].name, reason(infos[auto]))?;
-    if let Ok(gpu) = choose(&infos, "gpu") {
-        outln!("gpu: {}", infos[gpu].name)?;
-    }
-    Ok(())
+    gpu.map_or(Ok(()), |gpu| outln!("gpu: {}", infos[gpu].name))
 }

@@ -1,6 +1,10 @@
 //! `rails-bench eval`.
 
-use crate::report::{QualityReport, RunInfo};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::report::{Machine, QualityReport, RunInfo};
 use clap::Args;
 use rails_wgpu::backend::Similarity;
 use rails_wgpu::dataset::Sequence;
@@ -8,13 +12,14 @@ use rails_wgpu::eval::{Evaluator, Protocol};
 use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::{Error, Result};
 
+use crate::interrupt;
 use crate::json_output::JsonOutput;
 use crate::model_files::{load_dataset, warn_of_absent, with_history_and_target};
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
-use crate::output::{out, outln};
+use crate::output::out;
 use crate::paths::Output;
-use crate::progress;
-use crate::searched::{Searched, some_queries};
+use crate::progress::{self, note};
+use crate::searched::{Searched, learn, some_queries};
 
 #[derive(Args)]
 pub struct EvalArgs {
@@ -54,11 +59,28 @@ pub struct RunArgs {
     pub json: Option<Output>,
 }
 
-pub fn run(args: &EvalArgs) -> Result<()> {
+pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let json = args.run.open_json()?;
     let dataset = load_dataset(&args.data, args.limit)?;
     let searched = Searched::open(&args.model, &args.data, &args.stored, &args.device, &args.run.algorithm)?;
-    evaluate(searched, &dataset.sequences, &args.run, json)
+    let report = evaluate(searched, &dataset.sequences, &args.run, &interrupt::flag())?;
+    if !matches!(json, Some(JsonOutput::Stdout)) {
+        print(&report)?;
+    }
+    if let Some(output) = json {
+        output.write(&format!("{:#}\n", report.json()))?;
+    }
+    Ok(if report.run.interrupted { interrupt::EXIT_CODE.into() } else { ExitCode::SUCCESS })
+}
+
+/// The table, and under which conditions it holds.
+pub fn print(report: &QualityReport) -> Result<()> {
+    out!("{}\n", report.conditions())?;
+    report.table().print()?;
+    if report.run.interrupted {
+        note!("ended early: only the first {} users were evaluated", report.run.users);
+    }
+    Ok(())
 }
 
 impl RunArgs {
@@ -68,8 +90,13 @@ impl RunArgs {
     }
 }
 
-/// Evaluates and prints.
-pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json: Option<JsonOutput>) -> Result<()> {
+/// Evaluates until all users are done, or `stop` is set.
+pub fn evaluate(
+    searched: Searched,
+    sequences: &[Sequence],
+    args: &RunArgs,
+    stop: &AtomicBool,
+) -> Result<QualityReport> {
     let dtype = searched.dtype();
     let Searched { model, index, backend } = searched;
     let (usable, skipped_users) = with_history_and_target(sequences)?;
@@ -86,7 +113,7 @@ pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json
         && index.folder().is_none()
         && index.snapshot().similarity().is_some_and(has_learned_nothing)
     {
-        index.distill(&some_queries(&model, encoder.as_ref(), &usable)?)?;
+        learn(&index, &some_queries(&model, encoder.as_ref(), &usable)?)?;
     }
     let searcher = Searcher::new(index);
     let evaluator = Evaluator {
@@ -98,25 +125,27 @@ pub fn evaluate(searched: Searched, sequences: &[Sequence], args: &RunArgs, json
         k: depth,
         batch_size: args.batch_size,
     };
-    let bar = progress::bar(usable.len() as u64, "users");
-    let evaluations = evaluator.run(&args.algorithm, &usable, |done| bar.set_position(done as u64));
-    bar.finish_and_clear();
+    log::info!("evaluating {} users in batches of {}", usable.len(), args.batch_size);
+    let bar = progress::bar(usable.len() as u64, "users", "sums");
+    let evaluations = evaluator.run(&args.algorithm, &usable, |done| {
+        bar.set(done as u64);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    drop(bar);
+    let evaluations = evaluations?;
+    let users = evaluations.first().map_or(0, |evaluation| evaluation.quality.len());
     let run = RunInfo {
+        model: model.config.summary(),
+        machine: Machine::here(),
         device: backend.info().name.clone(),
+        driver: backend.info().driver.clone(),
         dtype: dtype.to_string(),
         protocol: args.protocol.to_string(),
-        users: usable.len(),
+        users,
         skipped_users,
+        interrupted: users < usable.len(),
         items: n_items,
         k,
     };
-    let report = QualityReport { run, evaluations: evaluations? };
-    if !matches!(json, Some(JsonOutput::Stdout)) {
-        let RunInfo { dtype, protocol, users, items, .. } = &report.run;
-        outln!("model     {}", model.config.summary())?;
-        outln!("device    {} ({})   dtype {dtype}", backend.info().name, backend.info().driver)?;
-        outln!("data      {users} users, {items} items   protocol {protocol}\n")?;
-        out!("{}", report.table())?;
-    }
-    json.map_or(Ok(()), |output| output.write(&format!("{:#}\n", report.json())))
+    Ok(QualityReport { run, evaluations })
 }

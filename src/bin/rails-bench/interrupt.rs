@@ -4,6 +4,8 @@ use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::progress::note;
+
 /// Exit code of a program that was ended by Ctrl-C, as shells have it.
 pub const EXIT_CODE: u8 = 130;
 
@@ -15,7 +17,7 @@ pub fn flag() -> Arc<AtomicBool> {
         if pressed.swap(true, Ordering::Relaxed) {
             exit(EXIT_CODE.into());
         }
-        eprintln!("stopping after this batch; what was measured is kept (once more: stop at once)");
+        note!("stopping after this batch; what was measured is kept (once more: stop at once)");
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         log::warn!("Ctrl-C ends the program at once: {error}");

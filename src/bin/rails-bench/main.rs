@@ -24,11 +24,19 @@ mod searched;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use rails_wgpu::{Error, Result};
 
 /// Retrieval with learned similarities (Mixture-of-Logits) on any GPU and on plain CPUs.
 #[derive(Parser)]
-#[command(version, about, long_about = None, arg_required_else_help = true)]
+#[command(name = "rails-bench", version, about, long_about = None, arg_required_else_help = true)]
 struct Cli {
+    /// Threads of the CPU [default: one for each that the machine has]
+    #[arg(long, global = true, value_name = "N", env = "RAILS_THREADS",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    threads: Option<usize>,
+    /// Print results and errors only: no progress, notes and warnings
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -38,7 +46,7 @@ enum Command {
     /// Evaluate the built-in small model on its built-in data: no download, no GPU needed
     Demo(demo::DemoArgs),
     /// List every device with its driver, features and limits, and say which one `auto` takes
-    Devices,
+    Devices(devices::DevicesArgs),
     /// Turn raw public data files into the sequence CSV that `eval` reads, and the item list
     Preprocess(preprocess::PreprocessArgs),
     /// Turn a checkpoint and its config into one self-contained .safetensors file
@@ -58,41 +66,44 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,wgpu_hal=error,wgpu_core=error"))
-        .format_timestamp(None)
-        .init();
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // Before anything is written.
-    if let Err(error) = paths::check_all(&matches) {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
+    let said = if cli.quiet { "error" } else { "warn,wgpu_hal=error,wgpu_core=error" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(said)).format_timestamp(None).init();
+    if cli.quiet {
+        progress::set_quiet();
     }
-    let result = match cli.command {
-        Command::Demo(args) => demo::run(&args),
-        Command::Devices => devices::run(),
-        Command::Preprocess(args) => preprocess::run(&args),
-        Command::Convert(args) => convert::run(&args),
-        Command::Index(args) => match index::run(&args) {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
-        Command::Eval(args) => eval::run(&args),
-        Command::Bench(args) => match bench::run(&args) {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
-        Command::Search(args) => search::run(&args),
-        Command::Completions(args) => manual::completions(&args, Cli::command()),
-        Command::Man(args) => manual::man(&args, Cli::command()),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    // Paths are checked before anything is written.
+    let ran = paths::check_all(&matches).and_then(|()| start_threads(cli.threads)).and_then(|()| run(&cli.command));
+    match ran {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn start_threads(wanted: Option<usize>) -> Result<()> {
+    let Some(n) = wanted else { return Ok(()) };
+    let refused = |error| Error::argument("threads", "as many threads as the system allows", format!("{n}: {error}"));
+    rayon::ThreadPoolBuilder::new().num_threads(n).build_global().map_err(refused)
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo(args) => return demo::run(args),
+        Command::Devices(args) => devices::run(args)?,
+        Command::Preprocess(args) => preprocess::run(args)?,
+        Command::Convert(args) => convert::run(args)?,
+        Command::Index(args) => return index::run(args),
+        Command::Eval(args) => return eval::run(args),
+        Command::Bench(args) => return bench::run(args),
+        Command::Search(args) => search::run(args)?,
+        Command::Completions(args) => manual::completions(args, Cli::command())?,
+        Command::Man(args) => manual::man(args, Cli::command())?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

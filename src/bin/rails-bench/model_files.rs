@@ -9,13 +9,16 @@ use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
 
 use crate::options::{DataArgs, ModelArgs};
+use crate::progress::{self, note};
 
 /// Loads the checkpoint with the configuration that was given or that lies with it.
 pub fn load_model(args: &ModelArgs) -> Result<Model> {
     let path = args.checkpoint()?;
-    let checkpoint = Checkpoint::open(&path)?;
-    let config = find_config(&checkpoint, args.config.as_deref())?;
-    Model::load(&checkpoint, config)
+    progress::stage(&format!("reading {}", path.display()), || {
+        let checkpoint = Checkpoint::open(&path)?;
+        let config = find_config(&checkpoint, args.config.as_deref())?;
+        Model::load(&checkpoint, config)
+    })
 }
 
 /// Reads the sequences and says what was passed over.
@@ -24,13 +27,14 @@ pub fn load_dataset(args: &DataArgs, limit: Option<usize>) -> Result<Dataset> {
         .with_limit(limit)
         .with_skip_bad_lines(args.skip_bad_lines)
         .with_shift_id_by(args.shift_id_by);
-    let (dataset, report) = Dataset::read(&args.dataset, options)?;
+    let read = || Dataset::read(&args.dataset, options);
+    let (dataset, report) = progress::stage(&format!("reading {}", args.dataset.display()), read)?;
     for warning in report.warnings() {
-        eprintln!("warning: {}: {warning}", args.dataset.display());
+        note!("warning: {}: {warning}", args.dataset.display());
     }
     if report.bad_lines > 0 {
         let first = report.first_bad_line.unwrap_or_default();
-        eprintln!("{}: {} malformed lines passed over, the first: {first}", args.dataset.display(), report.bad_lines);
+        note!("{}: {} malformed lines passed over, the first: {first}", args.dataset.display(), report.bad_lines);
     }
     Ok(dataset)
 }
@@ -52,7 +56,7 @@ pub fn with_history_and_target(sequences: &[Sequence]) -> Result<(Vec<Sequence>,
         return Err(Error::argument("dataset", "users with at least two events (a history and a target)", found));
     }
     if skipped > 0 {
-        eprintln!("{skipped} users with fewer than two events left out: they have no history or no target");
+        note!("{skipped} users with fewer than two events left out: they have no history or no target");
     }
     Ok((usable, skipped))
 }
@@ -62,8 +66,6 @@ pub fn warn_of_absent(users: &[Sequence], contains: impl Fn(u32) -> bool) {
     let absent = users.iter().filter(|user| user.item_ids.last().is_some_and(|&id| !contains(id))).count();
     if absent > 0 {
         let users = users.len();
-        eprintln!(
-            "warning: users whose next item is not among the items, which counts as not found: {absent} of {users}"
-        );
+        note!("warning: users whose next item is not among the items, which counts as not found: {absent} of {users}");
     }
 }

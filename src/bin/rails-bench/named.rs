@@ -6,6 +6,7 @@ use rails_wgpu::dataset::{Dataset, ItemNames, Sequence};
 use rails_wgpu::{Error, Result};
 
 use crate::options::DataArgs;
+use crate::progress::note;
 
 /// The user that goes by `id`: that of the raw data where the data set has such ids, else the number.
 pub fn user<'a>(dataset: &'a Dataset, id: &str, path: &Path) -> Result<&'a Sequence> {
@@ -16,7 +17,7 @@ pub fn user<'a>(dataset: &'a Dataset, id: &str, path: &Path) -> Result<&'a Seque
     };
     let rows: Vec<&Sequence> = dataset.sequences.iter().filter(|sequence| Some(sequence.user_id) == number).collect();
     if rows.len() > 1 {
-        eprintln!("warning: {}: {} rows have the user {id}; the first one is taken", path.display(), rows.len());
+        note!("warning: {}: {} rows have the user {id}; the first one is taken", path.display(), rows.len());
     }
     rows.first().copied().ok_or_else(|| {
         let kind = if originals.is_empty() { "user ids" } else { "user ids of the raw data" };

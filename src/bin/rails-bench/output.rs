@@ -22,6 +22,7 @@ macro_rules! out {
 
 /// `println!` that returns what went wrong.
 macro_rules! outln {
+    () => { $crate::output::write(format_args!("\n")) };
     ($($text:tt)*) => { $crate::output::write(format_args!("{}\n", format_args!($($text)*))) };
 }
 

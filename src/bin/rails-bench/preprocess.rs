@@ -34,13 +34,15 @@ pub fn run(args: &PreprocessArgs) -> Result<()> {
     atomic::check(&args.output)?;
     atomic::check(&items)?;
     let counter = progress::counter("lines");
-    let count = |lines| counter.set_position(lines);
+    let count = |lines| counter.set(lines);
     let options = PreprocessOptions::default().with_skip_bad_lines(args.skip_bad_lines).with_progress(&count);
     let preprocessed = preprocess(args.format, &args.input, options);
-    counter.finish_and_clear();
+    drop(counter);
     let preprocessed = preprocessed?;
-    preprocessed.dataset.write(&args.output)?;
-    write_item_ids(&items, &preprocessed.item_ids, &preprocessed.original_items)?;
+    progress::stage(&format!("writing {}", args.output.display()), || {
+        preprocessed.dataset.write(&args.output)?;
+        write_item_ids(&items, &preprocessed.item_ids, &preprocessed.original_items)
+    })?;
     outln!("{}", preprocessed.report)?;
     outln!("sequences: {}", args.output.display())?;
     outln!("items:     {}", items.display())?;

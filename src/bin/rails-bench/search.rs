@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use crate::report::Table;
 use clap::Args;
 use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::dataset::{ItemNames, Sequence};
-use rails_wgpu::search::{Algorithm, Answer, KernelTime, Request, Searcher, Stage, Stats};
+use rails_wgpu::search::{Algorithm, Answer, Hit, KernelTime, Request, Searcher, Stage, Stats};
 use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::{Error, Result};
+use serde_json::{Value, json};
 
+use crate::json_output::JsonOutput;
 use crate::model_files::load_dataset;
 use crate::named;
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
-use crate::output::{out, outln};
-use crate::paths::Input;
+use crate::output::outln;
+use crate::paths::{Input, Output};
+use crate::progress::note;
+use crate::report::Table;
 use crate::searched::Searched;
 
 #[derive(Args)]
@@ -47,15 +50,19 @@ pub struct SearchArgs {
     /// Also print what the search took: pairs, bytes, time by stage and, on a GPU that can tell, by kernel
     #[arg(long)]
     stats: bool,
+    /// Also write the results as JSON to this file; `-`: to standard output, instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<Output>,
 }
 
 pub fn run(args: &SearchArgs) -> Result<()> {
+    let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
     let dataset = load_dataset(&args.data, None)?;
     let titles = named::items(&args.data, args.movies.as_deref())?;
     let user = named::user(&dataset, &args.user, &args.data.dataset)?;
     let now = args.now.unwrap_or_else(|| user.timestamps.last().copied().unwrap_or(0));
     if user.timestamps.last().is_some_and(|&last| now < last) {
-        eprintln!("warning: --now {now} is before the last event of the user");
+        note!("warning: --now {now} is before the last event of the user");
     }
     let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
     let Searched { model, index, backend } =
@@ -70,14 +77,69 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
     let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };
     let request = Request::new(args.algorithm, k).with_excluded(excluded).with_profile(args.stats);
-    let answer = Searcher::new(index).answer(&queries, &request)?;
-    print_history(&args.user, user, &titles)?;
+    let searcher = Searcher::new(index);
+    let answer = searcher.answer(&queries, &request)?;
+    if !matches!(json, Some(JsonOutput::Stdout)) {
+        print_history(&args.user, user, &titles)?;
+        print_hits(&answer, &titles)?;
+        if args.stats {
+            print_stats(&answer)?;
+        }
+    }
+    suggest(&searcher, args.algorithm, &answer);
+    json.map_or(Ok(()), |output| output.write(&format!("{:#}\n", as_json(args, &titles, &answer))))
+}
+
+fn print_hits(answer: &Answer, titles: &ItemNames) -> Result<()> {
     let mut table = Table::new(["rank", "item", "score", "title"]);
     for (rank, hit) in answer.hits[0].iter().enumerate() {
-        table.row([(rank + 1).to_string(), titles.id(hit.id), format!("{:.4}", hit.score), title(&titles, hit.id)]);
+        table.row([(rank + 1).to_string(), titles.id(hit.id), format!("{:.4}", hit.score), title(titles, hit.id)]);
     }
-    out!("{table}")?;
-    if args.stats { print_stats(&answer) } else { Ok(()) }
+    table.print()
+}
+
+fn as_json(args: &SearchArgs, titles: &ItemNames, answer: &Answer) -> Value {
+    let hit = |(rank, hit): (usize, &Hit)| {
+        let mut fields = json!({ "rank": rank + 1, "item": item(titles, hit.id), "score": hit.score });
+        if let Some(title) = titles.title(hit.id) {
+            fields["title"] = title.into();
+        }
+        fields
+    };
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let stages = Stage::ALL.map(|stage| (stage.to_string(), json!(ms(answer.stats.time(stage)))));
+    let Stats { pairs, pruned, candidates, bytes_read, total, .. } = answer.stats;
+    json!({
+        "user": args.user,
+        "algorithm": args.algorithm.to_string(),
+        "results": answer.hits[0].iter().enumerate().map(hit).collect::<Vec<_>>(),
+        "stats": {
+            "pairs": pairs, "pruned": pruned, "candidates": candidates, "bytes_read": bytes_read,
+            "ms": ms(total), "stages_ms": serde_json::Map::from_iter(stages),
+        },
+    })
+}
+
+/// The number of an item, or what the raw data call it.
+fn item(titles: &ItemNames, id: u64) -> Value {
+    let name = titles.id(id);
+    if name == id.to_string() { id.into() } else { name.into() }
+}
+
+/// Says how the search would take less, where that is known.
+fn suggest(searcher: &Searcher, algorithm: Algorithm, answer: &Answer) {
+    let samples = matches!(algorithm, Algorithm::Tangent { .. } | Algorithm::TangentIvf { .. });
+    let snapshot = searcher.index().snapshot();
+    let has_learned = snapshot.similarity().is_some_and(|similarity| similarity.distilled.is_some());
+    let share = answer.stats.first_stage.as_secs_f64() / answer.stats.total.as_secs_f64().max(f64::MIN_POSITIVE);
+    if samples && !has_learned && share > 0.5 {
+        note!(
+            "note: {:.0} % of the time went into candidates, for which {algorithm} sampled items. An index that has learned \
+             from some users needs no sample: `rails-bench index build --distill DATASET -o FOLDER`, then \
+             `search --index FOLDER`",
+            100.0 * share
+        );
+    }
 }
 
 fn print_stats(answer: &Answer) -> Result<()> {
@@ -89,7 +151,7 @@ fn print_stats(answer: &Answer) -> Result<()> {
         stages.row([stage.to_string(), ms(answer.stats.time(stage))]);
     }
     stages.row(["total".to_string(), ms(total)]);
-    out!("{stages}")?;
+    stages.print()?;
     if answer.kernels.is_empty() {
         return Ok(());
     }
@@ -97,7 +159,8 @@ fn print_stats(answer: &Answer) -> Result<()> {
     for KernelTime { stage, kernel, dispatches, time, .. } in &answer.kernels {
         kernels.row([kernel.to_string(), stage.to_string(), dispatches.to_string(), ms(*time)]);
     }
-    out!("\n{kernels}")
+    outln!()?;
+    kernels.print()
 }
 
 fn print_history(name: &str, user: &Sequence, titles: &ItemNames) -> Result<()> {

@@ -13,6 +13,7 @@ use rails_wgpu::{Dtype, Error, Result};
 
 use crate::model_files::{load_item_ids, load_model};
 use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, check_dtype};
+use crate::progress;
 
 /// An index, the model that makes queries for it, and the device that runs both.
 pub struct Searched {
@@ -39,7 +40,8 @@ impl Searched {
             return Searched::build(model, &item_ids, device, algorithms);
         };
         let backend = select::open(&device.device)?;
-        let index = ItemIndex::open(folder, std::slice::from_ref(&backend), stored.open_options())?;
+        let open = || ItemIndex::open(folder, std::slice::from_ref(&backend), stored.open_options());
+        let index = progress::stage(&format!("opening {}", folder.display()), open)?;
         check_dtype(device.dtype, index.dtype())?;
         let model = model_of(&index, model)?;
         Ok(Searched { model, index, backend })
@@ -50,7 +52,8 @@ impl Searched {
         let backend = select::open(&device.device)?;
         let lists = Algorithm::lists_of(algorithms, 0);
         let options = IndexOptions::from(device.dtype()).with_lists(lists);
-        let index = ItemIndex::from_model(backend.as_ref(), &model, item_ids, options)?;
+        let build = || ItemIndex::from_model(backend.as_ref(), &model, item_ids, options);
+        let index = progress::stage(&format!("indexing {} items on {}", item_ids.len(), backend.info().name), build)?;
         Ok(Searched { model, index, backend })
     }
 
@@ -67,6 +70,12 @@ pub fn model_of(index: &ItemIndex, given: &ModelArgs) -> Result<Model> {
         None if given.checkpoint.is_some() => load_model(given),
         None => Err(Error::argument("index", "--checkpoint, or an index with an encoder", "an index without one")),
     }
+}
+
+/// Lets `index` learn from `queries`, and says so.
+pub fn learn(index: &ItemIndex, queries: &QueryBatch) -> Result<()> {
+    let what = format!("learning from {} users, for tangent, distilled and cascade", queries.embeddings.rows());
+    progress::stage(&what, || index.distill(queries))
 }
 
 /// Queries of up to 256 users from all over a data set, for an index to learn from.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::measure::{Bencher, Measurement, QuerySet, Truth};
 use crate::report::{SpeedReport, SpeedRow};
-use indicatif::ProgressBar;
 use rails_wgpu::Result;
 use rails_wgpu::backend::{Backend, Dtype};
 use rails_wgpu::index::IndexOptions;
@@ -15,7 +14,8 @@ use rails_wgpu::search::{Algorithm, Searcher};
 use super::outputs::Outputs;
 use super::plan::Plan;
 use super::source::Source;
-use crate::progress;
+use crate::progress::{self, Bar};
+use crate::searched::learn;
 
 /// Queries that an index learns from.
 const LEARNED_FROM: usize = 256;
@@ -41,7 +41,7 @@ impl Grid<'_> {
         let bar = progress::share(self.plan.work(self.source.n_queries()));
         let mut all = || {
             for backend in &self.plan.backends {
-                bar.set_message(format!("{}: encoding", backend.info().name));
+                bar.say(format!("{}: encoding", backend.info().name));
                 let queries = self.source.queries(backend.as_ref(), self.plan.rules, &mut |_| self.flow())?;
                 let Some(queries) = queries else { return Ok(ControlFlow::Break(())) };
                 for &n in &self.plan.items {
@@ -53,7 +53,7 @@ impl Grid<'_> {
             Ok(ControlFlow::Continue(()))
         };
         let ended = all();
-        bar.finish_and_clear();
+        drop(bar);
         report.interrupted = ended?.is_break();
         Ok(())
     }
@@ -64,17 +64,17 @@ impl Grid<'_> {
         backend: &dyn Backend,
         queries: &QuerySet,
         n: usize,
-        bar: &ProgressBar,
+        bar: &Bar,
         report: &mut SpeedReport,
         outputs: &Outputs,
     ) -> Result<ControlFlow<()>> {
-        bar.set_message(format!("{}, {n} items: exact lists", backend.info().name));
+        bar.say(format!("{}, {n} items: exact lists", backend.info().name));
         let exact = self.build(backend, queries, n, self.plan.truth)?;
         let mut truths = Vec::new();
         for &k in &self.plan.ks {
             let mut done = 0;
             let mut progress = |answered: usize| {
-                bar.inc(((answered - done) * n) as u64);
+                bar.add(((answered - done) * n) as u64);
                 done = answered;
                 self.flow()
             };
@@ -97,7 +97,7 @@ impl Grid<'_> {
             for &batch in &self.plan.batch_sizes {
                 for (k, truth) in &truths {
                     let (device, dtype) = (backend.info().name.clone(), dtype.to_string());
-                    bar.set_message(format!("{device} {dtype}, {n} items, batches of {batch}, k = {k}"));
+                    bar.say(format!("{device} {dtype}, {n} items, batches of {batch}, k = {k}"));
                     let bencher = Bencher {
                         searcher: &built.searcher,
                         queries,
@@ -138,10 +138,10 @@ impl Grid<'_> {
 
     /// One point of the grid: passes on the measurement of each algorithm, of part of the batches if the user wants it to
     /// end.
-    fn point(&self, bencher: &Bencher, bar: &ProgressBar, add: impl FnMut(Measurement)) -> Result<ControlFlow<()>> {
+    fn point(&self, bencher: &Bencher, bar: &Bar, add: impl FnMut(Measurement)) -> Result<ControlFlow<()>> {
         let mut ended = ControlFlow::Continue(());
         let measurements = bencher.run(&self.plan.algorithms, &mut |answered| {
-            bar.inc((answered * self.plan.algorithms.len() * bencher.searcher.index().len()) as u64);
+            bar.add((answered * self.plan.algorithms.len() * bencher.searcher.index().len()) as u64);
             ended = self.flow();
             ended
         })?;
@@ -156,7 +156,7 @@ impl Grid<'_> {
         let index = self.source.index(backend, n, options)?;
         let learns = self.plan.algorithms.iter().any(|algorithm| algorithm.learns());
         if learns && self.source.stored_dtype().is_none() {
-            index.distill(&queries.spread(LEARNED_FROM))?;
+            learn(&index, &queries.spread(LEARNED_FROM))?;
         }
         Ok(Built { time: started.elapsed(), searcher: Searcher::new(index) })
     }

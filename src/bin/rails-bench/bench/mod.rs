@@ -7,7 +7,7 @@ mod source;
 
 use std::process::ExitCode;
 
-use crate::report::SpeedReport;
+use crate::report::{Machine, SpeedReport, now};
 use clap::{Args, ValueEnum};
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::{Dtype, Result};
@@ -123,6 +123,8 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let plan = Plan::new(args, &source)?;
     let mut report = SpeedReport {
         model: source.summary(),
+        machine: Machine::here(),
+        date: now(),
         devices: plan.devices(),
         command: command_line(),
         users: source.n_queries(),

@@ -7,8 +7,9 @@ use rails_wgpu::{Result, atomic};
 
 use super::BenchArgs;
 use crate::json_output::JsonOutput;
-use crate::output::out;
+use crate::output::{out, outln};
 use crate::paths::Output;
+use crate::progress::note;
 
 /// Where results go.
 pub struct Outputs {
@@ -35,17 +36,23 @@ impl Outputs {
     /// Replaces all files and prints the table.
     pub fn finish(&self, report: &SpeedReport) -> Result<()> {
         if report.rows.is_empty() {
-            eprintln!("nothing was measured");
+            note!("nothing was measured");
             return Ok(());
         }
         // The files first: whoever reads the standard output may have gone.
         let written = self.write(report);
         match &self.json {
             Some(stdout @ JsonOutput::Stdout) => stdout.write(&format!("{:#}\n", report.json()))?,
-            _ => out!("{}\n{}", report.conditions(), report.table())?,
+            _ => {
+                out!("{}\n", report.conditions())?;
+                report.table().print()?;
+                if let Some(legend) = report.legend() {
+                    outln!("{legend}")?;
+                }
+            }
         }
         if report.interrupted {
-            eprintln!("ended early: rows are missing, or cover fewer queries");
+            note!("ended early: rows are missing, or cover fewer queries");
         }
         written
     }

@@ -18,6 +18,7 @@ use super::BenchArgs;
 use crate::model_files::{load_dataset, load_item_ids, load_model, warn_of_absent, with_history_and_target};
 use crate::options::{DataArgs, ModelArgs};
 use crate::paths::Input;
+use crate::progress::note;
 use crate::searched::model_of;
 
 /// Items and queries.
@@ -211,7 +212,7 @@ fn mol_config(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -> Res
     }
     if given.is_none() && !has_config(checkpoint) {
         let config = BenchFile::guess_config(checkpoint)?;
-        eprintln!(
+        note!(
             "{}: no hyper-parameters; taken from the shapes, temperature 0.05, SwiGLU, l2 norm, glu_silu",
             path.display()
         );

@@ -15,7 +15,7 @@ use crate::model_files::with_history_and_target;
 use crate::options::{DeviceArgs, FormArg, ModelArgs, form};
 use crate::paths::{Input, ItemsArg, Output};
 use crate::progress;
-use crate::searched::some_queries;
+use crate::searched::{learn, some_queries};
 
 #[derive(Args)]
 pub struct BuildArgs {
@@ -61,14 +61,15 @@ pub fn run(args: &BuildArgs) -> Result<()> {
         .with_segment_items(args.segment_items)
         .with_lists(args.lists.map(ListOptions::new));
     let backends = [select::open(&args.device.device)?];
-    let bar = progress::bar(source.len() as u64, "items");
-    let source = source.inspect(|n| bar.inc(n as u64));
+    let finishing = if args.lists.is_some() { "making lists and writing the index" } else { "writing the index" };
+    let bar = progress::bar(source.len() as u64, "items", finishing);
+    let source = source.inspect(|n| bar.add(n as u64));
     let built = ItemIndex::create(&args.output, &backends, IndexModel::file(&file)?, options, source);
-    bar.finish_and_clear();
+    drop(bar);
     let index = built?;
     if let (Some(users), Some(model)) = (users, model) {
         let encoder = backends[0].encoder(&model.encoder)?;
-        index.distill(&some_queries(model, encoder.as_ref(), &users)?)?;
+        learn(&index, &some_queries(model, encoder.as_ref(), &users)?)?;
     }
     drop(index);
     info::print(&args.output)

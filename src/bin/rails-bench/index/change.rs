@@ -55,9 +55,9 @@ pub fn add(args: &AddArgs) -> Result<()> {
         keep(&index.ids(), n as u64)?;
     }
     let (before, n) = (index.len(), source.len());
-    let bar = progress::bar(n as u64, "items");
-    let added = index.add_all(source.inspect(|n| bar.inc(n as u64)));
-    bar.finish_and_clear();
+    let bar = progress::bar(n as u64, "items", "writing the index");
+    let added = index.add_all(source.inspect(|n| bar.add(n as u64)));
+    drop(bar);
     added?;
     let new = index.len() - before;
     outln!("{}: {new} items added, {} replaced; {} now", args.index.display(), n - new, index.len())?;
@@ -86,7 +86,7 @@ pub fn remove(args: &RemoveArgs) -> Result<()> {
 pub fn compact(args: &CompactArgs) -> Result<()> {
     let index = open(&args.index)?;
     let before = index.snapshot().segments().len();
-    index.compact()?;
+    progress::stage(&format!("compacting {}", args.index.display()), || index.compact())?;
     let after = index.snapshot().segments().len();
     outln!("{}: {} items in {after} segments, before in {before}", args.index.display(), index.len())?;
     Ok(())

@@ -9,8 +9,9 @@ use rails_wgpu::index::{IndexInfo, ItemIndex};
 use rails_wgpu::{Error, Result};
 
 use crate::json_output::JsonOutput;
-use crate::output::{out, outln};
+use crate::output::outln;
 use crate::paths::{Input, Output};
+use crate::progress;
 
 #[derive(Args)]
 pub struct InfoArgs {
@@ -63,13 +64,13 @@ pub fn print(folder: &Path) -> Result<()> {
             size(segment.bytes),
         ]);
     }
-    out!("{table}")?;
-    Ok(())
+    table.print()
 }
 
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
-    let report = ItemIndex::verify(&args.index)?;
+    let read = || ItemIndex::verify(&args.index);
+    let report = progress::stage(&format!("reading {}", args.index.display()), read)?;
     if !matches!(json, Some(JsonOutput::Stdout)) {
         let what = format!("version {}, {} files, {}", report.generation, report.files + 1, size(report.bytes));
         match report.is_sound() {

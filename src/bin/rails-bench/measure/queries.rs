@@ -58,6 +58,11 @@ impl QuerySet {
         Ok(Some(QuerySet { queries: QueryBatch::new(embeddings).with_users(user_ids), seen, targets }))
     }
 
+    /// The same without what comes next: nothing is known of how good results are.
+    pub fn without_targets(self) -> QuerySet {
+        QuerySet { targets: Vec::new(), ..self }
+    }
+
     /// Number of queries.
     pub fn len(&self) -> usize {
         self.queries.len()

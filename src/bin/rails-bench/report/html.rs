@@ -1,25 +1,39 @@
 //! A benchmark as one self-contained page: a chart for each point of the grid, and the table.
 
-use super::svg::{Chart, Curve, Point, escaped};
-use super::{SpeedReport, SpeedRow};
+use super::columns::{Column, significant};
+use super::row::SpeedRow;
+use super::speed::{GOOD_RECALL, SpeedReport};
+use super::svg::{Chart, Curve, Point, escaped, mark};
 use rails_wgpu::search::Algorithm;
 
-/// Families with a colour of their own on every chart; others take the next ones.
-const FAMILIES: [&str; 7] = ["avg", "tangent", "naive", "comb", "mips", "distilled", "cascade"];
-
-/// Number of colours.
-const STYLES: usize = 8;
+/// Families of algorithms, each with a colour and a mark of its own on every chart.
+const FAMILIES: [&str; 12] = [
+    "avg",
+    "tangent",
+    "naive",
+    "comb",
+    "mips",
+    "distilled",
+    "cascade",
+    "naive-ivf",
+    "tangent-ivf",
+    "tangent-sampled",
+    "h-indexer",
+    "exact-pruned",
+];
 
 /// Colours of Okabe and Ito (2008), which are told apart by colour-blind people too, lightened for dark pages.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--page:#fff;--card:#fafafa;--ink:#1c1e21;--soft:#626873;--grid:#e3e5e8;--edge:#a4abb5;
---c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#b4578f;--c4:#b97f00;--c5:#3b9fd8;--c6:#7f7f7f;--c7:#8c564b}
+--c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#b4578f;--c4:#b97f00;--c5:#3b9fd8;--c6:#7a5cc7;--c7:#8c564b;
+--c8:#5f8a00;--c9:#e0559b;--c10:#607d8b;--c11:#444b55;--good:#00734f}
 @media(prefers-color-scheme:dark){:root{--page:#15171a;--card:#1c1f23;--ink:#e8eaed;--soft:#9aa2ad;--grid:#2d3238;--edge:#5d6570;
---c0:#56b4e9;--c1:#ff8a3d;--c2:#2fc79a;--c3:#e39ac4;--c4:#f0c04a;--c5:#9fd4f5;--c6:#b5b5b5;--c7:#c99a8d}}
+--c0:#56b4e9;--c1:#ff8a3d;--c2:#2fc79a;--c3:#e39ac4;--c4:#f0c04a;--c5:#9fd4f5;--c6:#b39ddb;--c7:#c99a8d;
+--c8:#a8d150;--c9:#ff8fc0;--c10:#9fb4bf;--c11:#cfd5dc;--good:#4fd8a8}}
 body{margin:0 auto;max-width:1500px;padding:28px 24px 48px;background:var(--page);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}
 h1{font-size:22px;margin:0 0 12px;font-weight:650}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:0 0 24px}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:0 0 24px}dl.meanings{font-size:14px;margin-top:16px}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}code{font:13px ui-monospace,Menlo,Consolas,monospace}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(560px,100%),1fr));gap:20px;margin-bottom:28px}
 .charts:has(>:only-child){max-width:960px}
@@ -30,23 +44,31 @@ text{fill:var(--soft)}.title{font-size:15px;font-weight:600;fill:var(--ink)}.leg
 .grid{stroke:var(--grid)}.frame{stroke:var(--edge)}.marker{stroke:var(--ink);stroke-width:1.5;stroke-dasharray:5 4}
 .curve{fill:none;stroke-width:2.2;stroke-linejoin:round}.mark{stroke:var(--card);stroke-width:1.2}.ink{fill:var(--ink)}
 .point:hover .mark{stroke:var(--ink);stroke-width:2}.exact .label{fill:var(--ink)}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14px}
-th,td{padding:4px 14px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}
-th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left;padding-left:4px}
-tbody tr:hover{background:var(--card)}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
+th,td{padding:5px 14px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}
+thead th{color:var(--soft);font-weight:600;border-bottom:2px solid var(--edge);padding:0}
+thead button{all:unset;box-sizing:border-box;width:100%;padding:6px 14px;cursor:pointer}
+thead button:hover{color:var(--ink)}thead button:focus-visible{outline:2px solid var(--c0)}
+th[aria-sort=ascending] button::after{content:' \\25b4'}th[aria-sort=descending] button::after{content:' \\25be'}
+th:first-child,td:first-child{text-align:left}
+tr.point th{text-align:left;padding-top:18px;color:var(--ink);font-weight:600}
+tbody tr:hover td{background:var(--card)}tr.best td{color:var(--good);font-weight:600}
+td svg{display:inline-block;width:14px;height:14px;vertical-align:-2px;margin-right:8px}
 .note{color:var(--soft)}
 ";
 
 /// The page.
 pub fn page(report: &SpeedReport) -> String {
     let mut style = STYLE.to_string();
-    for n in 0..STYLES {
+    for n in 0..FAMILIES.len() {
         style.push_str(&format!(".s{n}{{stroke:var(--c{n})}}.f{n}{{fill:var(--c{n})}}.t{n}{{fill:var(--c{n})}}\n"));
     }
     let charts: String = charts(report).iter().map(|chart| format!("<figure>\n{}</figure>\n", chart.svg())).collect();
     let mut facts = String::new();
     let mut fact = |name: &str, value: &str| facts.push_str(&format!("<dt>{name}</dt><dd>{value}</dd>\n"));
     fact("model", &escaped(&report.model));
+    fact("machine", &escaped(&report.machine.to_string()));
+    fact("date", &escaped(&report.date));
     for (name, driver) in &report.devices {
         fact("device", &escaped(&format!("{name} ({driver})")));
     }
@@ -62,32 +84,85 @@ pub fn page(report: &SpeedReport) -> String {
          <h1>Recall against latency</h1>\n<dl>\n{facts}</dl>\n<div class=\"charts\">\n{charts}</div>\n\
          <p class=\"note\">Up and to the left is better. Recall is the share of the exact f32 results found; each further \
          nine is as far as the last. The dashed line is exact search.</p>\n\
-         <div class=\"scroll\">\n{}</div>\n</body>\n</html>\n",
-        table(report)
+         <div class=\"scroll\">\n{}</div>\n{}<script>\n{SORT}</script>\n</body>\n</html>\n",
+        table(report),
+        meanings(report)
     )
 }
 
+/// Sorts the rows of each group by the column whose title was clicked, the other way round at the second click. Cells without
+/// a number come last.
+const SORT: &str = "\
+for (const button of document.querySelectorAll('thead button')) button.onclick = () => {
+  const th = button.parentElement, column = th.cellIndex;
+  const sign = th.ariaSort === 'descending' ? 1 : -1;
+  for (const other of th.parentElement.cells) other.ariaSort = null;
+  th.ariaSort = sign === 1 ? 'ascending' : 'descending';
+  const value = row => column ? parseFloat(row.cells[column].textContent) : row.cells[0].textContent;
+  const order = (a, b) => column ? (Number.isNaN(a) - Number.isNaN(b)) || sign * (a - b) : sign * a.localeCompare(b);
+  for (const group of document.querySelectorAll('tbody.rows'))
+    group.append(...[...group.rows].sort((a, b) => order(value(a), value(b))));
+};
+";
+
+/// The table: a group of rows for each point of the grid.
 fn table(report: &SpeedReport) -> String {
-    let table = report.table();
-    let cells = |row: &[String], tag: &str| {
-        let cells: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect();
-        format!("<tr>{cells}</tr>\n")
+    let columns = report.columns();
+    let names = ["algorithm".to_string()].into_iter().chain(columns.iter().map(|column| report.title(column)));
+    let header: String =
+        names.map(|name| format!("<th><button type=\"button\">{}</button></th>", escaped(&name))).collect();
+    let mut groups = String::new();
+    for rows in report.points() {
+        if let Some(title) = report.point_title(rows[0]) {
+            let (title, width) = (escaped(&title), columns.len() + 1);
+            groups.push_str(&format!(
+                "<tbody>\n<tr class=\"point\"><th colspan=\"{width}\">{title}</th></tr>\n</tbody>\n"
+            ));
+        }
+        let best = report.best(&rows);
+        groups.push_str("<tbody class=\"rows\">\n");
+        for row in rows {
+            let is_best = best.is_some_and(|best| std::ptr::eq(best, row));
+            let cells = columns.iter().map(|column| (column.cell)(row, report.speedup(row)));
+            let cells: String = cells.map(|cell| format!("<td>{}</td>", escaped(&cell))).collect();
+            let class = if is_best { " class=\"best\"" } else { "" };
+            let (mark, name) = (swatch(row.measurement.algorithm), escaped(&report.name(row)));
+            groups.push_str(&format!("<tr{class}><td>{mark}{name}</td>{cells}</tr>\n"));
+        }
+        groups.push_str("</tbody>\n");
+    }
+    format!("<table>\n<thead>\n<tr>{header}</tr>\n</thead>\n{groups}</table>\n")
+}
+
+/// The mark that an algorithm has in the charts.
+fn swatch(algorithm: Algorithm) -> String {
+    let name = algorithm.to_string();
+    let mark = mark(style(name.split(':').next().unwrap_or(&name)), 7.0, 7.0);
+    format!("<i><svg viewBox=\"0 0 14 14\" aria-hidden=\"true\">{mark}</svg></i>")
+}
+
+/// What the columns mean.
+fn meanings(report: &SpeedReport) -> String {
+    let meaning =
+        |column: &&Column| format!("<dt>{}</dt><dd>{}</dd>\n", escaped(&report.title(column)), escaped(column.meaning));
+    let columns: String = report.columns().iter().map(meaning).collect();
+    let best = match report.legend() {
+        Some(_) => {
+            format!("<dt>green</dt><dd>the fastest approximate algorithm with a recall of {GOOD_RECALL} or more</dd>\n")
+        }
+        None => String::new(),
     };
-    let (header, rows) = table.rows().split_first().map_or((&[][..], &[][..]), |(first, rest)| (&first[..], rest));
-    let rows: String = rows.iter().map(|row| cells(row, "td")).collect();
-    format!("<table>\n<thead>\n{}</thead>\n<tbody>\n{rows}</tbody>\n</table>\n", cells(header, "th"))
+    format!("<dl class=\"meanings\">\n{columns}{best}</dl>\n")
+}
+
+/// Colour and mark of a family; exact search has the ink's.
+fn style(family: &str) -> usize {
+    FAMILIES.iter().position(|known| *known == family).unwrap_or(usize::MAX)
 }
 
 /// One chart for each point of the grid, in the order of the rows.
 fn charts(report: &SpeedReport) -> Vec<Chart> {
-    let mut points: Vec<Vec<&SpeedRow>> = Vec::new();
-    for row in &report.rows {
-        match points.iter_mut().find(|rows| rows[0].shares_point(row)) {
-            Some(rows) => rows.push(row),
-            None => points.push(vec![row]),
-        }
-    }
-    points.iter().map(|rows| chart(rows)).collect()
+    report.points().iter().map(|rows| chart(rows)).collect()
 }
 
 fn chart(rows: &[&SpeedRow]) -> Chart {
@@ -98,18 +173,13 @@ fn chart(rows: &[&SpeedRow]) -> Chart {
         let name = row.measurement.algorithm.to_string();
         let (family, parameter) = name.split_once(':').unwrap_or((&name, ""));
         if row.measurement.algorithm == Algorithm::Exact {
-            exact = Some(point(row, format!("exact {:.3} ms", Significant(row.percentile_ms(0.5)))));
+            exact = Some(point(row, format!("exact {} ms", significant(row.percentile_ms(0.5)))));
             continue;
         }
         let point = point(row, parameter.to_string());
         match curves.iter_mut().find(|curve| curve.name == family) {
             Some(curve) => curve.points.push(point),
-            None => {
-                let known = FAMILIES.iter().position(|known| *known == family);
-                let others = curves.iter().filter(|curve| curve.style >= FAMILIES.len()).count();
-                let style = known.unwrap_or(FAMILIES.len() + others % (STYLES - FAMILIES.len()));
-                curves.push(Curve { name: family.to_string(), style, points: vec![point] });
-            }
+            None => curves.push(Curve { name: family.to_string(), style: style(family), points: vec![point] }),
         }
     }
     for curve in &mut curves {
@@ -140,21 +210,11 @@ fn point(row: &SpeedRow, label: String) -> Point {
     Point { ms: median, recall: row.measurement.recall, label, tooltip }
 }
 
-/// A number with as many significant digits as the precision says.
-struct Significant(f64);
-
-impl std::fmt::Display for Significant {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let digits = f.precision().unwrap_or(3) as i32;
-        let magnitude = if self.0 > 0.0 { self.0.log10().floor() as i32 } else { 0 };
-        write!(f, "{:.*}", (digits - 1 - magnitude).max(0) as usize, self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use super::super::machine::Machine;
     use super::*;
     use crate::measure::{Measurement, Rules};
     use rails_wgpu::metrics::Quality;
@@ -185,6 +245,8 @@ mod tests {
         ];
         let report = SpeedReport {
             model: "MoL".to_string(),
+            machine: Machine { processor: "cpu <2>".to_string(), threads: 2, version: "0" },
+            date: "today".to_string(),
             devices: vec![("cpu <1>".to_string(), "AVX".to_string())],
             command: "rails-bench bench --x \"<y>\"".to_string(),
             users: 32,
@@ -201,12 +263,10 @@ mod tests {
         assert_eq!(charts[0].curves[0].points[0].label, "200", "in the order of recalls");
         assert!(charts[0].exact.as_ref().is_some_and(|exact| exact.label == "exact 90.0 ms"));
         let page = page(&report);
+        assert!(!page.contains("<2>") && page.contains("cpu &lt;2&gt;, 2 threads; rails-bench 0"), "{page}");
+        // The fastest of those that find 99 %, in the group that has one.
+        assert_eq!((page.matches("<tr class=\"best\">").count(), page.matches("tbody class=\"rows\"").count()), (1, 2));
+        assert!(page.contains("k 10</th>") && page.contains("<td>3.00x</td>"), "{page}");
         assert!(!page.contains("<1>") && !page.contains("<y>") && page.contains("cpu &lt;1&gt;"), "{page}");
-    }
-
-    #[test]
-    fn three_digits_say_enough() {
-        let text = |value| format!("{:.3}", Significant(value));
-        assert_eq!([text(0.01234), text(1.234), text(174.41), text(12_345.6)], ["0.0123", "1.23", "174", "12346"]);
     }
 }

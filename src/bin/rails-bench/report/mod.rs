@@ -1,13 +1,18 @@
 //! Results as tables for people, as JSON and CSV for programs, and as a page with curves.
 
 mod axis;
+mod columns;
 mod html;
+mod machine;
 mod quality;
+mod row;
 mod speed;
 mod svg;
 mod table;
 
 pub use html::page;
+pub use machine::{Machine, now};
 pub use quality::{QualityReport, RunInfo};
-pub use speed::{SpeedReport, SpeedRow};
+pub use row::SpeedRow;
+pub use speed::SpeedReport;
 pub use table::Table;

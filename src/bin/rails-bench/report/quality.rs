@@ -2,15 +2,21 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::report::Table;
+use super::{Machine, Table};
 use rails_wgpu::eval::Evaluation;
 use rails_wgpu::metrics::{HIT_RATE_AT, NDCG_AT};
 
 /// The conditions of a run, the same for all its rows.
 #[derive(Clone, Debug)]
 pub struct RunInfo {
+    /// The model in words.
+    pub model: String,
+    /// What ran it.
+    pub machine: Machine,
     /// Name of the device.
     pub device: String,
+    /// Its driver.
+    pub driver: String,
     /// Number format of the index.
     pub dtype: String,
     /// Evaluation protocol.
@@ -19,6 +25,8 @@ pub struct RunInfo {
     pub users: usize,
     /// Users left out because they have fewer than two events.
     pub skipped_users: usize,
+    /// Whether it was ended before all users.
+    pub interrupted: bool,
     /// Items in the index.
     pub items: usize,
     /// Cut-offs beyond this many items are not reported.
@@ -35,6 +43,15 @@ pub struct QualityReport {
 }
 
 impl QualityReport {
+    /// What holds for all rows, one condition per line.
+    pub fn conditions(&self) -> String {
+        let RunInfo { model, machine, device, driver, dtype, protocol, users, items, .. } = &self.run;
+        format!(
+            "model     {model}\nmachine   {machine}\ndevice    {device} ({driver})   dtype {dtype}\n\
+             data      {users} users, {items} items   protocol {protocol}\n"
+        )
+    }
+
     /// One row per algorithm: HR, NDCG, MRR and throughput. Cut-offs beyond k show `-`.
     pub fn table(&self) -> Table {
         let k = self.run.k;
@@ -43,6 +60,7 @@ impl QualityReport {
         header.extend(NDCG_AT.iter().map(|n| format!("NDCG@{n}")));
         header.extend(["MRR", "encode q/s", "search q/s"].map(str::to_string));
         let mut table = Table::new(header);
+        table.cut_before(1 + HIT_RATE_AT.len());
         let cell = |n: usize, value: f64| if n <= k { format!("{value:.4}") } else { "-".to_string() };
         for evaluation in &self.evaluations {
             let quality = &evaluation.quality;
@@ -74,6 +92,10 @@ impl QualityReport {
         };
         json!({
             "device": self.run.device,
+            "processor": self.run.machine.processor,
+            "threads": self.run.machine.threads,
+            "version": self.run.machine.version,
+            "interrupted": self.run.interrupted,
             "dtype": self.run.dtype,
             "protocol": self.run.protocol,
             "k": k,

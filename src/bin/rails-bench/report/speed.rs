@@ -2,22 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::Table;
-use crate::measure::{Measurement, Rules};
+use super::columns::{COLUMNS, Column, EVAL_BATCH};
+use super::row::{AXES, Axis, SpeedRow};
+use super::{Machine, Table};
+use crate::measure::Rules;
 use rails_wgpu::search::Algorithm;
-
-/// Cut-offs of the hit rate in JSON and CSV.
-const HIT_RATE_AT: [usize; 5] = [1, 5, 10, 50, 100];
 
 /// Everything measured so far, and under which conditions.
 #[derive(Clone, Debug)]
 pub struct SpeedReport {
     /// The model in words.
     pub model: String,
+    /// What measured it.
+    pub machine: Machine,
+    /// When it began.
+    pub date: String,
     /// Name and driver of each device.
     pub devices: Vec<(String, String)>,
     /// The command that measured it.
@@ -36,132 +38,88 @@ pub struct SpeedReport {
     pub rows: Vec<SpeedRow>,
 }
 
-/// One algorithm at one point of the grid.
-#[derive(Clone, Debug)]
-pub struct SpeedRow {
-    /// Name of the device.
-    pub device: String,
-    /// Number format of the index.
-    pub dtype: String,
-    /// Items in the index.
-    pub items: usize,
-    /// Queries per batch.
-    pub batch: usize,
-    /// Items per result.
-    pub k: usize,
-    /// Bytes of the index per item.
-    pub bytes_per_item: f64,
-    /// Time to build the index.
-    pub build: Duration,
-    /// What was measured.
-    pub measurement: Measurement,
-}
-
-/// A column of the printed table: name and cell.
-type Column = (&'static str, fn(&SpeedRow) -> String);
-
-const COLUMNS: [Column; 15] = [
-    ("algorithm", |row| row.measurement.algorithm.to_string()),
-    ("device", |row| row.device.clone()),
-    ("dtype", |row| row.dtype.clone()),
-    ("items", |row| row.items.to_string()),
-    ("batch", |row| row.batch.to_string()),
-    ("k", |row| row.k.to_string()),
-    ("recall", |row| format!("{:.4}", row.measurement.recall)),
-    ("agreement", |row| cell(row.measurement.agreement)),
-    ("HR@10", |row| cell(row.hit_rate(10))),
-    ("NDCG@10", |row| cell(row.ndcg(10))),
-    ("MRR", |row| cell(row.mrr())),
-    ("scored", |row| format!("{:.0}", row.measurement.scored)),
-    ("pruned", |row| cell(Some(row.measurement.pruned).filter(|&share| share > 0.0))),
-    ("ms/batch p50", |row| format!("{:.2}", row.percentile_ms(0.5))),
-    ("p99", |row| format!("{:.2}", row.percentile_ms(0.99))),
-];
-
-/// Columns of the grid: left out where all rows agree. The others are left out where no row has a value.
-const GRID: std::ops::Range<usize> = 1..6;
-
-fn cell(value: Option<f64>) -> String {
-    value.map_or("-".to_string(), |value| format!("{value:.4}"))
-}
-
-impl SpeedRow {
-    /// A percentile of the time of a batch, in milliseconds.
-    pub fn percentile_ms(&self, p: f64) -> f64 {
-        1e3 * self.measurement.percentile(p).as_secs_f64()
-    }
-
-    /// The mean time of a batch, in milliseconds.
-    pub fn mean_ms(&self) -> f64 {
-        1e3 * self.measurement.mean().as_secs_f64()
-    }
-
-    /// The hit rate, where there are targets and `n` items.
-    fn hit_rate(&self, n: usize) -> Option<f64> {
-        (self.has_targets() && n <= self.k).then(|| self.measurement.quality.hit_rate(n))
-    }
-
-    fn ndcg(&self, n: usize) -> Option<f64> {
-        (self.has_targets() && n <= self.k).then(|| self.measurement.quality.ndcg(n))
-    }
-
-    fn mrr(&self) -> Option<f64> {
-        self.has_targets().then(|| self.measurement.quality.mrr())
-    }
-
-    fn has_targets(&self) -> bool {
-        !self.measurement.quality.is_empty()
-    }
-
-    /// Whether `other` is at the same point of the grid.
-    pub(super) fn shares_point(&self, other: &SpeedRow) -> bool {
-        COLUMNS[GRID].iter().all(|(_, cell)| cell(self) == cell(other))
-    }
-
-    /// Every number by its name in CSV.
-    fn fields(&self) -> Vec<(String, Value)> {
-        let measurement = &self.measurement;
-        let mut fields: Vec<(String, Value)> = [
-            ("algorithm", json!(measurement.algorithm.to_string())),
-            ("device", json!(self.device)),
-            ("dtype", json!(self.dtype)),
-            ("items", json!(self.items)),
-            ("batch", json!(self.batch)),
-            ("k", json!(self.k)),
-            ("queries", json!(measurement.queries)),
-            ("runs", json!(measurement.times.len())),
-            ("recall", json!(measurement.recall)),
-            ("agreement", json!(measurement.agreement)),
-            ("targets", json!(measurement.quality.len())),
-        ]
-        .map(|(name, value)| (name.to_string(), value))
-        .into();
-        fields.extend(HIT_RATE_AT.map(|n| (format!("hr@{n}"), json!(self.hit_rate(n)))));
-        fields.extend(
-            [
-                ("ndcg@10", json!(self.ndcg(10))),
-                ("mrr", json!(self.mrr())),
-                ("ms_per_batch_p50", json!(self.percentile_ms(0.5))),
-                ("ms_per_batch_p99", json!(self.percentile_ms(0.99))),
-                ("ms_per_batch_mean", json!(self.mean_ms())),
-                ("scored_per_query", json!(measurement.scored)),
-                ("pruned_share", json!(measurement.pruned)),
-                ("bytes_per_item", json!(self.bytes_per_item)),
-                ("index_build_s", json!(self.build.as_secs_f64())),
-            ]
-            .map(|(name, value)| (name.to_string(), value)),
-        );
-        fields
-    }
-}
+/// A recall that users of approximate search ask for.
+pub const GOOD_RECALL: f64 = 0.99;
 
 impl SpeedReport {
-    /// One row per algorithm and grid point; what is the same in all rows is left to [`SpeedReport::conditions`]. The
-    /// rules of `eval_batch.py` print the reference's own columns.
+    /// One row per algorithm, a group for each point of the grid; what is the same in all rows is left to
+    /// [`SpeedReport::conditions`]. The rules of `eval_batch.py` have the reference's own names and columns.
     pub fn table(&self) -> Table {
+        let columns = self.columns();
+        let names = columns.iter().map(|column| self.title(column));
+        let mut table = Table::new([("algorithm".to_string())].into_iter().chain(names));
+        for rows in self.points() {
+            if let Some(title) = self.point_title(rows[0]) {
+                table.group(title);
+            }
+            let best = self.best(&rows);
+            for row in rows {
+                let is_best = best.is_some_and(|best| std::ptr::eq(best, row));
+                let name = if is_best { format!("{} *", self.name(row)) } else { self.name(row) };
+                let cells =
+                    [name].into_iter().chain(columns.iter().map(|column| (column.cell)(row, self.speedup(row))));
+                if is_best { table.best_row(cells) } else { table.row(cells) }
+            }
+        }
+        table
+    }
+
+    /// What the mark in the table means, if there is one.
+    pub fn legend(&self) -> Option<String> {
+        let is_marked = self.points().iter().any(|rows| self.best(rows).is_some());
+        is_marked.then(|| format!("* the fastest approximate one with a recall of {GOOD_RECALL} or more"))
+    }
+
+    /// Rows of each point of the grid, in the order in which the points come.
+    pub fn points(&self) -> Vec<Vec<&SpeedRow>> {
+        let mut points: Vec<Vec<&SpeedRow>> = Vec::new();
+        for row in &self.rows {
+            match points.iter_mut().find(|rows| rows[0].shares_point(row)) {
+                Some(rows) => rows.push(row),
+                None => points.push(vec![row]),
+            }
+        }
+        points
+    }
+
+    /// What tells the point of `row` from the others; `None` where there is one only.
+    pub fn point_title(&self, row: &SpeedRow) -> Option<String> {
+        let varies = |(_, value): &&Axis| self.rows.iter().any(|other| value(other) != value(row));
+        let told: Vec<String> =
+            AXES.iter().filter(varies).map(|(name, value)| format!("{name} {}", value(row))).collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+
+    /// Of the rows of a point, the fastest approximate one that finds nearly all, if others are slower.
+    pub fn best<'a>(&self, rows: &[&'a SpeedRow]) -> Option<&'a SpeedRow> {
+        let is_exact = |row: &SpeedRow| matches!(row.measurement.algorithm, Algorithm::Exact | Algorithm::ExactPruned);
+        let is_good = |row: &&&SpeedRow| !is_exact(row) && row.measurement.recall >= GOOD_RECALL;
+        let best = *rows.iter().filter(is_good).min_by(|a, b| a.percentile_ms(0.5).total_cmp(&b.percentile_ms(0.5)))?;
+        rows.iter().any(|row| row.percentile_ms(0.5) > best.percentile_ms(0.5)).then_some(best)
+    }
+
+    /// Columns with a value in some row, but for the algorithm, which comes first.
+    pub fn columns(&self) -> Vec<&'static Column> {
+        let has_values = |column: &&Column| self.rows.iter().any(|row| (column.cell)(row, self.speedup(row)) != "-");
         match self.rules {
-            Rules::Strict => self.grid_table(),
-            Rules::EvalBatch { .. } => self.reference_table(),
+            Rules::Strict => COLUMNS.iter().filter(has_values).collect(),
+            Rules::EvalBatch { .. } => EVAL_BATCH.iter().collect(),
+        }
+    }
+
+    /// The name of a column, with k where that is one for all rows.
+    pub fn title(&self, column: &Column) -> String {
+        match (column.name, self.rows.first()) {
+            ("recall", Some(row)) if self.rows.iter().all(|other| other.k == row.k) => format!("recall@{}", row.k),
+            (name, _) => name.to_string(),
+        }
+    }
+
+    /// The name of a row's algorithm.
+    pub fn name(&self, row: &SpeedRow) -> String {
+        match self.rules {
+            Rules::Strict => row.measurement.algorithm.to_string(),
+            Rules::EvalBatch { .. } => reference_name(row.measurement.algorithm),
         }
     }
 
@@ -172,15 +130,16 @@ impl SpeedReport {
         let bytes = values(|row| format!("{:.0}", row.bytes_per_item));
         let build = values(|row| format!("{:.2}", row.build.as_secs_f64()));
         format!(
-            "model     {}\ndevice    {}   dtype {}\ndata      {} users in batches of {}, {} items, {bytes} bytes each, k = {}\n\
-             index     built in {build} s\n",
+            "model     {}\nmachine   {}\ndevice    {}   dtype {}\ndata      {} users in batches of {}, k = {}\n\
+             index     {} items, {bytes} bytes each, built in {build} s\n",
             self.model,
+            self.machine,
             devices.join(", "),
             values(|row| row.dtype.clone()),
             self.users,
             values(|row| row.batch.to_string()),
-            values(|row| row.items.to_string()),
             values(|row| row.k.to_string()),
+            values(|row| row.items.to_string()),
         )
     }
 
@@ -191,49 +150,8 @@ impl SpeedReport {
         values.filter(|value| seen.insert(value.clone())).collect::<Vec<_>>().join(", ")
     }
 
-    fn grid_table(&self) -> Table {
-        let (grid, values) = (self.varying(), &COLUMNS[GRID.end..]);
-        let has_values = |(_, cell): &&Column| self.rows.iter().any(|row| cell(row) != "-");
-        let shown: Vec<&Column> =
-            COLUMNS[..GRID.start].iter().chain(grid).chain(values.iter().filter(has_values)).collect();
-        let one_k = self.rows.windows(2).all(|pair| pair[0].k == pair[1].k);
-        let title = |column: &&Column| match (column.0, self.rows.first()) {
-            ("recall", Some(row)) if one_k => format!("recall@{}", row.k),
-            (name, _) => name.to_string(),
-        };
-        let mut table = Table::new(shown.iter().map(title));
-        for row in &self.rows {
-            table.row(shown.iter().map(|(_, cell)| cell(row)));
-        }
-        table
-    }
-
-    /// Columns of the grid that tell rows apart.
-    fn varying(&self) -> Vec<&'static Column> {
-        let varies = |(_, cell): &&Column| self.rows.windows(2).any(|pair| cell(&pair[0]) != cell(&pair[1]));
-        COLUMNS[GRID].iter().filter(varies).collect()
-    }
-
-    fn reference_table(&self) -> Table {
-        let grid = self.varying();
-        let mut header = vec!["algorithm".to_string()];
-        header.extend(grid.iter().map(|(name, _)| (*name).to_string()));
-        header.extend(HIT_RATE_AT.map(|n| format!("HR@{n}")));
-        header.extend(["mean ms", "speedup"].map(str::to_string));
-        let mut table = Table::new(header);
-        for row in &self.rows {
-            let mut cells = vec![reference_name(row.measurement.algorithm)];
-            cells.extend(grid.iter().map(|(_, cell)| cell(row)));
-            cells.extend(HIT_RATE_AT.map(|n| cell(row.hit_rate(n))));
-            cells.push(format!("{:.2}", row.mean_ms()));
-            cells.push(self.speedup(row).map_or("-".to_string(), |speedup| format!("{speedup:.2}x")));
-            table.row(cells);
-        }
-        table
-    }
-
     /// How many times faster than exact search at the same grid point, by mean times.
-    fn speedup(&self, row: &SpeedRow) -> Option<f64> {
+    pub fn speedup(&self, row: &SpeedRow) -> Option<f64> {
         let same_point = |other: &&SpeedRow| other.measurement.algorithm == Algorithm::Exact && other.shares_point(row);
         let exact = self.rows.iter().find(same_point)?;
         (row.mean_ms() > 0.0).then(|| exact.mean_ms() / row.mean_ms())
@@ -260,6 +178,10 @@ impl SpeedReport {
         json!({
             "model": self.model,
             "device": self.distinct(|row| row.device.clone()),
+            "processor": self.machine.processor,
+            "threads": self.machine.threads,
+            "version": self.machine.version,
+            "date": self.date,
             "driver": self.devices.iter().map(|(_, driver)| driver.as_str()).collect::<Vec<_>>().join(", "),
             "dtype": self.distinct(|row| row.dtype.clone()),
             "protocol": match self.rules { Rules::Strict => "strict", Rules::EvalBatch { .. } => "eval-batch" },

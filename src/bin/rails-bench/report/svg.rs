@@ -1,14 +1,12 @@
 //! A chart of recall against time as SVG. Colours are left to the page: every mark has a class.
 
-use std::fmt::Write;
-
 use super::axis::{LogAxis, RecallAxis};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 450.0;
 const LEFT: f64 = 66.0;
 const RIGHT: f64 = 700.0;
-const TOP: f64 = 76.0;
+const TOP: f64 = 88.0;
 const BOTTOM: f64 = 396.0;
 
 /// Width of a character of a label, about.
@@ -120,12 +118,16 @@ impl Chart {
     }
 
     fn legend(&self, svg: &mut Drawing) {
-        let mut left = LEFT;
+        let (mut left, mut middle) = (LEFT, 44.0);
         for curve in &self.curves {
-            svg.line(&format!("curve s{}", curve.style), left, 44.0, left + 22.0, 44.0);
-            svg.mark(curve.style, left + 11.0, 44.0);
-            svg.text("legend", left + 28.0, 48.0, "start", &curve.name);
-            left += 52.0 + 7.0 * curve.name.chars().count() as f64;
+            let width = 52.0 + 7.0 * curve.name.chars().count() as f64;
+            if left + width > WIDTH && left > LEFT {
+                (left, middle) = (LEFT, middle + 20.0);
+            }
+            svg.line(&format!("curve s{}", curve.style), left, middle, left + 22.0, middle);
+            svg.mark(curve.style, left + 11.0, middle);
+            svg.text("legend", left + 28.0, middle + 4.0, "start", &curve.name);
+            left += width;
         }
     }
 
@@ -206,6 +208,74 @@ impl Area {
     }
 }
 
+/// Outlines of marks by style; the first, and what has none, is a circle.
+const OUTLINES: [&[(f64, f64)]; 12] = [
+    &[],
+    // Square, triangle, diamond, triangle that stands on its tip, pentagon.
+    &[(-4.2, -4.2), (4.2, -4.2), (4.2, 4.2), (-4.2, 4.2)],
+    &[(0.0, -5.6), (5.2, 4.2), (-5.2, 4.2)],
+    &[(0.0, -6.0), (6.0, 0.0), (0.0, 6.0), (-6.0, 0.0)],
+    &[(0.0, 5.6), (5.2, -4.2), (-5.2, -4.2)],
+    &[(0.0, -5.4), (5.1, -1.7), (3.2, 4.4), (-3.2, 4.4), (-5.1, -1.7)],
+    // Plus and cross.
+    &[
+        (-1.7, -5.4),
+        (1.7, -5.4),
+        (1.7, -1.7),
+        (5.4, -1.7),
+        (5.4, 1.7),
+        (1.7, 1.7),
+        (1.7, 5.4),
+        (-1.7, 5.4),
+        (-1.7, 1.7),
+        (-5.4, 1.7),
+        (-5.4, -1.7),
+        (-1.7, -1.7),
+    ],
+    &[
+        (0.0, -2.2),
+        (3.3, -5.5),
+        (5.5, -3.3),
+        (2.2, 0.0),
+        (5.5, 3.3),
+        (3.3, 5.5),
+        (0.0, 2.2),
+        (-3.3, 5.5),
+        (-5.5, 3.3),
+        (-2.2, 0.0),
+        (-5.5, -3.3),
+        (-3.3, -5.5),
+    ],
+    // Star.
+    &[
+        (0.0, -6.4),
+        (1.6, -2.1),
+        (6.1, -2.0),
+        (2.5, 0.8),
+        (3.8, 5.2),
+        (0.0, 2.6),
+        (-3.8, 5.2),
+        (-2.5, 0.8),
+        (-6.1, -2.0),
+        (-1.6, -2.1),
+    ],
+    // Triangles to the left and to the right, and a bar.
+    &[(-5.6, 0.0), (4.2, -5.2), (4.2, 5.2)],
+    &[(5.6, 0.0), (-4.2, -5.2), (-4.2, 5.2)],
+    &[(-6.0, -2.4), (6.0, -2.4), (6.0, 2.4), (-6.0, 2.4)],
+];
+
+/// The mark of a style, around a point, as an element.
+pub(super) fn mark(style: usize, x: f64, y: f64) -> String {
+    let class = if style == usize::MAX { "mark ink".to_string() } else { format!("mark f{style}") };
+    let outline = OUTLINES.get(style).copied().unwrap_or_default();
+    if outline.is_empty() {
+        return format!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.6\"/>");
+    }
+    let points: Vec<String> = outline.iter().map(|(dx, dy)| format!("{:.1} {:.1}", x + dx, y + dy)).collect();
+    format!("<path class=\"{class}\" d=\"M{}Z\"/>", points.join("L"))
+}
+
 /// SVG as it is written.
 struct Drawing(String);
 
@@ -240,25 +310,9 @@ impl Drawing {
         self.element("</g>");
     }
 
-    /// A mark whose form, like its colour, tells the curves apart: circle, square, triangle, diamond, cross.
+    /// A mark whose form, like its colour, tells the curves apart.
     fn mark(&mut self, style: usize, x: f64, y: f64) {
-        let class = if style == usize::MAX { "mark ink".to_string() } else { format!("mark f{style}") };
-        let path = |steps: &[(f64, f64)]| {
-            let mut path = String::new();
-            for (index, (dx, dy)) in steps.iter().enumerate() {
-                // Writing to a string cannot fail.
-                let _ = write!(path, "{}{:.1} {:.1}", if index == 0 { "M" } else { "L" }, x + dx, y + dy);
-            }
-            format!("<path class=\"{class}\" d=\"{path}Z\"/>")
-        };
-        let element = match style {
-            1 | 6 => path(&[(-4.2, -4.2), (4.2, -4.2), (4.2, 4.2), (-4.2, 4.2)]),
-            2 | 7 => path(&[(0.0, -5.6), (5.2, 4.2), (-5.2, 4.2)]),
-            3 => path(&[(0.0, -6.0), (6.0, 0.0), (0.0, 6.0), (-6.0, 0.0)]),
-            4 => path(&[(0.0, 5.6), (5.2, -4.2), (-5.2, -4.2)]),
-            _ => format!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.6\"/>"),
-        };
-        self.element(&element);
+        self.element(&mark(style, x, y));
     }
 
     fn end(mut self) -> String {
@@ -289,14 +343,31 @@ mod tests {
     #[test]
     fn points_are_where_the_scales_put_them() {
         // Times 18.2..99 lie on 10..100: 20 at log10(2), 50 at log10(5) of 634 pixels from 66. Recall .9 is the lowest
-        // step, .99 the highest one: 88 % of the 320 pixels up from 396.
+        // step, .99 the highest one: 88 % of the 308 pixels up from 396.
         let svg = chart().svg();
         let x = |ms: f64| 66.0 + 634.0 * (ms / 10.0).log10();
-        let expected = format!("points=\"{:.1},396.0 {:.1},{:.1}\"", x(20.0), x(50.0), 396.0 - 0.88 * 320.0);
+        let expected = format!("points=\"{:.1},396.0 {:.1},{:.1}\"", x(20.0), x(50.0), 396.0 - 0.88 * 308.0);
         assert!(svg.contains(&expected), "{expected} is not in\n{svg}");
-        let marker = format!("<line class=\"marker\" x1=\"{:.1}\" y1=\"76.0\"", x(90.0));
+        let marker = format!("<line class=\"marker\" x1=\"{:.1}\" y1=\"88.0\"", x(90.0));
         assert!(svg.contains(&marker), "{marker} is not in\n{svg}");
         assert!(svg.contains("<title>500 &lt;20&gt;</title>") && svg.contains(">a &amp; b</text>"), "{svg}");
+    }
+
+    #[test]
+    fn every_style_has_a_mark_of_its_own() {
+        let marks: std::collections::BTreeSet<String> =
+            (0..OUTLINES.len()).map(|style| mark(style, 0.0, 0.0).replace(&format!(" f{style}"), "")).collect();
+        assert_eq!(marks.len(), OUTLINES.len());
+    }
+
+    #[test]
+    fn a_long_legend_goes_on_in_a_second_line() {
+        let mut chart = chart();
+        let curve = |i: usize| Curve { name: format!("algorithm-{i}"), style: i, points: vec![point(20.0, 0.9, "")] };
+        chart.curves = (0..12).map(curve).collect();
+        let svg = chart.svg();
+        let heights = |text: &str| svg.matches(text).count();
+        assert_eq!((heights("y=\"48.0\" text-anchor=\"start\""), heights("y=\"68.0\" text-anchor=\"start\"")), (5, 5));
     }
 
     #[test]
