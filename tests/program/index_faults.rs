@@ -216,7 +216,7 @@ fn a_killed_add_leaves_the_old_version_or_the_new_one() {
     let old = temporary.path().join("old");
     many_segments(&old);
     // Replaces half of the items, in other segments, and so touches every file.
-    kill_change(&old, "add", &["--items", "random:310:7"]);
+    kill_change(&old, "add", &["--items", "random:310:7", "--replace"]);
 }
 
 #[test]
@@ -346,7 +346,8 @@ fn verify_lists_all_damage_and_exits_with_1() {
     let json = program(&["index", "verify", text(folder), "--json", "-"]).output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!((&json["sound"], json["damage"].as_array().unwrap().len()), (&false.into(), 3));
-    let refused = failure(&program(&["index", "add", text(folder), "--items", "random:5"]).output().unwrap());
+    let refused =
+        failure(&program(&["index", "add", text(folder), "--items", "random:5", "--replace"]).output().unwrap());
     assert!(refused.contains("index verify"), "{refused}");
 }
 
@@ -438,8 +439,10 @@ fn a_read_only_folder_can_be_searched_and_not_changed() {
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("rank") && table.lines().count() >= 8, "{table}");
     assert!(run(&["index", "verify", text(&folder)]).status.success());
-    for args in [&["index", "add", text(&folder), "--items", "random:5"][..], &["index", "compact", text(&folder)][..]]
-    {
+    for args in [
+        &["index", "add", text(&folder), "--items", "random:5", "--replace"][..],
+        &["index", "compact", text(&folder)][..],
+    ] {
         let said = failure(&run(args));
         assert!(said.contains("make the folder writable"), "{said}");
     }
