@@ -17,7 +17,8 @@ fn main() -> Result<()> {
 
     // An index holds what does not depend on the query; `rescore` scores the items that it is given, the best one first.
     let searcher = Searcher::builder().model(&model, &ids).device("cpu").build()?;
-    let queries = QueryBatch::new(query.clone());
+    // The model has an embedding for each user, too: this query is user 0's.
+    let queries = QueryBatch::new(query.clone()).with_users([0]);
     let hits = searcher.rescore(&queries, &[&ids.map(u64::from)[..]])?;
 
     for (position, name) in names.iter().enumerate() {
