@@ -256,13 +256,16 @@ fn half_precision_tables_hold_rounded_values() {
 }
 
 #[test]
-fn halves_beyond_the_range_of_f16_are_clamped() {
+fn the_largest_halves_are_scored_and_what_is_beyond_them_is_refused() {
     let Some(gpu) = gpu::shared() else { return };
-    let items = Tensor::new(vec![3, 1], vec![1e6, -1e6, 1.0]).unwrap();
-    let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
+    let items = Tensor::from_rows([[65504.0], [-65504.0], [1.0]]);
+    let batch = QueryBatch::new(Tensor::from_rows([[1.0]]));
     let index = try_index(&gpu, &items, None, Dtype::F16, ScanLimits::default()).unwrap();
     let hits = index.scan(Scorer::Dot, &batch, 3, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.score).collect::<Vec<_>>(), [65504.0, 1.0, -65504.0]);
+    let beyond = Tensor::from_rows([[1.0], [-1e6]]);
+    let error = try_index(&gpu, &beyond, None, Dtype::F16, ScanLimits::default()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("-1e6 in row 1"), "{error}");
 }
 
 #[test]
@@ -283,7 +286,7 @@ fn wrong_arguments_are_told() {
     let build = |items: &Tensor, mol: Option<&Mol<Tensor>>, limits: ScanLimits| {
         try_index(&gpu, items, mol, Dtype::F32, limits).map(|_| ()).unwrap_err().to_string()
     };
-    assert!(build(&random.tensor(&[10, 5], 1.0), Some(&mol), ScanLimits::default()).contains("shape (n, 6)"));
+    assert!(build(&random.tensor(&[10, 5], 1.0), Some(&mol), ScanLimits::default()).contains("shape (N, 6)"));
     assert!(build(&Tensor::new(vec![0, DIM], vec![]).unwrap(), Some(&mol), ScanLimits::default()).contains("1 <= N"));
     let not_a_number = Tensor::new(vec![2, 1], vec![0.0, f32::NAN]).unwrap();
     assert!(build(&not_a_number, None, ScanLimits::default()).contains("NaN in row 1"));
