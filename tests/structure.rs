@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model files", &["model_file.rs"]),
     ("tables", &["tables/"]),
     ("store", &["store/"]),
-    ("job", &["job.rs"]),
+    ("context", &["context.rs"]),
     ("backend", &["backend/"]),
     ("CPU: SIMD", &["backend/cpu/simd/"]),
     ("CPU: array operations", &["backend/cpu/ops/"]),

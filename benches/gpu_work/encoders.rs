@@ -113,5 +113,11 @@ fn work(
     let (items, positions) = (random.tensor(&[N_ITEMS, dim], 0.1), random.tensor(&[LENGTH, dim], 0.1));
     let encoder = GpuEncoder::new(gpu, &Encoder { items, positions, layers, dim, norm: EmbeddingNorm::L2Norm })?;
     let batch = histories(n_users);
-    Ok(Work { shape, dtype: "f32", costs, only: false, run: Box::new(move || encoder.encode(&batch).map(drop)) })
+    Ok(Work {
+        shape,
+        dtype: "f32",
+        costs,
+        only: false,
+        run: Box::new(move |context| encoder.encode_with(context, &batch).map(drop)),
+    })
 }

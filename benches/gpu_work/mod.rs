@@ -12,7 +12,7 @@ use models::{Random, Shape};
 use peak::Unit;
 use rails_wgpu::Result;
 use rails_wgpu::backend::gpu::{Gpu, GpuBackend, GpuIndex, ScanLimits};
-use rails_wgpu::backend::{Columns, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, Similarity};
+use rails_wgpu::backend::{Columns, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, SearchContext, Similarity};
 use rails_wgpu::index::item_tables;
 use rails_wgpu::ops::Linear;
 use rails_wgpu::tables::Form;
@@ -31,6 +31,9 @@ pub struct Cost {
     pub unit: Unit,
 }
 
+/// In a context that measures it.
+pub type Run = dyn Fn(&SearchContext) -> Result<()>;
+
 /// One thing to time.
 pub struct Work {
     /// Its sizes in words.
@@ -42,7 +45,7 @@ pub struct Work {
     /// Shows those kernels only: the others are measured by other works.
     pub only: bool,
     /// One run.
-    pub run: Box<dyn Fn() -> Result<()>>,
+    pub run: Box<Run>,
 }
 
 /// Works that share an index, which is made when they are due and dropped after them.
@@ -121,7 +124,13 @@ fn mol_index(
     let items = random.tensor(&[n, dim], 1.0);
     let tables = item_tables(&GpuBackend::new(gpu.clone()), &items, Some(&mol), dtype, form)?;
     let similarity = Similarity { mol, distilled: None };
-    Ok(Arc::new(GpuIndex::new(gpu, Arc::new(tables), Some(&similarity), ScanLimits::default())?))
+    Ok(Arc::new(GpuIndex::new(
+        &SearchContext::default(),
+        gpu,
+        Arc::new(tables),
+        Some(&similarity),
+        ScanLimits::default(),
+    )?))
 }
 
 /// The full similarity: scans of both forms of the tables, and rescoring.
@@ -151,7 +160,9 @@ fn mixtures(
                     dtype: dtype.name(),
                     costs: vec![("mol_scan", cost(flops * (n * n_queries) as f64, bytes * n as f64))],
                     only: true,
-                    run: Box::new(move || of_scan.scan(Scorer::Mol, &queries, K, &Exclusions::default()).map(drop)),
+                    run: Box::new(move |context| {
+                        of_scan.scan(context, Scorer::Mol, &queries, K, &Exclusions::default()).map(drop)
+                    }),
                 });
             }
             let mut position = || ((random.number() + 1.0) / 2.0 * (n - 1) as f32) as u32;
@@ -163,7 +174,7 @@ fn mixtures(
                 dtype: dtype.name(),
                 costs: vec![("mol_rescore", cost(flops * pairs, bytes * pairs))],
                 only: true,
-                run: Box::new(move || index.rescore(Scorer::Mol, &queries, &candidates).map(drop)),
+                run: Box::new(move |context| index.rescore(context, Scorer::Mol, &queries, &candidates).map(drop)),
             });
         }
     }
@@ -203,8 +214,8 @@ fn first_stages(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>
                     dtype: dtype.name(),
                     costs: vec![("dot_scan", dot_cost(dtype, flops, bytes))],
                     only: false,
-                    run: Box::new(move || {
-                        index.scan_components(&vectors, columns, k, &Exclusions::default()).map(drop)
+                    run: Box::new(move |context| {
+                        index.scan_components(context, &vectors, columns, k, &Exclusions::default()).map(drop)
                     }),
                 });
             }
@@ -223,7 +234,7 @@ fn plain(
 ) -> Result<Arc<GpuIndex>> {
     let items = random.tensor(&[n, dim], 1.0);
     let tables = item_tables(&GpuBackend::new(gpu.clone()), &items, None, dtype, Form::Components)?;
-    Ok(Arc::new(GpuIndex::new(gpu, Arc::new(tables), None, limits)?))
+    Ok(Arc::new(GpuIndex::new(&SearchContext::default(), gpu, Arc::new(tables), None, limits)?))
 }
 
 fn flat(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
@@ -240,7 +251,9 @@ fn flat(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
                 dtype: dtype.name(),
                 costs: vec![("dot_scan", dot_cost(dtype, flops, bytes))],
                 only: false,
-                run: Box::new(move || index.scan(Scorer::Dot, &queries, K, &Exclusions::default()).map(drop)),
+                run: Box::new(move |context| {
+                    index.scan(context, Scorer::Dot, &queries, K, &Exclusions::default()).map(drop)
+                }),
             });
         }
     }
@@ -263,7 +276,9 @@ fn top_k(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
                     dtype: "f32",
                     costs: Vec::new(),
                     only: false,
-                    run: Box::new(move || index.scan(Scorer::Dot, &queries, k, &Exclusions::default()).map(drop)),
+                    run: Box::new(move |context| {
+                        index.scan(context, Scorer::Dot, &queries, k, &Exclusions::default()).map(drop)
+                    }),
                 });
             }
         }

@@ -129,8 +129,8 @@ impl ReadPeak {
 
 /// What one dispatch takes, by the timestamps of the device.
 fn timed(gpu: &Arc<Gpu>, kernel: &KernelSpec, params: &[u32; 4], buffers: &[&Buffer]) -> Result<Duration> {
-    let (done, kernels) = profiled(|| {
-        let mut recorder = Recorder::new(gpu);
+    let (done, kernels) = profiled(|context| {
+        let mut recorder = Recorder::with_context(context, gpu);
         recorder.dispatch(kernel, params, buffers, [GROUPS, 1, 1]);
         recorder.submit()
     });

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use models::{Random, Shape};
 use rails_wgpu::backend::cpu::{Cpu, CpuIndex};
-use rails_wgpu::backend::{Columns, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, Similarity};
+use rails_wgpu::backend::{Columns, DeviceIndex, Dtype, Exclusions, QueryBatch, Scorer, SearchContext, Similarity};
 use rails_wgpu::index::item_tables;
 use rails_wgpu::ops::Linear;
 use rails_wgpu::tables::{Form, MolTables, Table, Tables};
@@ -115,7 +115,11 @@ fn exact(data: &str, n: usize, (p_q, p_x, d_p): (usize, usize, usize), dim: usiz
         flops: flops * (n * n_queries) as f64,
         bytes: bytes * n as f64,
         run: Box::new(move || {
-            black_box(index.scan(Scorer::Mol, &queries, K, &Exclusions::default()).expect("valid scan"));
+            black_box(
+                index
+                    .scan(&SearchContext::default(), Scorer::Mol, &queries, K, &Exclusions::default())
+                    .expect("valid scan"),
+            );
         }),
     }]
 }
@@ -143,7 +147,11 @@ fn stages(n: usize) -> Vec<Work> {
             bytes: 4.0 * (n * width) as f64,
             run: Box::new(move || {
                 let k = 1000.min(n);
-                black_box(index.scan_components(&tensor, columns, k, &Exclusions::default()).expect("valid scan"));
+                black_box(
+                    index
+                        .scan_components(&SearchContext::default(), &tensor, columns, k, &Exclusions::default())
+                        .expect("valid scan"),
+                );
             }),
         });
     }
@@ -161,7 +169,12 @@ fn stages(n: usize) -> Vec<Work> {
         flops: flops * (1000 * B) as f64,
         bytes: bytes * (1000 * B) as f64,
         run: Box::new(move || {
-            black_box(of_rescore.0.rescore(Scorer::Mol, &of_rescore.1, &candidates).expect("valid candidates"));
+            black_box(
+                of_rescore
+                    .0
+                    .rescore(&SearchContext::default(), Scorer::Mol, &of_rescore.1, &candidates)
+                    .expect("valid candidates"),
+            );
         }),
     });
     works.push(Work {
@@ -184,7 +197,9 @@ fn stages(n: usize) -> Vec<Work> {
         flops: 2.0 * (sampled * 64 * B) as f64,
         bytes: 4.0 * (sampled * 64) as f64,
         run: Box::new(move || {
-            black_box(index.scan_first(&sums, sampled, 256.min(sampled)).expect("valid scan"));
+            black_box(
+                index.scan_first(&SearchContext::default(), &sums, sampled, 256.min(sampled)).expect("valid scan"),
+            );
         }),
     });
     works
@@ -213,7 +228,11 @@ fn flat(n: usize) -> Vec<Work> {
                 flops: 2.0 * (n * DIM * n_queries) as f64,
                 bytes: (n * (DIM * size + if dtype == Dtype::I8 { 4 } else { 0 })) as f64,
                 run: Box::new(move || {
-                    black_box(index.scan(Scorer::Dot, &queries, K, &Exclusions::default()).expect("valid scan"));
+                    black_box(
+                        index
+                            .scan(&SearchContext::default(), Scorer::Dot, &queries, K, &Exclusions::default())
+                            .expect("valid scan"),
+                    );
                 }),
             });
         }
@@ -236,7 +255,11 @@ fn top_k(n: usize) -> Vec<Work> {
             flops: 2.0 * (n * DIM * 32) as f64,
             bytes: 4.0 * (n * DIM) as f64,
             run: Box::new(move || {
-                black_box(index.scan(Scorer::Dot, &queries, k, &Exclusions::default()).expect("valid scan"));
+                black_box(
+                    index
+                        .scan(&SearchContext::default(), Scorer::Dot, &queries, k, &Exclusions::default())
+                        .expect("valid scan"),
+                );
             }),
         }
     };
@@ -284,7 +307,11 @@ fn first_stage(n: usize) -> Vec<Work> {
             bytes,
             run: Box::new(move || {
                 let (index, vectors) = &best;
-                black_box(index.scan_components(vectors, Columns::Mean, k, &Exclusions::default()).expect("valid"));
+                black_box(
+                    index
+                        .scan_components(&SearchContext::default(), vectors, Columns::Mean, k, &Exclusions::default())
+                        .expect("valid"),
+                );
             }),
         });
         // About one item of a thousand passes: the products have a standard deviation of sqrt(MEAN_WIDTH) / 3.
@@ -297,7 +324,11 @@ fn first_stage(n: usize) -> Vec<Work> {
             flops,
             bytes,
             run: Box::new(move || {
-                black_box(index.above(&vectors, Columns::Mean, &thresholds, &Exclusions::default()).expect("valid"));
+                black_box(
+                    index
+                        .above(&SearchContext::default(), &vectors, Columns::Mean, &thresholds, &Exclusions::default())
+                        .expect("valid"),
+                );
             }),
         });
     }
@@ -321,7 +352,7 @@ fn first_stage_curve(most: usize) -> Vec<Work> {
                 flops: 2.0 * (n * MEAN_WIDTH * n_queries) as f64,
                 bytes: (n * (MEAN_WIDTH + 4)) as f64,
                 run: Box::new(move || {
-                    black_box(index.scan_first(&vectors, n, k).expect("valid scan"));
+                    black_box(index.scan_first(&SearchContext::default(), &vectors, n, k).expect("valid scan"));
                 }),
             });
         }

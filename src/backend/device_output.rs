@@ -1,6 +1,6 @@
 //! Results that stay on the device: what an index offers where its device is a GPU that others compute on as well.
 
-use super::{Exclusions, QueryBatch, Scorer};
+use super::{Exclusions, QueryBatch, Scorer, SearchContext};
 use crate::Result;
 
 /// Queries on the host, or on the device of the index.
@@ -64,5 +64,12 @@ pub trait DeviceOutput {
     ///
     /// # Errors
     /// As there, or if the buffer of the queries is too small or cannot be copied from.
-    fn scan_to_buffers(&self, scorer: Scorer, queries: GpuQueries, k: usize, excluded: &Exclusions) -> Result<GpuHits>;
+    fn scan_to_buffers(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: GpuQueries,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<GpuHits>;
 }

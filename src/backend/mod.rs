@@ -25,6 +25,7 @@ pub use query_batch::QueryBatch;
 use std::fmt;
 use std::sync::Arc;
 
+pub use crate::context::SearchContext;
 pub use crate::tables::{Columns, Dtype};
 
 use crate::Result;
@@ -139,7 +140,12 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// If they do not fit, or the device fails.
-    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>>;
+    fn load(
+        &self,
+        context: &SearchContext,
+        tables: Arc<Tables>,
+        similarity: Option<&Similarity>,
+    ) -> Result<Box<dyn DeviceIndex>>;
 }
 
 /// An encoder on a device.
@@ -148,7 +154,15 @@ pub trait QueryEncoder: Send + Sync {
     ///
     /// # Errors
     /// If the device fails.
-    fn encode(&self, batch: &SequenceBatch) -> Result<Tensor>;
+    fn encode(&self, batch: &SequenceBatch) -> Result<Tensor> {
+        self.encode_with(&SearchContext::default(), batch)
+    }
+
+    /// [`QueryEncoder::encode`] as a part of something that may be cancelled, or is measured.
+    ///
+    /// # Errors
+    /// As there, or if it was cancelled.
+    fn encode_with(&self, context: &SearchContext, batch: &SequenceBatch) -> Result<Tensor>;
 }
 
 /// An item index on a device.
@@ -158,21 +172,41 @@ pub trait DeviceIndex: Send + Sync {
     ///
     /// # Errors
     /// If the device fails, or has no tables or weights for the scorer.
-    fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<Hits>;
+    fn scan(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits>;
 
     /// [`DeviceIndex::scan`] for [`Scorer::Mol`] that leaves out the gate of pairs whose largest logit shows that they
     /// cannot be among the best: the same hits, and the number of pairs left out.
     ///
     /// # Errors
     /// As [`DeviceIndex::scan`].
-    fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)>;
+    fn scan_pruned(
+        &self,
+        context: &SearchContext,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<(Hits, u64)>;
 
     /// For each of the `vectors` (V, W) the best `k` items by inner product with these columns of their tables, ordered
     /// as by [`DeviceIndex::scan`]. `excluded` has one list per vector.
     ///
     /// # Errors
     /// As [`DeviceIndex::scan`].
-    fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits>;
+    fn scan_components(
+        &self,
+        context: &SearchContext,
+        vectors: &Tensor,
+        columns: Columns,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits>;
 
     /// [`DeviceIndex::scan_components`] within the inverted lists number `lists` of the tables only, and of those only the
     /// lists that `probes` names for each vector.
@@ -181,6 +215,7 @@ pub trait DeviceIndex: Send + Sync {
     /// As [`DeviceIndex::scan`], or if there are no such lists.
     fn scan_lists(
         &self,
+        context: &SearchContext,
         lists: usize,
         vectors: &Tensor,
         probes: &[Vec<u32>],
@@ -195,6 +230,7 @@ pub trait DeviceIndex: Send + Sync {
     /// As [`DeviceIndex::scan`].
     fn above(
         &self,
+        context: &SearchContext,
         vectors: &Tensor,
         columns: Columns,
         thresholds: &[f32],
@@ -206,7 +242,13 @@ pub trait DeviceIndex: Send + Sync {
     ///
     /// # Errors
     /// As [`DeviceIndex::scan`], or if a position is not in the index.
-    fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>>;
+    fn rescore(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        candidates: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f32>>>;
 
     /// Scans whose results stay on the device, where programs can go on with them there; `None` where they cannot.
     #[cfg(feature = "gpu")]

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::ListOptions;
 use crate::Result;
-use crate::backend::{Backend, Columns, Dtype, Exclusions, QueryBatch, Scorer};
+use crate::backend::{Backend, Columns, Dtype, Exclusions, QueryBatch, Scorer, SearchContext};
 use crate::tables::{Form, Lists, Tables};
 use crate::tensor::Tensor;
 use crate::threads;
@@ -122,13 +122,14 @@ fn assign(
     let centres = augmented(centres, &half_norm);
     let mut tables = Tables::new::<Tensor>(width + 1, None, Dtype::F32, Form::Components)?;
     tables.append(centres.data(), None);
-    let index = backend.load(Arc::new(tables), None)?;
+    let context = SearchContext::default();
+    let index = backend.load(&context, Arc::new(tables), None)?;
     let mut assigned = Vec::with_capacity(n);
     for from in (0..n).step_by(CHUNK) {
         let to = n.min(from + CHUNK);
         let embeddings = augmented(&vectors(from, to), &|_| 1.0);
         let queries = QueryBatch::new(embeddings);
-        let nearest = index.scan(Scorer::Dot, &queries, 1, &Exclusions::default())?;
+        let nearest = index.scan(&context, Scorer::Dot, &queries, 1, &Exclusions::default())?;
         assigned.extend(nearest.iter().map(|hits| hits.first().map_or(0, |hit| hit.position)));
     }
     Ok(assigned)

@@ -30,8 +30,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::backend::{Backend, DeviceKind, QueryBatch, Similarity, mol_queries};
+use crate::context::Cancel;
 use crate::error::Parameter;
-use crate::job::Cancel;
 use crate::learn::{self, Learning};
 use crate::model::{InputRange, Model, Mol};
 use crate::tables::Dtype;

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::backend::{Backend, Bits, DeviceIndex, Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
+use crate::backend::{
+    Backend, Bits, DeviceIndex, Exclusions, QueryBatch, ScoredPosition, Scorer, SearchContext, Similarity,
+};
 use crate::error::Parameter;
-use crate::job::Job;
 use crate::tables::{Bytes, Table, Tables};
 use crate::{Error, Result};
 
@@ -146,20 +147,19 @@ impl Segment {
     /// # Errors
     /// As [`Backend::load`].
     pub fn load(&self) -> Result<()> {
-        if self.home.streamed { Ok(()) } else { self.on_device(|_| Ok(())) }
+        if self.home.streamed { Ok(()) } else { self.on_device(&SearchContext::default(), |_| Ok(())) }
     }
 
     /// Runs `work` on the tables on their device, for a search that is still wanted.
     ///
     /// # Errors
     /// As [`Backend::load`], those of `work`, or if the search was cancelled before or meanwhile.
-    pub fn on_device<T>(&self, work: impl FnOnce(&dyn DeviceIndex) -> Result<T>) -> Result<T> {
+    pub fn on_device<T>(&self, context: &SearchContext, work: impl FnOnce(&dyn DeviceIndex) -> Result<T>) -> Result<T> {
         let Home { backend, similarity, device, streamed } = &*self.home;
-        let job = Job::current();
         // What a device finds while the search is cancelled is not all of it.
-        let work = |device: &dyn DeviceIndex| work(device).and_then(|found| job.check().map(|()| found));
-        job.check()?;
-        let load = || backend.load(self.tables.clone(), similarity.as_deref());
+        let work = |device: &dyn DeviceIndex| work(device).and_then(|found| context.check().map(|()| found));
+        context.check()?;
+        let load = || backend.load(context, self.tables.clone(), similarity.as_deref());
         if *streamed {
             return work(load()?.as_ref());
         }
@@ -178,7 +178,12 @@ impl Segment {
     ///
     /// # Errors
     /// As [`Segment::on_device`].
-    pub fn inner_products(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    pub fn inner_products(
+        &self,
+        context: &SearchContext,
+        queries: &QueryBatch,
+        candidates: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f32>>> {
         let mut union = candidates.concat();
         union.sort_unstable();
         union.dedup();
@@ -189,8 +194,8 @@ impl Segment {
         let mut picked = Table::new(raw.groups(), raw.group_width(), raw.dtype());
         union.iter().for_each(|&position| picked.append_row_of(raw, position as usize));
         let tables = Tables { raw: picked, mol: None, lists: Vec::new() };
-        let device = self.home.backend.load(Arc::new(tables), None)?;
-        let hits = device.scan(Scorer::Dot, queries, union.len(), &Exclusions::default())?;
+        let device = self.home.backend.load(context, Arc::new(tables), None)?;
+        let hits = device.scan(context, Scorer::Dot, queries, union.len(), &Exclusions::default())?;
         let scores_of = |(hits, list): (Vec<ScoredPosition>, &Vec<u32>)| {
             let mut scores = vec![f32::NAN; union.len()];
             hits.into_iter().for_each(|hit| scores[hit.position as usize] = hit.score);

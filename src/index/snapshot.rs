@@ -7,9 +7,10 @@ use super::cost;
 use super::enlarged::Enlarged;
 use super::filter::PerSegment;
 use super::{Filter, Segment};
-use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, ScoredPosition, Scorer, Similarity};
+use crate::backend::{
+    Columns, DeviceIndex, Exclusions, Hits, QueryBatch, ScoredPosition, Scorer, SearchContext, Similarity,
+};
 use crate::error::Parameter;
-use crate::job::Job;
 use crate::learn::Sample;
 use crate::model::InputRange;
 use crate::tables::Dtype;
@@ -211,17 +212,24 @@ impl Snapshot {
     ///
     /// # Errors
     /// As there.
-    pub fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Excluded) -> Result<Hits> {
+    pub fn scan(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Excluded,
+    ) -> Result<Hits> {
         let enlarged = Enlarged::of(scorer, queries);
         if let Some(enlarged) = enlarged {
-            let mut hits = self.scan(scorer, &enlarged.queries, k, excluded)?;
+            let mut hits = self.scan(context, scorer, &enlarged.queries, k, excluded)?;
             let lists = hits.iter_mut().enumerate();
             lists.for_each(|(query, hits)| hits.iter_mut().for_each(|hit| enlarged.restore(query, &mut hit.score)));
             return Ok(hits);
         }
-        self.best(k, excluded, |device, k, excluded, segment| {
-            reads(segment.len(), cost::of_scorer(segment.tables(), scorer));
-            device.scan(scorer, queries, k, excluded)
+        self.best(context, k, excluded, |device, k, excluded, segment| {
+            context.reads(segment.len(), cost::of_scorer(segment.tables(), scorer));
+            device.scan(context, scorer, queries, k, excluded)
         })
     }
 
@@ -229,10 +237,16 @@ impl Snapshot {
     ///
     /// # Errors
     /// As there.
-    pub fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Excluded) -> Result<(Hits, u64)> {
-        let found = self.each(excluded, |device, excluded, segment| {
-            reads(segment.len(), cost::of_scorer(segment.tables(), Scorer::Mol));
-            device.scan_pruned(queries, k.min(segment.len()), excluded)
+    pub fn scan_pruned(
+        &self,
+        context: &SearchContext,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Excluded,
+    ) -> Result<(Hits, u64)> {
+        let found = self.each(context, excluded, |device, excluded, segment| {
+            context.reads(segment.len(), cost::of_scorer(segment.tables(), Scorer::Mol));
+            device.scan_pruned(context, queries, k.min(segment.len()), excluded)
         })?;
         let (hits, pruned): (Vec<Hits>, Vec<u64>) = found.into_iter().unzip();
         Ok((self.merged(hits, k), pruned.iter().sum()))
@@ -244,15 +258,16 @@ impl Snapshot {
     /// As there.
     pub fn scan_components(
         &self,
+        context: &SearchContext,
         vectors: &Tensor,
         columns: Columns,
         (k, per_query): (usize, usize),
         excluded: &Excluded,
     ) -> Result<Hits> {
-        self.best(k, excluded, |device, k, excluded, segment| {
-            reads(segment.len(), cost::of_columns(segment.tables(), columns));
+        self.best(context, k, excluded, |device, k, excluded, segment| {
+            context.reads(segment.len(), cost::of_columns(segment.tables(), columns));
             let excluded = excluded.repeated(vectors.rows() / per_query, per_query);
-            device.scan_components(vectors, columns, k, &excluded)
+            device.scan_components(context, vectors, columns, k, &excluded)
         })
     }
 
@@ -262,24 +277,25 @@ impl Snapshot {
     /// As there.
     pub fn scan_lists(
         &self,
+        context: &SearchContext,
         vectors: &Tensor,
         columns: Columns,
         n_probe: usize,
         (k, per_query): (usize, usize),
         excluded: &Excluded,
     ) -> Result<Hits> {
-        self.best(k, excluded, |device, k, excluded, segment| {
+        self.best(context, k, excluded, |device, k, excluded, segment| {
             let excluded = excluded.repeated(vectors.rows() / per_query, per_query);
             let lists = &segment.tables().lists;
             match lists.iter().position(|lists| lists.columns == columns) {
                 Some(i) => {
                     let probes = lists[i].probes(vectors, n_probe);
-                    reads(lists[i].n_probed(&probes), cost::of(&lists[i].vectors));
-                    device.scan_lists(i, vectors, &probes, k, &excluded)
+                    context.reads(lists[i].n_probed(&probes), cost::of(&lists[i].vectors));
+                    device.scan_lists(context, i, vectors, &probes, k, &excluded)
                 }
                 None => {
-                    reads(segment.len(), cost::of_columns(segment.tables(), columns));
-                    device.scan_components(vectors, columns, k, &excluded)
+                    context.reads(segment.len(), cost::of_columns(segment.tables(), columns));
+                    device.scan_components(context, vectors, columns, k, &excluded)
                 }
             }
         })
@@ -291,14 +307,15 @@ impl Snapshot {
     /// As there.
     pub fn above(
         &self,
+        context: &SearchContext,
         vectors: &Tensor,
         columns: Columns,
         thresholds: &[f32],
         excluded: &Excluded,
     ) -> Result<Vec<Vec<u32>>> {
-        let found = self.each(excluded, |device, excluded, segment| {
-            reads(segment.len(), cost::of_columns(segment.tables(), columns));
-            device.above(vectors, columns, thresholds, excluded)
+        let found = self.each(context, excluded, |device, excluded, segment| {
+            context.reads(segment.len(), cost::of_columns(segment.tables(), columns));
+            device.above(context, vectors, columns, thresholds, excluded)
         })?;
         let mut lists = vec![Vec::new(); vectors.rows()];
         for (found, offset) in found.into_iter().zip(&self.offsets) {
@@ -313,19 +330,25 @@ impl Snapshot {
     ///
     /// # Errors
     /// As there.
-    pub fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    pub fn rescore(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        candidates: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f32>>> {
         let enlarged = Enlarged::of(scorer, queries);
         if let Some(enlarged) = enlarged {
-            let mut scores = self.rescore(scorer, &enlarged.queries, candidates)?;
+            let mut scores = self.rescore(context, scorer, &enlarged.queries, candidates)?;
             let lists = scores.iter_mut().enumerate();
             lists.for_each(|(query, scores)| scores.iter_mut().for_each(|score| enlarged.restore(query, score)));
             return Ok(scores);
         }
         let rescore = |segment: &Segment, candidates: &[Vec<u32>]| {
-            reads(candidates.iter().map(Vec::len).sum(), cost::of_scorer(segment.tables(), scorer));
+            context.reads(candidates.iter().map(Vec::len).sum(), cost::of_scorer(segment.tables(), scorer));
             match scorer {
-                Scorer::Dot => segment.inner_products(queries, candidates),
-                _ => segment.on_device(|device| device.rescore(scorer, queries, candidates)),
+                Scorer::Dot => segment.inner_products(context, queries, candidates),
+                _ => segment.on_device(context, |device| device.rescore(context, scorer, queries, candidates)),
             }
         };
         if let [segment] = self.segments.as_slice() {
@@ -359,22 +382,26 @@ impl Snapshot {
     /// The best `k` of what `scan` finds in each segment.
     fn best(
         &self,
+        context: &SearchContext,
         k: usize,
         excluded: &Excluded,
         scan: impl Fn(&dyn DeviceIndex, usize, &Exclusions, &Segment) -> Result<Hits> + Sync,
     ) -> Result<Hits> {
         let found = self.each_segment(excluded, |segment, _, excluded| {
-            segment.on_device(|device| scan(device, k.min(segment.len()), excluded, segment))
+            segment.on_device(context, |device| scan(device, k.min(segment.len()), excluded, segment))
         })?;
         Ok(self.merged(found, k))
     }
 
     fn each<T: Send>(
         &self,
+        context: &SearchContext,
         excluded: &Excluded,
         work: impl Fn(&dyn DeviceIndex, &Exclusions, &Segment) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        self.each_segment(excluded, |segment, _, excluded| segment.on_device(|device| work(device, excluded, segment)))
+        self.each_segment(excluded, |segment, _, excluded| {
+            segment.on_device(context, |device| work(device, excluded, segment))
+        })
     }
 
     /// Runs `work` on every segment: those of one device one after the other, different devices at the same time.
@@ -400,13 +427,11 @@ impl Snapshot {
             return (0..self.segments.len()).map(run).collect();
         }
         let mut results: Vec<Option<Result<T>>> = (0..self.segments.len()).map(|_| None).collect();
-        let job = Job::current();
         let done = std::thread::scope(|scope| {
-            let (run, job) = (&run, &job);
+            let run = &run;
             let spawn = |group: &Vec<usize>| {
                 let group = group.clone();
-                let all = move || group.into_iter().map(|index| (index, run(index))).collect::<Vec<_>>();
-                scope.spawn(move || job.run(all))
+                scope.spawn(move || group.into_iter().map(|index| (index, run(index))).collect::<Vec<_>>())
             };
             let threads: Vec<_> = groups.iter().map(spawn).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect::<Vec<_>>()
@@ -434,9 +459,4 @@ impl Snapshot {
         }
         merged
     }
-}
-
-/// Tells the search of this thread that it reads `rows` of so many bytes.
-fn reads(rows: usize, bytes: u64) {
-    Job::current().reads(rows as u64 * bytes);
 }

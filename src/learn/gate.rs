@@ -97,7 +97,7 @@ fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, learning: &Le
     let raw = sample.raw();
     let item = weights.item_side(&mut CpuOps, &CpuOps.floats(&raw), raw.rows());
     let n = ITEMS.min(sample.len());
-    let best = learning.job().run(|| sample.index().scan(Scorer::Mol, queries, n, &Exclusions::default()))?;
+    let best = sample.index().scan(learning.context(), Scorer::Mol, queries, n, &Exclusions::default())?;
     learning.check()?;
     let cross = |z: &[f32]| -> Vec<f32> {
         let z = std::sync::Arc::new(z.to_vec());
@@ -130,12 +130,12 @@ fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, learning: &Le
         let (score, _) = mixture(config.gating_combination, &gates, &z);
         Pair { z, base, cross, score }
     };
-    let job = learning.job();
+    let context = learning.context();
     let of_query = |(query, best): (usize, &Vec<crate::backend::ScoredPosition>)| {
         let mut random = Random(0x1319_8a2e_0370_7344 ^ query as u64);
         let near = best.iter().map(|hit| hit.position as usize);
         let far: Vec<usize> = (0..n).map(|_| random.below(sample.len())).collect();
-        let wanted = near.chain(far).take_while(|_| !job.is_cancelled());
+        let wanted = near.chain(far).take_while(|_| !context.is_cancelled());
         wanted.map(|position| pair(query, position)).collect::<Vec<Pair>>()
     };
     let mut pairs: Vec<Pair> = threads::run(|| best.par_iter().enumerate().flat_map_iter(of_query).collect());

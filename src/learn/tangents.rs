@@ -12,7 +12,6 @@ use super::sample::Sample;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
 use crate::error::Parameter;
-use crate::job::Job;
 use crate::model::{Mol, Tangents};
 use crate::ops::{Linear, Ops};
 use crate::tensor::Tensor;
@@ -35,7 +34,7 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, lear
     {
         best.push((2 * last).min(BEST.1).min(sample.len()));
     }
-    let targets = learning.job().run(|| derivatives(sample, queries, &best))?;
+    let targets = derivatives(sample, queries, &best, learning)?;
     let mean_item = mean_item(mol, sample);
     let components = query_components(mol, queries);
     let features: Vec<Vec<f32>> =
@@ -114,14 +113,14 @@ fn mean_item(mol: &Mol<Tensor>, sample: &Sample) -> Tensor {
 }
 
 /// (B, R * L): for each number of `best` items of the sample, the derivative averaged over so many.
-fn derivatives(sample: &Sample, queries: &QueryBatch, best: &[usize]) -> Result<Tensor> {
+fn derivatives(sample: &Sample, queries: &QueryBatch, best: &[usize], learning: &Learning) -> Result<Tensor> {
     let n_queries = queries.embeddings.rows();
     let Some(&most) = best.last().filter(|_| n_queries > 0) else {
         return Err(Error::argument(Parameter::LearningQueries, "at least one, better some hundreds", "none"));
     };
-    let ranked = sample.index().scan(Scorer::Mol, queries, most, &Exclusions::default())?;
+    let ranked = sample.index().scan(learning.context(), Scorer::Mol, queries, most, &Exclusions::default())?;
     if let Some(query) = ranked.iter().position(|hits| hits.len() < most) {
-        return Err(match Job::current().is_cancelled() {
+        return Err(match learning.context().is_cancelled() {
             true => Error::Cancelled,
             false => Error::NotScored { query, expected: most, found: ranked[query].len() },
         });

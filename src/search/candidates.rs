@@ -68,15 +68,16 @@ impl FirstStage<'_> {
                 let vectors = tangent::vectors(self, &tangent::derivatives(self, candidates)?);
                 let k = (scaled(candidates), 1);
                 let (columns, n_probe) = (Columns::All, probes(n_probe));
-                positions(self.snapshot.scan_lists(&vectors, columns, n_probe, k, self.excluded)?, 1)
+                positions(self.snapshot.scan_lists(self.context, &vectors, columns, n_probe, k, self.excluded)?, 1)
             }
-            Algorithm::Distilled { candidates } => {
-                positions(self.snapshot.scan(Scorer::Distilled, self.queries, scaled(candidates), self.excluded)?, 1)
-            }
+            Algorithm::Distilled { candidates } => positions(
+                self.snapshot.scan(self.context, Scorer::Distilled, self.queries, scaled(candidates), self.excluded)?,
+                1,
+            ),
             Algorithm::Cascade { tangent, distilled } => {
                 let mut first = self.along(&tangent::derivatives(self, tangent)?, scaled(tangent))?;
                 first.iter_mut().for_each(|list| list.sort_unstable());
-                let scores = self.snapshot.rescore(Scorer::Distilled, self.queries, &first)?;
+                let scores = self.snapshot.rescore(self.context, Scorer::Distilled, self.queries, &first)?;
                 let keep = |(list, scores): (Vec<u32>, Vec<f32>)| {
                     let pairs = list.into_iter().zip(scores);
                     let mut hits: Vec<_> = pairs.map(|(position, score)| ScoredPosition { position, score }).collect();
@@ -107,7 +108,9 @@ impl FirstStage<'_> {
             let columns = Columns::Group(m);
             let hits = match n_probe {
                 None => self.best(&vectors, columns, n, p_q)?,
-                Some(probes) => self.snapshot.scan_lists(&vectors, columns, probes, (n, p_q), self.excluded)?,
+                Some(probes) => {
+                    self.snapshot.scan_lists(self.context, &vectors, columns, probes, (n, p_q), self.excluded)?
+                }
             };
             lists.iter_mut().zip(positions(hits, p_q)).for_each(|(list, found)| list.extend(found));
         }
@@ -139,14 +142,14 @@ impl FirstStage<'_> {
             vec![f32::NEG_INFINITY; vectors.rows()]
         } else {
             let none = Default::default();
-            let best = sample.index().scan_components(&vectors, Columns::Mean, rank.max(1), &none)?;
+            let best = sample.index().scan_components(self.context, &vectors, Columns::Mean, rank.max(1), &none)?;
             best.iter().map(|hits| hits.last().map_or(f32::NEG_INFINITY, |hit| hit.score)).collect()
         };
-        self.snapshot.above(&vectors, Columns::Mean, &thresholds, self.excluded)
+        self.snapshot.above(self.context, &vectors, Columns::Mean, &thresholds, self.excluded)
     }
 
     fn best(&self, vectors: &Tensor, columns: Columns, n: usize, per_query: usize) -> Result<Hits> {
-        self.snapshot.scan_components(vectors, columns, (n, per_query), self.excluded)
+        self.snapshot.scan_components(self.context, vectors, columns, (n, per_query), self.excluded)
     }
 }
 

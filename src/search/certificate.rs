@@ -4,7 +4,7 @@
 //! bounds the score of everything that it missed; if that is below the k-th score found, nothing was missed.
 
 use crate::Result;
-use crate::backend::{QueryBatch, Scorer};
+use crate::backend::{QueryBatch, Scorer, SearchContext};
 use crate::index::{Excluded, Snapshot};
 
 use super::{Candidates, Hit};
@@ -24,6 +24,7 @@ pub enum Certificate {
 /// # Errors
 /// If the device fails.
 pub(super) fn certify(
+    context: &SearchContext,
     snapshot: &Snapshot,
     queries: &QueryBatch,
     k: usize,
@@ -32,7 +33,7 @@ pub(super) fn certify(
     excluded: &Excluded,
 ) -> Result<Vec<Certificate>> {
     let others = snapshot.exclude_positions(excluded, candidates);
-    let greatest = snapshot.scan(Scorer::Bound, queries, 1, &others)?;
+    let greatest = snapshot.scan(context, Scorer::Bound, queries, 1, &others)?;
     let certificate = |(hits, greatest): (&Vec<Hit>, Vec<crate::backend::ScoredPosition>)| {
         // The k-th score found; without k hits there is nothing that could have been displaced.
         let kth = hits.get(k - 1).map_or(f32::NEG_INFINITY, |hit| hit.score);

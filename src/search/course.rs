@@ -6,11 +6,11 @@ use super::Request;
 use super::span::Span;
 use super::stats::Stats;
 use crate::Result;
-use crate::job::{Job, Stage};
+use crate::context::{SearchContext, Stage};
 
 /// Leads a search through its stages.
 pub(super) struct Course<'a> {
-    pub job: &'a Job,
+    pub context: &'a SearchContext,
     pub stats: Stats,
 }
 
@@ -20,19 +20,19 @@ impl Course<'_> {
     /// # Errors
     /// Those of `work`, or if the search was cancelled.
     pub fn stage<T>(&mut self, stage: Stage, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.job.check()?;
-        self.job.enter(stage);
+        self.context.check()?;
+        self.context.enter(stage);
         let (span, started) = (Span::of_stage(stage), Instant::now());
         let done = span.run(work);
         let took = started.elapsed();
         *self.stats.place(stage) += took;
         span.end_stage(stage, took);
-        self.job.check()?;
+        self.context.check()?;
         done
     }
 }
 
-/// Runs a whole search of `batch` queries as a job of its own; the job comes back with what it has gathered.
+/// Runs a whole search of `batch` queries in a context of its own, which comes back with what it has gathered.
 ///
 /// # Errors
 /// Those of `work`.
@@ -40,12 +40,12 @@ pub(super) fn course<T>(
     request: &Request,
     batch: usize,
     work: impl FnOnce(&mut Course) -> Result<T>,
-) -> Result<(T, Stats, Job)> {
-    let job = Job::new(request.cancel.cloned(), request.profile);
+) -> Result<(T, Stats, SearchContext)> {
+    let context = SearchContext::new(request.cancel.cloned(), request.profile);
     let (span, started) = (Span::of_search(request, batch), Instant::now());
-    let mut course = Course { job: &job, stats: Stats::default() };
-    let done = span.run(|| job.run(|| work(&mut course)));
-    let stats = Stats { bytes_read: job.bytes(), total: started.elapsed(), ..course.stats };
+    let mut course = Course { context: &context, stats: Stats::default() };
+    let done = span.run(|| work(&mut course));
+    let stats = Stats { bytes_read: context.bytes(), total: started.elapsed(), ..course.stats };
     span.end_search((request, batch), &stats, done.as_ref().err());
-    Ok((done?, stats, job))
+    Ok((done?, stats, context))
 }

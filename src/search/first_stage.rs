@@ -1,13 +1,14 @@
 //! What a first stage works on.
 
 use crate::Result;
-use crate::backend::{QueryBatch, Similarity, mol_queries};
+use crate::backend::{QueryBatch, SearchContext, Similarity, mol_queries};
 use crate::index::{Excluded, Snapshot};
 use crate::learn;
 use crate::tensor::Tensor;
 
 /// A batch and what its queries must not find.
 pub(super) struct FirstStage<'a> {
+    pub context: &'a SearchContext,
     pub snapshot: &'a Snapshot,
     pub similarity: &'a Similarity,
     pub queries: &'a QueryBatch,
@@ -22,6 +23,7 @@ impl<'a> FirstStage<'a> {
     /// # Errors
     /// If shapes do not fit, or a number is not finite.
     pub fn new(
+        context: &'a SearchContext,
         snapshot: &'a Snapshot,
         similarity: &'a Similarity,
         queries: &'a QueryBatch,
@@ -29,7 +31,14 @@ impl<'a> FirstStage<'a> {
     ) -> Result<FirstStage<'a>> {
         let mol = &similarity.mol;
         mol_queries(mol.item_dim(), Some(&mol.config), queries)?;
-        Ok(FirstStage { snapshot, similarity, queries, excluded, components: learn::query_components(mol, queries) })
+        Ok(FirstStage {
+            context,
+            snapshot,
+            similarity,
+            queries,
+            excluded,
+            components: learn::query_components(mol, queries),
+        })
     }
 
     /// (B, D_P): the sum of the components of each query.

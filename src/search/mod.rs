@@ -22,7 +22,7 @@ mod span;
 mod stats;
 mod tangent;
 
-pub use crate::job::{Cancel, KernelTime, Stage, profiled};
+pub use crate::context::{Cancel, KernelTime, Stage, profiled};
 pub use algorithm::Algorithm;
 pub use builder::SearcherBuilder;
 pub use certificate::Certificate;
@@ -36,7 +36,7 @@ use std::sync::{Arc, Once, OnceLock};
 
 use futures::channel::oneshot;
 
-use crate::backend::{Columns, QueryBatch, ScoredPosition, Scorer, Similarity};
+use crate::backend::{Columns, QueryBatch, ScoredPosition, Scorer, SearchContext, Similarity};
 use crate::error::Parameter;
 use crate::index::{Excluded, Filter, ItemIndex, Snapshot};
 use crate::{Error, Result, threads};
@@ -199,9 +199,9 @@ impl Searcher {
         if n_queries == 0 {
             return Ok(Answer::default());
         }
-        let ((hits, certificates), stats, job) =
+        let ((hits, certificates), stats, context) =
             course(request, n_queries, |course| self.stages(course, queries, request))?;
-        Ok(Answer { hits, certificates, stats, kernels: job.kernels() })
+        Ok(Answer { hits, certificates, stats, kernels: context.kernels() })
     }
 
     fn stages(&self, course: &mut Course, queries: &QueryBatch, request: &Request) -> Result<Found> {
@@ -225,10 +225,11 @@ impl Searcher {
             return Ok((vec![Vec::new(); n_queries], vec![Certificate::Exact; if certify { n_queries } else { 0 }]));
         }
         let excluded = snapshot.exclude(excluded, filter);
-        let scan = |scorer| snapshot.scan(scorer, queries, k, &excluded).map(|hits| (hits, 0));
+        let context = course.context;
+        let scan = |scorer| snapshot.scan(context, scorer, queries, k, &excluded).map(|hits| (hits, 0));
         let everything = match (algorithm, snapshot.similarity()) {
             (Algorithm::ExactPruned, Some(_)) => {
-                Some(course.stage(Stage::Scoring, || snapshot.scan_pruned(queries, k, &excluded))?)
+                Some(course.stage(Stage::Scoring, || snapshot.scan_pruned(context, queries, k, &excluded))?)
             }
             (Algorithm::Exact, Some(_)) => Some(course.stage(Stage::Scoring, || scan(Scorer::Mol))?),
             (Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips, _) => {
@@ -247,10 +248,11 @@ impl Searcher {
 
         let similarity = similarity(&snapshot, algorithm)?;
         self.mention_missing_lists(&snapshot, algorithm);
-        let stage = course.stage(Stage::QuerySide, || FirstStage::new(&snapshot, similarity, queries, &excluded))?;
+        let stage =
+            course.stage(Stage::QuerySide, || FirstStage::new(context, &snapshot, similarity, queries, &excluded))?;
         let candidates = course.stage(Stage::FirstStage, || stage.collect(algorithm, k))?;
         course.stats.candidates = candidates.iter().map(|list| list.len() as u64).sum();
-        let scores = course.stage(Stage::Scoring, || snapshot.rescore(Scorer::Mol, queries, &candidates))?;
+        let scores = course.stage(Stage::Scoring, || snapshot.rescore(context, Scorer::Mol, queries, &candidates))?;
         course.stats.pairs = course.stats.candidates;
         let hits: Vec<Vec<Hit>> = course.stage(Stage::Selection, || {
             let pairs = candidates.iter().zip(scores);
@@ -259,7 +261,7 @@ impl Searcher {
         all_found(&snapshot, &excluded, k, &hits)?;
         let certificates = match certify {
             true => course.stage(Stage::Certifying, || {
-                certificate::certify(&snapshot, queries, k, &hits, &candidates, &excluded)
+                certificate::certify(context, &snapshot, queries, k, &hits, &candidates, &excluded)
             })?,
             false => Vec::new(),
         };
@@ -310,7 +312,8 @@ impl Searcher {
             return Ok(vec![Vec::new(); queries.len()]);
         }
         let excluded = snapshot.exclude(excluded, None);
-        let stage = FirstStage::new(&snapshot, similarity, queries, &excluded)?;
+        let context = SearchContext::default();
+        let stage = FirstStage::new(&context, &snapshot, similarity, queries, &excluded)?;
         let id_list = |list: Vec<u32>| {
             let mut ids: Vec<u64> = list.into_iter().map(|position| snapshot.id(position)).collect();
             ids.sort_unstable();
@@ -344,7 +347,7 @@ impl Searcher {
         };
         let lists = candidates.iter().map(positions).collect::<Result<Candidates>>()?;
         let scorer = if snapshot.similarity().is_some() { Scorer::Mol } else { Scorer::Dot };
-        let scores = snapshot.rescore(scorer, queries, &lists)?;
+        let scores = snapshot.rescore(&SearchContext::default(), scorer, queries, &lists)?;
         let pairs = lists.iter().zip(scores).enumerate();
         let hits = pairs.map(|(query, (list, scores))| {
             let found = scores.iter().filter(|score| score.is_finite()).count();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Algorithm, Searcher};
-use crate::backend::{GpuHits, GpuQueries, Scorer};
+use crate::backend::{GpuHits, GpuQueries, Scorer, SearchContext};
 use crate::error::Parameter;
 use crate::index::{Segment, Snapshot};
 use crate::{Error, Result};
@@ -63,8 +63,9 @@ impl Searcher {
         }
         let k = if k > 0 { k.min(segment.len()) } else { k };
         let excluded = segment.exclusions(excluded, segment.deleted().cloned());
-        let hits = segment.on_device(|device| match device.device_output() {
-            Some(output) => output.scan_to_buffers(scorer, queries, k, &excluded),
+        let context = SearchContext::default();
+        let hits = segment.on_device(&context, |device| match device.device_output() {
+            Some(output) => output.scan_to_buffers(&context, scorer, queries, k, &excluded),
             None => {
                 Err(Error::argument(Parameter::Index, expected, format!("one on `{}`", segment.backend().info().name)))
             }

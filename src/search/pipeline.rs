@@ -4,7 +4,6 @@ use std::sync::mpsc::{channel, sync_channel};
 
 use super::Searcher;
 use crate::backend::DeviceKind;
-use crate::job::Job;
 use crate::{Error, Result};
 
 /// Does `work` for every one of `batches`, for up to `depth` at the same time, and hands the results to `each`, in the order of
@@ -26,17 +25,16 @@ pub fn pipelined<B: Send, T: Send>(
     if depth <= 1 {
         return batches.try_for_each(|batch| each(work(batch)?));
     }
-    let (work, job) = (&work, Job::current());
+    let work = &work;
     let ended = || Error::Device { device: "worker".to_string(), what: "ended without an answer".to_string() };
     std::thread::scope(|scope| {
         // Each worker has its own queue of one batch and of one result: taken in turn, results come in order.
         let worker = |_| {
             let (batch_sender, batch_receiver) = sync_channel::<B>(1);
             let (result_sender, result_receiver) = channel::<Result<T>>();
-            let job = job.clone();
             scope.spawn(move || {
                 // Nobody waits for a result any more after an error.
-                job.run(|| batch_receiver.into_iter().try_for_each(|batch| result_sender.send(work(batch)))).ok();
+                batch_receiver.into_iter().try_for_each(|batch| result_sender.send(work(batch))).ok();
             });
             (batch_sender, result_receiver)
         };
@@ -75,13 +73,11 @@ impl Searcher {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Barrier, Mutex};
-    use std::thread::ThreadId;
     use std::time::Duration;
 
     use super::*;
-    use crate::job::Cancel;
 
     #[test]
     fn results_come_in_order_however_long_each_takes() {
@@ -161,21 +157,6 @@ mod tests {
             let error = pipelined(depth, 0..100, Ok, |i| if i == 5 { Err(Error::Cancelled) } else { Ok(()) });
             assert!(matches!(error, Err(Error::Cancelled)));
         }
-    }
-
-    #[test]
-    fn workers_belong_to_the_job_of_the_caller() {
-        let (cancel, threads) = (Cancel::new(), Mutex::new(Vec::<ThreadId>::new()));
-        let work = |i: usize| {
-            threads.lock().unwrap().push(std::thread::current().id());
-            if i == 1 {
-                cancel.cancel();
-            }
-            Job::current().check().map(|()| i)
-        };
-        let ended = Job::new(Some(cancel.clone()), false).run(|| pipelined(2, 0..100, work, |_| Ok(())));
-        assert!(matches!(ended, Err(Error::Cancelled)));
-        assert!(!threads.into_inner().unwrap().contains(&std::thread::current().id()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Request, Stats};
 use crate::Error;
-use crate::job::Stage;
+use crate::context::Stage;
 
 /// Where log lines and spans of searches come from.
 const TARGET: &str = "rails_wgpu::search";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::job::Stage;
+use crate::context::Stage;
 
 /// What a search took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

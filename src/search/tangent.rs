@@ -41,9 +41,9 @@ pub(super) fn sampled(stage: &FirstStage, candidates: usize) -> Result<Tensor> {
     let best = (candidates / 8).clamp(16, 64);
     let scored = SCORED_PER_BEST * best;
     let size = (best * stage.snapshot.len() / candidates.max(1)).max(scored).min(sample.len());
-    let promising = index.scan_first(&stage.sums(), size, scored.min(size))?;
+    let promising = index.scan_first(stage.context, &stage.sums(), size, scored.min(size))?;
     let promising: Vec<Vec<u32>> = promising.iter().map(|hits| hits.iter().map(|hit| hit.position).collect()).collect();
-    let scores = index.rescore(Scorer::Mol, stage.queries, &promising)?;
+    let scores = index.rescore(stage.context, Scorer::Mol, stage.queries, &promising)?;
     let ranked = |(positions, scores): (&Vec<u32>, Vec<f32>)| {
         let mut ranked: Vec<(f32, u32)> = scores.into_iter().zip(positions.iter().copied()).collect();
         ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));

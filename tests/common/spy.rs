@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rails_wgpu::backend::{
-    Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, QueryBatch, QueryEncoder, Scorer, Similarity,
+    Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, QueryBatch, QueryEncoder, Scorer, SearchContext,
+    Similarity,
 };
 use rails_wgpu::model::{Encoder, Mol};
 use rails_wgpu::tables::{ItemSide, Tables};
@@ -67,8 +68,13 @@ impl Backend for SpiedBackend {
         self.inner.item_side(mol, items)
     }
 
-    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {
-        Ok(Box::new(SpiedIndex { inner: self.inner.load(tables, similarity)?, spy: self.spy.clone() }))
+    fn load(
+        &self,
+        context: &SearchContext,
+        tables: Arc<Tables>,
+        similarity: Option<&Similarity>,
+    ) -> Result<Box<dyn DeviceIndex>> {
+        Ok(Box::new(SpiedIndex { inner: self.inner.load(context, tables, similarity)?, spy: self.spy.clone() }))
     }
 }
 
@@ -78,41 +84,69 @@ struct SpiedIndex {
 }
 
 impl DeviceIndex for SpiedIndex {
-    fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<Hits> {
-        self.spy.piece(|| self.inner.scan(scorer, queries, k, excluded))
+    fn scan(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits> {
+        self.spy.piece(|| self.inner.scan(context, scorer, queries, k, excluded))
     }
 
-    fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)> {
-        self.spy.piece(|| self.inner.scan_pruned(queries, k, excluded))
+    fn scan_pruned(
+        &self,
+        context: &SearchContext,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<(Hits, u64)> {
+        self.spy.piece(|| self.inner.scan_pruned(context, queries, k, excluded))
     }
 
-    fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits> {
-        self.spy.piece(|| self.inner.scan_components(vectors, columns, k, excluded))
+    fn scan_components(
+        &self,
+        context: &SearchContext,
+        vectors: &Tensor,
+        columns: Columns,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits> {
+        self.spy.piece(|| self.inner.scan_components(context, vectors, columns, k, excluded))
     }
 
     fn scan_lists(
         &self,
+        context: &SearchContext,
         lists: usize,
         vectors: &Tensor,
         probes: &[Vec<u32>],
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Hits> {
-        self.spy.piece(|| self.inner.scan_lists(lists, vectors, probes, k, excluded))
+        self.spy.piece(|| self.inner.scan_lists(context, lists, vectors, probes, k, excluded))
     }
 
     fn above(
         &self,
+        context: &SearchContext,
         vectors: &Tensor,
         columns: Columns,
         thresholds: &[f32],
         excluded: &Exclusions,
     ) -> Result<Vec<Vec<u32>>> {
-        self.spy.piece(|| self.inner.above(vectors, columns, thresholds, excluded))
+        self.spy.piece(|| self.inner.above(context, vectors, columns, thresholds, excluded))
     }
 
-    fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-        self.spy.piece(|| self.inner.rescore(scorer, queries, candidates))
+    fn rescore(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        candidates: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f32>>> {
+        self.spy.piece(|| self.inner.rescore(context, scorer, queries, candidates))
     }
 
     fn bytes(&self) -> u64 {

@@ -9,7 +9,9 @@ use crate::common::mol::{dot_scores, halved};
 use crate::common::naive::Num;
 use proptest::prelude::*;
 use rails_wgpu::backend::cpu::Cpu;
-use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
+use rails_wgpu::backend::{
+    Backend, DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer, SearchContext, Similarity,
+};
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::item_tables;
 use rails_wgpu::model::Mol;
@@ -26,13 +28,13 @@ fn batch(random: &mut Random, n_queries: usize) -> QueryBatch {
 fn index(items: &Tensor, mol: &Mol<Tensor>, dtype: Dtype) -> Box<dyn DeviceIndex> {
     let tables = item_tables(&Cpu::default(), items, Some(mol), dtype, Form::Components).unwrap();
     let similarity = Similarity { mol: mol.clone(), distilled: None };
-    Cpu::default().load(Arc::new(tables), Some(&similarity)).unwrap()
+    Cpu::default().load(&SearchContext::default(), Arc::new(tables), Some(&similarity)).unwrap()
 }
 
 /// An index of raw embeddings alone.
 fn plain(items: &Tensor) -> Box<dyn DeviceIndex> {
     let tables = item_tables(&Cpu::default(), items, None, Dtype::F32, Form::Components).unwrap();
-    Cpu::default().load(Arc::new(tables), None).unwrap()
+    Cpu::default().load(&SearchContext::default(), Arc::new(tables), None).unwrap()
 }
 
 fn check(hits: &[Vec<ScoredPosition>], excluded: &Exclusions, k: usize, scores: &[Vec<Num>]) -> Result<(), String> {
@@ -70,9 +72,9 @@ proptest! {
             excluded.offsets.push(excluded.positions.len() as u32);
         }
         let index = index(&items, &mol, Dtype::F32);
-        let found = index.scan(Scorer::Mol, &batch, k, &excluded).unwrap();
+        let found = index.scan(&SearchContext::default(), Scorer::Mol, &batch, k, &excluded).unwrap();
         check(&found, &excluded, k, &mol::scores(&mol, &items, &batch, |x| x)).map_err(TestCaseError::fail)?;
-        let found = index.scan(Scorer::Dot, &batch, k, &excluded).unwrap();
+        let found = index.scan(&SearchContext::default(), Scorer::Dot, &batch, k, &excluded).unwrap();
         check(&found, &excluded, k, &dot_scores(&items, &batch, |x| x)).map_err(TestCaseError::fail)?;
     }
 }
@@ -84,10 +86,10 @@ fn half_precision_tables_hold_rounded_values() {
     let batch = batch(&mut random, 3);
     let index = index(&items, &mol, Dtype::F16);
     let none = Exclusions::default();
-    let hits = index.scan(Scorer::Mol, &batch, 130, &none).unwrap();
+    let hits = index.scan(&SearchContext::default(), Scorer::Mol, &batch, 130, &none).unwrap();
     check(&hits, &none, 130, &mol::scores(&mol, &items, &batch, halved)).unwrap();
     assert!(check(&hits, &none, 130, &mol::scores(&mol, &items, &batch, |x| x)).is_err(), "rounding must show");
-    let hits = index.scan(Scorer::Dot, &batch, 130, &none).unwrap();
+    let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch, 130, &none).unwrap();
     check(&hits, &none, 130, &dot_scores(&items, &batch, halved)).unwrap();
     assert_eq!(2 * index.bytes(), self::index(&items, &mol, Dtype::F32).bytes());
 }
@@ -98,7 +100,13 @@ fn equal_scores_are_ordered_by_position_and_negative_zero_ties_with_zero() {
     let mol = Shape::default().mol(&mut random, DIM);
     let four = random.tensor(&[4, DIM], 1.0);
     let items = Tensor::new(vec![900, DIM], (0..900).flat_map(|i| four.row(i % 4).to_vec()).collect()).unwrap();
-    let hits = index(&items, &mol, Dtype::F32).scan(Scorer::Mol, &batch(&mut random, 2), 900, &Exclusions::default());
+    let hits = index(&items, &mol, Dtype::F32).scan(
+        &SearchContext::default(),
+        Scorer::Mol,
+        &batch(&mut random, 2),
+        900,
+        &Exclusions::default(),
+    );
     for hits in hits.unwrap() {
         for (rank, hit) in hits.iter().enumerate() {
             let first = hits[rank / 225 * 225].position;
@@ -107,7 +115,7 @@ fn equal_scores_are_ordered_by_position_and_negative_zero_ties_with_zero() {
     }
     let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]).unwrap();
     let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
-    let hits = plain(&items).scan(Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
+    let hits = plain(&items).scan(&SearchContext::default(), Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.position).collect::<Vec<_>>(), [3, 0, 1, 2]);
 }
 
@@ -118,14 +126,22 @@ fn threads_and_batches_do_not_change_a_bit() {
     let (whole, index) = (batch(&mut random, 7), index(&items, &mol, Dtype::F32));
     let none = Exclusions::default();
     for scorer in [Scorer::Mol, Scorer::Dot] {
-        let expected = index.scan(scorer, &whole, 50, &none).unwrap();
+        let expected = index.scan(&SearchContext::default(), scorer, &whole, 50, &none).unwrap();
         for threads in [1, 2, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            assert_eq!(pool.install(|| index.scan(scorer, &whole, 50, &none)).unwrap(), expected, "{threads} threads");
+            assert_eq!(
+                pool.install(|| index.scan(&SearchContext::default(), scorer, &whole, 50, &none)).unwrap(),
+                expected,
+                "{threads} threads"
+            );
         }
         for (i, expected) in expected.iter().enumerate() {
             let alone = whole.select(&[i]);
-            assert_eq!(&index.scan(scorer, &alone, 50, &none).unwrap()[0], expected, "query {i} alone");
+            assert_eq!(
+                &index.scan(&SearchContext::default(), scorer, &alone, 50, &none).unwrap()[0],
+                expected,
+                "query {i} alone"
+            );
         }
     }
 }
@@ -143,11 +159,14 @@ fn wrong_arguments_are_told() {
     damaged[DIM] = f32::NAN;
     assert!(build(&Tensor::new(vec![10, DIM], damaged).unwrap()).contains("NaN in row 1"));
     let (index, batch) = (index(&items, &mol, Dtype::F32), batch(&mut random, 2));
-    let scan = |k: usize, excluded: Exclusions| index.scan(Scorer::Mol, &batch, k, &excluded).unwrap_err().to_string();
+    let scan = |k: usize, excluded: Exclusions| {
+        index.scan(&SearchContext::default(), Scorer::Mol, &batch, k, &excluded).unwrap_err().to_string()
+    };
     assert!(scan(0, Exclusions::default()).contains("1..=10"));
     assert!(scan(11, Exclusions::default()).contains("1..=10"));
     assert!(scan(1, Exclusions { offsets: vec![0, 1], positions: vec![0], denied: None }).contains("3 ascending"));
     assert!(scan(1, Exclusions { offsets: vec![0, 0, 2], positions: vec![1, 1], denied: None }).contains("query 1"));
-    let error = plain(&items).scan(Scorer::Mol, &batch, 1, &Exclusions::default()).unwrap_err();
+    let error =
+        plain(&items).scan(&SearchContext::default(), Scorer::Mol, &batch, 1, &Exclusions::default()).unwrap_err();
     assert!(error.to_string().contains("Mixture-of-Logits"));
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::common::backends::backends;
 use crate::common::models::{Random, Shape};
 use rails_wgpu::backend::cpu::Cpu;
-use rails_wgpu::backend::{Backend, Columns, DeviceIndex, DeviceKind, Exclusions, QueryBatch, ScoredPosition, Scorer};
+use rails_wgpu::backend::{
+    Backend, Columns, DeviceIndex, DeviceKind, Exclusions, QueryBatch, ScoredPosition, Scorer, SearchContext,
+};
 use rails_wgpu::backend::{Dtype, Similarity};
 use rails_wgpu::index::item_tables;
 use rails_wgpu::model::Mol;
@@ -92,7 +94,7 @@ fn flat(items: &Tensor) -> Arc<Tables> {
 
 fn mips(index: &dyn DeviceIndex, queries: &Tensor, n: usize) -> Vec<Vec<ScoredPosition>> {
     let batch = QueryBatch::new(queries.clone());
-    index.scan(Scorer::Dot, &batch, n, &Exclusions::default()).unwrap()
+    index.scan(&SearchContext::default(), Scorer::Dot, &batch, n, &Exclusions::default()).unwrap()
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn flat_scans_have_the_bits_of_the_definition_at_every_width_and_batch() {
     ] {
         let tables = flat(&random.tensor(&[n, width], 3.0));
         for backend in backends() {
-            let index = backend.load(tables.clone(), None).unwrap();
+            let index = backend.load(&SearchContext::default(), tables.clone(), None).unwrap();
             for n_queries in [1, 2, 3, 5, 9] {
                 let queries = random.tensor(&[n_queries, width], 0.3);
                 let what = format!("{}, width {width}, batch {n_queries}", backend.info().backend);
@@ -134,7 +136,7 @@ fn the_largest_numbers_do_not_overflow() {
     let tables = flat(&items);
     let whole = 2048.0 * 32512.0 * 127.0;
     for backend in backends() {
-        let index = backend.load(tables.clone(), None).unwrap();
+        let index = backend.load(&SearchContext::default(), tables.clone(), None).unwrap();
         let hits = mips(index.as_ref(), &queries, 4);
         check(&backend.info().backend, &plain(&queries, &tables.raw, 0), &hits);
         // 512 * 32512 * 127 has fewer than 24 significant bits, so the extreme scores are exact.
@@ -155,7 +157,7 @@ fn zeros_and_tiny_numbers_are_scored() {
     let small: Vec<f32> = row.data().iter().map(|x| x * 1e-25).collect();
     let queries = Tensor::new(vec![5, 7], [vec![0.0; 7], vec![-0.0; 7], vec![tiny; 7], huge, small].concat()).unwrap();
     for backend in backends() {
-        let index = backend.load(tables.clone(), None).unwrap();
+        let index = backend.load(&SearchContext::default(), tables.clone(), None).unwrap();
         let hits = mips(index.as_ref(), &queries, 40);
         check(&backend.info().backend, &plain(&queries, &tables.raw, 0), &hits);
         for hits in &hits[..3] {
@@ -201,16 +203,20 @@ fn first_stages_have_the_bits_of_the_definition() {
         for backend in backends() {
             // Products of floats, of which the transformed query and the sum over norms consist, may be contracted by a driver.
             let contracts = backend.info().kind != DeviceKind::Cpu && backend.info().kind != DeviceKind::SoftwareGpu;
-            let index = backend.load(tables.clone(), Some(&similarity)).unwrap();
+            let index = backend.load(&SearchContext::default(), tables.clone(), Some(&similarity)).unwrap();
             for (columns, vectors, scores) in &asked {
                 if form == Form::Raw && contracts && !matches!(columns, Columns::Mean | Columns::Principal) {
                     continue;
                 }
                 let what = format!("{} {form:?} {columns:?}, d_p = {d_p}", backend.info().backend);
-                let hits = index.scan_components(vectors, *columns, n, &Exclusions::default()).unwrap();
+                let hits = index
+                    .scan_components(&SearchContext::default(), vectors, *columns, n, &Exclusions::default())
+                    .unwrap();
                 check(&what, scores, &hits);
                 let thresholds: Vec<f32> = scores.iter().map(|scores| scores[7]).collect();
-                let found = index.above(vectors, *columns, &thresholds, &Exclusions::default()).unwrap();
+                let found = index
+                    .above(&SearchContext::default(), vectors, *columns, &thresholds, &Exclusions::default())
+                    .unwrap();
                 for ((scores, &threshold), found) in scores.iter().zip(&thresholds).zip(&found) {
                     let expected = (0..n as u32).filter(|&i| scores[i as usize] >= threshold);
                     assert!(found.iter().copied().eq(expected), "{what}: a threshold that a score equals");
@@ -235,10 +241,12 @@ fn inverted_lists_have_the_bits_of_the_definition() {
     let (tables, similarity) = (Arc::new(tables), Similarity { mol, distilled: None });
     let probes = [vec![3], vec![0, 1], vec![2], vec![3, 2, 1, 0]];
     for backend in backends() {
-        let index = backend.load(tables.clone(), Some(&similarity)).unwrap();
+        let index = backend.load(&SearchContext::default(), tables.clone(), Some(&similarity)).unwrap();
         for (number, lists) in tables.lists.iter().enumerate() {
             let vectors = random.tensor(&[4, lists.centroids.width()], 1.0);
-            let found = index.scan_lists(number, &vectors, &probes, n, &Exclusions::default()).unwrap();
+            let found = index
+                .scan_lists(&SearchContext::default(), number, &vectors, &probes, n, &Exclusions::default())
+                .unwrap();
             let by_row = plain(&vectors, &lists.vectors, 0);
             for ((probes, by_row), hits) in probes.iter().zip(&by_row).zip(&found) {
                 let mut scores = vec![None; n];
@@ -288,7 +296,9 @@ fn other_bits_are_noticed() {
     let tables = flat(&random.tensor(&[50, 20], 1.0));
     let queries = random.tensor(&[1, 20], 1.0);
     let scores: Vec<Option<f32>> = plain(&queries, &tables.raw, 0)[0].iter().map(|&score| Some(score)).collect();
-    let hits = mips(Cpu::default().load(tables.clone(), None).unwrap().as_ref(), &queries, 50).remove(0);
+    let hits =
+        mips(Cpu::default().load(&SearchContext::default(), tables.clone(), None).unwrap().as_ref(), &queries, 50)
+            .remove(0);
     assert_eq!(compare(&scores, 50, &hits), Ok(()));
     let refused = |change: fn(&mut Vec<ScoredPosition>)| {
         let mut hits = hits.clone();

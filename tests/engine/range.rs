@@ -9,7 +9,8 @@ use crate::common::models::{Random, Shape};
 use crate::common::mol::{dot_scores, scores};
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{
-    Backend, DeviceIndex, DeviceInfo, DeviceKind, Dtype, QueryBatch, QueryEncoder, ScoredPosition, Similarity,
+    Backend, DeviceIndex, DeviceInfo, DeviceKind, Dtype, QueryBatch, QueryEncoder, ScoredPosition, SearchContext,
+    Similarity,
 };
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, ListOptions};
@@ -263,8 +264,13 @@ impl Backend for Faulty {
         Ok(side)
     }
 
-    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {
-        self.0.load(tables, similarity)
+    fn load(
+        &self,
+        context: &SearchContext,
+        tables: Arc<Tables>,
+        similarity: Option<&Similarity>,
+    ) -> Result<Box<dyn DeviceIndex>> {
+        self.0.load(context, tables, similarity)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::common::demo::Demo;
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::gpu::{GpuBackend, GpuIndex, ScanLimits, device_descriptor};
 use rails_wgpu::backend::{
-    Backend, DeviceIndex, DeviceOutput, Dtype, Exclusions, GpuQueries, QueryBatch, Scorer, Similarity,
+    Backend, DeviceIndex, DeviceOutput, Dtype, Exclusions, GpuQueries, QueryBatch, Scorer, SearchContext, Similarity,
 };
 use rails_wgpu::index::{IndexOptions, ItemIndex, item_tables};
 use rails_wgpu::search::{Algorithm, GpuAnswer, Hit, Searcher};
@@ -187,12 +187,14 @@ fn slices_of_a_batch_meet_in_the_same_buffers() {
     let similarity = Similarity { mol: mol.clone(), distilled: None };
     // Room for the lists of two queries at a time.
     let limits = ScanLimits { hit_list_bytes: 2 * 8 * 80, first_chunk: 64, ..ScanLimits::default() };
-    let index = GpuIndex::new(backend.gpu(), tables, Some(&similarity), limits).unwrap();
-    let scan = |scorer, k| index.scan_to_buffers(scorer, (&batch).into(), k, &Exclusions::default()).unwrap();
+    let index = GpuIndex::new(&SearchContext::default(), backend.gpu(), tables, Some(&similarity), limits).unwrap();
+    let scan = |scorer, k| {
+        index.scan_to_buffers(&SearchContext::default(), scorer, (&batch).into(), k, &Exclusions::default()).unwrap()
+    };
     let first = scan(Scorer::Mol, 11);
     let second = scan(Scorer::Dot, 5);
     for (scorer, k, hits) in [(Scorer::Mol, 11, first), (Scorer::Dot, 5, second)] {
-        let expected = index.scan(scorer, &batch, k, &Exclusions::default()).unwrap();
+        let expected = index.scan(&SearchContext::default(), scorer, &batch, k, &Exclusions::default()).unwrap();
         let expected: Vec<_> = expected.iter().flatten().collect();
         let positions: Vec<u32> = read(&host, &hits.positions, 9 * k);
         let scores: Vec<f32> = read(&host, &hits.scores, 9 * k);

@@ -8,7 +8,9 @@ use crate::common::mol::{dot_scores, halved};
 use crate::common::naive::Num;
 use rails_wgpu::Result;
 use rails_wgpu::backend::gpu::{Gpu, GpuBackend, GpuIndex, ScanLimits};
-use rails_wgpu::backend::{DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
+use rails_wgpu::backend::{
+    DeviceIndex, Dtype, Exclusions, QueryBatch, ScoredPosition, Scorer, SearchContext, Similarity,
+};
 use rails_wgpu::config::GatingCombination::{self, GluSilu, GluSiluLn};
 use rails_wgpu::index::item_tables;
 use rails_wgpu::model::Mol;
@@ -37,8 +39,8 @@ fn check(
     excluded: &Exclusions,
     scores: &[Vec<Num>],
 ) -> Vec<Vec<ScoredPosition>> {
-    let hits = index.scan(scorer, batch, k, excluded).unwrap();
-    assert_eq!(hits, index.scan(scorer, batch, k, excluded).unwrap(), "two runs differ");
+    let hits = index.scan(&SearchContext::default(), scorer, batch, k, excluded).unwrap();
+    assert_eq!(hits, index.scan(&SearchContext::default(), scorer, batch, k, excluded).unwrap(), "two runs differ");
     assert_eq!(hits.len(), scores.len());
     for (query, (scores, hits)) in scores.iter().zip(&hits).enumerate() {
         if let Err(what) = compare(scores, excluded.of(query), k, hits) {
@@ -61,7 +63,7 @@ fn try_index(
 ) -> Result<GpuIndex> {
     let tables = item_tables(&GpuBackend::new(gpu.clone()), items, mol, dtype, Form::Components)?;
     let similarity = mol.map(|mol| Similarity { mol: mol.clone(), distilled: None });
-    GpuIndex::new(gpu, Arc::new(tables), similarity.as_ref(), limits)
+    GpuIndex::new(&SearchContext::default(), gpu, Arc::new(tables), similarity.as_ref(), limits)
 }
 
 /// Every shape: `gating` with all parts, and what else may be missing, odd or there.
@@ -167,8 +169,8 @@ fn borders_of_shards_slices_and_submissions_do_not_show() {
     };
     for k in [1, 100, 1000] {
         for scorer in [Scorer::Mol, Scorer::Dot] {
-            let expected = whole.scan(scorer, &batch, k, &excluded).unwrap();
-            let found = pieces.scan(scorer, &batch, k, &excluded).unwrap();
+            let expected = whole.scan(&SearchContext::default(), scorer, &batch, k, &excluded).unwrap();
+            let found = pieces.scan(&SearchContext::default(), scorer, &batch, k, &excluded).unwrap();
             let differs = found.iter().flatten().zip(expected.iter().flatten()).find(|(a, b)| a != b);
             assert_eq!(differs, None, "{scorer:?}, k = {k}");
             assert!(found.iter().map(Vec::len).eq(expected.iter().map(Vec::len)));
@@ -189,7 +191,7 @@ fn equal_scores_are_ordered_by_position() {
     let index = index(&gpu, &items, &mol, Dtype::F32, small_chunks());
     for scorer in [Scorer::Mol, Scorer::Dot] {
         for k in [1, 3, 226, 500, 900] {
-            for hits in index.scan(scorer, &batch, k, &Exclusions::default()).unwrap() {
+            for hits in index.scan(&SearchContext::default(), scorer, &batch, k, &Exclusions::default()).unwrap() {
                 let order: Vec<u32> =
                     [0, 1, 2, 3].into_iter().map(|rank| hits.get(rank * 225).map_or(9, |h| h.position)).collect();
                 for (rank, hit) in hits.iter().enumerate() {
@@ -210,7 +212,7 @@ fn ascending_scores_fill_every_hit_list_and_lose_nothing() {
     let batch = QueryBatch::new(Tensor::new(vec![2, 1], vec![1.0, -2.0]).unwrap());
     let index = try_index(&gpu, &items, None, Dtype::F32, small_chunks()).unwrap();
     for k in [1, 1024, 1025, 2049, n] {
-        let hits = index.scan(Scorer::Dot, &batch, k, &Exclusions::default()).unwrap();
+        let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch, k, &Exclusions::default()).unwrap();
         let up =
             (0..k).map(|rank| ScoredPosition { position: (n - 1 - rank) as u32, score: (1499 - rank as i32) as f32 });
         assert!(hits[0].iter().copied().eq(up), "k = {k}");
@@ -261,7 +263,7 @@ fn the_largest_halves_are_scored_and_what_is_beyond_them_is_refused() {
     let items = Tensor::from_rows([[65504.0], [-65504.0], [1.0]]);
     let batch = QueryBatch::new(Tensor::from_rows([[1.0]]));
     let index = try_index(&gpu, &items, None, Dtype::F16, ScanLimits::default()).unwrap();
-    let hits = index.scan(Scorer::Dot, &batch, 3, &Exclusions::default()).unwrap();
+    let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch, 3, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.score).collect::<Vec<_>>(), [65504.0, 1.0, -65504.0]);
     let beyond = Tensor::from_rows([[1.0], [-1e6]]);
     let error = try_index(&gpu, &beyond, None, Dtype::F16, ScanLimits::default()).map(|_| ()).unwrap_err().to_string();
@@ -274,7 +276,7 @@ fn negative_zero_ties_with_zero() {
     let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]).unwrap();
     let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
     let index = try_index(&gpu, &items, None, Dtype::F32, ScanLimits::default()).unwrap();
-    let hits = index.scan(Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
+    let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.position).collect::<Vec<_>>(), [3, 0, 1, 2]);
 }
 
@@ -296,7 +298,7 @@ fn wrong_arguments_are_told() {
     let index = index(&gpu, &items, &mol, Dtype::F32, ScanLimits::default());
     let batch = random_batch(&mut random, 2);
     let scan = |scorer: Scorer, batch: &QueryBatch, k: usize, excluded: Exclusions| {
-        index.scan(scorer, batch, k, &excluded).unwrap_err().to_string()
+        index.scan(&SearchContext::default(), scorer, batch, k, &excluded).unwrap_err().to_string()
     };
     let none = Exclusions::default;
     assert!(scan(Scorer::Mol, &batch, 0, none()).contains("1..=10"));
@@ -314,7 +316,13 @@ fn wrong_arguments_are_told() {
     let unsorted = Exclusions { offsets: vec![0, 0, 2], positions: vec![1, 1], denied: None };
     assert!(scan(Scorer::Mol, &batch, 1, unsorted).contains("query 1"));
     let plain = try_index(&gpu, &items, None, Dtype::F32, ScanLimits::default()).unwrap();
-    assert!(plain.scan(Scorer::Mol, &batch, 1, &none()).unwrap_err().to_string().contains("Mixture-of-Logits"));
+    assert!(
+        plain
+            .scan(&SearchContext::default(), Scorer::Mol, &batch, 1, &none())
+            .unwrap_err()
+            .to_string()
+            .contains("Mixture-of-Logits")
+    );
 }
 
 #[test]

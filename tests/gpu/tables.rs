@@ -11,7 +11,9 @@ use crate::common::naive::Num;
 use crate::common::tables::{column_scores, mol_scores, scores_of};
 use rails_wgpu::backend::cpu::{Cpu, CpuIndex};
 use rails_wgpu::backend::gpu::{GpuIndex, ScanLimits};
-use rails_wgpu::backend::{Bits, Columns, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, Similarity};
+use rails_wgpu::backend::{
+    Bits, Columns, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, SearchContext, Similarity,
+};
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::item_tables;
 use rails_wgpu::model::{CrossGate, Distilled};
@@ -69,7 +71,7 @@ impl Case {
     }
 
     fn on(&self, gpu: &Arc<rails_wgpu::backend::gpu::Gpu>, limits: ScanLimits) -> GpuIndex {
-        GpuIndex::new(gpu, self.tables.clone(), Some(&self.similarity), limits).unwrap()
+        GpuIndex::new(&SearchContext::default(), gpu, self.tables.clone(), Some(&self.similarity), limits).unwrap()
     }
 
     fn scores(&self, scorer: Scorer) -> Vec<Vec<Num>> {
@@ -178,13 +180,23 @@ fn every_scorer_follows_the_definition_in_every_format_and_form() {
             let what = format!("{dtype:?} {form:?} {scorer:?}");
             let scores = case.scores(scorer);
             for (k, excluded) in [(1, Exclusions::default()), (40, exclusions(n, 3)), (n, Exclusions::default())] {
-                let hits = whole.scan(scorer, &case.batch, k, &excluded).unwrap();
+                let hits = whole.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap();
                 check(&what, &scores, &excluded, k, &hits);
-                assert_eq!(hits, whole.scan(scorer, &case.batch, k, &excluded).unwrap(), "{what}: two runs differ");
-                check("cpu", &scores, &excluded, k, &cpu.scan(scorer, &case.batch, k, &excluded).unwrap());
+                assert_eq!(
+                    hits,
+                    whole.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap(),
+                    "{what}: two runs differ"
+                );
+                check(
+                    "cpu",
+                    &scores,
+                    &excluded,
+                    k,
+                    &cpu.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap(),
+                );
             }
             if scorer != Scorer::Dot {
-                let found = whole.rescore(scorer, &case.batch, &candidates).unwrap();
+                let found = whole.rescore(&SearchContext::default(), scorer, &case.batch, &candidates).unwrap();
                 check_rescored(&what, &scores, &candidates, &found);
             }
         }
@@ -204,15 +216,21 @@ fn first_stages_follow_the_definition_in_every_format_and_form() {
             let scores = column_scores(&case.similarity.mol, &case.tables, &vectors, columns);
             let excluded = exclusions(n, vectors.rows());
             for (k, excluded) in [(7, &excluded), (n, &Exclusions::default())] {
-                let hits = index.scan_components(&vectors, columns, k, excluded).unwrap();
+                let hits = index.scan_components(&SearchContext::default(), &vectors, columns, k, excluded).unwrap();
                 check(&what, &scores, excluded, k, &hits);
-                check("cpu", &scores, excluded, k, &cpu.scan_components(&vectors, columns, k, excluded).unwrap());
+                check(
+                    "cpu",
+                    &scores,
+                    excluded,
+                    k,
+                    &cpu.scan_components(&SearchContext::default(), &vectors, columns, k, excluded).unwrap(),
+                );
             }
             // Thresholds that let all, some, and no item pass.
             let thresholds = [f32::NEG_INFINITY, -0.5, 0.0, 0.7, f32::INFINITY];
-            let found = index.above(&vectors, columns, &thresholds, &excluded).unwrap();
+            let found = index.above(&SearchContext::default(), &vectors, columns, &thresholds, &excluded).unwrap();
             check_above(&what, &scores, &excluded, &thresholds, &found);
-            let found = cpu.above(&vectors, columns, &thresholds, &excluded).unwrap();
+            let found = cpu.above(&SearchContext::default(), &vectors, columns, &thresholds, &excluded).unwrap();
             check_above("cpu", &scores, &excluded, &thresholds, &found);
         }
     }
@@ -228,29 +246,42 @@ fn borders_of_shards_slices_and_submissions_do_not_show_in_any_question() {
         let excluded = exclusions(n, 9);
         for k in [1, 100, n] {
             for scorer in [Scorer::Mol, Scorer::Distilled, Scorer::Bound, Scorer::Dot] {
-                let expected = whole.scan(scorer, &case.batch, k, &excluded).unwrap();
+                let expected = whole.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap();
                 assert!(
-                    pieces.scan(scorer, &case.batch, k, &excluded).unwrap() == expected,
+                    pieces.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap() == expected,
                     "{dtype:?} {scorer:?} {k}"
                 );
             }
-            let expected = whole.scan(Scorer::Mol, &case.batch, k, &excluded).unwrap();
-            assert!(pieces.scan_pruned(&case.batch, k, &excluded).unwrap().0 == expected, "{dtype:?} pruned {k}");
+            let expected = whole.scan(&SearchContext::default(), Scorer::Mol, &case.batch, k, &excluded).unwrap();
+            assert!(
+                pieces.scan_pruned(&SearchContext::default(), &case.batch, k, &excluded).unwrap().0 == expected,
+                "{dtype:?} pruned {k}"
+            );
         }
         let candidates: Vec<Vec<u32>> = (0..9).map(|q| (q..n as u32).step_by(7).rev().collect()).collect();
         for scorer in [Scorer::Mol, Scorer::Distilled, Scorer::Bound] {
-            let expected = whole.rescore(scorer, &case.batch, &candidates).unwrap();
-            assert!(pieces.rescore(scorer, &case.batch, &candidates).unwrap() == expected, "{dtype:?} {scorer:?}");
+            let expected = whole.rescore(&SearchContext::default(), scorer, &case.batch, &candidates).unwrap();
+            assert!(
+                pieces.rescore(&SearchContext::default(), scorer, &case.batch, &candidates).unwrap() == expected,
+                "{dtype:?} {scorer:?}"
+            );
         }
         for (columns, vectors) in case.columns() {
             let excluded = exclusions(n, vectors.rows());
-            let expected = whole.scan_components(&vectors, columns, 100, &excluded).unwrap();
-            assert!(pieces.scan_components(&vectors, columns, 100, &excluded).unwrap() == expected, "{columns:?}");
+            let expected = whole.scan_components(&SearchContext::default(), &vectors, columns, 100, &excluded).unwrap();
+            assert!(
+                pieces.scan_components(&SearchContext::default(), &vectors, columns, 100, &excluded).unwrap()
+                    == expected,
+                "{columns:?}"
+            );
             let thresholds = [f32::NEG_INFINITY, -0.5, 0.0, 0.7, f32::INFINITY];
-            let expected = whole.above(&vectors, columns, &thresholds, &excluded).unwrap();
+            let expected = whole.above(&SearchContext::default(), &vectors, columns, &thresholds, &excluded).unwrap();
             let counts: Vec<usize> = expected.iter().map(Vec::len).collect();
             assert!(counts[0] > 500 && counts[4] == 0, "{counts:?}");
-            assert!(pieces.above(&vectors, columns, &thresholds, &excluded).unwrap() == expected, "{columns:?}");
+            assert!(
+                pieces.above(&SearchContext::default(), &vectors, columns, &thresholds, &excluded).unwrap() == expected,
+                "{columns:?}"
+            );
         }
         assert_eq!(whole.bytes(), pieces.bytes());
     }
@@ -279,10 +310,14 @@ fn pruning_changes_no_bit_and_counts_what_it_leaves_out() {
         let case = Case::new(&Shape::default(), (Dtype::F32, Form::Components), n, n_queries);
         let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..ScanLimits::default() });
         for excluded in [Exclusions::default(), exclusions(n, n_queries)] {
-            let expected = index.scan(Scorer::Mol, &case.batch, k, &excluded).unwrap();
-            let (hits, pruned) = index.scan_pruned(&case.batch, k, &excluded).unwrap();
+            let expected = index.scan(&SearchContext::default(), Scorer::Mol, &case.batch, k, &excluded).unwrap();
+            let (hits, pruned) = index.scan_pruned(&SearchContext::default(), &case.batch, k, &excluded).unwrap();
             assert!(hits == expected, "B = {n_queries}, k = {k}");
-            assert_eq!(index.scan_pruned(&case.batch, k, &excluded).unwrap(), (hits, pruned), "two runs differ");
+            assert_eq!(
+                index.scan_pruned(&SearchContext::default(), &case.batch, k, &excluded).unwrap(),
+                (hits, pruned),
+                "two runs differ"
+            );
             // A pair may be left out only if its bound does not exceed the k-th score of the end.
             let bounds = mol_scores(Scorer::Bound, &case.similarity, &case.tables, &case.batch);
             let below = |query: usize| {
@@ -316,7 +351,7 @@ fn pruning_leaves_out_everything_behind_a_clear_winner() {
         item_tables(&Cpu::default(), &items, Some(&case.similarity.mol), Dtype::F32, Form::Components).unwrap();
     case.tables = Arc::new(tables);
     let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..ScanLimits::default() });
-    let (hits, pruned) = index.scan_pruned(&case.batch, 1, &Exclusions::default()).unwrap();
+    let (hits, pruned) = index.scan_pruned(&SearchContext::default(), &case.batch, 1, &Exclusions::default()).unwrap();
     assert!(hits.iter().all(|hits| hits[0].position == 0));
     assert_eq!(pruned, 3 * (n as u64 - 64), "all but the first chunk, for each query");
 }
@@ -360,11 +395,23 @@ fn inverted_lists_follow_the_definition() {
                     excluded.offsets.push(excluded.positions.len() as u32);
                 }
                 let what = format!("{dtype:?} {:?}", made.columns);
-                let hits = whole.scan_lists(number, &vectors, &probes, k, &own).unwrap();
+                let hits = whole.scan_lists(&SearchContext::default(), number, &vectors, &probes, k, &own).unwrap();
                 check(&what, &scores, &excluded, k, &hits);
-                check("cpu", &scores, &excluded, k, &cpu.scan_lists(number, &vectors, &probes, k, &own).unwrap());
-                assert!(whole.scan_lists(number, &vectors, &probes, k, &own).unwrap() == hits, "two runs differ");
-                assert!(pieces.scan_lists(number, &vectors, &probes, k, &own).unwrap() == hits, "{what}: borders show");
+                check(
+                    "cpu",
+                    &scores,
+                    &excluded,
+                    k,
+                    &cpu.scan_lists(&SearchContext::default(), number, &vectors, &probes, k, &own).unwrap(),
+                );
+                assert!(
+                    whole.scan_lists(&SearchContext::default(), number, &vectors, &probes, k, &own).unwrap() == hits,
+                    "two runs differ"
+                );
+                assert!(
+                    pieces.scan_lists(&SearchContext::default(), number, &vectors, &probes, k, &own).unwrap() == hits,
+                    "{what}: borders show"
+                );
             }
         }
     }
@@ -387,7 +434,9 @@ fn equal_scores_of_different_lists_are_ordered_by_position() {
         let index = case.on(&gpu, limits);
         for k in [1, 65, n] {
             let probes = vec![(0..10).collect::<Vec<u32>>(); 2];
-            for hits in index.scan_lists(0, &vectors, &probes, k, &Exclusions::default()).unwrap() {
+            for hits in
+                index.scan_lists(&SearchContext::default(), 0, &vectors, &probes, k, &Exclusions::default()).unwrap()
+            {
                 assert!(hits.iter().map(|hit| hit.position).eq(0..k as u32), "k = {k}");
             }
         }
@@ -414,7 +463,9 @@ fn thresholds_are_met_by_equal_scores() {
     let one_tile = ScanLimits { dispatch_flops: 0, ..tiny() };
     for limits in [tiny(), one_tile, ScanLimits::default()] {
         let index = case.on(&gpu, limits);
-        let found = index.above(&vectors, Columns::Group(0), &thresholds, &Exclusions::default()).unwrap();
+        let found = index
+            .above(&SearchContext::default(), &vectors, Columns::Group(0), &thresholds, &Exclusions::default())
+            .unwrap();
         assert!(found[0].iter().copied().eq((0..n as u32).filter(|i| i % 10 == 9)));
         assert!(found[1].is_empty());
         assert!(found[2].iter().copied().eq((0..n as u32).filter(|i| i % 10 >= 5)));
@@ -430,21 +481,35 @@ fn what_an_index_lacks_is_told() {
     case.similarity.distilled = None;
     let index = case.on(&gpu, ScanLimits::default());
     let none = Exclusions::default();
-    let error = index.scan(Scorer::Distilled, &case.batch, 1, &none).unwrap_err().to_string();
+    let error =
+        index.scan(&SearchContext::default(), Scorer::Distilled, &case.batch, 1, &none).unwrap_err().to_string();
     assert!(error.contains("distilled gate"), "{error}");
-    let error = index.rescore(Scorer::Distilled, &case.batch, &[vec![0], vec![]]).unwrap_err().to_string();
+    let error = index
+        .rescore(&SearchContext::default(), Scorer::Distilled, &case.batch, &[vec![0], vec![]])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("distilled gate"), "{error}");
-    let error = index.rescore(Scorer::Dot, &case.batch, &[vec![0], vec![]]).unwrap_err().to_string();
+    let error =
+        index.rescore(&SearchContext::default(), Scorer::Dot, &case.batch, &[vec![0], vec![]]).unwrap_err().to_string();
     assert!(error.contains("inner products"), "{error}");
     let vectors = Random::new(1).tensor(&[2, 6], 1.0);
-    let error = index.scan_lists(0, &vectors, &[vec![0], vec![0]], 1, &none).unwrap_err().to_string();
+    let error = index
+        .scan_lists(&SearchContext::default(), 0, &vectors, &[vec![0], vec![0]], 1, &none)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("one of 0"), "{error}");
-    let error = index.scan_components(&vectors, Columns::Group(3), 1, &none).unwrap_err().to_string();
+    let error = index
+        .scan_components(&SearchContext::default(), &vectors, Columns::Group(3), 1, &none)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("0..3"), "{error}");
-    let error = index.above(&vectors, Columns::Mean, &[0.0, f32::NAN], &none).unwrap_err().to_string();
+    let error = index
+        .above(&SearchContext::default(), &vectors, Columns::Mean, &[0.0, f32::NAN], &none)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("2 numbers"), "{error}");
     let short = Exclusions { denied: Some(Arc::new(Bits::new(40, |_| false))), ..Exclusions::default() };
-    let error = index.scan(Scorer::Mol, &case.batch, 1, &short).unwrap_err().to_string();
+    let error = index.scan(&SearchContext::default(), Scorer::Mol, &case.batch, 1, &short).unwrap_err().to_string();
     assert!(error.contains("bits of 10 items"), "{error}");
 }
 
@@ -465,11 +530,12 @@ fn the_comparators_reject_wrong_answers() {
     let case = Case::new(&Shape::default(), (Dtype::F32, Form::Components), 100, 2);
     let (mol, distilled) = (case.scores(Scorer::Mol), case.scores(Scorer::Distilled));
     let cpu = CpuIndex::new(case.tables.clone(), Some(&case.similarity));
-    let hits = cpu.scan(Scorer::Mol, &case.batch, 5, &Exclusions::default()).unwrap();
+    let hits = cpu.scan(&SearchContext::default(), Scorer::Mol, &case.batch, 5, &Exclusions::default()).unwrap();
     assert!(compare(&mol[0], &[], 5, &hits[0]).is_ok() && compare(&distilled[0], &[], 5, &hits[0]).is_err());
     let (_, vectors) = case.columns().remove(0);
     let scores = |columns| column_scores(&case.similarity.mol, &case.tables, &vectors, columns);
-    let hits = cpu.scan_components(&vectors, Columns::Group(1), 5, &Exclusions::default()).unwrap();
+    let hits =
+        cpu.scan_components(&SearchContext::default(), &vectors, Columns::Group(1), 5, &Exclusions::default()).unwrap();
     assert!(compare(&scores(Columns::Group(1))[0], &[], 5, &hits[0]).is_ok());
     assert!(compare(&scores(Columns::Group(0))[0], &[], 5, &hits[0]).is_err());
 }

@@ -16,7 +16,9 @@ use crate::common::mol::{Weights, logits, mixture, row};
 use crate::common::naive::{Naive, Num, dot};
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::gpu::{Gpu, GpuIndex, GpuOptions, ScanLimits, ScanTier, ShaderChecks};
-use rails_wgpu::backend::{Backend, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, Similarity};
+use rails_wgpu::backend::{
+    Backend, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, SearchContext, Similarity,
+};
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::item_tables;
 use rails_wgpu::model::{CrossGate, Distilled, Mol};
@@ -73,11 +75,11 @@ impl Case {
     fn on(&self, gpu: &Arc<Gpu>) -> GpuIndex {
         // Chunks of one and two tiles.
         let limits = ScanLimits { first_chunk: 64, ..ScanLimits::default() };
-        GpuIndex::new(gpu, self.tables.clone(), Some(&self.similarity), limits).unwrap()
+        GpuIndex::new(&SearchContext::default(), gpu, self.tables.clone(), Some(&self.similarity), limits).unwrap()
     }
 
     fn scan(&self, gpu: &Arc<Gpu>, scorer: Scorer, k: usize) -> Hits {
-        self.on(gpu).scan(scorer, &self.batch, k, &Exclusions::default()).unwrap()
+        self.on(gpu).scan(&SearchContext::default(), scorer, &self.batch, k, &Exclusions::default()).unwrap()
     }
 
     /// (B, N): scores by definition, where `stored` happens to all that is multiplied as a half.
@@ -204,8 +206,12 @@ fn a_kernel_that_leaves_something_out_would_be_noticed() {
             let scores = case.scores(Scorer::Mol, as_half);
             let whole = case.similarity.mol.clone();
             let refused = |case: &Case| {
-                let index = Cpu::default().load(case.tables.clone(), Some(&case.similarity)).unwrap();
-                let hits = index.scan(Scorer::Mol, &case.batch, 150, &Exclusions::default()).unwrap();
+                let index = Cpu::default()
+                    .load(&SearchContext::default(), case.tables.clone(), Some(&case.similarity))
+                    .unwrap();
+                let hits = index
+                    .scan(&SearchContext::default(), Scorer::Mol, &case.batch, 150, &Exclusions::default())
+                    .unwrap();
                 scores.iter().zip(&hits).any(|(scores, hits)| compare(scores, &[], 150, hits).is_err())
             };
             assert!(!refused(&case), "model {model}, {stored:?}");
@@ -231,7 +237,10 @@ fn batches_of_any_size_agree() {
     let case = Case::new(shape, (Dtype::F16, Form::Components), *dim, (200, 5));
     let all = case.scan(&gpu, Scorer::Mol, 30);
     for (query, expected) in all.iter().enumerate() {
-        let single = case.on(&gpu).scan(Scorer::Mol, &case.batch.select(&[query]), 30, &Exclusions::default()).unwrap();
+        let single = case
+            .on(&gpu)
+            .scan(&SearchContext::default(), Scorer::Mol, &case.batch.select(&[query]), 30, &Exclusions::default())
+            .unwrap();
         assert_eq!(&single[0], expected, "query {query}");
     }
 }

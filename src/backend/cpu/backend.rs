@@ -7,7 +7,7 @@ use super::index::CpuIndex;
 use super::ops::{CpuOps, Shared};
 use super::simd;
 use crate::Result;
-use crate::backend::{Backend, DeviceIndex, DeviceInfo, DeviceKind, QueryEncoder, Similarity};
+use crate::backend::{Backend, DeviceIndex, DeviceInfo, DeviceKind, QueryEncoder, SearchContext, Similarity};
 use crate::model::{Encoder, ItemParts, Mol};
 use crate::ops::Ops;
 use crate::tables::{ItemSide, Tables};
@@ -62,7 +62,12 @@ impl Backend for Cpu {
         Ok(ItemSide::new(mol, parts))
     }
 
-    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {
+    fn load(
+        &self,
+        _: &SearchContext,
+        tables: Arc<Tables>,
+        similarity: Option<&Similarity>,
+    ) -> Result<Box<dyn DeviceIndex>> {
         Ok(Box::new(CpuIndex::new(tables, similarity)))
     }
 }

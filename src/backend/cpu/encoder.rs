@@ -2,7 +2,7 @@
 
 use super::ops::{CpuOps, Shared};
 use crate::Result;
-use crate::backend::QueryEncoder;
+use crate::backend::{QueryEncoder, SearchContext};
 use crate::model::Encoder;
 use crate::ops::Ops;
 use crate::sequence::SequenceBatch;
@@ -20,7 +20,7 @@ impl CpuEncoder {
 }
 
 impl QueryEncoder for CpuEncoder {
-    fn encode(&self, batch: &SequenceBatch) -> Result<Tensor> {
+    fn encode_with(&self, _: &SearchContext, batch: &SequenceBatch) -> Result<Tensor> {
         let queries = self.encoder.forward(&mut CpuOps, batch, &mut |_, _, _| {});
         Ok(Tensor::trusted(vec![batch.len(), self.encoder.dim], CpuOps.read(&queries)?))
     }

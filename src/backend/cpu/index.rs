@@ -20,7 +20,7 @@ use crate::backend::cpu::scan::mol_scan::{MolScan, Score};
 use crate::backend::cpu::scan::tile_scan;
 use crate::backend::cpu::simd::run;
 use crate::backend::cpu::small_batch::TileMagnitudes;
-use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, Scorer, Similarity};
+use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, Scorer, SearchContext, Similarity};
 use crate::config::MolConfig;
 use crate::model::Mol;
 use crate::ops::Ops;
@@ -138,12 +138,12 @@ impl CpuIndex {
     ///
     /// # Errors
     /// As [`DeviceIndex::scan_components`].
-    pub fn scan_first(&self, vectors: &Tensor, n_items: usize, k: usize) -> Result<Hits> {
+    pub fn scan_first(&self, context: &SearchContext, vectors: &Tensor, n_items: usize, k: usize) -> Result<Hits> {
         let scan = self.component_scan(vectors, Columns::Mean)?;
         let n_items = n_items.min(self.tables.len());
         check::top_k(n_items, vectors.rows(), k, &Exclusions::default())?;
         let extent = (n_items.div_ceil(TILE), n_items);
-        Ok(tile_scan::best(&scan, extent, vectors.rows(), k, &Exclusions::default()).0)
+        Ok(tile_scan::best(context, &scan, extent, vectors.rows(), k, &Exclusions::default()).0)
     }
 
     fn checked(&self, queries: &QueryBatch) -> Result<&MolWeights> {
@@ -204,33 +204,54 @@ impl CpuIndex {
 }
 
 impl DeviceIndex for CpuIndex {
-    fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<Hits> {
+    fn scan(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits> {
         let dim = self.tables.raw.width();
         check::scan((self.tables.len(), dim, self.config()), scorer, queries, k, excluded)?;
         let n_queries = queries.len();
         if scorer == Scorer::Dot {
             let scan = DotScan::new(&queries.embeddings, &self.tables.raw, 0..1, &self.magnitudes.raw);
-            return Ok(tile_scan::best(&scan, self.extent(), n_queries, k, excluded).0);
+            return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
         }
         let scan = self.mol_scan(scorer, queries, false)?;
-        Ok(tile_scan::best(&scan, self.extent(), n_queries, k, excluded).0)
+        Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0)
     }
 
-    fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)> {
+    fn scan_pruned(
+        &self,
+        context: &SearchContext,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<(Hits, u64)> {
         let dim = self.tables.raw.width();
         check::scan((self.tables.len(), dim, self.config()), Scorer::Mol, queries, k, excluded)?;
         let scan = self.mol_scan(Scorer::Mol, queries, true)?;
-        Ok(tile_scan::best(&scan, self.extent(), queries.len(), k, excluded))
+        Ok(tile_scan::best(context, &scan, self.extent(), queries.len(), k, excluded))
     }
 
-    fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits> {
+    fn scan_components(
+        &self,
+        context: &SearchContext,
+        vectors: &Tensor,
+        columns: Columns,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits> {
         let scan = self.component_scan(vectors, columns)?;
         check::top_k(self.tables.len(), vectors.rows(), k, excluded)?;
-        Ok(tile_scan::best(&scan, self.extent(), vectors.rows(), k, excluded).0)
+        Ok(tile_scan::best(context, &scan, self.extent(), vectors.rows(), k, excluded).0)
     }
 
     fn scan_lists(
         &self,
+        context: &SearchContext,
         lists: usize,
         vectors: &Tensor,
         probes: &[Vec<u32>],
@@ -240,11 +261,12 @@ impl DeviceIndex for CpuIndex {
         let lists = check::lists(&self.tables, lists, vectors, probes)?;
         check::top_k(self.tables.len(), vectors.rows(), k, excluded)?;
         let scan = ListScan::new(lists, vectors, probes);
-        Ok(tile_scan::best(&scan, (lists.centroids.rows(), self.tables.len()), vectors.rows(), k, excluded).0)
+        Ok(tile_scan::best(context, &scan, (lists.centroids.rows(), self.tables.len()), vectors.rows(), k, excluded).0)
     }
 
     fn above(
         &self,
+        context: &SearchContext,
         vectors: &Tensor,
         columns: Columns,
         thresholds: &[f32],
@@ -253,14 +275,20 @@ impl DeviceIndex for CpuIndex {
         let scan = self.component_scan(vectors, columns)?;
         check::thresholds(vectors.rows(), thresholds)?;
         check::exclusions(self.tables.len(), vectors.rows(), excluded)?;
-        Ok(tile_scan::above(&scan, self.tables.len(), thresholds, excluded))
+        Ok(tile_scan::above(context, &scan, self.tables.len(), thresholds, excluded))
     }
 
-    fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    fn rescore(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        candidates: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f32>>> {
         check::mol_scorer(scorer)?;
         let scan = self.mol_scan(scorer, queries, false)?;
         check::candidates(self.tables.len(), queries.len(), candidates)?;
-        Ok(scan.rescore(candidates))
+        Ok(scan.rescore(context, candidates))
     }
 
     fn bytes(&self) -> u64 {

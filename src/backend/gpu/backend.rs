@@ -7,7 +7,7 @@ use super::index::GpuIndex;
 use super::kernels::{GpuEncoder, Recorder};
 use super::scan::ScanLimits;
 use crate::Result;
-use crate::backend::{Backend, DeviceIndex, DeviceInfo, QueryEncoder, Similarity};
+use crate::backend::{Backend, DeviceIndex, DeviceInfo, QueryEncoder, SearchContext, Similarity};
 use crate::model::{Encoder, ItemParts, Mol};
 use crate::ops::Ops;
 use crate::tables::{ItemSide, Tables};
@@ -91,7 +91,12 @@ impl Backend for GpuBackend {
         Ok(ItemSide::new(mol, parts))
     }
 
-    fn load(&self, tables: Arc<Tables>, similarity: Option<&Similarity>) -> Result<Box<dyn DeviceIndex>> {
-        Ok(Box::new(GpuIndex::new(&self.gpu, tables, similarity, ScanLimits::default())?))
+    fn load(
+        &self,
+        context: &SearchContext,
+        tables: Arc<Tables>,
+        similarity: Option<&Similarity>,
+    ) -> Result<Box<dyn DeviceIndex>> {
+        Ok(Box::new(GpuIndex::new(context, &self.gpu, tables, similarity, ScanLimits::default())?))
     }
 }

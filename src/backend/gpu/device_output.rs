@@ -6,12 +6,19 @@ use super::device::Buffer;
 use super::index::{GpuIndex, uploaded_rows};
 use super::kernels::Recorder;
 use super::scan::{Scan, chosen};
-use crate::backend::{DeviceOutput, Exclusions, GpuHits, GpuQueries, Scorer, check};
+use crate::backend::{DeviceOutput, Exclusions, GpuHits, GpuQueries, Scorer, SearchContext, check};
 use crate::error::Parameter;
 use crate::{Error, Result};
 
 impl DeviceOutput for GpuIndex {
-    fn scan_to_buffers(&self, scorer: Scorer, queries: GpuQueries, k: usize, excluded: &Exclusions) -> Result<GpuHits> {
+    fn scan_to_buffers(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: GpuQueries,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<GpuHits> {
         let n_queries = queries.n_queries();
         match queries {
             GpuQueries::Host(queries) => check::scan(self.extent(), scorer, queries, k, excluded)?,
@@ -29,7 +36,7 @@ impl DeviceOutput for GpuIndex {
         match scorer {
             Scorer::Dot => {
                 let parts = |recorder: &mut Recorder, range| vec![raw(recorder, range)];
-                let scan = self.scan_by(&self.dot, n_queries, excluded, &parts);
+                let scan = self.scan_by(context, &self.dot, n_queries, excluded, &parts);
                 scan.write_best(&self.raw, k, [&positions, &scores])?;
             }
             _ => {
@@ -40,7 +47,7 @@ impl DeviceOutput for GpuIndex {
                     let users = queries.user_ids().map(|users| &users[range.clone()]);
                     mol.similarity.query_parts(recorder, &rows, range.len(), users)
                 };
-                let scan = self.scan_by(variant, n_queries, excluded, &parts);
+                let scan = self.scan_by(context, variant, n_queries, excluded, &parts);
                 let scan = Scan { weights: Some(weights), ..scan };
                 let tier = chosen(&scan, self.mol_table(mol))?;
                 Scan { tier, ..scan }.write_best(self.mol_table(mol), k, [&positions, &scores])?;

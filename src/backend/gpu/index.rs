@@ -10,7 +10,9 @@ use super::scan::{
     slices,
 };
 use crate::Result;
-use crate::backend::{Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, QueryBatch, Scorer, Similarity, check};
+use crate::backend::{
+    Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, QueryBatch, Scorer, SearchContext, Similarity, check,
+};
 use crate::config::MolConfig;
 use crate::tables::{MolTables, Tables};
 use crate::tensor::Tensor;
@@ -43,6 +45,7 @@ impl GpuIndex {
     /// # Errors
     /// If the tables do not fit, or the device fails.
     pub fn new(
+        context: &SearchContext,
         gpu: &Arc<Gpu>,
         tables: Arc<Tables>,
         similarity: Option<&Similarity>,
@@ -65,7 +68,7 @@ impl GpuIndex {
         let sources = [Some(raw), components, mean, principal];
         let widest = sources.iter().flatten().map(|source| source.layout().tile_bytes()).max().unwrap_or(0);
         let shards = shards(tables.len(), widest, &limits)?;
-        let load = |source: ItemSource| ItemTable::new(gpu, source, &shards, &limits);
+        let load = |source: ItemSource| ItemTable::new(context, gpu, source, &shards, &limits);
         let raw = load(raw)?;
         let components = components.map(load).transpose()?;
         let mol = match mol.zip(mean) {
@@ -77,7 +80,8 @@ impl GpuIndex {
                 Some(MolIndex { similarity, components, mean: load(mean)?, principal })
             }
         };
-        let lists = tables.lists.iter().map(|lists| InvertedLists::new(gpu, lists, &limits)).collect::<Result<_>>()?;
+        let lists =
+            tables.lists.iter().map(|lists| InvertedLists::new(context, gpu, lists, &limits)).collect::<Result<_>>()?;
         let dot = ShaderVariant::dot(&raw.layout, (0, 1), dim);
         Ok(GpuIndex { gpu: gpu.clone(), limits, host: tables, raw, dot, mol, lists })
     }
@@ -93,6 +97,7 @@ impl GpuIndex {
 
     fn mol_scan(
         &self,
+        context: &SearchContext,
         scorer: Scorer,
         queries: &QueryBatch,
         (k, prune): (usize, bool),
@@ -101,7 +106,7 @@ impl GpuIndex {
         let mol = self.mol()?;
         let (variant, weights) = mol.similarity.scorer(scorer)?;
         let query_parts = |recorder: &mut Recorder, range: Range<usize>| mol.query_parts(recorder, queries, range);
-        let scan = self.scan_by(variant, queries.len(), excluded, &query_parts);
+        let scan = self.scan_by(context, variant, queries.len(), excluded, &query_parts);
         let scan = Scan { weights: Some(weights), ..scan };
         let table = self.mol_table(mol);
         let tier = if prune { None } else { chosen(&scan, table)? };
@@ -111,6 +116,7 @@ impl GpuIndex {
     /// Does `work` with a scan of the tables that first stages use.
     fn component_scan<T>(
         &self,
+        context: &SearchContext,
         vectors: &Tensor,
         columns: Columns,
         excluded: &Exclusions,
@@ -141,17 +147,19 @@ impl GpuIndex {
                 Some(transform) => transform.each(recorder, &rows, n, |i| first + i % groups).to_vec(),
             }
         };
-        work(&self.scan_by(&variant, vectors.rows(), excluded, &query_parts), table)
+        work(&self.scan_by(context, &variant, vectors.rows(), excluded, &query_parts), table)
     }
 
     pub(crate) fn scan_by<'a>(
         &'a self,
+        context: &'a SearchContext,
         variant: &'a ShaderVariant,
         n_queries: usize,
         excluded: &'a Exclusions,
         query_parts: QueryParts<'a>,
     ) -> Scan<'a> {
         Scan {
+            context,
             gpu: &self.gpu,
             limits: &self.limits,
             variant,
@@ -179,30 +187,51 @@ impl MolIndex {
 }
 
 impl DeviceIndex for GpuIndex {
-    fn scan(&self, scorer: Scorer, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<Hits> {
+    fn scan(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits> {
         check::scan(self.extent(), scorer, queries, k, excluded)?;
         if scorer != Scorer::Dot {
-            return Ok(self.mol_scan(scorer, queries, (k, false), excluded)?.0);
+            return Ok(self.mol_scan(context, scorer, queries, (k, false), excluded)?.0);
         }
         let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, &queries.embeddings, range)];
-        let scan = self.scan_by(&self.dot, queries.len(), excluded, &rows);
+        let scan = self.scan_by(context, &self.dot, queries.len(), excluded, &rows);
         Ok(scan.best(&self.raw, k, false)?.0)
     }
 
-    fn scan_pruned(&self, queries: &QueryBatch, k: usize, excluded: &Exclusions) -> Result<(Hits, u64)> {
+    fn scan_pruned(
+        &self,
+        context: &SearchContext,
+        queries: &QueryBatch,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<(Hits, u64)> {
         check::scan(self.extent(), Scorer::Mol, queries, k, excluded)?;
-        self.mol_scan(Scorer::Mol, queries, (k, true), excluded)
+        self.mol_scan(context, Scorer::Mol, queries, (k, true), excluded)
     }
 
-    fn scan_components(&self, vectors: &Tensor, columns: Columns, k: usize, excluded: &Exclusions) -> Result<Hits> {
+    fn scan_components(
+        &self,
+        context: &SearchContext,
+        vectors: &Tensor,
+        columns: Columns,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<Hits> {
         self.mol()?;
         check::components(&self.host, vectors, columns)?;
         check::top_k(self.host.len(), vectors.rows(), k, excluded)?;
-        self.component_scan(vectors, columns, excluded, |scan, table| Ok(scan.best(table, k, false)?.0))
+        self.component_scan(context, vectors, columns, excluded, |scan, table| Ok(scan.best(table, k, false)?.0))
     }
 
     fn scan_lists(
         &self,
+        context: &SearchContext,
         lists: usize,
         vectors: &Tensor,
         probes: &[Vec<u32>],
@@ -215,11 +244,12 @@ impl DeviceIndex for GpuIndex {
         let lists = &self.lists[lists];
         let variant = ShaderVariant::dot(&lists.table.layout, (0, vectors_of.groups()), vectors_of.group_width());
         let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, vectors, range)];
-        self.scan_by(&variant, vectors.rows(), excluded, &rows).best_of_lists(lists, probes, k)
+        self.scan_by(context, &variant, vectors.rows(), excluded, &rows).best_of_lists(lists, probes, k)
     }
 
     fn above(
         &self,
+        context: &SearchContext,
         vectors: &Tensor,
         columns: Columns,
         thresholds: &[f32],
@@ -229,10 +259,16 @@ impl DeviceIndex for GpuIndex {
         check::components(&self.host, vectors, columns)?;
         check::thresholds(vectors.rows(), thresholds)?;
         check::exclusions(self.host.len(), vectors.rows(), excluded)?;
-        self.component_scan(vectors, columns, excluded, |scan, table| scan.above(table, thresholds))
+        self.component_scan(context, vectors, columns, excluded, |scan, table| scan.above(table, thresholds))
     }
 
-    fn rescore(&self, scorer: Scorer, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    fn rescore(
+        &self,
+        context: &SearchContext,
+        scorer: Scorer,
+        queries: &QueryBatch,
+        candidates: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f32>>> {
         check::mol_scorer(scorer)?;
         check::mol_queries(self.host.raw.width(), self.extent().2, queries)?;
         check::candidates(self.host.len(), queries.len(), candidates)?;
@@ -240,7 +276,7 @@ impl DeviceIndex for GpuIndex {
         let (variant, weights) = mol.similarity.scorer(scorer)?;
         let mut scores = Vec::with_capacity(candidates.len());
         for range in slices(candidates, (self.limits.dispatch_flops / variant.pair_flops) as usize) {
-            let mut recorder = Recorder::new(&self.gpu);
+            let mut recorder = Recorder::with_context(context, &self.gpu);
             let parts = mol.query_parts(&mut recorder, queries, range.clone());
             let table = self.mol_table(mol);
             scores.extend(rescore(&mut recorder, variant, table, &weights.floats, &parts, &candidates[range])?);

@@ -237,7 +237,7 @@ mod tests {
             let magnitudes = TileMagnitudes::new(N.div_ceil(TILE));
             let best = |vectors: &Tensor, k: usize| {
                 let scan = DotScan::new(vectors, &table, groups - 1..groups, &magnitudes);
-                tile_scan::best(&scan, tiles, vectors.rows(), k, &Exclusions::default()).0
+                tile_scan::best(&Default::default(), &scan, tiles, vectors.rows(), k, &Exclusions::default()).0
             };
             for k in [1, 10, 300, N / 2] {
                 let together = best(&vectors, k);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::tile_scan::TileScan;
+use crate::backend::SearchContext;
 use crate::backend::cpu::dot::micro_kernel::TILE;
 use crate::backend::cpu::mol::bound::BoundStage;
 use crate::backend::cpu::mol::item_side::MolTile;
@@ -13,7 +14,6 @@ use crate::backend::cpu::mol::query::MolQuery;
 use crate::backend::cpu::mol::scratch::MolScratch;
 use crate::backend::cpu::simd::run;
 use crate::backend::cpu::top_k::local_hits::LocalHits;
-use crate::job::Job;
 use crate::tables::Tables;
 use crate::threads;
 
@@ -95,14 +95,13 @@ impl MolScan<'_> {
     ///
     /// Where candidates are in order of position, tiles of all queries are scored in that order, so that items in the cache serve several
     /// queries.
-    pub fn rescore(&self, candidates: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    pub fn rescore(&self, context: &SearchContext, candidates: &[Vec<u32>]) -> Vec<Vec<f32>> {
         let tiles =
             |(query, list): (usize, &'_ Vec<u32>)| (0..list.len()).step_by(TILE).map(move |first| (query, first));
         let mut tiles: Vec<(usize, usize)> = candidates.iter().enumerate().flat_map(tiles).collect();
         tiles.sort_unstable_by_key(|&(query, first)| (candidates[query][first], query));
-        let job = Job::current();
         let score = |scratch: &mut Scratch, &(query, first): &(usize, usize)| {
-            if job.is_cancelled() {
+            if context.is_cancelled() {
                 return [0.0; TILE];
             }
             let list = &candidates[query];

@@ -7,8 +7,7 @@ use crate::backend::cpu::dot::micro_kernel::TILE;
 use crate::backend::cpu::top_k::local::LocalTopK;
 use crate::backend::cpu::top_k::local_hits::{LocalHits, QueryHits};
 use crate::backend::cpu::top_k::shared::SharedTopK;
-use crate::backend::{Exclusions, Hits};
-use crate::job::Job;
+use crate::backend::{Exclusions, Hits, SearchContext};
 use crate::threads;
 
 /// A scan, as one thread does it.
@@ -31,19 +30,20 @@ const MIN_SORT: usize = 1000;
 
 /// Runs `scan` over `n_tiles` tiles on the threads that are idle, each with lists from `lists`; over fewer, if the search is cancelled.
 fn run<'a, T: TileScan>(
+    context: &SearchContext,
     scan: &T,
     n_tiles: usize,
     n_items: usize,
     excluded: &'a Exclusions,
     lists: impl Fn() -> Vec<QueryHits<'a>> + Sync,
 ) -> Vec<LocalHits<'a>> {
-    let (next, job) = (AtomicUsize::new(0), Job::current());
+    let next = AtomicUsize::new(0);
     // Not more than keep all threads busy until the end.
     let chunk = (n_tiles / (32 * threads::count())).clamp(1, T::CHUNK);
     threads::share(n_tiles.div_ceil(chunk), |go_on| {
         let mut scratch = T::Scratch::default();
         let mut found = LocalHits::new(lists(), excluded, n_items);
-        while go_on() && !job.is_cancelled() {
+        while go_on() && !context.is_cancelled() {
             let first = next.fetch_add(chunk, Ordering::Relaxed);
             if first >= n_tiles {
                 break;
@@ -60,6 +60,7 @@ fn run<'a, T: TileScan>(
 /// The best `k` of each of `n_queries` queries, best first, of the items that `scan` scores in `n_tiles` tiles; and the
 /// number of pairs left out.
 pub fn best<T: TileScan>(
+    context: &SearchContext,
     scan: &T,
     (n_tiles, n_items): (usize, usize),
     n_queries: usize,
@@ -68,17 +69,23 @@ pub fn best<T: TileScan>(
 ) -> (Hits, u64) {
     let all: Vec<SharedTopK> = (0..n_queries).map(|_| SharedTopK::new(k)).collect();
     let lists = || all.iter().map(|top_k| QueryHits::Best(LocalTopK::new(top_k))).collect();
-    let pruned = run(scan, n_tiles, n_items, excluded, lists).iter().map(|found| found.pruned).sum();
+    let pruned = run(context, scan, n_tiles, n_items, excluded, lists).iter().map(|found| found.pruned).sum();
     // Sorting a long list takes longer than asking another thread to.
     let piece = (MIN_SORT / k).max(1);
     (threads::map(&all, piece, |(): &mut (), top_k: &SharedTopK| top_k.sorted()), pruned)
 }
 
 /// All positions, ascending, whose score is at least the query's threshold.
-pub fn above<T: TileScan>(scan: &T, n_items: usize, thresholds: &[f32], excluded: &Exclusions) -> Vec<Vec<u32>> {
+pub fn above<T: TileScan>(
+    context: &SearchContext,
+    scan: &T,
+    n_items: usize,
+    thresholds: &[f32],
+    excluded: &Exclusions,
+) -> Vec<Vec<u32>> {
     let lists = || thresholds.iter().map(|&threshold| QueryHits::Above { threshold, positions: Vec::new() }).collect();
     let mut merged = vec![Vec::new(); thresholds.len()];
-    for found in run(scan, n_items.div_ceil(TILE), n_items, excluded, lists) {
+    for found in run(context, scan, n_items.div_ceil(TILE), n_items, excluded, lists) {
         for (merged, list) in merged.iter_mut().zip(found.into_lists()) {
             if let QueryHits::Above { positions, .. } = list {
                 merged.extend(positions);
@@ -92,7 +99,7 @@ pub fn above<T: TileScan>(scan: &T, n_items: usize, thresholds: &[f32], excluded
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Cancel;
+    use crate::context::Cancel;
 
     /// Counts tiles, and cancels the search at the first of them.
     struct Counting {
@@ -115,15 +122,15 @@ mod tests {
     #[test]
     fn a_cancelled_scan_ends_with_the_chunk_that_each_thread_has() {
         const TILES: usize = 100_000;
-        let scan = |job: Job, cancel: Cancel| {
+        let scan = |context: SearchContext, cancel: Cancel| {
             let scan = Counting { seen: AtomicUsize::new(0), cancel };
-            job.run(|| best(&scan, (TILES, TILES * TILE), 1, 3, &Exclusions::default()));
+            best(&context, &scan, (TILES, TILES * TILE), 1, 3, &Exclusions::default());
             scan.seen.into_inner()
         };
         let cancel = Cancel::new();
-        let seen = scan(Job::new(Some(cancel.clone()), false), cancel);
+        let seen = scan(SearchContext::new(Some(cancel.clone()), false), cancel);
         let most = threads::count() * Counting::CHUNK;
         assert!((1..=most).contains(&seen), "{seen} of {TILES} tiles, expected {most} at most");
-        assert_eq!(scan(Job::default(), Cancel::new()), TILES, "without anybody to cancel it, all are seen");
+        assert_eq!(scan(SearchContext::default(), Cancel::new()), TILES, "without anybody to cancel it, all are seen");
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::ops::bucket_words;
 use super::recorder::Recorder;
-use crate::backend::QueryEncoder;
 use crate::backend::gpu::device::{Buffer, Gpu};
+use crate::backend::{QueryEncoder, SearchContext};
 use crate::model::{Encoder, EncoderLayers};
 use crate::ops::Ops;
 use crate::sequence::SequenceBatch;
@@ -55,8 +55,8 @@ impl GpuEncoder {
         }
     }
 
-    fn encode_part(&self, batch: &SequenceBatch) -> Result<Vec<f32>> {
-        let mut recorder = Recorder::new(&self.gpu);
+    fn encode_part(&self, context: &SearchContext, batch: &SequenceBatch) -> Result<Vec<f32>> {
+        let mut recorder = Recorder::with_context(context, &self.gpu);
         let queries = match &self.items {
             None => self.encoder.forward(&mut recorder, batch, &mut |_, _, _| {}),
             Some(table) => {
@@ -71,12 +71,12 @@ impl GpuEncoder {
 }
 
 impl QueryEncoder for GpuEncoder {
-    fn encode(&self, batch: &SequenceBatch) -> Result<Tensor> {
+    fn encode_with(&self, context: &SearchContext, batch: &SequenceBatch) -> Result<Tensor> {
         let most = ARRAY_BYTES.min(self.gpu.limits().max_storage_buffer_binding_size);
         let max_rows = most as usize / (4 * widest(&self.encoder, batch.max_length()));
         let mut data = Vec::with_capacity(batch.len() * self.encoder.dim);
         for part in parts(batch, max_rows) {
-            data.extend(self.encode_part(&sequences(batch, part))?);
+            data.extend(self.encode_part(context, &sequences(batch, part))?);
         }
         Ok(Tensor::trusted(vec![batch.len(), self.encoder.dim], data))
     }

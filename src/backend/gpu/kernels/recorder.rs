@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::timer::Timer;
+use crate::backend::SearchContext;
 use crate::backend::gpu::device::{Bind, Buffer, Gpu, Kernel, KernelSpec, Lease, Pool, TIMEOUT};
-use crate::job::Job;
 use crate::{Error, Result};
 
 /// Offsets of uniform bindings are multiples of this on every device.
@@ -19,6 +19,7 @@ const UNIFORM_ALIGNMENT: usize = 256;
 /// after an error nothing is recorded. Afterwards the recorder is empty and can be used again.
 #[derive(Debug)]
 pub struct Recorder {
+    context: SearchContext,
     gpu: Arc<Gpu>,
     commands: Vec<Command>,
     uniforms: Vec<u8>,
@@ -66,8 +67,20 @@ fn binding(buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> wgpu::BindingResou
 impl Recorder {
     /// An empty recorder.
     pub fn new(gpu: &Arc<Gpu>) -> Recorder {
-        let gpu = gpu.clone();
-        Recorder { gpu, commands: Vec::new(), uniforms: Vec::new(), held: Vec::new(), error: None, ahead: None }
+        Recorder::with_context(&SearchContext::default(), gpu)
+    }
+
+    /// An empty recorder of the commands of a search, or of something else that may be cancelled or is measured.
+    pub fn with_context(context: &SearchContext, gpu: &Arc<Gpu>) -> Recorder {
+        Recorder {
+            context: context.clone(),
+            gpu: gpu.clone(),
+            commands: Vec::new(),
+            uniforms: Vec::new(),
+            held: Vec::new(),
+            error: None,
+            ahead: None,
+        }
     }
 
     /// The device.
@@ -191,7 +204,7 @@ impl Recorder {
     /// The first error since the last submission, or if the search was cancelled.
     pub fn submit(&mut self) -> Result<()> {
         let submission = self.submit_all()?;
-        if Job::current().can_be_cancelled()
+        if self.context.can_be_cancelled()
             && let Some(before) = self.ahead.replace(submission)
         {
             self.gpu.wait(before)?;
@@ -272,7 +285,7 @@ impl Recorder {
         let gpu = self.gpu.clone();
         let submitted = match self.error.take() {
             Some(error) => Err(error),
-            None => Job::current().check().and_then(|()| self.encode(&gpu)),
+            None => self.context.check().and_then(|()| self.encode(&gpu)),
         };
         self.commands.clear();
         self.uniforms.clear();
@@ -288,7 +301,7 @@ impl Recorder {
             Command::Dispatch { kernel, .. } => Some(kernel.label),
             _ => None,
         };
-        let timer = Timer::of_search(gpu, self.commands.iter().filter_map(kernel))?;
+        let timer = Timer::of_search(&self.context, gpu, self.commands.iter().filter_map(kernel))?;
         let mut timed = timer.iter().flat_map(Timer::passes);
         let submission = gpu.guarded("submit", || {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());

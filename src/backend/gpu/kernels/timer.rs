@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::Result;
+use crate::backend::SearchContext;
 use crate::backend::gpu::device::{Buffer, Gpu};
-use crate::job::Job;
 
 /// Passes that one query set has room for, each with a timestamp before and after it.
 const PASSES: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
@@ -12,7 +12,7 @@ const PASSES: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 /// Timestamps around every dispatch of a submission, each of which has a pass of its own.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    job: Job,
+    context: SearchContext,
     kernels: Vec<&'static str>,
     sets: Vec<wgpu::QuerySet>,
     resolved: Buffer,
@@ -22,13 +22,16 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// For dispatches of these kernels, if the search of this thread asks for it and the device has timestamps.
+    /// For dispatches of these kernels, if the search asks for it and the device has timestamps.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn of_search(gpu: &Gpu, kernels: impl Iterator<Item = &'static str>) -> Result<Option<Timer>> {
-        let job = Job::current();
-        if !job.is_profiled() || !gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+    pub fn of_search(
+        context: &SearchContext,
+        gpu: &Gpu,
+        kernels: impl Iterator<Item = &'static str>,
+    ) -> Result<Option<Timer>> {
+        if !context.is_profiled() || !gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
         let kernels: Vec<&'static str> = kernels.collect();
@@ -45,7 +48,7 @@ impl Timer {
         let resolved = gpu.temporary(bytes, wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC)?;
         let readback = gpu.temporary(bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
         let period = f64::from(gpu.queue().get_timestamp_period());
-        Ok(Some(Timer { job, kernels, sets, resolved, readback, period }))
+        Ok(Some(Timer { context: context.clone(), kernels, sets, resolved, readback, period }))
     }
 
     /// What to put around the passes, in their order.
@@ -81,7 +84,7 @@ impl Timer {
         for (kernel, pair) in self.kernels.iter().zip(ticks.chunks_exact(2)) {
             // A device may set its clock back.
             let ns = pair[1].saturating_sub(pair[0]) as f64 * self.period;
-            self.job.dispatched(kernel, Duration::from_nanos(ns as u64));
+            self.context.dispatched(kernel, Duration::from_nanos(ns as u64));
         }
     }
 }

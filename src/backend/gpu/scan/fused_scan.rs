@@ -14,13 +14,14 @@ use crate::Result;
 use crate::backend::gpu::device::{Buffer, Gpu, KernelSpec, Tier, grid_1d, params};
 use crate::backend::gpu::kernels::Recorder;
 use crate::backend::gpu::select::{HitLists, TopK};
-use crate::backend::{Exclusions, Hits};
+use crate::backend::{Exclusions, Hits, SearchContext};
 
 /// Records the arrays of the query record for some of the queries.
 pub(crate) type QueryParts<'a> = &'a dyn Fn(&mut Recorder, Range<usize>) -> Vec<Buffer>;
 
 /// A scan of one table by one similarity.
 pub(crate) struct Scan<'a> {
+    pub context: &'a SearchContext,
     pub gpu: &'a Arc<Gpu>,
     pub limits: &'a ScanLimits,
     pub variant: &'a ShaderVariant,
@@ -80,7 +81,7 @@ impl Scan<'_> {
         let plan = self.plan(k, &table.rows)?;
         for range in self.slices(&plan) {
             let first_query = range.start;
-            let mut recorder = Recorder::new(self.gpu);
+            let mut recorder = Recorder::with_context(self.context, self.gpu);
             let tier = self.variant.tier(self.tier.filter(|_| !prune), range.len());
             let slice = self.slice(&mut recorder, range, tier);
             let kernel =
@@ -107,7 +108,7 @@ impl Scan<'_> {
             plan.submissions.iter().enumerate().flat_map(|(i, chunks)| chunks.iter().map(move |c| (i, c))).collect();
         let mut all = Vec::with_capacity(self.n_queries);
         for range in self.slices(&plan) {
-            let mut recorder = Recorder::new(self.gpu);
+            let mut recorder = Recorder::with_context(self.context, self.gpu);
             let tier = self.variant.tier(None, range.len());
             let slice = self.slice(&mut recorder, range.clone(), tier);
             let kernel = self.variant.tier_kernel(tier);
@@ -150,7 +151,7 @@ impl Scan<'_> {
         let kernel = self.variant.list_kernel();
         let mut hits = Vec::with_capacity(self.n_queries);
         for range in self.slices(&plan) {
-            let mut recorder = Recorder::new(self.gpu);
+            let mut recorder = Recorder::with_context(self.context, self.gpu);
             let slice = self.slice(&mut recorder, range.clone(), Tier::Registers(1));
             let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
             for (i, submission) in plan.submissions.iter().enumerate() {

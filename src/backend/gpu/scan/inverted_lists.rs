@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::item_table::{ItemSource, ItemTable};
 use super::plan::{ScanLimits, TILE, shards};
 use crate::Result;
+use crate::backend::SearchContext;
 use crate::backend::gpu::device::{Buffer, Gpu};
 use crate::tables::Lists;
 
@@ -32,11 +33,11 @@ impl InvertedLists {
     ///
     /// # Errors
     /// If they do not fit, or the device fails.
-    pub fn new(gpu: &Arc<Gpu>, lists: &Lists, limits: &ScanLimits) -> Result<InvertedLists> {
+    pub fn new(context: &SearchContext, gpu: &Arc<Gpu>, lists: &Lists, limits: &ScanLimits) -> Result<InvertedLists> {
         let source = ItemSource::plain(&lists.vectors);
         let rows = shards(lists.positions.len(), source.layout().tile_bytes(), limits)?;
         let positions = rows.iter().map(|rows| gpu.upload(&lists.positions[rows.clone()])).collect::<Result<_>>()?;
-        let table = ItemTable::new(gpu, source, &rows, limits)?;
+        let table = ItemTable::new(context, gpu, source, &rows, limits)?;
         Ok(InvertedLists { table, positions, offsets: lists.offsets.clone() })
     }
 

@@ -8,6 +8,7 @@ use super::pack::{Layout, Record};
 use super::plan::{ScanLimits, TILE};
 use crate::Result;
 use crate::backend::Dtype;
+use crate::backend::SearchContext;
 use crate::backend::gpu::device::{Buffer, Gpu};
 use crate::backend::gpu::kernels::Recorder;
 use crate::tables::Table;
@@ -111,12 +112,18 @@ impl ItemTable {
     ///
     /// # Errors
     /// If it does not fit, or the device fails.
-    pub fn new(gpu: &Arc<Gpu>, source: ItemSource, shards: &[Range<usize>], limits: &ScanLimits) -> Result<ItemTable> {
+    pub fn new(
+        context: &SearchContext,
+        gpu: &Arc<Gpu>,
+        source: ItemSource,
+        shards: &[Range<usize>],
+        limits: &ScanLimits,
+    ) -> Result<ItemTable> {
         let layout = source.layout();
         let bytes = BUILD_BYTES.min(limits.binding_bytes as usize);
         let chunk = (bytes / layout.tile_bytes() as usize).max(1) * TILE;
         let mut table = ItemTable { layout, rows: shards.to_vec(), shards: Vec::with_capacity(shards.len()) };
-        let mut recorder = Recorder::new(gpu);
+        let mut recorder = Recorder::with_context(context, gpu);
         for rows in shards {
             let shard = gpu.buffer(Layout::Items.bytes(&table.layout.record, rows.len()))?;
             for from in rows.clone().step_by(chunk) {

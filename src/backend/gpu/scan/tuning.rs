@@ -8,11 +8,10 @@ use super::pack::Layout;
 use super::plan::{Chunk, TILE};
 use super::queries::position_lists;
 use crate::Result;
-use crate::backend::ScoredPosition;
 use crate::backend::gpu::device::Tier;
 use crate::backend::gpu::kernels::Recorder;
 use crate::backend::gpu::select::HitLists;
-use crate::job::Job;
+use crate::backend::{ScoredPosition, SearchContext};
 
 /// Queries of a timed batch.
 const QUERIES: usize = 32;
@@ -42,11 +41,11 @@ impl Timing<'_> {
         let (scan, table) = (self.scan, self.table);
         let n_items = table.rows.last().map_or(0, |rows| rows.end);
         let candidates = scan.variant.candidates();
-        // Not as the job of the search: what is cancelled has not failed.
+        // Not in the context of the search: what is cancelled has not failed.
         let mut agreed = None;
         let time = |tier: Tier| {
             if tier.is_cooperative() && agreed.replace(tier) != Some(tier) {
-                Job::new(None, false).run(|| self.check_agreement(tier))?;
+                self.check_agreement(tier)?;
             }
             self.time(tier)
         };
@@ -81,29 +80,27 @@ impl Timing<'_> {
         let n_tiles = tiles.min((FLOPS / tile_flops.max(1)) as usize).max(1);
         let chunk = Chunk { shard: 0, first_tile: 0, n_tiles };
         let kernel = scan.variant.tier_kernel(tier);
-        let job = Job::new(None, true);
-        job.run(|| {
-            let mut recorder = Recorder::new(scan.gpu);
-            let queries =
-                recorder.temporary(Layout::Queries(tier.queries_per_thread()).bytes(&scan.variant.queries, QUERIES));
-            recorder.clear(&queries);
-            let excluded = recorder.upload(&position_lists((0..QUERIES).map(|_| [].as_slice())));
-            let slice = Slice { n_queries: QUERIES, tier, queries, excluded, denied: None };
-            // No score passes.
-            let hits = HitLists::at_least(&mut recorder, &[f32::INFINITY; QUERIES], 1);
-            let mut run = |dispatches: usize| {
-                for _ in 0..dispatches {
-                    scan.dispatch(&mut recorder, &kernel, (table, &chunk), &slice, &hits);
-                }
-                recorder.read_bytes(&hits.state)
-            };
-            run(1)?;
-            let by_device = || job.kernels().iter().map(|kernel| kernel.time).sum::<Duration>();
-            let (start, before) = (Instant::now(), by_device());
-            run(DISPATCHES)?;
-            let measured = by_device().saturating_sub(before);
-            Ok(if measured.is_zero() { start.elapsed() } else { measured })
-        })
+        let context = SearchContext::new(None, true);
+        let mut recorder = Recorder::with_context(&context, scan.gpu);
+        let queries =
+            recorder.temporary(Layout::Queries(tier.queries_per_thread()).bytes(&scan.variant.queries, QUERIES));
+        recorder.clear(&queries);
+        let excluded = recorder.upload(&position_lists((0..QUERIES).map(|_| [].as_slice())));
+        let slice = Slice { n_queries: QUERIES, tier, queries, excluded, denied: None };
+        // No score passes.
+        let hits = HitLists::at_least(&mut recorder, &[f32::INFINITY; QUERIES], 1);
+        let mut run = |dispatches: usize| {
+            for _ in 0..dispatches {
+                scan.dispatch(&mut recorder, &kernel, (table, &chunk), &slice, &hits);
+            }
+            recorder.read_bytes(&hits.state)
+        };
+        run(1)?;
+        let by_device = || context.kernels().iter().map(|kernel| kernel.time).sum::<Duration>();
+        let (start, before) = (Instant::now(), by_device());
+        run(DISPATCHES)?;
+        let measured = by_device().saturating_sub(before);
+        Ok(if measured.is_zero() { start.elapsed() } else { measured })
     }
 }
 

@@ -1,10 +1,8 @@
-//! The search that a thread works for: whether somebody still wants its result, and what it has cost.
+//! The context of a search: whether somebody still wants its result, and what it has cost.
 //!
-//! A search passes through an index, its segments and a device to loops over tiles and to submissions of commands. All of
-//! these stay as they are: like a span of a tracing library, the job of a thread is found by whoever has to ask or tell it
-//! something, and a thread without one is never disturbed.
+//! A search hands it through an index, its segments and a device to loops over tiles and to submissions of commands, which ask
+//! it whether to go on and tell it what they do.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,9 +80,11 @@ pub struct KernelTime {
     pub time: Duration,
 }
 
-/// One search. Clones are the same one.
+/// What the work of one search, or of learning from queries, shares wherever it is done: whether it is cancelled, its stage, the
+/// bytes read, what kernels take. Clones are the same one; `SearchContext::default()` is that of work that nobody cancels or
+/// measures.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Job(Option<Arc<State>>);
+pub struct SearchContext(Option<Arc<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -94,35 +94,11 @@ struct State {
     kernels: Option<Mutex<Vec<KernelTime>>>,
 }
 
-thread_local! {
-    static CURRENT: RefCell<Job> = const { RefCell::new(Job(None)) };
-}
-
-/// Gives a thread back the job that it had before.
-struct Before(Job);
-
-impl Drop for Before {
-    fn drop(&mut self) {
-        CURRENT.set(std::mem::take(&mut self.0));
-    }
-}
-
-impl Job {
-    /// A job that `cancel` ends and that, if `profiled`, wants to know what kernels take.
-    pub fn new(cancel: Option<Cancel>, profiled: bool) -> Job {
+impl SearchContext {
+    /// Of a search that `cancel` ends and that, if `profiled`, wants to know what kernels take.
+    pub(crate) fn new(cancel: Option<Cancel>, profiled: bool) -> SearchContext {
         let kernels = profiled.then(Mutex::default);
-        Job(Some(Arc::new(State { cancel, stage: AtomicU8::new(0), bytes: AtomicU64::new(0), kernels })))
-    }
-
-    /// That of this thread.
-    pub fn current() -> Job {
-        CURRENT.with_borrow(Job::clone)
-    }
-
-    /// Does `work` as part of this job. A worker thread may take up another job in the middle of one, and comes back.
-    pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _before = Before(CURRENT.replace(self.clone()));
-        work()
+        SearchContext(Some(Arc::new(State { cancel, stage: AtomicU8::new(0), bytes: AtomicU64::new(0), kernels })))
     }
 
     fn cancel(&self) -> Option<&Cancel> {
@@ -130,8 +106,8 @@ impl Job {
     }
 
     /// Whether somebody may cancel it.
-    #[cfg(any(test, feature = "gpu"))]
-    pub fn can_be_cancelled(&self) -> bool {
+    #[cfg(feature = "gpu")]
+    pub(crate) fn can_be_cancelled(&self) -> bool {
         self.cancel().is_some()
     }
 
@@ -143,39 +119,39 @@ impl Job {
     /// Whether to go on.
     ///
     /// # Errors
-    /// If not.
+    /// [`Error::Cancelled`] if nobody wants the result any more.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// What is done from now on belongs to `stage`.
-    pub fn enter(&self, stage: Stage) {
+    pub(crate) fn enter(&self, stage: Stage) {
         if let Some(state) = &self.0 {
             state.stage.store(stage as u8, Ordering::Relaxed);
         }
     }
 
-    /// Counts bytes of tables that are read.
-    pub fn reads(&self, bytes: u64) {
+    /// Counts `rows` of tables that are read, of so many bytes each.
+    pub(crate) fn reads(&self, rows: usize, bytes: u64) {
         if let Some(state) = &self.0 {
-            state.bytes.fetch_add(bytes, Ordering::Relaxed);
+            state.bytes.fetch_add(rows as u64 * bytes, Ordering::Relaxed);
         }
     }
 
     /// Bytes of tables read so far.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |state| state.bytes.load(Ordering::Relaxed))
     }
 
     /// Whether to measure kernels.
     #[cfg(feature = "gpu")]
-    pub fn is_profiled(&self) -> bool {
+    pub(crate) fn is_profiled(&self) -> bool {
         self.0.as_ref().is_some_and(|state| state.kernels.is_some())
     }
 
     /// Counts a dispatch of a kernel.
     #[cfg(feature = "gpu")]
-    pub fn dispatched(&self, kernel: &'static str, time: Duration) {
+    pub(crate) fn dispatched(&self, kernel: &'static str, time: Duration) {
         let Some(state) = &self.0 else { return };
         let Some(kernels) = &state.kernels else { return };
         let stage = Stage::ALL[state.stage.load(Ordering::Relaxed) as usize];
@@ -190,7 +166,7 @@ impl Job {
     }
 
     /// What kernels took, by stage, the longest first.
-    pub fn kernels(&self) -> Vec<KernelTime> {
+    pub(crate) fn kernels(&self) -> Vec<KernelTime> {
         let measured = self.0.as_ref().and_then(|state| state.kernels.as_ref());
         let mut kernels =
             measured.map(|kernels| kernels.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default();
@@ -199,37 +175,11 @@ impl Job {
     }
 }
 
-/// Does `work` on this thread and finds out what each kernel of a GPU takes that it runs, as
+/// Does `work` with a context that finds out what each kernel of a GPU takes that it is handed on to, as
 /// [`Request::profile`](crate::search::Request::profile) does: for encoders, and for indices and kernels used directly.
 /// There are no stages then: all kernels count for the first one. A search within `work` keeps what it finds out to itself.
-pub fn profiled<T>(work: impl FnOnce() -> T) -> (T, Vec<KernelTime>) {
-    let job = Job::new(None, true);
-    let done = job.run(work);
-    (done, job.kernels())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_nest_and_end_with_their_work() {
-        let (outer, inner) = (Cancel::new(), Cancel::new());
-        inner.cancel();
-        assert!(!Job::current().can_be_cancelled());
-        Job::new(Some(outer), false).run(|| {
-            assert!(Job::current().check().is_ok());
-            let ended = Job::new(Some(inner), false).run(|| Job::current().check());
-            assert!(matches!(ended, Err(Error::Cancelled)));
-            assert!(Job::current().check().is_ok(), "the outer job again");
-        });
-        assert!(!Job::current().can_be_cancelled());
-    }
-
-    #[test]
-    fn a_panic_leaves_no_job_behind() {
-        let job = Job::new(Some(Cancel::new()), false);
-        let panicked = std::panic::catch_unwind(|| job.run(|| panic!("of the test")));
-        assert!(panicked.is_err() && !Job::current().can_be_cancelled());
-    }
+pub fn profiled<T>(work: impl FnOnce(&SearchContext) -> T) -> (T, Vec<KernelTime>) {
+    let context = SearchContext::new(None, true);
+    let done = work(&context);
+    (done, context.kernels())
 }
