@@ -65,7 +65,10 @@ fn lists() -> Vec<(&'static str, Vec<f32>)> {
         ("one value: more hits with the prefix than are gathered", vec![2.0; N]),
         ("three digits in common", (0..N as u32).map(|i| f32::from_bits(1.0f32.to_bits() + i * 77 % 256)).collect()),
         ("rising", (0..N).map(|i| i as f32 - 2500.5).collect()),
-        ("all magnitudes", random.iter().enumerate().map(|(i, x)| x * 10f32.powi(i as i32 % 60 - 30)).collect()),
+        (
+            "all magnitudes that items may have",
+            random.iter().enumerate().map(|(i, x)| x * 10f32.powi(i as i32 % 48 - 30)).collect(),
+        ),
     ]
 }
 
