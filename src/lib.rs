@@ -23,19 +23,19 @@
 //! | filters, exclusions, certificates, cancelling, times | [`Request`], [`Searcher::answer`] |
 //! | models of the RAILS reference implementation: checkpoint and hyper-parameters | [`ModelFile`], [`Model`] |
 //! | histories as queries | [`History`], [`SequenceBatch`] |
-//! | items that come and go while others search, folders, several devices | [`ItemIndex`] |
-//! | half or a quarter of the memory | [`Dtype`], [`IndexOptions`] |
+//! | adding and removing items while others search, index folders, several devices | [`ItemIndex`] |
+//! | tables in half or a quarter of the memory | [`Dtype`], [`IndexOptions`] |
 //! | a device by name; a wgpu device of your own; results that stay there | [`backend::select`], [`backend::gpu`] |
 //! | the published metrics of a model | [`eval`], or the program `rails-bench` |
 //!
-//! What a first program needs is at the root. The modules are for those who go on from there: their items may change more
-//! between versions. Enums and options that may grow are `#[non_exhaustive]`, with constructors and `with_` methods.
+//! What a first program needs is at the root of the crate. The modules hold the rest, and may change more between versions.
+//! Enums and options that may grow are `#[non_exhaustive]`; options have constructors and `with_` methods.
 //!
 //! # Approximate search
-//! A scan of everything costs time in proportion to the items. An approximate [`Algorithm`] collects candidates by something
-//! cheaper and scores only those with the full similarity: what it may miss is measured as recall of the exact result
-//! (`rails-bench bench`), and a [`Certificate`] says for each query how far the result can be from the exact one. Indexes that
-//! have learned from queries ([`ItemIndex::distill`]) do better.
+//! An exact search takes time in proportion to the number of items. An approximate [`Algorithm`] finds candidates by a cheaper
+//! scan and scores only those with the full similarity. Its recall, the share of the exact result that it finds, is measured by
+//! `rails-bench bench`, and a [`Certificate`] says for each query how far the result can be from the exact one. Recall is better
+//! in an index that has learned from some queries ([`ItemIndex::distill`]).
 //!
 //! # Learned similarities
 //! A *learned similarity* scores a query and an item by more than one inner product. Mixture-of-Logits (MoL, [arXiv

@@ -57,7 +57,7 @@ impl SequenceBatch {
             for &id in &history.item_ids[first..] {
                 if id == 0 || id as usize >= n_item_rows {
                     let expected =
-                        format!("item ids in 1..={} (rows of the item table)", n_item_rows.saturating_sub(1));
+                        format!("item ids from 1 to {} (rows of the item table)", n_item_rows.saturating_sub(1));
                     return Err(Error::argument(Parameter::History, expected, format!("item id {id} of user {user}")));
                 }
             }
@@ -173,7 +173,7 @@ mod tests {
         assert!(contains(error(history(&[], &[])), "none for user 8"));
         assert!(contains(
             error(history(&[1, 10], &[1, 2])),
-            "1..=9 (rows of the item table), found item id 10 of user 8"
+            "1 to 9 (rows of the item table), found item id 10 of user 8"
         ));
         assert!(contains(error(history(&[0], &[1])), "item id 0"));
         assert!(contains(error(history(&[1, 2], &[1])), "1 timestamps for user 8"));

@@ -129,7 +129,7 @@ pub(super) fn candidates(n_items: usize, n_queries: usize, candidates: &[Vec<u32
 /// `k` and what is excluded.
 pub(super) fn top_k(n_items: usize, n_queries: usize, k: usize, excluded: &Exclusions) -> Result<()> {
     if k == 0 || k > n_items {
-        return Err(Error::argument(Parameter::K, format!("1..={n_items} (the number of items)"), k));
+        return Err(Error::argument(Parameter::K, format!("1 to {n_items} (the number of items)"), k));
     }
     exclusions(n_items, n_queries, excluded)
 }

@@ -89,7 +89,11 @@ pub fn choose(devices: &[&DeviceInfo], wanted: &str) -> Result<usize> {
         _ => named(),
     };
     chosen.ok_or_else(|| {
-        let names: Vec<String> = devices.iter().map(|device| format!("`{}`", device.name)).collect();
+        let software = |device: &DeviceInfo| {
+            if device.kind == DeviceKind::SoftwareGpu { " (software, only by its name)" } else { "" }
+        };
+        let names: Vec<String> =
+            devices.iter().map(|device| format!("`{}`{}", device.name, software(device))).collect();
         Error::NoDevice { wanted: wanted.to_string(), available: format!("`auto`, {}", names.join(", ")) }
     })
 }

@@ -59,7 +59,7 @@ pub enum Error {
         fix: String,
     },
     /// A configuration file has a wrong line.
-    #[error("config {}:{line}: `{key}`: expected {expected}, found {found}", path.display())]
+    #[error("config {}: `{key}`: expected {expected}, found {found}", place(path, *line as u64))]
     Config {
         /// The configuration file.
         path: PathBuf,
@@ -73,7 +73,7 @@ pub enum Error {
         found: String,
     },
     /// A data file has a line that cannot be understood.
-    #[error("{}:{line}: {what}", path.display())]
+    #[error("{}: {what}", place(path, *line))]
     Dataset {
         /// The data file.
         path: PathBuf,
@@ -150,6 +150,12 @@ pub enum Error {
     /// A search, or the learning from queries, was cancelled; index and searcher are as before.
     #[error("the work was cancelled")]
     Cancelled,
+}
+
+/// The file, with the line where one is meant.
+fn place(path: &Path, line: u64) -> String {
+    let path = path.display();
+    if line == 0 { path.to_string() } else { format!("{path}:{line}") }
 }
 
 fn in_use_of(in_use: u64, limit: Option<u64>) -> String {

@@ -31,7 +31,7 @@ impl Protocol {
     /// If `k` is 0 or more than `n_items`.
     pub fn depth(self, k: usize, n_items: usize) -> Result<usize> {
         if k == 0 || k > n_items {
-            return Err(Error::argument(Parameter::K, format!("1..={n_items} (the number of items)"), k));
+            return Err(Error::argument(Parameter::K, format!("1 to {n_items} (the number of items)"), k));
         }
         Ok(match self {
             Protocol::Strict => k,

@@ -66,7 +66,7 @@ impl Model {
         let mut data = Vec::with_capacity(ids.len() * width);
         for &id in ids {
             if id == 0 || id as usize >= rows {
-                let expected = format!("ids in 1..={} (rows of the item table)", rows.saturating_sub(1));
+                let expected = format!("ids from 1 to {} (rows of the item table)", rows.saturating_sub(1));
                 return Err(Error::argument(Parameter::ItemIds, expected, id));
             }
             data.extend_from_slice(self.encoder.items.row(id as usize));

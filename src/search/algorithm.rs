@@ -88,8 +88,8 @@ pub enum Algorithm {
 impl Algorithm {
     /// The names that [`Algorithm::from_str`] understands: K counts candidates, P inverted lists.
     pub const SYNTAX: &str = "exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K, comb:K_K, h-indexer:K, tangent:K, \
-                              tangent-sampled:K, tangent-ivf:K@P, distilled:K or cascade:K_K with K, P >= 1, or the \
-                              reference's name (MoLNaiveTopK50, ...)";
+                              tangent-sampled:K, tangent-ivf:K@P, distilled:K or cascade:K_K, for K candidates and P \
+                              inverted lists (K, P >= 1), or the reference's name (MoLNaiveTopK50, ...)";
 
     /// The inverted lists that some algorithms look into, if any does; `n_lists` of them, 0: the default number.
     pub fn lists_of(algorithms: &[Algorithm], n_lists: usize) -> Option<ListOptions> {

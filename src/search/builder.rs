@@ -157,7 +157,7 @@ impl<'a> SearcherBuilder<'a> {
         let (Some(file), None) = (self.model_file, self.embeddings) else { return Ok(Vec::new()) };
         let n_rows = whole(file)?.n_item_rows();
         let beyond = |id: u64| {
-            let expected = format!("ids in 1..={} (rows of the item table)", n_rows.saturating_sub(1));
+            let expected = format!("ids from 1 to {} (rows of the item table)", n_rows.saturating_sub(1));
             Error::argument(Parameter::ItemIds, expected, id)
         };
         match self.item_ids {

@@ -395,7 +395,7 @@ impl Drop for CancelOnDrop {
 
 fn similarity(snapshot: &Snapshot, algorithm: Algorithm) -> Result<&Similarity> {
     let missing = || {
-        let found = format!("`{algorithm}` on an index without");
+        let found = format!("`{algorithm}` on an index without it");
         Error::argument(Parameter::Algorithm, "`exact` or `mips`, or an index with Mixture-of-Logits", found)
     };
     snapshot.similarity().ok_or_else(missing)

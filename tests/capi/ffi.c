@@ -179,8 +179,8 @@ static void models_encode_and_mix(const char *model_path) {
     WORKS(rw_model_open(model_path, NULL, &model));
     EXPECT(rw_model_dim(model) == 16 && rw_model_item_rows(model) == 221);
     const uint64_t beyond[] = {221}, beyond_32_bits[] = {1ull << 32 | 1};
-    ARGUMENT(rw_searcher_from_model(model, beyond, 1, "cpu", NULL, &s), "1..=220");
-    ARGUMENT(rw_searcher_from_model(model, beyond_32_bits, 1, "cpu", NULL, &s), "1..=220");
+    ARGUMENT(rw_searcher_from_model(model, beyond, 1, "cpu", NULL, &s), "1 to 220");
+    ARGUMENT(rw_searcher_from_model(model, beyond_32_bits, 1, "cpu", NULL, &s), "1 to 220");
     WORKS(rw_searcher_from_model(model, NULL, 0, "cpu", NULL, &s));
     rw_model_free(model);
     EXPECT(rw_searcher_len(s) == 220 && rw_searcher_dim(s) == 16 && strcmp(rw_searcher_device(s), "cpu") == 0);

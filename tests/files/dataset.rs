@@ -109,8 +109,8 @@ mod sequences {
     #[test]
     fn wrong_files_are_told_apart() {
         let columns = "user_id, sequence_item_ids, sequence_ratings, sequence_timestamps";
-        assert_eq!(fails(""), format!("s.csv:0: empty file: expected a header with the columns {columns}"));
-        assert_eq!(fails(HEADER), "s.csv:0: no users: expected a line per user after the header");
+        assert_eq!(fails(""), format!("s.csv: empty file: expected a header with the columns {columns}"));
+        assert_eq!(fails(HEADER), "s.csv: no users: expected a line per user after the header");
         assert_eq!(
             fails("user_id,sequence_item_ids\n1,2\n"),
             format!(
@@ -137,7 +137,7 @@ mod sequences {
         assert_eq!(first.0.sequences.len(), 1);
         assert!(matches!(read(&text, options.with_limit(0)), Err(Error::Argument { .. })));
         let all_bad = read(format!("{HEADER}0,1,x,4,1\n"), options).unwrap_err();
-        assert!(message(&all_bad).starts_with("s.csv:0: no users"), "{all_bad}");
+        assert!(message(&all_bad).starts_with("s.csv: no users"), "{all_bad}");
         assert!(message(&all_bad).contains("s.csv:2: `sequence_item_ids`, entry 1"), "{all_bad}");
         let quote = read(format!("{HEADER}0,1,\"1,4,1\n1,2,1,4,1\n"), options).unwrap();
         assert_eq!((quote.0.sequences.len(), quote.1), (1, 1), "a lost quote must not hide the lines behind it");
@@ -333,7 +333,7 @@ mod items {
         let lost = format!("item_id,title\n1,\"A\n{}", "2,B\n".repeat(100));
         assert_eq!(ids(&lost), Err("items:2: a quote is missing: expected them in pairs".into()));
         assert_eq!(ids("3\n1,2\n"), Err("items:2: expected 1 fields as in the first line, found 2".into()));
-        assert_eq!(ids(""), Err("items:0: empty file: expected a list of items".into()));
+        assert_eq!(ids(""), Err("items: empty file: expected a list of items".into()));
         assert_eq!(ids("1::A::x\nB\n"), Err("items:2: expected 3 fields as in the first line, found 1".into()));
     }
 
@@ -384,7 +384,7 @@ mod items {
             let found = [1, 2, 3].map(|id| names.title(id));
             assert_eq!(found, [Some("Toy Story (1995)"), Some("Misérables, Les (1995)"), None], "{name}");
         }
-        let none = "ids.txt:0: no titles: expected `id::title::genres` or a header with a column `title`";
+        let none = "ids.txt: no titles: expected `id::title::genres` or a header with a column `title`";
         assert_eq!(message(&titles("ids.txt").unwrap_err()), none);
         assert_eq!(message(&titles("twice.csv").unwrap_err()), "twice.csv:3: item 1 is already on line 2");
     }
@@ -633,7 +633,7 @@ mod raw {
             "movies.dat:2: item 1 is already on line 1"
         );
         let csv = |text: &str| fails("ml-20m", &[("ratings.csv", text.as_bytes())]);
-        assert_eq!(csv(""), "ratings.csv:0: empty file: expected a header");
+        assert_eq!(csv(""), "ratings.csv: empty file: expected a header");
         let column = |names: &str| format!("ratings.csv:1: expected a header with a column {names} between");
         assert_eq!(csv("a,b\n"), {
             let names = column("user_id, user, uid or reviewer_id");
@@ -658,17 +658,17 @@ mod raw {
     #[test]
     fn wrong_inputs_are_told_apart() {
         let none = fails("ml-1m", &[("readme", b"")]);
-        assert!(none.ends_with(":0: expected a file `ratings.dat` here or one folder below, found none"), "{none}");
+        assert!(none.ends_with(": expected a file `ratings.dat` here or one folder below, found none"), "{none}");
         let two = fails("txt", &[("a.txt", b"1 2\n"), ("b.txt", b"1 2\n")]);
-        assert!(two.contains(":0: expected one file `.txt`, found ") && two.contains("a.txt, "), "{two}");
+        assert!(two.contains(": expected one file `.txt`, found ") && two.contains("a.txt, "), "{two}");
         let folder = folder(&[("broken.zip", b"PK\x03\x04 and no more"), ("few.csv", b"u,i,1,1\n")]);
         let read = |format, path: &Path| preprocess(format, path, PreprocessOptions::default()).unwrap_err();
         let broken = message(&read(RawFormat::Ml1m, &folder.path().join("broken.zip")));
-        assert!(broken.starts_with("broken.zip:0: not a readable zip archive: "), "{broken}");
+        assert!(broken.starts_with("broken.zip: not a readable zip archive: "), "{broken}");
         let other = message(&read(RawFormat::Ml1m, &zip(&folder, &[("../evil.dat", b"1::1::1::1\n")])));
-        assert_eq!(other, "raw.zip:0: expected a member `ratings.dat`, found none");
+        assert_eq!(other, "raw.zip: expected a member `ratings.dat`, found none");
         let few = message(&read(RawFormat::AmznBooks, &folder.path().join("few.csv")));
-        assert_eq!(few, "few.csv:0: no events left of 1 rows read and 0 malformed");
+        assert_eq!(few, "few.csv: no events left of 1 rows read and 0 malformed");
         let absent = read(RawFormat::Txt, &folder.path().join("absent"));
         assert!(absent.to_string().starts_with("cannot read "), "{absent}");
         let format = "ml-2m".parse::<RawFormat>().unwrap_err();

@@ -33,7 +33,7 @@ pub struct EvalArgs {
     device: DeviceArgs,
     #[command(flatten)]
     run: RunArgs,
-    /// Evaluate only the first N users, in file order
+    /// Evaluate only the first N users, in file order [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 }
@@ -51,7 +51,8 @@ pub struct RunArgs {
     /// Users per batch
     #[arg(long, default_value_t = 128, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub batch_size: usize,
-    /// `strict`: seen items are excluded inside the search; `reference`: the published tables' protocol
+    /// `strict`: seen items are excluded inside the search; `reference`: as in the published tables, seen items are
+    /// dropped from a longer result
     #[arg(long, default_value = "strict", env = "RAILS_PROTOCOL")]
     pub protocol: Protocol,
     /// Also write the results as JSON to this file; `-`: to standard output, instead of the table

@@ -30,7 +30,7 @@ use rails_wgpu::{Error, Result};
 #[derive(Parser)]
 #[command(name = "rails-bench", version, about, long_about = None, arg_required_else_help = true)]
 struct Cli {
-    /// Threads of the CPU [default: one for each that the machine has]
+    /// CPU threads [default: as many as the machine has]
     #[arg(long, global = true, value_name = "N", env = "RAILS_THREADS",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
     threads: Option<usize>,

@@ -100,13 +100,13 @@ impl ModelArgs {
 /// Which stored index, if any.
 #[derive(Args)]
 pub struct StoredIndexArgs {
-    /// Search this index, made by `rails-bench index build`, with the model in it; no checkpoint is needed
+    /// Search this index, made by `rails-bench index build`, with the model in it; a checkpoint is used only if it has none
     #[arg(long, value_name = "FOLDER", conflicts_with = "item_ids")]
     pub index: Option<Input>,
     /// Compare the whole index with its checksums before the first search
     #[arg(long, requires = "index")]
     pub check_index: bool,
-    /// MiB of tables that may stay on the device; what exceeds them passes through it in every search
+    /// MiB of tables that may stay on the device; what exceeds them passes through it in every search [default: no limit]
     #[arg(long, value_name = "MIB", requires = "index")]
     pub device_memory: Option<u64>,
 }

@@ -91,9 +91,12 @@ pub fn run(args: &SearchArgs) -> Result<()> {
 }
 
 fn print_hits(answer: &Answer, titles: &ItemNames) -> Result<()> {
-    let mut table = Table::new(["rank", "item", "score", "title"]);
+    let titled = answer.hits[0].iter().any(|hit| titles.title(hit.id).is_some());
+    let columns = if titled { 4 } else { 3 };
+    let mut table = Table::new(["rank", "item", "score", "title"].into_iter().take(columns));
     for (rank, hit) in answer.hits[0].iter().enumerate() {
-        table.row([(rank + 1).to_string(), titles.id(hit.id), format!("{:.4}", hit.score), title(titles, hit.id)]);
+        let cells = [(rank + 1).to_string(), titles.id(hit.id), format!("{:.4}", hit.score), title(titles, hit.id)];
+        table.row(cells.into_iter().take(columns));
     }
     table.print()
 }

@@ -59,7 +59,7 @@ pub struct BenchArgs {
     /// Add this to every item id of the data set (1 for the reference's Amazon files, whose ids start at 0)
     #[arg(long, default_value_t = 0)]
     shift_id_by: u32,
-    /// Measure with only the first N users of the data set, or queries of the bench file
+    /// Measure with only the first N users of the data set, or queries of the bench file [default: all]
     #[arg(long, visible_alias = "queries", value_name = "N")]
     limit: Option<usize>,
     /// `auto`, `cpu`, `gpu`, or parts of devices' names (see `rails-bench devices`), separated by commas

@@ -52,7 +52,7 @@ impl Plan {
         };
         let items = if args.items.is_empty() { vec![n_items] } else { unique(&args.items) };
         if let Some(&wrong) = items.iter().find(|n| !(1..=n_items).contains(*n)) {
-            return Err(Error::argument("items", format!("1..={n_items} (the items there are)"), wrong));
+            return Err(Error::argument("items", format!("1 to {n_items} (the items there are)"), wrong));
         }
         let fewest = items.iter().copied().min().unwrap_or(n_items);
         let (rules, names, k, runs, timed_every) = match args.preset {
@@ -66,7 +66,7 @@ impl Plan {
             if let Some(&wrong) = ks.iter().find(|k| !(1..=n).contains(*k)) {
                 let place =
                     if args.items.is_empty() { String::new() } else { format!(" at the grid point --items {n}") };
-                return Err(Error::argument("k", format!("1..={n} (the number of items){place}"), wrong));
+                return Err(Error::argument("k", format!("1 to {n} (the number of items){place}"), wrong));
             }
         }
         let algorithms = match &args.algorithm {

@@ -26,7 +26,7 @@ pub struct BuildArgs {
     /// items for tests of capacity [default: every row of the model's item table from 1 on]
     #[arg(long)]
     items: Option<ItemsArg>,
-    /// The folder to make
+    /// The folder to make: new, or empty
     #[arg(short, long)]
     output: Output,
     #[command(flatten)]
@@ -34,10 +34,11 @@ pub struct BuildArgs {
     /// How component embeddings are kept
     #[arg(long, default_value = "auto", value_parser = form())]
     form: FormArg,
-    /// Most items of one segment, which is held in memory while it is built
+    /// Most items in one segment (file); a segment is held in memory while it is built
     #[arg(long, default_value_t = IndexOptions::default().segment_items, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     segment_items: usize,
-    /// Also make this many inverted lists of each kind, for naive-ivf and tangent-ivf; 0: as many as suit the number of items
+    /// Also make this many inverted lists of each kind, for naive-ivf and tangent-ivf; 0: as many as suit the number of
+    /// items [default: no lists]
     #[arg(long, value_name = "N")]
     lists: Option<usize>,
     /// Also learn from users of this data set: a small gate for `distilled` and `cascade`, and better tangents

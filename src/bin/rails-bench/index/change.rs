@@ -21,10 +21,10 @@ pub struct AddArgs {
     /// Those of a list or a file replace items with the same ids
     #[arg(long)]
     items: ItemsArg,
-    /// Let synthetic items (`random:N`), which have the ids 1 to N, replace items, too
+    /// Let synthetic items (`random:N`), whose ids are 1 to N, replace items with the same ids too
     #[arg(long)]
     replace: bool,
-    /// Where to compute their tables: see `rails-bench devices`
+    /// Device that computes their tables: `auto`, `cpu`, `gpu`, or part of a name (see `rails-bench devices`)
     #[arg(long, default_value = "cpu")]
     device: String,
 }

@@ -47,7 +47,7 @@ pub fn print(folder: &Path) -> Result<()> {
     let IndexInfo { generation, items, deleted, dim, dtype, form, similarity, .. } = &info;
     let yes = |held: bool| if held { "yes" } else { "no" };
     outln!("{}: version {generation}", folder.display())?;
-    outln!("items      {items}, and {deleted} deleted ones in {} segments", info.segments.len())?;
+    outln!("items      {items} in {} segments; {deleted} deleted", info.segments.len())?;
     outln!(
         "similarity {similarity}, D = {dim}; encoder {}; distilled gate {}",
         yes(info.encoder),
