@@ -21,7 +21,7 @@ _logger = logging.getLogger("rails_wgpu")
 
 
 class History(NamedTuple):
-    """What one user has done so far."""
+    """What one user has done: item ids (n,), oldest first, their Unix times (n,) in seconds, the time of the request, the user."""
 
     item_ids: Any
     """(n,) ids of the events, rows of the model's item table, oldest first; n >= 1."""

@@ -88,7 +88,7 @@ pub fn compact(args: &CompactArgs) -> Result<()> {
     let before = index.snapshot().segments().len();
     progress::stage(&format!("compacting {}", args.index.display()), || index.compact())?;
     let after = index.snapshot().segments().len();
-    outln!("{}: {} items in {after} segments, before in {before}", args.index.display(), index.len())?;
+    outln!("{}: {} items in {after} segments (before: {before})", args.index.display(), index.len())?;
     Ok(())
 }
 
