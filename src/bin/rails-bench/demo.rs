@@ -32,8 +32,8 @@ const K: usize = 10;
 const BATCH_SIZE: usize = 32;
 
 const NOTE: &str = "\
-This model is tiny. Of larger ones tangent:1000 finds about 99 %, many times as fast as
-exact: docs/BENCHMARKS.md. `rails-bench bench` measures your own model like this.";
+This model is tiny. With a larger one tangent:1000 found 99 % of the exact top 100, eight
+times as fast: docs/BENCHMARKS.md. `rails-bench bench` measures your own model like this.";
 
 #[derive(Args)]
 pub struct DemoArgs {
@@ -41,7 +41,7 @@ pub struct DemoArgs {
     device: DeviceArgs,
     #[command(flatten)]
     run: RunArgs,
-    /// Items of the second table, most of them made up; 0: no second table
+    /// Items searched for the second table, most of them synthetic; 0: no second table
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     items: usize,
 }
@@ -62,7 +62,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
         let large = compare(&demo, args, &stop)?;
         interrupted = large.interrupted;
         if is_printed && !large.rows.is_empty() {
-            outln!("\nThe same users, {} items, most of them made up, the best {K}:\n", large.items)?;
+            outln!("\nApproximate search: the same users, {} items, most of them synthetic, k = {K}:\n", large.items)?;
             large.table().print()?;
             large.legend().map_or(Ok(()), |legend| outln!("{legend}"))?;
             outln!("\n{NOTE}")?;
@@ -106,7 +106,7 @@ fn compare(demo: &Demo, args: &DemoArgs, stop: &AtomicBool) -> Result<SpeedRepor
     let (searcher, build) = (Searcher::new(index), started.elapsed());
     let algorithms: Vec<Algorithm> = ALGORITHMS.split(',').map(str::parse).collect::<Result<_>>()?;
     let k = K.min(args.items);
-    let bar: Bar = progress::bar(queries.len() as u64, "users compared", "sums");
+    let bar: Bar = progress::bar(queries.len() as u64, "users compared", "computing recall");
     let Some(truth) = Truth::compute(&searcher, &queries, Rules::Strict, k, &mut |_| flow())? else {
         return Ok(report);
     };

@@ -127,7 +127,7 @@ pub fn evaluate(
         batch_size: args.batch_size,
     };
     log::info!("evaluating {} users in batches of {}", usable.len(), args.batch_size);
-    let bar = progress::bar(usable.len() as u64, "users", "sums");
+    let bar = progress::bar(usable.len() as u64, "users", "computing metrics");
     let evaluations = evaluator.run(&args.algorithm, &usable, |done| {
         bar.set(done as u64);
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -21,14 +21,13 @@ use plan::Plan;
 use source::Source;
 
 const NOTES: &str = "\
-Every list makes the grid larger: it is their product, with one row for each algorithm at each point. At a point all
-algorithms answer each batch in turn. Recall is against exact search of the f32 index on the same device, so that what
-f16 and int8 lose shows. The index learns (tangents, distilled gate) from 256 of the queries, without labels, from all
-over the data set. HR, NDCG and MRR look for the user's next item; users whose next item is not among the N items of a
-smaller index are left out of them. With --index, the stored index is measured as it is, on the CPU in its mapped files:
-recall is against exact search of itself, and its own lists and what it has learned are used. Ctrl-C ends after the
-current batch and keeps what was measured; files are written
-after each point.";
+The grid is the product of all lists (devices, formats, batch sizes, N, k), with one row for each algorithm at each
+point. At a point all algorithms answer each batch in turn. Recall is against exact search of the f32 index on the same
+device, so it shows what f16 and int8 lose. The index learns (tangents, distilled gate) from up to 256 of the queries,
+spread over the data set, without labels. HR, NDCG and MRR look for the user's next item; users whose next item is not
+among the N items of a smaller index are left out of them. With --index, the stored index is measured as it is, with its
+own lists and what it has learned; recall is against its own exact search. The CPU searches its memory-mapped files.
+Ctrl-C ends after the current batch and keeps what was measured; files are written after each point.";
 
 /// What to measure.
 #[derive(Args)]

@@ -82,8 +82,8 @@ pub fn page(report: &SpeedReport) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
          <title>rails-bench: recall and latency</title>\n<style>\n{style}</style>\n</head>\n<body>\n\
          <h1>Recall against latency</h1>\n<dl>\n{facts}</dl>\n<div class=\"charts\">\n{charts}</div>\n\
-         <p class=\"note\">Up and to the left is better. Recall is the share of the exact f32 results found; each further \
-         nine is as far as the last. The dashed line is exact search.</p>\n\
+         <p class=\"note\">Up and to the left is better. Recall is the share of the exact f32 results found, \
+         on a logarithmic scale of what is missed. The dashed line is exact search.</p>\n\
          <div class=\"scroll\">\n{}</div>\n{}<script>\n{SORT}</script>\n</body>\n</html>\n",
         table(report),
         meanings(report)
