@@ -64,10 +64,14 @@ fn copy(from: &Path, to: &Path) {
 type Contents = (Vec<u64>, Vec<Vec<Hit>>);
 
 fn contents(index: ItemIndex) -> Contents {
+    searched(index).unwrap()
+}
+
+fn searched(index: ItemIndex) -> rails_wgpu::Result<Contents> {
     let (ids, width) = (index.ids(), index.snapshot().segments()[0].tables().raw.width());
     let queries = QueryBatch::new(Random::new(4).tensor(&[3, width], 1.0)).with_users([1, 2, 3]);
     let n = ids.len();
-    (ids, Searcher::new(index).search(Algorithm::Exact, &queries, n, &[]).unwrap())
+    Ok((ids, Searcher::new(index).search(Algorithm::Exact, &queries, n, &[])?))
 }
 
 fn open(folder: &Path) -> rails_wgpu::Result<ItemIndex> {
@@ -286,9 +290,11 @@ fn every_flipped_bit_is_found_and_none_makes_a_wrong_answer() {
                     Err(error) => assert!(matches!(error, rails_wgpu::Error::Index { .. }), "{place}: {error}"),
                     Ok(index) => assert_eq!(contents(index), right, "{place}"),
                 }
-                // Without a check tables may be wrong, but nothing panics.
+                // Without a check tables may be wrong, and a score not a number, which is an error, but nothing panics.
                 if let Ok(index) = open(folder) {
-                    assert_eq!(contents(index).0, right.0, "{place}");
+                    assert_eq!(index.ids(), right.0, "{place}");
+                    let error = searched(index).err();
+                    assert!(matches!(error, None | Some(rails_wgpu::Error::NotScored { .. })), "{place}: {error:?}");
                 }
                 file.write_all_at(&byte, at).unwrap();
                 flips += 1;
@@ -458,7 +464,8 @@ fn a_second_writer_is_told_to_wait_and_readers_are_not() {
     let transaction = rails_wgpu::store::Store::open(folder).unwrap().write().unwrap();
     let said = failure(&program(&["index", "compact", text(folder)]).output().unwrap());
     assert!(said.contains("another program is writing") && said.contains("wait"), "{said}");
-    assert!(succeeds(&["index", "info", text(folder)]).contains("57, and 3 deleted"));
+    let told = succeeds(&["index", "info", text(folder)]);
+    assert!(told.contains("57 in ") && told.contains("; 3 deleted"), "{told}");
     drop(transaction);
 
     succeeds(&["index", "compact", text(folder)]);
