@@ -31,6 +31,9 @@ const ALGORITHMS: &str = "exact,avg:1000,tangent:300,tangent:1000,distilled:100"
 const K: usize = 10;
 const BATCH_SIZE: usize = 32;
 
+/// Items of the second table; fewer where the program was built without optimisation.
+const ITEMS: usize = if cfg!(debug_assertions) { 5_000 } else { 50_000 };
+
 const NOTE: &str = "\
 This model is tiny. With a larger one tangent:1000 found 99 % of the exact top 100, eight
 times as fast: docs/BENCHMARKS.md. `rails-bench bench` measures your own model like this.";
@@ -42,7 +45,7 @@ pub struct DemoArgs {
     #[command(flatten)]
     run: RunArgs,
     /// Items searched for the second table, most of them synthetic; 0: no second table
-    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    #[arg(long, value_name = "N", default_value_t = ITEMS)]
     items: usize,
 }
 

@@ -15,7 +15,6 @@ use super::outputs::Outputs;
 use super::plan::Plan;
 use super::source::Source;
 use crate::progress::{self, Bar};
-use crate::searched::learn;
 
 /// Queries that an index learns from.
 const LEARNED_FROM: usize = 256;
@@ -69,7 +68,7 @@ impl Grid<'_> {
         outputs: &Outputs,
     ) -> Result<ControlFlow<()>> {
         bar.say(format!("{}, {n} items: exact lists", backend.info().name));
-        let exact = self.build(backend, queries, n, self.plan.truth)?;
+        let exact = self.build(backend, queries, n, self.plan.truth, bar)?;
         let mut truths = Vec::new();
         for &k in &self.plan.ks {
             let mut done = 0;
@@ -91,7 +90,7 @@ impl Grid<'_> {
                 (dtype, Some(exact)) if dtype == truth => exact,
                 (other, kept) => {
                     exact = kept;
-                    self.build(backend, queries, n, other)?
+                    self.build(backend, queries, n, other, bar)?
                 }
             };
             for &batch in &self.plan.batch_sizes {
@@ -149,14 +148,15 @@ impl Grid<'_> {
         Ok(ended)
     }
 
-    fn build(&self, backend: &dyn Backend, queries: &QuerySet, n: usize, dtype: Dtype) -> Result<Built> {
+    fn build(&self, backend: &dyn Backend, queries: &QuerySet, n: usize, dtype: Dtype, bar: &Bar) -> Result<Built> {
         let started = Instant::now();
         let lists = Algorithm::lists_of(&self.plan.algorithms, self.plan.n_lists);
         let options = IndexOptions::default().with_dtype(dtype).with_form(self.plan.form).with_lists(lists);
         let index = self.source.index(backend, n, options)?;
         let learns = self.plan.algorithms.iter().any(|algorithm| algorithm.learns());
         if learns && self.source.stored_dtype().is_none() {
-            learn(&index, &queries.spread(LEARNED_FROM))?;
+            bar.say(format!("{}, {n} items: learning", backend.info().name));
+            index.distill(&queries.spread(LEARNED_FROM))?;
         }
         Ok(Built { time: started.elapsed(), searcher: Searcher::new(index) })
     }

@@ -51,7 +51,7 @@ pub const COLUMNS: [Column; 10] = [
     Column {
         name: "speedup",
         cell: |_, speedup| speedup.map_or("-".to_string(), |times| format!("{}x", significant(times))),
-        meaning: "how many times as fast as exact, by mean times",
+        meaning: "how many times as fast as exact, by median times",
     },
 ];
 

@@ -6,7 +6,7 @@ const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 450.0;
 const LEFT: f64 = 66.0;
 const RIGHT: f64 = 700.0;
-const TOP: f64 = 88.0;
+const TOP: f64 = 104.0;
 const BOTTOM: f64 = 396.0;
 
 /// Width of a character of a label, about.
@@ -343,12 +343,12 @@ mod tests {
     #[test]
     fn points_are_where_the_scales_put_them() {
         // Times 18.2..99 lie on 10..100: 20 at log10(2), 50 at log10(5) of 634 pixels from 66. Recall .9 is the lowest
-        // step, .99 the highest one: 88 % of the 308 pixels up from 396.
+        // step, .99 the highest one: 88 % of the 292 pixels up from 396.
         let svg = chart().svg();
         let x = |ms: f64| 66.0 + 634.0 * (ms / 10.0).log10();
-        let expected = format!("points=\"{:.1},396.0 {:.1},{:.1}\"", x(20.0), x(50.0), 396.0 - 0.88 * 308.0);
+        let expected = format!("points=\"{:.1},396.0 {:.1},{:.1}\"", x(20.0), x(50.0), 396.0 - 0.88 * 292.0);
         assert!(svg.contains(&expected), "{expected} is not in\n{svg}");
-        let marker = format!("<line class=\"marker\" x1=\"{:.1}\" y1=\"88.0\"", x(90.0));
+        let marker = format!("<line class=\"marker\" x1=\"{:.1}\" y1=\"104.0\"", x(90.0));
         assert!(svg.contains(&marker), "{marker} is not in\n{svg}");
         assert!(svg.contains("<title>500 &lt;20&gt;</title>") && svg.contains(">a &amp; b</text>"), "{svg}");
     }
