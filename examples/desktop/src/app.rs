@@ -44,7 +44,7 @@ impl App {
         theme::apply(ctx);
         let wake = ctx.clone();
         let mut films: Vec<Film> = ids.iter().map(|&id| film(id)).collect();
-        films.sort_by(|a, b| a.title.cmp(&b.title));
+        films.sort_by(|a, b| (&a.title, &a.subtitle).cmp(&(&b.title, &b.subtitle)));
         let film_words = films.iter().map(Film::words).collect();
         let found = (0..films.len()).collect();
         App {
@@ -163,7 +163,7 @@ impl App {
                 let film = film(id);
                 let text = RichText::new(format!("{}  ×", film.title)).size(13.0).color(film.color);
                 let chip = egui::Button::new(text).fill(RAISED).corner_radius(CornerRadius::same(12));
-                if ui.add(chip).on_hover_text("Do not like it any more").clicked() {
+                if ui.add(chip).on_hover_text(format!("{}; click not to like it any more", film.details())).clicked() {
                     clicked = Some(id);
                 }
             }

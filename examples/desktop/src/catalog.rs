@@ -99,6 +99,8 @@ pub struct Film {
     pub id: u32,
     /// Made up.
     pub title: String,
+    /// Of films beyond the model's own; else empty.
+    pub subtitle: String,
     /// Of 1950 to 2024.
     pub year: u32,
     /// Name of its genre.
@@ -110,7 +112,13 @@ pub struct Film {
 impl Film {
     /// What a search for words looks into.
     pub fn words(&self) -> String {
-        format!("{} {}", self.title, self.genre).to_lowercase()
+        format!("{} {} {}", self.title, self.subtitle, self.genre).to_lowercase()
+    }
+
+    /// Subtitle, genre and year.
+    pub fn details(&self) -> String {
+        let Film { subtitle, genre, year, .. } = self;
+        if subtitle.is_empty() { format!("{genre} · {year}") } else { format!("{subtitle} · {genre} · {year}") }
     }
 }
 
@@ -120,12 +128,15 @@ pub fn film(id: u32) -> Film {
     let Genre { name, color, first, second } = &GENRES[place / SHELF % GENRES.len()];
     // 7 has no factor in common with 20: all words come up early, each pair once.
     let pair = place * 7 % SHELF;
-    let mut title = format!("{} {}", first[pair % 5], second[pair / 5]);
+    let title = format!("{} {}", first[pair % 5], second[pair / 5]);
     let (series, (one, two)) = (place / (SHELF * GENRES.len()), SUBTITLES);
-    if series > 0 {
-        let pair = (series - 1) * 7 % 100;
-        title.push_str(&format!(": The {} {}", one[pair % 10], two[pair / 10]));
-    }
+    let subtitle = match series {
+        0 => String::new(),
+        _ => {
+            let pair = (series - 1) * 7 % 100;
+            format!("The {} {}", one[pair % 10], two[pair / 10])
+        }
+    };
     let year = 1950 + (id.wrapping_mul(0x9e37_79b1) >> 16) % 75;
-    Film { id, title, year, genre: name, color: *color }
+    Film { id, title, subtitle, year, genre: name, color: *color }
 }

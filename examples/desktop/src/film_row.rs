@@ -44,8 +44,7 @@ pub fn film_row(ui: &mut Ui, film: &Film, liked: bool, rank: Option<&Rank>) -> R
     title.wrap = TextWrapping::truncate_at_width(end - left);
     let title = painter.layout_job(title);
     painter.galley(pos2(left, middle - 8.0 - title.size().y / 2.0), title, TEXT);
-    let below = format!("{} · {}", film.genre, film.year);
-    painter.text(pos2(left, middle + 10.0), Align2::LEFT_CENTER, below, theme::font(12.0), WEAK);
+    painter.text(pos2(left, middle + 10.0), Align2::LEFT_CENTER, film.details(), theme::font(12.0), WEAK);
 
     let place = pos2(rect.right() - 20.0, middle);
     if liked || response.hovered() {
