@@ -95,7 +95,10 @@ impl InputRange {
                 Side::Query => "B",
                 Side::Item => "N",
             };
-            let expected = format!("shape ({rows}, {}) with a width of at least 1", self.dim);
+            let expected = match self.dim {
+                0 => format!("shape ({rows}, D) with D >= 1"),
+                dim => format!("shape ({rows}, {dim})"),
+            };
             return Err(Error::argument(name, expected, format!("{:?}", embeddings.shape())));
         }
         for (row, values) in embeddings.data().chunks_exact(self.dim).enumerate() {
