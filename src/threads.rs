@@ -117,6 +117,7 @@ impl Pool {
         let mut pool = FIRST.get_or_init(|| Pool::new(None));
         while pool.process != std::process::id() {
             let threads = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
+            // Rayon's global pool, too, takes it for granted that the system has threads to give.
             pool = pool.forked.get_or_init(|| Box::new(Pool::new(Some(threads.build().expect("threads can be made")))));
         }
         pool
