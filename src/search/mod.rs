@@ -8,6 +8,7 @@
 //! stage (`stage`: stage, ms).
 
 mod algorithm;
+mod answer;
 mod builder;
 mod candidates;
 mod certificate;
@@ -15,20 +16,25 @@ mod course;
 mod encode;
 mod first_stage;
 mod history_encoder;
+mod hit;
 #[cfg(feature = "gpu")]
 mod on_gpu;
 mod pipeline;
+mod request;
 mod span;
 mod stats;
 mod tangent;
 
 pub use crate::context::{Cancel, KernelTime, Stage, profiled};
 pub use algorithm::Algorithm;
+pub use answer::Answer;
 pub use builder::SearcherBuilder;
 pub use certificate::Certificate;
+pub use hit::Hit;
 #[cfg(feature = "gpu")]
 pub use on_gpu::GpuAnswer;
 pub use pipeline::pipelined;
+pub use request::Request;
 pub use stats::Stats;
 
 use std::cmp::Ordering;
@@ -38,99 +44,12 @@ use futures::channel::oneshot;
 
 use crate::backend::{Columns, QueryBatch, ScoredPosition, Scorer, SearchContext, Similarity};
 use crate::error::Parameter;
-use crate::index::{Excluded, Filter, ItemIndex, Snapshot};
+use crate::index::{Excluded, ItemIndex, Snapshot};
 use crate::{Error, Result, threads};
 use candidates::Candidates;
 use course::{Course, course};
 use first_stage::FirstStage;
 use history_encoder::HistoryEncoder;
-
-/// One item found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hit {
-    /// The item.
-    pub id: u64,
-    /// Its similarity to the query.
-    pub score: f32,
-}
-
-/// A search for a batch of queries.
-///
-/// ```
-/// use rails_wgpu::{Algorithm, Request};
-///
-/// let request = Request::new(Algorithm::Tangent { candidates: 1000 }, 10).with_excluded(&[&[17, 4]]).with_certify(true);
-/// ```
-#[derive(Clone, Copy)]
-#[non_exhaustive]
-pub struct Request<'a> {
-    /// How.
-    pub algorithm: Algorithm,
-    /// Items per query, at least 1; where the index has fewer, all of them.
-    pub k: usize,
-    /// Ids that must not be found: one list per query, or no list at all.
-    pub excluded: &'a [&'a [u64]],
-    /// Ids that any query may find; `None`: all.
-    pub filter: Option<&'a Filter>,
-    /// Whether to find out how far the result can be from the exact one, which takes another scan of the components.
-    pub certify: bool,
-    /// Ends the search before its time.
-    pub cancel: Option<&'a Cancel>,
-    /// Whether to ask a GPU what its kernels take ([`Answer::kernels`]). It then waits after every submission, and runs one
-    /// kernel at a time: the search takes longer, other searches take as long as ever.
-    pub profile: bool,
-}
-
-impl<'a> Request<'a> {
-    /// The `k` best items, whatever they are.
-    pub fn new(algorithm: Algorithm, k: usize) -> Request<'a> {
-        Request { algorithm, k, excluded: &[], filter: None, certify: false, cancel: None, profile: false }
-    }
-
-    /// Sets [`Request::excluded`].
-    #[must_use]
-    pub fn with_excluded(self, excluded: &'a [&'a [u64]]) -> Request<'a> {
-        Request { excluded, ..self }
-    }
-
-    /// Sets [`Request::filter`].
-    #[must_use]
-    pub fn with_filter(self, filter: impl Into<Option<&'a Filter>>) -> Request<'a> {
-        Request { filter: filter.into(), ..self }
-    }
-
-    /// Sets [`Request::certify`].
-    #[must_use]
-    pub fn with_certify(self, certify: bool) -> Request<'a> {
-        Request { certify, ..self }
-    }
-
-    /// Sets [`Request::cancel`].
-    #[must_use]
-    pub fn with_cancel(self, cancel: impl Into<Option<&'a Cancel>>) -> Request<'a> {
-        Request { cancel: cancel.into(), ..self }
-    }
-
-    /// Sets [`Request::profile`].
-    #[must_use]
-    pub fn with_profile(self, profile: bool) -> Request<'a> {
-        Request { profile, ..self }
-    }
-}
-
-/// The answer to a [`Request`].
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Answer {
-    /// The items of each query, by score descending, then id ascending.
-    pub hits: Vec<Vec<Hit>>,
-    /// One per query, if they were asked for.
-    pub certificates: Vec<Certificate>,
-    /// What it took.
-    pub stats: Stats,
-    /// What each kernel of a GPU took, by stage, if that was asked for and the device has timestamps; else nothing.
-    pub kernels: Vec<KernelTime>,
-}
 
 /// Answers queries from an index. Many threads may share one.
 ///
