@@ -83,6 +83,7 @@ pub mod model;
 pub mod model_file;
 mod names;
 pub mod ops;
+pub mod random;
 pub mod search;
 pub mod sequence;
 pub mod store;

@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("names", &["names.rs"]),
     ("tensors", &["tensor.rs"]),
     ("threads", &["threads.rs"]),
+    ("random numbers", &["random.rs"]),
     ("input files", &["input.rs"]),
     ("safe writing", &["atomic.rs"]),
     ("mapped files", &["mapped.rs"]),
