@@ -12,6 +12,7 @@ mod device_output;
 mod exclusions;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod loss;
 mod order_key;
 mod query_batch;
 pub mod select;
