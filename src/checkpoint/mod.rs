@@ -20,7 +20,7 @@ use memmap2::Mmap;
 
 use crate::tensor::Tensor;
 use crate::{Error, Result, input, mapped, tensor_header};
-use element::Element;
+use element::{Element, NotFinite};
 pub use save::save_safetensors;
 pub use weights::Weights;
 
@@ -47,7 +47,7 @@ pub struct Checkpoint {
 
 /// The bytes behind [`Stored::Safetensors`] ranges.
 enum Bytes {
-    /// None: the tensors are in a `.pt` file, or there are none.
+    /// None: the tensors are in a `.pt` file or in memory, or there are none.
     Elsewhere,
     Mapped(Mmap),
     Embedded(&'static [u8]),
@@ -73,6 +73,7 @@ enum Stored {
     Pt(pytorch_reader::Tensor),
     /// Byte range of a safetensors file.
     Safetensors(Range<usize>),
+    Memory(Tensor),
 }
 
 impl Checkpoint {
@@ -125,6 +126,20 @@ impl Checkpoint {
         Ok(Checkpoint { path: path.to_path_buf(), entries, metadata, bytes: Bytes::Embedded(bytes) })
     }
 
+    /// Tensors in memory, as if they had been read from a file `path`, which is only named in errors.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there is no tensor, or two share a name.
+    pub fn from_tensors(tensors: Vec<(String, Tensor)>, path: impl AsRef<Path>) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        let entry = |(name, tensor): (String, Tensor)| {
+            let shape = tensor.shape().to_vec();
+            (name, Entry { dtype: Element::F32, shape, stored: Stored::Memory(tensor) })
+        };
+        let entries = named(path, tensors.into_iter().map(entry).collect())?;
+        Ok(Checkpoint { path: path.to_path_buf(), entries, metadata: None, bytes: Bytes::Elsewhere })
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -172,6 +187,10 @@ impl Checkpoint {
                 }
                 entry.dtype.decode(&bytes)
             }
+            Stored::Memory(tensor) => match tensor.data().iter().position(|value| !value.is_finite()) {
+                None => return Ok(tensor.clone()),
+                Some(index) => Err(NotFinite { index, value: tensor.data()[index].into() }),
+            },
             Stored::Safetensors(range) => {
                 let bytes = self.bytes.get(range.clone());
                 entry.dtype.decode(bytes.ok_or_else(|| error("data inside the file", format!("bytes {range:?}")))?)

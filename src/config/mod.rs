@@ -1,15 +1,18 @@
-//! Hyper-parameters of a model: what the weights alone do not say.
+//! Hyper-parameters of a model, what the weights alone do not say, and of its training.
 //!
-//! Read from the reference's `.gin` files ([`ModelConfig::from_gin`]) or from the JSON metadata that
-//! `rails-bench convert` stores inside a `.safetensors` file.
+//! Read from the reference's `.gin` files ([`ModelConfig::from_gin`], [`TrainConfig::from_gin`]) or from the JSON metadata
+//! that `rails-bench convert` stores inside a `.safetensors` file.
 
 mod find;
 mod gin;
 mod json;
+mod train;
 mod validate;
 
 pub use find::{config_beside, find_config, has_config};
 pub use json::CONFIG_KEY;
+pub use train::{DropoutRates, EvaluationSchedule, ItemDropout, LossWeights, NegativeSampling, TrainConfig};
+
 use serde::{Deserialize, Serialize};
 
 /// Everything that is needed, beside the weights, to run a model.

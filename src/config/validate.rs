@@ -1,6 +1,8 @@
 //! What must hold between hyper-parameters.
 
-use super::{EncoderConfig, GatingCombination, HstuConfig, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig};
+use super::{
+    EncoderConfig, GatingCombination, HstuConfig, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig, TrainConfig,
+};
 use crate::error::Parameter;
 use crate::{Error, Result};
 
@@ -102,6 +104,48 @@ impl MolConfig {
     }
 }
 
+impl TrainConfig {
+    /// Checks that a model can be trained so.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::validate`].
+    pub fn validate(&self) -> Result<()> {
+        self.check().map_err(|wrong| Error::argument(Parameter::HyperParameter(wrong.key), wrong.expected, wrong.found))
+    }
+
+    pub(super) fn check(&self) -> Check {
+        at_least(1, "train_fn.local_batch_size", self.batch_size)?;
+        at_least(1, "train_fn.num_epochs", self.epochs)?;
+        at_least(1, "train_fn.num_negatives", self.negatives)?;
+        at_least(0, "train_fn.num_warmup_steps", self.warmup_steps)?;
+        at_least(1, "train_fn.full_eval_every_n", self.evaluation.full_every)?;
+        at_least(0, "train_fn.partial_eval_num_iters", self.evaluation.partial_batches)?;
+        at_least(1, "train_fn.eval_batch_size", self.evaluation.batch_size)?;
+        positive("train_fn.temperature", self.temperature)?;
+        positive("train_fn.learning_rate", self.learning_rate)?;
+        not_negative("train_fn.weight_decay", self.weight_decay)?;
+        positive("max_gradient_norm", self.max_gradient_norm.unwrap_or(1.0))?;
+        not_negative("train_fn.loss_weights", self.loss_weights.mi_loss)?;
+        not_negative("train_fn.loss_weights", self.loss_weights.uid_embedding_l2_norm)?;
+        let dropout = &self.dropout;
+        let rates = [
+            ("train_fn.dropout_rate", dropout.input),
+            ("hstu_encoder.linear_dropout_rate", dropout.hstu_linear),
+            ("sasrec_encoder.ffn_dropout_rate", dropout.attention),
+            ("sasrec_encoder.ffn_dropout_rate", dropout.feed_forward),
+            ("create_mol_interaction_module.query_dropout_rate", dropout.query),
+            ("create_mol_interaction_module.item_dropout_rate", dropout.item),
+            ("create_mol_interaction_module.uid_dropout_rate", dropout.uid),
+            ("create_mol_interaction_module.gating_item_dropout_rate", dropout.gate_item),
+            ("create_mol_interaction_module.gating_qi_dropout_rate", dropout.gate_cross),
+            ("create_mol_interaction_module.softmax_dropout_rate", dropout.gate_softmax),
+        ];
+        rates.into_iter().try_for_each(|(key, rate)| {
+            rule(key, (0.0..1.0).contains(&rate), rate, || "a number from 0 to below 1".to_string())
+        })
+    }
+}
+
 fn rule(key: &'static str, holds: bool, found: impl ToString, expected: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(Wrong { key, expected: expected(), found: found.to_string() }) }
 }
@@ -112,4 +156,8 @@ fn at_least(least: usize, key: &'static str, size: usize) -> Check {
 
 fn positive(key: &'static str, value: f32) -> Check {
     rule(key, value.is_finite() && value > 0.0, value, || "a finite number above 0".to_string())
+}
+
+fn not_negative(key: &'static str, value: f32) -> Check {
+    rule(key, value.is_finite() && value >= 0.0, value, || "a finite number, 0 or above".to_string())
 }

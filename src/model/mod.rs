@@ -6,7 +6,7 @@ mod encoder;
 mod hstu;
 mod input_range;
 mod mol;
-mod mol_tensors;
+mod named_tensors;
 mod sasrec;
 mod tap;
 

@@ -312,14 +312,14 @@ fn every_similarity_comes_back_as_it_was_with_what_it_has_learned() {
             let index = open(folder.path());
             let snapshot = index.snapshot();
             let read = snapshot.similarity().unwrap();
-            assert_eq!(read.mol.tensors(), written.tensors());
+            assert_eq!(read.mol.named_tensors(), written.named_tensors());
             assert_eq!(format!("{:?}", read.mol), format!("{written:?}"));
             assert_eq!(format!("{:?}", read.distilled), format!("{distilled:?}"));
             assert!(index.model().unwrap().is_none() && index.folder().unwrap() == folder.path());
             assert_eq!(ItemIndex::info(folder.path()).unwrap().distilled, distilled.is_some());
         }
     }
-    assert_ne!(mol().tensors(), Shape::default().mol(&mut Random::new(4), catalog::DIM).tensors());
+    assert_ne!(mol().named_tensors(), Shape::default().mol(&mut Random::new(4), catalog::DIM).named_tensors());
 }
 
 #[test]

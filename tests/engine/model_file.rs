@@ -1,10 +1,16 @@
 //! Searchers of model files: encoding, storing, saving.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
+use crate::common::case::fixture;
 use crate::common::demo::Demo;
+use rails_wgpu::checkpoint::Weights;
 use rails_wgpu::model_file::MOL_KEY;
-use rails_wgpu::{Algorithm, Dtype, Form, History, ModelFile, QueryBatch, Searcher, Tensor};
+use rails_wgpu::{
+    Algorithm, Checkpoint, Dtype, Form, History, Model, ModelConfig, ModelFile, QueryBatch, Searcher, Tensor,
+};
 
 const DEMO: &str = "assets/demo.safetensors";
 const HISTORY: History = History { user_id: 7, item_ids: &[12, 31, 5], timestamps: &[100, 160, 300], now: 400 };
@@ -41,6 +47,42 @@ fn a_model_and_its_item_embeddings_find_the_same() {
     assert!(message(search(&own, &nobody)).contains("user ids: expected one per query"));
     assert!(message(search(&own, &queries.with_users([7, 8]))).contains("1, one per query"));
     assert_eq!(of_file(&file).index().ids(), (1..=220).collect::<Vec<u64>>());
+}
+
+/// As the checkpoint has them, in shapes and bits.
+#[test]
+fn a_model_gives_back_the_tensors_that_it_was_loaded_from() {
+    let folders = fs::read_dir(fixture("")).unwrap().map(|entry| entry.unwrap().path());
+    let mut cases = 0;
+    for folder in folders.filter(|path| path.join("model.pt").is_file()) {
+        let checkpoint = Checkpoint::open(folder.join("model.pt")).unwrap();
+        let model = Model::load(&checkpoint, ModelConfig::from_gin(folder.join("config.gin")).unwrap()).unwrap();
+        let named = model.named_tensors();
+        let names: BTreeSet<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+        let expected: BTreeSet<&str> = checkpoint.names().filter(|&name| name != Weights::IGNORED).collect();
+        assert_eq!((names, named.len()), (expected.clone(), expected.len()), "{}", folder.display());
+        for (name, tensor) in &named {
+            let expected = checkpoint.tensor(name).unwrap();
+            let bits = |tensor: &Tensor| tensor.data().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert_eq!((tensor.shape(), bits(tensor)), (expected.shape(), bits(&expected)), "{name}");
+        }
+        let again = Model::load(&Checkpoint::from_tensors(named.clone(), "memory").unwrap(), model.config).unwrap();
+        assert_eq!(again.named_tensors(), named);
+        cases += 1;
+    }
+    assert_eq!(cases, 14);
+}
+
+#[test]
+fn tensors_in_memory_are_checked_as_those_of_a_file() {
+    let tensors = |value| vec![("a".to_string(), Tensor::new([1, 2], vec![1.0, value]).unwrap())];
+    let of = |value| Checkpoint::from_tensors(tensors(value), "memory").and_then(|checkpoint| checkpoint.tensor("a"));
+    assert_eq!(of(2.0).unwrap().data(), [1.0, 2.0]);
+    assert!(
+        message(of(f32::NAN)).contains("memory: tensor `a`: expected finite f32 values, found NaN at flat index 1")
+    );
+    assert!(message(Checkpoint::from_tensors(vec![], "memory")).contains("holds no tensors"));
+    assert!(message(Checkpoint::from_tensors([tensors(1.0), tensors(2.0)].concat(), "memory")).contains("two tensors"));
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once};
 
 use rails_wgpu::config::{
-    CONFIG_KEY, EmbeddingNorm, EncoderConfig, FfnActivation, GatingCombination, GluConfig, GluNonlinearity, HstuConfig,
-    LinearActivation, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig,
+    CONFIG_KEY, DropoutRates, EmbeddingNorm, EncoderConfig, EvaluationSchedule, FfnActivation, GatingCombination,
+    GluConfig, GluNonlinearity, HstuConfig, LinearActivation, LossWeights, ModelConfig, MolConfig, NegativeSampling,
+    SasrecConfig, SimilarityConfig, TrainConfig,
 };
 use rails_wgpu::{Error, Parameter};
 
@@ -202,6 +203,62 @@ fn what_a_file_leaves_out_is_the_references_default() {
     assert_eq!((mol.eps, mol.gating_combination), (1e-6, GatingCombination::GluSilu));
     assert_eq!(mol.query_hidden, Some(GluConfig { hidden_dim: 512, nonlinearity: GluNonlinearity::Geglu }));
     assert_eq!((&mol.item_hidden, mol.uid_embedding_hash_sizes.len()), (&None, 0));
+}
+
+// ---- training
+
+#[test]
+fn how_to_train_is_read_from_the_same_files() {
+    let mol = TrainConfig::from_gin(gin_of("tiny_hstu_mol")).unwrap();
+    let dropout = DropoutRates::NONE
+        .with_input(0.2)
+        .with_hstu_linear(0.2)
+        .with_attention(0.2)
+        .with_feed_forward(0.2)
+        .with_item(0.1)
+        .with_uid(0.5)
+        .with_gate_softmax(0.2);
+    let expected = TrainConfig::default()
+        .with_batch_size(32)
+        .with_negatives(16)
+        .with_temperature(1.0)
+        .with_weight_decay(0.001)
+        .with_dropout(dropout)
+        .with_loss_weights(LossWeights::default().with_mi_loss(0.001).with_uid_embedding_l2_norm(0.1))
+        .with_evaluation(EvaluationSchedule::default().with_batch_size(32));
+    assert_eq!(mol, expected);
+    let sasrec = TrainConfig::from_gin(gin_of("tiny_sasrec_dot")).unwrap();
+    let dot = (sasrec.temperature, sasrec.weight_decay, sasrec.loss_weights);
+    assert_eq!(dot, (0.05, 0.0, LossWeights::default()));
+    // What the reference does where a file is silent.
+    let silent = TrainConfig::parse_gin(DOT, "model.gin").unwrap();
+    let expected = TrainConfig::default().with_negatives(1).with_sampling(NegativeSampling::InBatch);
+    assert_eq!(silent, expected);
+}
+
+#[test]
+fn what_cannot_be_trained_is_named() {
+    let cases = [
+        ("train_fn.loss_module = 'BCELoss'", "'SampledSoftmaxLoss', found 'BCELoss'"),
+        ("train_fn.sampling_strategy = 'global'", "'local' or 'in-batch' or 'popularity', found 'global'"),
+        ("train_fn.loss_weights = {'mi': 0.1}", "numbers under 'mi_loss', 'uid_embedding_l2_norm', found {'mi': 0.1}"),
+        ("train_fn.loss_weights = {'mi_loss': -0.1}", "a finite number, 0 or above, found -0.1"),
+        ("train_fn.positional_sampling_ratio = 0.5", "1.0, all that is supported, found 0.5"),
+        ("train_fn.local_batch_size = 0", "an integer from 1"),
+        ("train_fn.num_negatives = 0", "an integer from 1"),
+        ("train_fn.learning_rate = 0", "a finite number above 0, found 0"),
+        ("train_fn.weight_decay = 1e99", "a finite number, 0 or above, found inf"),
+        ("train_fn.dropout_rate = 1", "a number from 0 to below 1, found 1"),
+        ("sasrec_encoder.ffn_dropout_rate = -0.1", "a number from 0 to below 1, found -0.1"),
+    ];
+    for (line, says) in cases {
+        let error = TrainConfig::parse_gin(&format!("{DOT}{line}\n"), "model.gin").unwrap_err().to_string();
+        let key = line.split(' ').next().unwrap();
+        assert!(error.starts_with(&format!("config model.gin:2: `{key}`: expected ")), "{error}");
+        assert!(error.contains(says), "{error}");
+    }
+    let error = TrainConfig::default().with_max_gradient_norm(Some(0.0)).validate().unwrap_err().to_string();
+    assert_eq!(error, "max_gradient_norm: expected a finite number above 0, found 0");
 }
 
 // ---- the language

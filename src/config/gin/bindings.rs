@@ -92,10 +92,20 @@ impl Bindings {
     }
 
     pub fn number(&mut self, key: &'static str, default: Option<f32>) -> Result<f32> {
-        self.get(key, "a number", default, |value| match value {
-            Value::Int(int) => Some(*int as f32),
-            Value::Float(float) => Some(*float as f32),
-            _ => None,
+        self.get(key, "a number", default, as_number)
+    }
+
+    /// The numbers of a dictionary under some names; 0 under a name that it does not have.
+    pub fn weights<const N: usize>(&mut self, key: &'static str, names: [&str; N]) -> Result<[f32; N]> {
+        let expected = format!("a dictionary of numbers under {}", names.map(|name| format!("'{name}'")).join(", "));
+        self.get(key, &expected, Some([0.0; N]), |value| {
+            let Value::Dict(items) = value else { return None };
+            let mut weights = [0.0; N];
+            for (name, weight) in items {
+                let Value::Text(name) = name else { return None };
+                weights[names.iter().position(|known| known == name)?] = as_number(weight)?;
+            }
+            Some(weights)
         })
     }
 
@@ -134,6 +144,12 @@ impl Bindings {
         self.skipped.push(function);
     }
 
+    /// Logs that `key`, bound somewhere, `does` something that is not to be expected.
+    pub fn warn(&self, key: &str, does: &str) {
+        let line = self.values.get(key).map_or(0, |(_, line)| *line);
+        log::warn!("config {}:{line}: `{key}` {does}", self.path.display());
+    }
+
     /// Logs every parameter that nobody asked for and that is not among the `ignored` ones of a function.
     pub fn warn_of_unknown(&self, ignored: &[(&str, &str)]) {
         for (key, (_, line)) in &self.values {
@@ -150,6 +166,14 @@ impl Bindings {
 fn as_size(value: &Value) -> Option<usize> {
     match value {
         Value::Int(int) => usize::try_from(*int).ok(),
+        _ => None,
+    }
+}
+
+fn as_number(value: &Value) -> Option<f32> {
+    match value {
+        Value::Int(int) => Some(*int as f32),
+        Value::Float(float) => Some(*float as f32),
         _ => None,
     }
 }

@@ -7,12 +7,13 @@
 
 mod bindings;
 mod parse;
+mod train;
 
 use std::path::Path;
 
 use super::{
     EmbeddingNorm, EncoderConfig, FfnActivation, GatingCombination, GluConfig, GluNonlinearity, HstuConfig,
-    LinearActivation, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig,
+    LinearActivation, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig, TrainConfig,
 };
 use crate::{Result, input};
 use bindings::{Bindings, MAX_BYTES};
@@ -50,11 +51,43 @@ impl ModelConfig {
     /// wrong type, is out of range or asks for something unsupported, or if a required parameter is missing.
     pub fn from_gin(path: impl AsRef<Path>) -> Result<ModelConfig> {
         let path = path.as_ref();
-        let text = input::text_up_to(path, MAX_BYTES)?;
-        let mut gin = Bindings::new(path, &parse::parse(path, &text)?)?;
+        ModelConfig::parse_gin(&input::text_up_to(path, MAX_BYTES)?, path)
+    }
+
+    /// Reads the same from a text; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_gin`].
+    pub fn parse_gin(text: &str, path: impl AsRef<Path>) -> Result<ModelConfig> {
+        let path = path.as_ref();
+        let mut gin = Bindings::new(path, &parse::parse(path, text)?)?;
         let config = model(&mut gin)?;
         config.check().map_err(|wrong| gin.error(wrong.key, &wrong.expected, wrong.found))?;
         gin.warn_of_unknown(&NOT_OF_THE_MODEL);
+        Ok(config)
+    }
+}
+
+impl TrainConfig {
+    /// Reads how to train from the same `.gin` file of the reference that [`ModelConfig::from_gin`] reads, which is the one
+    /// to report unknown parameters. What asks for bfloat16 is read as f32, with a `log::warn!`.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_gin`].
+    pub fn from_gin(path: impl AsRef<Path>) -> Result<TrainConfig> {
+        let path = path.as_ref();
+        TrainConfig::parse_gin(&input::text_up_to(path, MAX_BYTES)?, path)
+    }
+
+    /// Reads the same from a text; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_gin`].
+    pub fn parse_gin(text: &str, path: impl AsRef<Path>) -> Result<TrainConfig> {
+        let path = path.as_ref();
+        let mut gin = Bindings::new(path, &parse::parse(path, text)?)?;
+        let config = train::train(&mut gin)?;
+        config.check().map_err(|wrong| gin.error(wrong.key, &wrong.expected, wrong.found))?;
         Ok(config)
     }
 }

@@ -38,7 +38,7 @@ impl IndexModel {
     /// A Mixture-of-Logits similarity, for searches by query embeddings.
     pub fn similarity(similarity: Similarity) -> IndexModel {
         let metadata = BTreeMap::from([(SIMILARITY_KEY.to_string(), similarity.mol.config.to_json())]);
-        let tensors = similarity.mol.tensors();
+        let tensors = similarity.mol.named_tensors();
         IndexModel { dim: similarity.mol.item_dim(), similarity: Some(similarity), tensors, metadata }
     }
 

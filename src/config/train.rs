@@ -1,0 +1,230 @@
+//! Hyper-parameters of training: what makes the weights, beside the model that they are for.
+
+use serde::{Deserialize, Serialize};
+
+/// How a model is trained. [`TrainConfig::default`] has the reference's defaults where it has some, and uniform negatives.
+///
+/// ```
+/// use rails_wgpu::config::TrainConfig;
+///
+/// let config = TrainConfig::default().with_epochs(20).with_batch_size(64).with_seed(7);
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TrainConfig {
+    /// Users per batch; the last batch of an epoch may be smaller.
+    pub batch_size: usize,
+    /// Passes over all users.
+    pub epochs: usize,
+    /// Negatives drawn for every position.
+    pub negatives: usize,
+    /// Where negatives come from.
+    pub sampling: NegativeSampling,
+    /// Divisor of similarities in the loss. Not the temperature inside of Mixture-of-Logits, which belongs to the model.
+    pub temperature: f32,
+    /// Learning rate of AdamW.
+    pub learning_rate: f32,
+    /// Decoupled weight decay of AdamW, on all parameters.
+    pub weight_decay: f32,
+    /// Steps over which the learning rate rises to its value, linearly.
+    pub warmup_steps: usize,
+    /// Largest norm of the gradient of all parameters together; a larger one is scaled down to it. `None`: no clipping.
+    pub max_gradient_norm: Option<f32>,
+    /// Dropout rates.
+    pub dropout: DropoutRates,
+    /// For what a dropout mask of the item side is drawn.
+    pub item_dropout: ItemDropout,
+    /// Weights of the losses beside the sampled softmax.
+    pub loss_weights: LossWeights,
+    /// When the model is evaluated.
+    pub evaluation: EvaluationSchedule,
+    /// Seed of weights, negatives, dropout and order of users.
+    pub seed: u64,
+}
+
+/// Dropout rates by site, each from 0 to below 1. A site that a model does not have is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DropoutRates {
+    /// Item embeddings with their position embeddings, as they enter the encoder.
+    pub input: f32,
+    /// HSTU: input of the output projection.
+    pub hstu_linear: f32,
+    /// SASRec: attention probabilities.
+    pub attention: f32,
+    /// SASRec: after each of the two layers of the feed-forward part.
+    pub feed_forward: f32,
+    /// MoL: input of the query projection.
+    pub query: f32,
+    /// MoL: input of the item projection.
+    pub item: f32,
+    /// MoL: embeddings of the uid tables.
+    pub uid: f32,
+    /// Whether whole uid embeddings are dropped instead of their elements.
+    pub uid_whole: bool,
+    /// MoL: input of the item-only gate part.
+    pub gate_item: f32,
+    /// MoL: logits that enter the cross gate part.
+    pub gate_cross: f32,
+    /// MoL: gate probabilities, which are normalised again.
+    pub gate_softmax: f32,
+}
+
+/// Where negatives come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NegativeSampling {
+    /// All items alike, with replacement, for every position anew (`local` in the reference).
+    Uniform,
+    /// The items of the batch, each once (`in-batch`).
+    InBatch,
+    /// All items by the number of their events, with the correction by log Q of sampled softmax.
+    Popularity,
+}
+
+/// For what a dropout mask of the item side of Mixture-of-Logits is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ItemDropout {
+    /// One for each item of a batch: the item side is computed once per item.
+    PerItem,
+    /// One for each positive and each negative, as in the reference.
+    PerDraw,
+}
+
+/// Weights of the auxiliary losses of Mixture-of-Logits; 0: not computed into the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LossWeights {
+    /// Mutual information between pairs and gate probabilities (arXiv 2407.15462, section 3): the mean entropy of the gate minus the entropy of its mean.
+    pub mi_loss: f32,
+    /// Squared norm of uid embeddings, mean over positions.
+    pub uid_embedding_l2_norm: f32,
+}
+
+/// When the model is evaluated: after each epoch, over all users after every `full_every`-th and over some batches else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct EvaluationSchedule {
+    /// Every how many epochs all users are evaluated.
+    pub full_every: usize,
+    /// Batches that are evaluated after the others.
+    pub partial_batches: usize,
+    /// Users per batch.
+    pub batch_size: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> TrainConfig {
+        TrainConfig {
+            batch_size: 128,
+            epochs: 101,
+            negatives: 128,
+            sampling: NegativeSampling::Uniform,
+            temperature: 0.05,
+            learning_rate: 1e-3,
+            weight_decay: 1e-3,
+            warmup_steps: 0,
+            max_gradient_norm: None,
+            dropout: DropoutRates::default(),
+            item_dropout: ItemDropout::PerItem,
+            loss_weights: LossWeights::default(),
+            evaluation: EvaluationSchedule::default(),
+            seed: 42,
+        }
+    }
+}
+
+impl Default for DropoutRates {
+    /// The reference's defaults, and none where it has none.
+    fn default() -> DropoutRates {
+        DropoutRates { input: 0.2, attention: 0.2, feed_forward: 0.2, uid: 0.5, ..DropoutRates::NONE }
+    }
+}
+
+impl DropoutRates {
+    /// No dropout anywhere.
+    pub const NONE: DropoutRates = DropoutRates {
+        input: 0.0,
+        hstu_linear: 0.0,
+        attention: 0.0,
+        feed_forward: 0.0,
+        query: 0.0,
+        item: 0.0,
+        uid: 0.0,
+        uid_whole: false,
+        gate_item: 0.0,
+        gate_cross: 0.0,
+        gate_softmax: 0.0,
+    };
+}
+
+impl Default for EvaluationSchedule {
+    fn default() -> EvaluationSchedule {
+        EvaluationSchedule { full_every: 1, partial_batches: 32, batch_size: 128 }
+    }
+}
+
+/// Gives a struct a `with_` method for each of some fields.
+macro_rules! with {
+    ($type:ident { $($field:ident: $of:ty => $with:ident),* $(,)? }) => {
+        impl $type {
+            $(
+                #[doc = concat!("Sets [`", stringify!($type), "::", stringify!($field), "`].")]
+                #[must_use]
+                pub fn $with(self, $field: $of) -> $type {
+                    $type { $field, ..self }
+                }
+            )*
+        }
+    };
+}
+
+with!(TrainConfig {
+    batch_size: usize => with_batch_size,
+    epochs: usize => with_epochs,
+    negatives: usize => with_negatives,
+    sampling: NegativeSampling => with_sampling,
+    temperature: f32 => with_temperature,
+    learning_rate: f32 => with_learning_rate,
+    weight_decay: f32 => with_weight_decay,
+    warmup_steps: usize => with_warmup_steps,
+    max_gradient_norm: Option<f32> => with_max_gradient_norm,
+    dropout: DropoutRates => with_dropout,
+    item_dropout: ItemDropout => with_item_dropout,
+    loss_weights: LossWeights => with_loss_weights,
+    evaluation: EvaluationSchedule => with_evaluation,
+    seed: u64 => with_seed,
+});
+
+with!(DropoutRates {
+    input: f32 => with_input,
+    hstu_linear: f32 => with_hstu_linear,
+    attention: f32 => with_attention,
+    feed_forward: f32 => with_feed_forward,
+    query: f32 => with_query,
+    item: f32 => with_item,
+    uid: f32 => with_uid,
+    uid_whole: bool => with_uid_whole,
+    gate_item: f32 => with_gate_item,
+    gate_cross: f32 => with_gate_cross,
+    gate_softmax: f32 => with_gate_softmax,
+});
+
+with!(LossWeights {
+    mi_loss: f32 => with_mi_loss,
+    uid_embedding_l2_norm: f32 => with_uid_embedding_l2_norm,
+});
+
+with!(EvaluationSchedule {
+    full_every: usize => with_full_every,
+    partial_batches: usize => with_partial_batches,
+    batch_size: usize => with_batch_size,
+});

@@ -1,0 +1,119 @@
+//! Weights under the names of a checkpoint: what [`Model::load`] reads.
+
+use super::mol::{GATE, ITEM, QUERY};
+use super::{Encoder, EncoderLayers, GatePart, Hstu, Model, Mol, Projection, Sasrec, transposed};
+use crate::ops::Linear;
+use crate::tensor::Tensor;
+
+/// Tensors by name.
+type Named = Vec<(String, Tensor)>;
+
+impl Model {
+    /// All tensors under the reference's names and in its shapes; [`Model::load`] of them gives the same model.
+    pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
+        let mut named = self.encoder.named_tensors();
+        named.extend(self.mol.iter().flat_map(Mol::named_tensors));
+        named
+    }
+}
+
+impl Encoder<Tensor> {
+    /// The same of an encoder.
+    pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
+        let mut named = vec![
+            ("_embedding_module._item_emb.weight".to_string(), self.items.clone()),
+            ("_input_features_preproc._pos_emb.weight".to_string(), self.positions.clone()),
+        ];
+        match &self.layers {
+            EncoderLayers::Hstu(layers) => hstu(&mut named, layers),
+            EncoderLayers::Sasrec(layers) => sasrec(&mut named, layers),
+        }
+        named
+    }
+}
+
+impl Mol<Tensor> {
+    /// The same of a similarity.
+    pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
+        let mut named = Named::new();
+        projection(&mut named, &format!("{QUERY}._query_emb_proj_module"), &self.query);
+        projection(&mut named, &format!("{ITEM}._item_emb_proj_module"), &self.item);
+        for (i, table) in self.uid_tables.iter().enumerate() {
+            named.push((format!("{QUERY}._uid_embeddings_{i}.weight"), table.clone()));
+        }
+        gate_part(&mut named, &format!("{GATE}._query_only_partial_module"), 0, self.gate_query.as_ref());
+        gate_part(&mut named, &format!("{GATE}._item_only_partial_module"), 1, self.gate_item.as_ref());
+        let cross = format!("{GATE}._qi_partial_module");
+        match &self.gate_cross.hidden {
+            Some(hidden) => {
+                linear(&mut named, &format!("{cross}.1"), hidden);
+                linear(&mut named, &format!("{cross}.3"), &self.gate_cross.output);
+            }
+            None => linear(&mut named, &format!("{cross}.1"), &self.gate_cross.output),
+        }
+        named
+    }
+}
+
+fn hstu(named: &mut Named, hstu: &Hstu<Tensor>) {
+    for (block, layer) in hstu.layers.iter().enumerate() {
+        let name = format!("_hstu._attention_layers.{block}");
+        named.push((format!("{name}._uvqk"), layer.uvqk.weight.clone()));
+        linear(named, &format!("{name}._o"), &layer.output);
+        named.push((format!("{name}._rel_attn_bias._pos_w"), layer.pos_w.clone()));
+        named.push((format!("{name}._rel_attn_bias._ts_w"), layer.ts_w.clone()));
+    }
+}
+
+fn sasrec(named: &mut Named, sasrec: &Sasrec<Tensor>) {
+    for (block, layer) in sasrec.layers.iter().enumerate() {
+        let attention = format!("attention_layers.{block}");
+        // Queries, keys and values are one matrix (3 D, D) there.
+        let (query, key_value) = (&layer.query, &layer.key_value);
+        let rows = |layer: &Linear<Tensor>| transposed(&layer.weight).data().to_vec();
+        let (width, n_out) = (query.n_in, query.n_out + key_value.n_out);
+        let weight = Tensor::trusted(vec![n_out, width], [rows(query), rows(key_value)].concat());
+        named.push((format!("{attention}.in_proj_weight"), weight));
+        if let (Some(query), Some(key_value)) = (&query.bias, &key_value.bias) {
+            let bias = Tensor::trusted(vec![n_out], [query.data(), key_value.data()].concat());
+            named.push((format!("{attention}.in_proj_bias"), bias));
+        }
+        linear(named, &format!("{attention}.out_proj"), &layer.output);
+        let conv = format!("forward_layers.{block}._conv1d");
+        conv1d(named, &format!("{conv}.0"), &layer.ffn_in);
+        conv1d(named, &format!("{conv}.3"), &layer.ffn_out);
+    }
+}
+
+fn conv1d(named: &mut Named, name: &str, layer: &Linear<Tensor>) {
+    let weight = transposed(&layer.weight).data().to_vec();
+    named.push((format!("{name}.weight"), Tensor::trusted(vec![layer.n_out, layer.n_in, 1], weight)));
+    if let Some(bias) = &layer.bias {
+        named.push((format!("{name}.bias"), bias.clone()));
+    }
+}
+
+fn projection(named: &mut Named, name: &str, projection: &Projection<Tensor>) {
+    let Some((glu, _)) = &projection.glu else {
+        return linear(named, &format!("{name}.1"), &projection.output);
+    };
+    named.push((format!("{name}.1._w"), glu.weight.clone()));
+    if let Some(bias) = &glu.bias {
+        named.push((format!("{name}.1._b"), Tensor::trusted(vec![1, glu.n_out], bias.data().to_vec())));
+    }
+    linear(named, &format!("{name}.2"), &projection.output);
+}
+
+fn gate_part(named: &mut Named, name: &str, first: usize, part: Option<&GatePart<Tensor>>) {
+    if let Some(part) = part {
+        linear(named, &format!("{name}.{first}"), &part.hidden);
+        linear(named, &format!("{name}.{}", first + 2), &part.output);
+    }
+}
+
+fn linear(named: &mut Named, name: &str, layer: &Linear<Tensor>) {
+    named.push((format!("{name}.weight"), transposed(&layer.weight)));
+    if let Some(bias) = &layer.bias {
+        named.push((format!("{name}.bias"), bias.clone()));
+    }
+}
