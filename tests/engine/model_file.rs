@@ -170,10 +170,10 @@ fn hyper_parameters_may_be_given_or_lie_beside_or_be_missing() {
     let (weights, gin) = ("tests/oracle/tiny_hstu_dot/model.safetensors", "tests/oracle/tiny_hstu_dot/config.gin");
     assert!(ModelFile::open(weights, None).unwrap().model().is_some(), "config.gin beside it");
     let alone = folder.path().join("model.safetensors");
-    std::fs::copy(weights, &alone).unwrap();
+    fs::copy(weights, &alone).unwrap();
     assert!(message(ModelFile::open(&alone, None)).contains("holds no hyper-parameters"));
     assert!(ModelFile::open(&alone, Some(Path::new(gin))).unwrap().mol().is_none());
-    std::fs::copy(gin, alone.with_extension("gin")).unwrap();
+    fs::copy(gin, alone.with_extension("gin")).unwrap();
     assert_eq!(ModelFile::open(&alone, None).unwrap().dim(), 16);
 }
 
