@@ -91,6 +91,7 @@ pub mod tables;
 pub mod tensor;
 mod tensor_header;
 mod threads;
+pub mod train;
 
 pub use backend::{Backend, QueryBatch};
 pub use checkpoint::Checkpoint;

@@ -47,6 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("search", &["search/"]),
     ("metrics", &["metrics.rs"]),
     ("eval", &["eval/"]),
+    ("train", &["train/"]),
     ("capi", &["capi/"]),
     ("library", &["lib.rs"]),
     ("program", &["bin/"]),

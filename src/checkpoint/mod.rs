@@ -22,7 +22,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Result, input, mapped, tensor_header};
 use element::{Element, NotFinite};
 pub use save::save_safetensors;
-pub use weights::Weights;
+pub use weights::{MakeTensor, Weights};
 
 /// What `torch.save` before 1.6 begins with: 0x1950a86a20f9469cfc6c, little-endian, inside a pickle.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];

@@ -18,7 +18,7 @@ pub use mol::{CrossGate, GatePart, ItemParts, Mol, Projection};
 pub use sasrec::{Sasrec, SasrecLayer};
 pub use tap::Tap;
 
-use crate::checkpoint::{Checkpoint, Weights};
+use crate::checkpoint::{Checkpoint, MakeTensor, Weights};
 use crate::config::{ModelConfig, SimilarityConfig};
 use crate::error::Parameter;
 use crate::ops::Linear;
@@ -42,7 +42,19 @@ impl Model {
     /// # Errors
     /// If a tensor is missing, has another shape, holds NaN or infinity, or is not asked for.
     pub fn load(checkpoint: &Checkpoint, config: ModelConfig) -> Result<Model> {
-        let mut weights = Weights::new(checkpoint);
+        Model::of_weights(Weights::new(checkpoint), config)
+    }
+
+    /// A model of new tensors for items 1..`n_item_rows`: `make` is told name and shape of each, as a checkpoint has them.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::validate`].
+    pub fn make(config: ModelConfig, n_item_rows: usize, make: &mut MakeTensor) -> Result<Model> {
+        config.validate()?;
+        Model::of_weights(Weights::made(n_item_rows, make), config)
+    }
+
+    fn of_weights(mut weights: Weights, config: ModelConfig) -> Result<Model> {
         let encoder = Encoder::load(&mut weights, &config)?;
         let mol = match &config.similarity {
             SimilarityConfig::DotProduct => None,
