@@ -161,7 +161,7 @@ fn mixtures(
                     costs: vec![("mol_scan", cost(flops * (n * n_queries) as f64, bytes * n as f64))],
                     only: true,
                     run: Box::new(move |context| {
-                        of_scan.scan(context, Scorer::Mol, &queries, K, &Exclusions::default()).map(drop)
+                        of_scan.scan(context, Scorer::Mol, &queries.prepared(), K, &Exclusions::default()).map(drop)
                     }),
                 });
             }
@@ -174,7 +174,9 @@ fn mixtures(
                 dtype: dtype.name(),
                 costs: vec![("mol_rescore", cost(flops * pairs, bytes * pairs))],
                 only: true,
-                run: Box::new(move |context| index.rescore(context, Scorer::Mol, &queries, &candidates).map(drop)),
+                run: Box::new(move |context| {
+                    index.rescore(context, Scorer::Mol, &queries.prepared(), &candidates).map(drop)
+                }),
             });
         }
     }
@@ -252,7 +254,7 @@ fn flat(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
                 costs: vec![("dot_scan", dot_cost(dtype, flops, bytes))],
                 only: false,
                 run: Box::new(move |context| {
-                    index.scan(context, Scorer::Dot, &queries, K, &Exclusions::default()).map(drop)
+                    index.scan(context, Scorer::Dot, &queries.prepared(), K, &Exclusions::default()).map(drop)
                 }),
             });
         }
@@ -277,7 +279,7 @@ fn top_k(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
                     costs: Vec::new(),
                     only: false,
                     run: Box::new(move |context| {
-                        index.scan(context, Scorer::Dot, &queries, k, &Exclusions::default()).map(drop)
+                        index.scan(context, Scorer::Dot, &queries.prepared(), k, &Exclusions::default()).map(drop)
                     }),
                 });
             }

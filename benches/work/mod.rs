@@ -117,7 +117,7 @@ fn exact(data: &str, n: usize, (p_q, p_x, d_p): (usize, usize, usize), dim: usiz
         run: Box::new(move || {
             black_box(
                 index
-                    .scan(&SearchContext::default(), Scorer::Mol, &queries, K, &Exclusions::default())
+                    .scan(&SearchContext::default(), Scorer::Mol, &queries.prepared(), K, &Exclusions::default())
                     .expect("valid scan"),
             );
         }),
@@ -172,7 +172,7 @@ fn stages(n: usize) -> Vec<Work> {
             black_box(
                 of_rescore
                     .0
-                    .rescore(&SearchContext::default(), Scorer::Mol, &of_rescore.1, &candidates)
+                    .rescore(&SearchContext::default(), Scorer::Mol, &of_rescore.1.prepared(), &candidates)
                     .expect("valid candidates"),
             );
         }),
@@ -185,7 +185,7 @@ fn stages(n: usize) -> Vec<Work> {
         flops: (flops + (4 * 32 * 128) as f64) * (64 * B) as f64,
         bytes: bytes * (64 * B) as f64,
         run: Box::new(move || {
-            black_box(of_gradient.0.gradient(&of_gradient.1, &best).expect("valid candidates"));
+            black_box(of_gradient.0.gradient(&of_gradient.1.prepared(), &best).expect("valid candidates"));
         }),
     });
     let sums = random.tensor(&[B, 64], 1.0);
@@ -230,7 +230,13 @@ fn flat(n: usize) -> Vec<Work> {
                 run: Box::new(move || {
                     black_box(
                         index
-                            .scan(&SearchContext::default(), Scorer::Dot, &queries, K, &Exclusions::default())
+                            .scan(
+                                &SearchContext::default(),
+                                Scorer::Dot,
+                                &queries.prepared(),
+                                K,
+                                &Exclusions::default(),
+                            )
                             .expect("valid scan"),
                     );
                 }),
@@ -257,7 +263,7 @@ fn top_k(n: usize) -> Vec<Work> {
             run: Box::new(move || {
                 black_box(
                     index
-                        .scan(&SearchContext::default(), Scorer::Dot, &queries, k, &Exclusions::default())
+                        .scan(&SearchContext::default(), Scorer::Dot, &queries.prepared(), k, &Exclusions::default())
                         .expect("valid scan"),
                 );
             }),

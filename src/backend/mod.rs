@@ -14,6 +14,7 @@ mod exclusions;
 pub mod gpu;
 pub mod loss;
 mod order_key;
+mod prepared_queries;
 mod query_batch;
 pub mod select;
 
@@ -21,6 +22,7 @@ pub(crate) use check::mol_queries;
 #[cfg(feature = "gpu")]
 pub use device_output::{DeviceOutput, GpuHits, GpuQueries};
 pub use exclusions::{Bits, Exclusions};
+pub use prepared_queries::PreparedQueries;
 pub use query_batch::QueryBatch;
 
 use std::fmt;
@@ -177,7 +179,7 @@ pub trait DeviceIndex: Send + Sync {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Hits>;
@@ -190,7 +192,7 @@ pub trait DeviceIndex: Send + Sync {
     fn scan_pruned(
         &self,
         context: &SearchContext,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Exclusions,
     ) -> Result<(Hits, u64)>;
@@ -247,7 +249,7 @@ pub trait DeviceIndex: Send + Sync {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>>;
 

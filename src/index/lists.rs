@@ -129,7 +129,7 @@ fn assign(
         let to = n.min(from + CHUNK);
         let embeddings = augmented(&vectors(from, to), &|_| 1.0);
         let queries = QueryBatch::new(embeddings);
-        let nearest = index.scan(&context, Scorer::Dot, &queries, 1, &Exclusions::default())?;
+        let nearest = index.scan(&context, Scorer::Dot, &queries.prepared(), 1, &Exclusions::default())?;
         assigned.extend(nearest.iter().map(|hits| hits.first().map_or(0, |hit| hit.position)));
     }
     Ok(assigned)

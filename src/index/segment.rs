@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::backend::{
-    Backend, Bits, DeviceIndex, Exclusions, QueryBatch, ScoredPosition, Scorer, SearchContext, Similarity,
+    Backend, Bits, DeviceIndex, Exclusions, PreparedQueries, ScoredPosition, Scorer, SearchContext, Similarity,
 };
 use crate::error::Parameter;
 use crate::tables::{Bytes, Table, Tables};
@@ -181,7 +181,7 @@ impl Segment {
     pub fn inner_products(
         &self,
         context: &SearchContext,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
         let mut union = candidates.concat();

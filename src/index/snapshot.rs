@@ -8,7 +8,8 @@ use super::enlarged::Enlarged;
 use super::filter::PerSegment;
 use super::{Filter, Segment};
 use crate::backend::{
-    Columns, DeviceIndex, Exclusions, Hits, QueryBatch, ScoredPosition, Scorer, SearchContext, Similarity,
+    Columns, DeviceIndex, Exclusions, Hits, PreparedQueries, QueryBatch, ScoredPosition, Scorer, SearchContext,
+    Similarity,
 };
 use crate::error::Parameter;
 use crate::learn::Sample;
@@ -216,13 +217,13 @@ impl Snapshot {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Excluded,
     ) -> Result<Hits> {
-        let enlarged = Enlarged::of(scorer, queries);
+        let enlarged = Enlarged::of(scorer, queries.batch());
         if let Some(enlarged) = enlarged {
-            let mut hits = self.scan(context, scorer, &enlarged.queries, k, excluded)?;
+            let mut hits = self.scan(context, scorer, &enlarged.queries.prepared(), k, excluded)?;
             let lists = hits.iter_mut().enumerate();
             lists.for_each(|(query, hits)| hits.iter_mut().for_each(|hit| enlarged.restore(query, &mut hit.score)));
             return Ok(hits);
@@ -240,7 +241,7 @@ impl Snapshot {
     pub fn scan_pruned(
         &self,
         context: &SearchContext,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Excluded,
     ) -> Result<(Hits, u64)> {
@@ -334,12 +335,12 @@ impl Snapshot {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
-        let enlarged = Enlarged::of(scorer, queries);
+        let enlarged = Enlarged::of(scorer, queries.batch());
         if let Some(enlarged) = enlarged {
-            let mut scores = self.rescore(context, scorer, &enlarged.queries, candidates)?;
+            let mut scores = self.rescore(context, scorer, &enlarged.queries.prepared(), candidates)?;
             let lists = scores.iter_mut().enumerate();
             lists.for_each(|(query, scores)| scores.iter_mut().for_each(|score| enlarged.restore(query, score)));
             return Ok(scores);

@@ -97,7 +97,7 @@ fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, learning: &Le
     let raw = sample.raw();
     let item = weights.item_side(&mut CpuOps, &CpuOps.floats(&raw), raw.rows());
     let n = ITEMS.min(sample.len());
-    let best = sample.index().scan(learning.context(), Scorer::Mol, queries, n, &Exclusions::default())?;
+    let best = sample.index().scan(learning.context(), Scorer::Mol, &queries.prepared(), n, &Exclusions::default())?;
     learning.check()?;
     let cross = |z: &[f32]| -> Vec<f32> {
         let z = std::sync::Arc::new(z.to_vec());

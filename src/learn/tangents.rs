@@ -36,7 +36,7 @@ pub(super) fn fit(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, lear
     }
     let targets = derivatives(sample, queries, &best, learning)?;
     let mean_item = mean_item(mol, sample);
-    let components = query_components(mol, queries);
+    let components = query_components(mol, &queries.prepared());
     let features: Vec<Vec<f32>> =
         (0..targets.rows()).map(|row| Tangents::features(&mean_item, components.row(row))).collect();
     let features = Tensor::trusted(vec![features.len(), features[0].len()], features.concat());
@@ -118,7 +118,8 @@ fn derivatives(sample: &Sample, queries: &QueryBatch, best: &[usize], learning: 
     let Some(&most) = best.last().filter(|_| n_queries > 0) else {
         return Err(Error::argument(Parameter::LearningQueries, "at least one, better some hundreds", "none"));
     };
-    let ranked = sample.index().scan(learning.context(), Scorer::Mol, queries, most, &Exclusions::default())?;
+    let queries = queries.prepared();
+    let ranked = sample.index().scan(learning.context(), Scorer::Mol, &queries, most, &Exclusions::default())?;
     if let Some(query) = ranked.iter().position(|hits| hits.len() < most) {
         return Err(match learning.context().is_cancelled() {
             true => Error::Cancelled,
@@ -129,7 +130,7 @@ fn derivatives(sample: &Sample, queries: &QueryBatch, best: &[usize], learning: 
     let (mut before, mut sums) = (0, Vec::new());
     for &n in best {
         let ring = ranked.iter().map(|hits| hits[before..n].iter().map(|hit| hit.position).collect());
-        let means = sample.index().gradient(queries, &ring.collect::<Vec<Vec<u32>>>())?;
+        let means = sample.index().gradient(&queries, &ring.collect::<Vec<Vec<u32>>>())?;
         sums.resize(means.data().len(), 0.0);
         sums.iter_mut().zip(means.data()).for_each(|(sum, mean)| *sum += mean * (n - before) as f32);
         for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(means.width().max(1))) {

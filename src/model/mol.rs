@@ -94,6 +94,16 @@ pub(super) const ITEM: &str = "_ndp_module._item_embeddings_fn";
 pub(super) const GATE: &str = "_ndp_module._gating_fn";
 
 impl Mol<Tensor> {
+    /// Whether the weights are the same arrays, not only the same numbers.
+    pub(crate) fn shares_weights(&self, other: &Mol<Tensor>) -> bool {
+        let arrays = |mol: &Mol<Tensor>| {
+            let mut arrays = Vec::new();
+            mol.map(&mut |tensor| arrays.push(tensor.data().as_ptr()));
+            arrays
+        };
+        self.config == other.config && arrays(self) == arrays(other)
+    }
+
     /// Takes every tensor that `config` asks for out of `weights`, for raw embeddings of width `dim`.
     ///
     /// # Errors

@@ -30,7 +30,8 @@ impl FirstStage<'_> {
             if short.is_empty() {
                 break;
             }
-            let queries = self.queries.select(&short);
+            let batch = self.queries.batch().select(&short);
+            let queries = batch.prepared();
             let excluded = self.snapshot.select_queries(self.excluded, &short);
             let components = self.components.select_rows(&short);
             let stage = FirstStage { queries: &queries, excluded: &excluded, components, ..*self };
@@ -101,7 +102,7 @@ impl FirstStage<'_> {
     fn naive(&self, n: usize, n_probe: Option<usize>) -> Result<Candidates> {
         let (p_q, d_p) =
             (self.similarity.mol.config.query_dot_product_groups, self.similarity.mol.config.dot_product_dimension);
-        let n_queries = self.queries.len();
+        let n_queries = self.queries.batch().len();
         let vectors = Tensor::trusted(vec![n_queries * p_q, d_p], self.components.data().to_vec());
         let mut lists = vec![Vec::new(); n_queries];
         for m in 0..self.similarity.mol.config.item_dot_product_groups {
@@ -131,7 +132,7 @@ impl FirstStage<'_> {
     /// All items above a threshold that about `n` of the index exceed, going by the sample.
     fn h_indexer(&self, n: usize) -> Result<Candidates> {
         let Some(sample) = self.snapshot.sample()? else {
-            return Ok(vec![Vec::new(); self.queries.len()]);
+            return Ok(vec![Vec::new(); self.queries.batch().len()]);
         };
         let vectors = self.sums();
         let expected = n as f64 * sample.len() as f64 / self.snapshot.len().max(1) as f64;

@@ -4,7 +4,7 @@
 //! bounds the score of everything that it missed; if that is below the k-th score found, nothing was missed.
 
 use crate::Result;
-use crate::backend::{QueryBatch, Scorer, SearchContext};
+use crate::backend::{PreparedQueries, Scorer, SearchContext};
 use crate::index::{Excluded, Snapshot};
 
 use super::{Candidates, Hit};
@@ -26,7 +26,7 @@ pub enum Certificate {
 pub(super) fn certify(
     context: &SearchContext,
     snapshot: &Snapshot,
-    queries: &QueryBatch,
+    queries: &PreparedQueries,
     k: usize,
     hits: &[Vec<Hit>],
     candidates: &Candidates,

@@ -1,7 +1,7 @@
 //! What a first stage works on.
 
 use crate::Result;
-use crate::backend::{QueryBatch, SearchContext, Similarity, mol_queries};
+use crate::backend::{PreparedQueries, SearchContext, Similarity, mol_queries};
 use crate::index::{Excluded, Snapshot};
 use crate::learn;
 use crate::tensor::Tensor;
@@ -11,14 +11,14 @@ pub(super) struct FirstStage<'a> {
     pub context: &'a SearchContext,
     pub snapshot: &'a Snapshot,
     pub similarity: &'a Similarity,
-    pub queries: &'a QueryBatch,
+    pub queries: &'a PreparedQueries<'a>,
     pub excluded: &'a Excluded,
     /// (B, P_Q * D_P): component embeddings of the queries.
     pub components: Tensor,
 }
 
 impl<'a> FirstStage<'a> {
-    /// Computes the query side on the host.
+    /// Computes the query side on the host, unless it has been already.
     ///
     /// # Errors
     /// If shapes do not fit, or a number is not finite.
@@ -26,11 +26,11 @@ impl<'a> FirstStage<'a> {
         context: &'a SearchContext,
         snapshot: &'a Snapshot,
         similarity: &'a Similarity,
-        queries: &'a QueryBatch,
+        queries: &'a PreparedQueries<'a>,
         excluded: &'a Excluded,
     ) -> Result<FirstStage<'a>> {
         let mol = &similarity.mol;
-        mol_queries(mol.item_dim(), Some(&mol.config), queries)?;
+        mol_queries(mol.item_dim(), Some(&mol.config), queries.batch())?;
         Ok(FirstStage {
             context,
             snapshot,

@@ -145,6 +145,7 @@ impl Searcher {
         }
         let excluded = snapshot.exclude(excluded, filter);
         let context = course.context;
+        let queries = &queries.prepared();
         let scan = |scorer| snapshot.scan(context, scorer, queries, k, &excluded).map(|hits| (hits, 0));
         let everything = match (algorithm, snapshot.similarity()) {
             (Algorithm::ExactPruned, Some(_)) => {
@@ -232,7 +233,8 @@ impl Searcher {
         }
         let excluded = snapshot.exclude(excluded, None);
         let context = SearchContext::default();
-        let stage = FirstStage::new(&context, &snapshot, similarity, queries, &excluded)?;
+        let queries = queries.prepared();
+        let stage = FirstStage::new(&context, &snapshot, similarity, &queries, &excluded)?;
         let id_list = |list: Vec<u32>| {
             let mut ids: Vec<u64> = list.into_iter().map(|position| snapshot.id(position)).collect();
             ids.sort_unstable();
@@ -266,7 +268,7 @@ impl Searcher {
         };
         let lists = candidates.iter().map(positions).collect::<Result<Candidates>>()?;
         let scorer = if snapshot.similarity().is_some() { Scorer::Mol } else { Scorer::Dot };
-        let scores = snapshot.rescore(&SearchContext::default(), scorer, queries, &lists)?;
+        let scores = snapshot.rescore(&SearchContext::default(), scorer, &queries.prepared(), &lists)?;
         let pairs = lists.iter().zip(scores).enumerate();
         let hits = pairs.map(|(query, (list, scores))| {
             let found = scores.iter().filter(|score| score.is_finite()).count();

@@ -1,10 +1,11 @@
 //! A backend that tells a test about every piece of work on its indices, before it is done.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rails_wgpu::backend::{
-    Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, QueryBatch, QueryEncoder, Scorer, SearchContext,
+    Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, PreparedQueries, QueryEncoder, Scorer, SearchContext,
     Similarity,
 };
 use rails_wgpu::model::{Encoder, Mol};
@@ -21,11 +22,18 @@ pub struct Spy {
     begun: AtomicUsize,
     /// Pieces that a device has given up by itself because the search was cancelled.
     given_up: AtomicUsize,
+    /// The batches that pieces worked on, and the query sides of each.
+    sides: Mutex<BTreeMap<usize, usize>>,
 }
 
 impl Spy {
     pub fn new(before: impl Fn(usize) + Send + Sync + 'static) -> Arc<Spy> {
-        Arc::new(Spy { before: Box::new(before), begun: AtomicUsize::new(0), given_up: AtomicUsize::new(0) })
+        Arc::new(Spy {
+            before: Box::new(before),
+            begun: AtomicUsize::new(0),
+            given_up: AtomicUsize::new(0),
+            sides: Mutex::default(),
+        })
     }
 
     /// Pieces begun so far.
@@ -35,6 +43,18 @@ impl Spy {
 
     pub fn given_up(&self) -> usize {
         self.given_up.load(Ordering::SeqCst)
+    }
+
+    /// Query sides of each batch that has been worked on since this was asked for last.
+    pub fn query_sides(&self) -> Vec<usize> {
+        std::mem::take(&mut *self.sides.lock().unwrap()).into_values().collect()
+    }
+
+    /// A piece of work on the query side.
+    fn scored<T>(&self, queries: &PreparedQueries, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = self.piece(work);
+        self.sides.lock().unwrap().insert(std::ptr::from_ref(queries).cast::<()>() as usize, queries.query_sides());
+        done
     }
 
     fn piece<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -88,21 +108,21 @@ impl DeviceIndex for SpiedIndex {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Hits> {
-        self.spy.piece(|| self.inner.scan(context, scorer, queries, k, excluded))
+        self.spy.scored(queries, || self.inner.scan(context, scorer, queries, k, excluded))
     }
 
     fn scan_pruned(
         &self,
         context: &SearchContext,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Exclusions,
     ) -> Result<(Hits, u64)> {
-        self.spy.piece(|| self.inner.scan_pruned(context, queries, k, excluded))
+        self.spy.scored(queries, || self.inner.scan_pruned(context, queries, k, excluded))
     }
 
     fn scan_components(
@@ -143,10 +163,10 @@ impl DeviceIndex for SpiedIndex {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
-        self.spy.piece(|| self.inner.rescore(context, scorer, queries, candidates))
+        self.spy.scored(queries, || self.inner.rescore(context, scorer, queries, candidates))
     }
 
     fn bytes(&self) -> u64 {

@@ -72,9 +72,9 @@ proptest! {
             excluded.offsets.push(excluded.positions.len() as u32);
         }
         let index = index(&items, &mol, Dtype::F32);
-        let found = index.scan(&SearchContext::default(), Scorer::Mol, &batch, k, &excluded).unwrap();
+        let found = index.scan(&SearchContext::default(), Scorer::Mol, &batch.prepared(), k, &excluded).unwrap();
         check(&found, &excluded, k, &mol::scores(&mol, &items, &batch, |x| x)).map_err(TestCaseError::fail)?;
-        let found = index.scan(&SearchContext::default(), Scorer::Dot, &batch, k, &excluded).unwrap();
+        let found = index.scan(&SearchContext::default(), Scorer::Dot, &batch.prepared(), k, &excluded).unwrap();
         check(&found, &excluded, k, &dot_scores(&items, &batch, |x| x)).map_err(TestCaseError::fail)?;
     }
 }
@@ -86,10 +86,10 @@ fn half_precision_tables_hold_rounded_values() {
     let batch = batch(&mut random, 3);
     let index = index(&items, &mol, Dtype::F16);
     let none = Exclusions::default();
-    let hits = index.scan(&SearchContext::default(), Scorer::Mol, &batch, 130, &none).unwrap();
+    let hits = index.scan(&SearchContext::default(), Scorer::Mol, &batch.prepared(), 130, &none).unwrap();
     check(&hits, &none, 130, &mol::scores(&mol, &items, &batch, halved)).unwrap();
     assert!(check(&hits, &none, 130, &mol::scores(&mol, &items, &batch, |x| x)).is_err(), "rounding must show");
-    let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch, 130, &none).unwrap();
+    let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch.prepared(), 130, &none).unwrap();
     check(&hits, &none, 130, &dot_scores(&items, &batch, halved)).unwrap();
     assert_eq!(2 * index.bytes(), self::index(&items, &mol, Dtype::F32).bytes());
 }
@@ -103,7 +103,7 @@ fn equal_scores_are_ordered_by_position_and_negative_zero_ties_with_zero() {
     let hits = index(&items, &mol, Dtype::F32).scan(
         &SearchContext::default(),
         Scorer::Mol,
-        &batch(&mut random, 2),
+        &batch(&mut random, 2).prepared(),
         900,
         &Exclusions::default(),
     );
@@ -115,7 +115,9 @@ fn equal_scores_are_ordered_by_position_and_negative_zero_ties_with_zero() {
     }
     let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]).unwrap();
     let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
-    let hits = plain(&items).scan(&SearchContext::default(), Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
+    let hits = plain(&items)
+        .scan(&SearchContext::default(), Scorer::Dot, &batch.prepared(), 4, &Exclusions::default())
+        .unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.position).collect::<Vec<_>>(), [3, 0, 1, 2]);
 }
 
@@ -126,11 +128,11 @@ fn threads_and_batches_do_not_change_a_bit() {
     let (whole, index) = (batch(&mut random, 7), index(&items, &mol, Dtype::F32));
     let none = Exclusions::default();
     for scorer in [Scorer::Mol, Scorer::Dot] {
-        let expected = index.scan(&SearchContext::default(), scorer, &whole, 50, &none).unwrap();
+        let expected = index.scan(&SearchContext::default(), scorer, &whole.prepared(), 50, &none).unwrap();
         for threads in [1, 2, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             assert_eq!(
-                pool.install(|| index.scan(&SearchContext::default(), scorer, &whole, 50, &none)).unwrap(),
+                pool.install(|| index.scan(&SearchContext::default(), scorer, &whole.prepared(), 50, &none)).unwrap(),
                 expected,
                 "{threads} threads"
             );
@@ -138,7 +140,7 @@ fn threads_and_batches_do_not_change_a_bit() {
         for (i, expected) in expected.iter().enumerate() {
             let alone = whole.select(&[i]);
             assert_eq!(
-                &index.scan(&SearchContext::default(), scorer, &alone, 50, &none).unwrap()[0],
+                &index.scan(&SearchContext::default(), scorer, &alone.prepared(), 50, &none).unwrap()[0],
                 expected,
                 "query {i} alone"
             );
@@ -160,13 +162,14 @@ fn wrong_arguments_are_told() {
     assert!(build(&Tensor::new(vec![10, DIM], damaged).unwrap()).contains("NaN in row 1"));
     let (index, batch) = (index(&items, &mol, Dtype::F32), batch(&mut random, 2));
     let scan = |k: usize, excluded: Exclusions| {
-        index.scan(&SearchContext::default(), Scorer::Mol, &batch, k, &excluded).unwrap_err().to_string()
+        index.scan(&SearchContext::default(), Scorer::Mol, &batch.prepared(), k, &excluded).unwrap_err().to_string()
     };
     assert!(scan(0, Exclusions::default()).contains("1 to 10"));
     assert!(scan(11, Exclusions::default()).contains("1 to 10"));
     assert!(scan(1, Exclusions { offsets: vec![0, 1], positions: vec![0], denied: None }).contains("3 ascending"));
     assert!(scan(1, Exclusions { offsets: vec![0, 0, 2], positions: vec![1, 1], denied: None }).contains("query 1"));
-    let error =
-        plain(&items).scan(&SearchContext::default(), Scorer::Mol, &batch, 1, &Exclusions::default()).unwrap_err();
+    let error = plain(&items)
+        .scan(&SearchContext::default(), Scorer::Mol, &batch.prepared(), 1, &Exclusions::default())
+        .unwrap_err();
     assert!(error.to_string().contains("Mixture-of-Logits"));
 }

@@ -94,7 +94,7 @@ fn flat(items: &Tensor) -> Arc<Tables> {
 
 fn mips(index: &dyn DeviceIndex, queries: &Tensor, n: usize) -> Vec<Vec<ScoredPosition>> {
     let batch = QueryBatch::new(queries.clone());
-    index.scan(&SearchContext::default(), Scorer::Dot, &batch, n, &Exclusions::default()).unwrap()
+    index.scan(&SearchContext::default(), Scorer::Dot, &batch.prepared(), n, &Exclusions::default()).unwrap()
 }
 
 #[test]

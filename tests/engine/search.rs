@@ -417,7 +417,7 @@ fn the_gradient_is_the_slope_of_the_definition() {
             let similarity = Similarity { mol: mol.clone(), distilled: None };
             let tables = item_tables(&Cpu::default(), &items, Some(&mol), Dtype::F32, Form::Components).unwrap();
             let index = CpuIndex::new(Arc::new(tables), Some(&similarity));
-            let gradient = index.gradient(&batch, &[vec![37]]).unwrap();
+            let gradient = index.gradient(&batch.prepared(), &[vec![37]]).unwrap();
             let gradient = gradient.row(0);
 
             let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));

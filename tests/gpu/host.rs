@@ -194,7 +194,8 @@ fn slices_of_a_batch_meet_in_the_same_buffers() {
     let first = scan(Scorer::Mol, 11);
     let second = scan(Scorer::Dot, 5);
     for (scorer, k, hits) in [(Scorer::Mol, 11, first), (Scorer::Dot, 5, second)] {
-        let expected = index.scan(&SearchContext::default(), scorer, &batch, k, &Exclusions::default()).unwrap();
+        let expected =
+            index.scan(&SearchContext::default(), scorer, &batch.prepared(), k, &Exclusions::default()).unwrap();
         let expected: Vec<_> = expected.iter().flatten().collect();
         let positions: Vec<u32> = read(&host, &hits.positions, 9 * k);
         let scores: Vec<f32> = read(&host, &hits.scores, 9 * k);

@@ -39,8 +39,12 @@ fn check(
     excluded: &Exclusions,
     scores: &[Vec<Num>],
 ) -> Vec<Vec<ScoredPosition>> {
-    let hits = index.scan(&SearchContext::default(), scorer, batch, k, excluded).unwrap();
-    assert_eq!(hits, index.scan(&SearchContext::default(), scorer, batch, k, excluded).unwrap(), "two runs differ");
+    let hits = index.scan(&SearchContext::default(), scorer, &batch.prepared(), k, excluded).unwrap();
+    assert_eq!(
+        hits,
+        index.scan(&SearchContext::default(), scorer, &batch.prepared(), k, excluded).unwrap(),
+        "two runs differ"
+    );
     assert_eq!(hits.len(), scores.len());
     for (query, (scores, hits)) in scores.iter().zip(&hits).enumerate() {
         if let Err(what) = compare(scores, excluded.of(query), k, hits) {
@@ -169,8 +173,8 @@ fn borders_of_shards_slices_and_submissions_do_not_show() {
     };
     for k in [1, 100, 1000] {
         for scorer in [Scorer::Mol, Scorer::Dot] {
-            let expected = whole.scan(&SearchContext::default(), scorer, &batch, k, &excluded).unwrap();
-            let found = pieces.scan(&SearchContext::default(), scorer, &batch, k, &excluded).unwrap();
+            let expected = whole.scan(&SearchContext::default(), scorer, &batch.prepared(), k, &excluded).unwrap();
+            let found = pieces.scan(&SearchContext::default(), scorer, &batch.prepared(), k, &excluded).unwrap();
             let differs = found.iter().flatten().zip(expected.iter().flatten()).find(|(a, b)| a != b);
             assert_eq!(differs, None, "{scorer:?}, k = {k}");
             assert!(found.iter().map(Vec::len).eq(expected.iter().map(Vec::len)));
@@ -191,7 +195,9 @@ fn equal_scores_are_ordered_by_position() {
     let index = index(&gpu, &items, &mol, Dtype::F32, small_chunks());
     for scorer in [Scorer::Mol, Scorer::Dot] {
         for k in [1, 3, 226, 500, 900] {
-            for hits in index.scan(&SearchContext::default(), scorer, &batch, k, &Exclusions::default()).unwrap() {
+            for hits in
+                index.scan(&SearchContext::default(), scorer, &batch.prepared(), k, &Exclusions::default()).unwrap()
+            {
                 let order: Vec<u32> =
                     [0, 1, 2, 3].into_iter().map(|rank| hits.get(rank * 225).map_or(9, |h| h.position)).collect();
                 for (rank, hit) in hits.iter().enumerate() {
@@ -212,7 +218,8 @@ fn ascending_scores_fill_every_hit_list_and_lose_nothing() {
     let batch = QueryBatch::new(Tensor::new(vec![2, 1], vec![1.0, -2.0]).unwrap());
     let index = try_index(&gpu, &items, None, Dtype::F32, small_chunks()).unwrap();
     for k in [1, 1024, 1025, 2049, n] {
-        let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch, k, &Exclusions::default()).unwrap();
+        let hits =
+            index.scan(&SearchContext::default(), Scorer::Dot, &batch.prepared(), k, &Exclusions::default()).unwrap();
         let up =
             (0..k).map(|rank| ScoredPosition { position: (n - 1 - rank) as u32, score: (1499 - rank as i32) as f32 });
         assert!(hits[0].iter().copied().eq(up), "k = {k}");
@@ -263,7 +270,8 @@ fn the_largest_halves_are_scored_and_what_is_beyond_them_is_refused() {
     let items = Tensor::from_rows([[65504.0], [-65504.0], [1.0]]);
     let batch = QueryBatch::new(Tensor::from_rows([[1.0]]));
     let index = try_index(&gpu, &items, None, Dtype::F16, ScanLimits::default()).unwrap();
-    let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch, 3, &Exclusions::default()).unwrap();
+    let hits =
+        index.scan(&SearchContext::default(), Scorer::Dot, &batch.prepared(), 3, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.score).collect::<Vec<_>>(), [65504.0, 1.0, -65504.0]);
     let beyond = Tensor::from_rows([[1.0], [-1e6]]);
     let error = try_index(&gpu, &beyond, None, Dtype::F16, ScanLimits::default()).map(|_| ()).unwrap_err().to_string();
@@ -276,7 +284,8 @@ fn negative_zero_ties_with_zero() {
     let items = Tensor::new(vec![4, 1], vec![-0.0, 0.0, -0.0, f32::MIN_POSITIVE]).unwrap();
     let batch = QueryBatch::new(Tensor::new(vec![1, 1], vec![1.0]).unwrap());
     let index = try_index(&gpu, &items, None, Dtype::F32, ScanLimits::default()).unwrap();
-    let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch, 4, &Exclusions::default()).unwrap();
+    let hits =
+        index.scan(&SearchContext::default(), Scorer::Dot, &batch.prepared(), 4, &Exclusions::default()).unwrap();
     assert_eq!(hits[0].iter().map(|hit| hit.position).collect::<Vec<_>>(), [3, 0, 1, 2]);
 }
 
@@ -298,7 +307,7 @@ fn wrong_arguments_are_told() {
     let index = index(&gpu, &items, &mol, Dtype::F32, ScanLimits::default());
     let batch = random_batch(&mut random, 2);
     let scan = |scorer: Scorer, batch: &QueryBatch, k: usize, excluded: Exclusions| {
-        index.scan(&SearchContext::default(), scorer, batch, k, &excluded).unwrap_err().to_string()
+        index.scan(&SearchContext::default(), scorer, &batch.prepared(), k, &excluded).unwrap_err().to_string()
     };
     let none = Exclusions::default;
     assert!(scan(Scorer::Mol, &batch, 0, none()).contains("1 to 10"));
@@ -318,7 +327,7 @@ fn wrong_arguments_are_told() {
     let plain = try_index(&gpu, &items, None, Dtype::F32, ScanLimits::default()).unwrap();
     assert!(
         plain
-            .scan(&SearchContext::default(), Scorer::Mol, &batch, 1, &none())
+            .scan(&SearchContext::default(), Scorer::Mol, &batch.prepared(), 1, &none())
             .unwrap_err()
             .to_string()
             .contains("Mixture-of-Logits")

@@ -180,11 +180,11 @@ fn every_scorer_follows_the_definition_in_every_format_and_form() {
             let what = format!("{dtype:?} {form:?} {scorer:?}");
             let scores = case.scores(scorer);
             for (k, excluded) in [(1, Exclusions::default()), (40, exclusions(n, 3)), (n, Exclusions::default())] {
-                let hits = whole.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap();
+                let hits = whole.scan(&SearchContext::default(), scorer, &case.batch.prepared(), k, &excluded).unwrap();
                 check(&what, &scores, &excluded, k, &hits);
                 assert_eq!(
                     hits,
-                    whole.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap(),
+                    whole.scan(&SearchContext::default(), scorer, &case.batch.prepared(), k, &excluded).unwrap(),
                     "{what}: two runs differ"
                 );
                 check(
@@ -192,11 +192,12 @@ fn every_scorer_follows_the_definition_in_every_format_and_form() {
                     &scores,
                     &excluded,
                     k,
-                    &cpu.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap(),
+                    &cpu.scan(&SearchContext::default(), scorer, &case.batch.prepared(), k, &excluded).unwrap(),
                 );
             }
             if scorer != Scorer::Dot {
-                let found = whole.rescore(&SearchContext::default(), scorer, &case.batch, &candidates).unwrap();
+                let found =
+                    whole.rescore(&SearchContext::default(), scorer, &case.batch.prepared(), &candidates).unwrap();
                 check_rescored(&what, &scores, &candidates, &found);
             }
         }
@@ -246,23 +247,29 @@ fn borders_of_shards_slices_and_submissions_do_not_show_in_any_question() {
         let excluded = exclusions(n, 9);
         for k in [1, 100, n] {
             for scorer in [Scorer::Mol, Scorer::Distilled, Scorer::Bound, Scorer::Dot] {
-                let expected = whole.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap();
+                let expected =
+                    whole.scan(&SearchContext::default(), scorer, &case.batch.prepared(), k, &excluded).unwrap();
                 assert!(
-                    pieces.scan(&SearchContext::default(), scorer, &case.batch, k, &excluded).unwrap() == expected,
+                    pieces.scan(&SearchContext::default(), scorer, &case.batch.prepared(), k, &excluded).unwrap()
+                        == expected,
                     "{dtype:?} {scorer:?} {k}"
                 );
             }
-            let expected = whole.scan(&SearchContext::default(), Scorer::Mol, &case.batch, k, &excluded).unwrap();
+            let expected =
+                whole.scan(&SearchContext::default(), Scorer::Mol, &case.batch.prepared(), k, &excluded).unwrap();
             assert!(
-                pieces.scan_pruned(&SearchContext::default(), &case.batch, k, &excluded).unwrap().0 == expected,
+                pieces.scan_pruned(&SearchContext::default(), &case.batch.prepared(), k, &excluded).unwrap().0
+                    == expected,
                 "{dtype:?} pruned {k}"
             );
         }
         let candidates: Vec<Vec<u32>> = (0..9).map(|q| (q..n as u32).step_by(7).rev().collect()).collect();
         for scorer in [Scorer::Mol, Scorer::Distilled, Scorer::Bound] {
-            let expected = whole.rescore(&SearchContext::default(), scorer, &case.batch, &candidates).unwrap();
+            let expected =
+                whole.rescore(&SearchContext::default(), scorer, &case.batch.prepared(), &candidates).unwrap();
             assert!(
-                pieces.rescore(&SearchContext::default(), scorer, &case.batch, &candidates).unwrap() == expected,
+                pieces.rescore(&SearchContext::default(), scorer, &case.batch.prepared(), &candidates).unwrap()
+                    == expected,
                 "{dtype:?} {scorer:?}"
             );
         }
@@ -310,11 +317,13 @@ fn pruning_changes_no_bit_and_counts_what_it_leaves_out() {
         let case = Case::new(&Shape::default(), (Dtype::F32, Form::Components), n, n_queries);
         let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..ScanLimits::default() });
         for excluded in [Exclusions::default(), exclusions(n, n_queries)] {
-            let expected = index.scan(&SearchContext::default(), Scorer::Mol, &case.batch, k, &excluded).unwrap();
-            let (hits, pruned) = index.scan_pruned(&SearchContext::default(), &case.batch, k, &excluded).unwrap();
+            let expected =
+                index.scan(&SearchContext::default(), Scorer::Mol, &case.batch.prepared(), k, &excluded).unwrap();
+            let (hits, pruned) =
+                index.scan_pruned(&SearchContext::default(), &case.batch.prepared(), k, &excluded).unwrap();
             assert!(hits == expected, "B = {n_queries}, k = {k}");
             assert_eq!(
-                index.scan_pruned(&SearchContext::default(), &case.batch, k, &excluded).unwrap(),
+                index.scan_pruned(&SearchContext::default(), &case.batch.prepared(), k, &excluded).unwrap(),
                 (hits, pruned),
                 "two runs differ"
             );
@@ -351,7 +360,8 @@ fn pruning_leaves_out_everything_behind_a_clear_winner() {
         item_tables(&Cpu::default(), &items, Some(&case.similarity.mol), Dtype::F32, Form::Components).unwrap();
     case.tables = Arc::new(tables);
     let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..ScanLimits::default() });
-    let (hits, pruned) = index.scan_pruned(&SearchContext::default(), &case.batch, 1, &Exclusions::default()).unwrap();
+    let (hits, pruned) =
+        index.scan_pruned(&SearchContext::default(), &case.batch.prepared(), 1, &Exclusions::default()).unwrap();
     assert!(hits.iter().all(|hits| hits[0].position == 0));
     assert_eq!(pruned, 3 * (n as u64 - 64), "all but the first chunk, for each query");
 }
@@ -481,16 +491,20 @@ fn what_an_index_lacks_is_told() {
     case.similarity.distilled = None;
     let index = case.on(&gpu, ScanLimits::default());
     let none = Exclusions::default();
-    let error =
-        index.scan(&SearchContext::default(), Scorer::Distilled, &case.batch, 1, &none).unwrap_err().to_string();
-    assert!(error.contains("distilled gate"), "{error}");
     let error = index
-        .rescore(&SearchContext::default(), Scorer::Distilled, &case.batch, &[vec![0], vec![]])
+        .scan(&SearchContext::default(), Scorer::Distilled, &case.batch.prepared(), 1, &none)
         .unwrap_err()
         .to_string();
     assert!(error.contains("distilled gate"), "{error}");
-    let error =
-        index.rescore(&SearchContext::default(), Scorer::Dot, &case.batch, &[vec![0], vec![]]).unwrap_err().to_string();
+    let error = index
+        .rescore(&SearchContext::default(), Scorer::Distilled, &case.batch.prepared(), &[vec![0], vec![]])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("distilled gate"), "{error}");
+    let error = index
+        .rescore(&SearchContext::default(), Scorer::Dot, &case.batch.prepared(), &[vec![0], vec![]])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("inner products"), "{error}");
     let vectors = Random::new(1).tensor(&[2, 6], 1.0);
     let error = index
@@ -509,7 +523,8 @@ fn what_an_index_lacks_is_told() {
         .to_string();
     assert!(error.contains("2 numbers"), "{error}");
     let short = Exclusions { denied: Some(Arc::new(Bits::new(40, |_| false))), ..Exclusions::default() };
-    let error = index.scan(&SearchContext::default(), Scorer::Mol, &case.batch, 1, &short).unwrap_err().to_string();
+    let error =
+        index.scan(&SearchContext::default(), Scorer::Mol, &case.batch.prepared(), 1, &short).unwrap_err().to_string();
     assert!(error.contains("bits of 10 items"), "{error}");
 }
 
@@ -530,7 +545,8 @@ fn the_comparators_reject_wrong_answers() {
     let case = Case::new(&Shape::default(), (Dtype::F32, Form::Components), 100, 2);
     let (mol, distilled) = (case.scores(Scorer::Mol), case.scores(Scorer::Distilled));
     let cpu = CpuIndex::new(case.tables.clone(), Some(&case.similarity));
-    let hits = cpu.scan(&SearchContext::default(), Scorer::Mol, &case.batch, 5, &Exclusions::default()).unwrap();
+    let hits =
+        cpu.scan(&SearchContext::default(), Scorer::Mol, &case.batch.prepared(), 5, &Exclusions::default()).unwrap();
     assert!(compare(&mol[0], &[], 5, &hits[0]).is_ok() && compare(&distilled[0], &[], 5, &hits[0]).is_err());
     let (_, vectors) = case.columns().remove(0);
     let scores = |columns| column_scores(&case.similarity.mol, &case.tables, &vectors, columns);

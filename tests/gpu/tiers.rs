@@ -79,7 +79,7 @@ impl Case {
     }
 
     fn scan(&self, gpu: &Arc<Gpu>, scorer: Scorer, k: usize) -> Hits {
-        self.on(gpu).scan(&SearchContext::default(), scorer, &self.batch, k, &Exclusions::default()).unwrap()
+        self.on(gpu).scan(&SearchContext::default(), scorer, &self.batch.prepared(), k, &Exclusions::default()).unwrap()
     }
 
     /// (B, N): scores by definition, where `stored` happens to all that is multiplied as a half.
@@ -210,7 +210,7 @@ fn a_kernel_that_leaves_something_out_would_be_noticed() {
                     .load(&SearchContext::default(), case.tables.clone(), Some(&case.similarity))
                     .unwrap();
                 let hits = index
-                    .scan(&SearchContext::default(), Scorer::Mol, &case.batch, 150, &Exclusions::default())
+                    .scan(&SearchContext::default(), Scorer::Mol, &case.batch.prepared(), 150, &Exclusions::default())
                     .unwrap();
                 scores.iter().zip(&hits).any(|(scores, hits)| compare(scores, &[], 150, hits).is_err())
             };
@@ -239,7 +239,13 @@ fn batches_of_any_size_agree() {
     for (query, expected) in all.iter().enumerate() {
         let single = case
             .on(&gpu)
-            .scan(&SearchContext::default(), Scorer::Mol, &case.batch.select(&[query]), 30, &Exclusions::default())
+            .scan(
+                &SearchContext::default(),
+                Scorer::Mol,
+                &case.batch.select(&[query]).prepared(),
+                30,
+                &Exclusions::default(),
+            )
             .unwrap();
         assert_eq!(&single[0], expected, "query {query}");
     }

@@ -82,8 +82,9 @@ fn lists_are_cut_and_sorted_to_the_bit_by_one_workgroup_or_by_many() {
         for (limits, long) in [(SHORT, false), (LONG, true), (ScanLimits { first_chunk: 256, ..LONG }, true)] {
             let index = index(&gpu, &items, limits);
             for k in [1, 100, 1024, 1025, N] {
-                let (hits, kernels) =
-                    profiled(|context| index.scan(context, Scorer::Dot, &batch, k, &Exclusions::default()).unwrap());
+                let (hits, kernels) = profiled(|context| {
+                    index.scan(context, Scorer::Dot, &batch.prepared(), k, &Exclusions::default()).unwrap()
+                });
                 for (factor, hits) in numbers.iter().zip(&hits) {
                     let what = format!("{name}, k = {k}, first chunk {}, many: {long}", limits.first_chunk);
                     assert!(bits(hits) == expected(&items, *factor, k, &[]), "{what}, factor {factor}");
@@ -110,7 +111,7 @@ fn lists_with_fewer_hits_than_k_are_kept_beside_full_ones() {
     for limits in [SHORT, LONG, ScanLimits { first_chunk: 128, ..LONG }] {
         let index = index(&gpu, &items, limits);
         for k in [5, 6, 3000] {
-            let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch, k, &exclusions).unwrap();
+            let hits = index.scan(&SearchContext::default(), Scorer::Dot, &batch.prepared(), k, &exclusions).unwrap();
             for (query, factor) in [1.0, 1.0, -1.0].into_iter().enumerate() {
                 let expected = expected(&items, factor, k, &excluded[query]);
                 assert!(bits(&hits[query]) == expected, "query {query}, k = {k}, first chunk {}", limits.first_chunk);
@@ -129,7 +130,7 @@ fn long_lists_take_few_dispatches_and_leave_nothing_behind() {
     for k in [1000, 2048, 10_000, n, 2048] {
         let batch = factors(&[1.0]);
         let (hits, kernels) =
-            profiled(|context| index.scan(context, Scorer::Dot, &batch, k, &Exclusions::default()).unwrap());
+            profiled(|context| index.scan(context, Scorer::Dot, &batch.prepared(), k, &Exclusions::default()).unwrap());
         assert!(bits(&hits[0]) == expected(&items, 1.0, k, &[]), "k = {k}");
         let dispatches = |name: &str| {
             kernels.iter().filter(|kernel| kernel.kernel.starts_with(name)).map(|kernel| kernel.dispatches).sum::<u32>()

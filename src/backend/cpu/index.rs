@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::ops::{CpuOps, Shared};
 use crate::Result;
 use crate::backend::check;
 use crate::backend::cpu::dot::micro_kernel::TILE;
@@ -12,6 +11,7 @@ use crate::backend::cpu::mol::item_side::MolTile;
 use crate::backend::cpu::mol::kernel::MolKernel;
 use crate::backend::cpu::mol::logits::LogitStage;
 use crate::backend::cpu::mol::query::{MolQuery, transform};
+use crate::backend::cpu::mol::query_side::QuerySide;
 use crate::backend::cpu::mol::scratch::MolScratch;
 use crate::backend::cpu::scan::dot_queries::Queries;
 use crate::backend::cpu::scan::dot_scan::DotScan;
@@ -20,11 +20,10 @@ use crate::backend::cpu::scan::mol_scan::{MolScan, Score};
 use crate::backend::cpu::scan::tile_scan;
 use crate::backend::cpu::simd::run;
 use crate::backend::cpu::small_batch::TileMagnitudes;
-use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, QueryBatch, Scorer, SearchContext, Similarity};
+use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, PreparedQueries, Scorer, SearchContext, Similarity};
 use crate::config::MolConfig;
 use crate::model::Mol;
-use crate::ops::Ops;
-use crate::tables::{Form, MolTables, Tables};
+use crate::tables::{MolTables, Tables};
 use crate::tensor::Tensor;
 use crate::threads;
 
@@ -52,7 +51,6 @@ impl Magnitudes {
 
 struct MolWeights {
     host: Mol<Tensor>,
-    query: Mol<Shared>,
     kernel: MolKernel,
     distilled: Option<MolKernel>,
     gradient: MolGradient,
@@ -63,27 +61,10 @@ impl MolWeights {
         let mol = &similarity.mol;
         MolWeights {
             host: mol.clone(),
-            query: mol.map(&mut |tensor| CpuOps.floats(tensor)),
             kernel: MolKernel::new(&mol.config, &mol.gate_cross),
             distilled: similarity.distilled.as_ref().map(|distilled| MolKernel::new(&mol.config, &distilled.cross)),
             gradient: MolGradient::new(&mol.gate_cross),
         }
-    }
-
-    fn queries(&self, queries: &QueryBatch, form: Form) -> Vec<MolQuery> {
-        let embeddings = CpuOps.floats(&queries.embeddings);
-        let (components, gates) =
-            self.query.query_side(&mut CpuOps, &embeddings, queries.len(), queries.user_ids.as_deref());
-        let config = &self.host.config;
-        let width = config.query_dot_product_groups * config.dot_product_dimension;
-        let query = |(i, components): (usize, &[f32])| {
-            let gate = gates.as_ref().map(|gates| gates[i * config.n_logits()..][..config.n_logits()].to_vec());
-            match form {
-                Form::Components => MolQuery::from_components(config, components, gate),
-                Form::Raw => MolQuery::transformed(&self.host, components, gate),
-            }
-        };
-        components.chunks_exact(width).enumerate().map(query).collect()
     }
 }
 
@@ -100,11 +81,12 @@ impl CpuIndex {
     ///
     /// # Errors
     /// As [`DeviceIndex::rescore`].
-    pub fn gradient(&self, queries: &QueryBatch, candidates: &[Vec<u32>]) -> Result<Tensor> {
+    pub fn gradient(&self, queries: &PreparedQueries, candidates: &[Vec<u32>]) -> Result<Tensor> {
         let weights = self.checked(queries)?;
-        check::candidates(self.tables.len(), queries.len(), candidates)?;
+        check::candidates(self.tables.len(), queries.batch().len(), candidates)?;
         let n_logits = weights.host.config.n_logits();
-        let queries = weights.queries(queries, self.tables.form());
+        let side = QuerySide::of(&weights.host, queries);
+        let queries = side.queries(self.tables.form());
         let mean = |scratch: &mut (MolTile, MolScratch, GradientScratch), &(query, list): &(&MolQuery, &Vec<u32>)| {
             let (items, work, out) = scratch;
             let mut mean = vec![0.0; n_logits];
@@ -146,8 +128,8 @@ impl CpuIndex {
         Ok(tile_scan::best(context, &scan, extent, vectors.rows(), k, &Exclusions::default()).0)
     }
 
-    fn checked(&self, queries: &QueryBatch) -> Result<&MolWeights> {
-        check::mol_queries(self.tables.raw.width(), self.config(), queries)?;
+    fn checked(&self, queries: &PreparedQueries) -> Result<&MolWeights> {
+        check::mol_queries(self.tables.raw.width(), self.config(), queries.batch())?;
         self.mol.as_ref().ok_or_else(check::no_mol)
     }
 
@@ -156,15 +138,14 @@ impl CpuIndex {
     }
 
     /// A scan by one of the Mixture-of-Logits scorers.
-    fn mol_scan(&self, scorer: Scorer, queries: &QueryBatch, prune: bool) -> Result<MolScan<'_>> {
+    fn mol_scan(&self, scorer: Scorer, queries: &PreparedQueries, prune: bool) -> Result<MolScan<'_>> {
         let weights = self.checked(queries)?;
         let (kernel, score) = match scorer {
             Scorer::Bound => (&weights.kernel, Score::Bound),
             Scorer::Distilled => (weights.distilled.as_ref().ok_or_else(check::no_distilled)?, Score::Mixture),
             Scorer::Mol | Scorer::Dot => (&weights.kernel, Score::Mixture),
         };
-        let queries = weights.queries(queries, self.tables.form());
-        Ok(MolScan { kernel, queries, tables: &self.tables, score, prune })
+        Ok(MolScan { kernel, side: QuerySide::of(&weights.host, queries), tables: &self.tables, score, prune })
     }
 
     /// A scan of the tables that first stages use.
@@ -208,15 +189,15 @@ impl DeviceIndex for CpuIndex {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Hits> {
         let dim = self.tables.raw.width();
-        check::scan((self.tables.len(), dim, self.config()), scorer, queries, k, excluded)?;
-        let n_queries = queries.len();
+        check::scan((self.tables.len(), dim, self.config()), scorer, queries.batch(), k, excluded)?;
+        let n_queries = queries.batch().len();
         if scorer == Scorer::Dot {
-            let scan = DotScan::new(&queries.embeddings, &self.tables.raw, 0..1, &self.magnitudes.raw);
+            let scan = DotScan::new(&queries.batch().embeddings, &self.tables.raw, 0..1, &self.magnitudes.raw);
             return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
         }
         let scan = self.mol_scan(scorer, queries, false)?;
@@ -226,14 +207,14 @@ impl DeviceIndex for CpuIndex {
     fn scan_pruned(
         &self,
         context: &SearchContext,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Exclusions,
     ) -> Result<(Hits, u64)> {
         let dim = self.tables.raw.width();
-        check::scan((self.tables.len(), dim, self.config()), Scorer::Mol, queries, k, excluded)?;
+        check::scan((self.tables.len(), dim, self.config()), Scorer::Mol, queries.batch(), k, excluded)?;
         let scan = self.mol_scan(Scorer::Mol, queries, true)?;
-        Ok(tile_scan::best(context, &scan, self.extent(), queries.len(), k, excluded))
+        Ok(tile_scan::best(context, &scan, self.extent(), queries.batch().len(), k, excluded))
     }
 
     fn scan_components(
@@ -282,12 +263,12 @@ impl DeviceIndex for CpuIndex {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
         check::mol_scorer(scorer)?;
         let scan = self.mol_scan(scorer, queries, false)?;
-        check::candidates(self.tables.len(), queries.len(), candidates)?;
+        check::candidates(self.tables.len(), queries.batch().len(), candidates)?;
         Ok(scan.rescore(context, candidates))
     }
 

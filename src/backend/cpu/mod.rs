@@ -30,4 +30,5 @@ mod top_k;
 
 pub use backend::Cpu;
 pub use index::CpuIndex;
+pub(crate) use mol::query_side::QuerySide;
 pub use ops::CpuOps;

@@ -45,7 +45,7 @@ impl DeviceOutput for GpuIndex {
                 let parts = |recorder: &mut Recorder, range: Range<usize>| {
                     let rows = raw(recorder, range.clone());
                     let users = queries.user_ids().map(|users| &users[range.clone()]);
-                    mol.similarity.query_parts(recorder, &rows, range.len(), users)
+                    mol.similarity.query_side(recorder, &rows, range.len(), users)
                 };
                 let scan = self.scan_by(context, variant, n_queries, excluded, &parts);
                 let scan = Scan { weights: Some(weights), ..scan };

@@ -11,7 +11,7 @@ use super::scan::{
 };
 use crate::Result;
 use crate::backend::{
-    Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, QueryBatch, Scorer, SearchContext, Similarity, check,
+    Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, PreparedQueries, Scorer, SearchContext, Similarity, check,
 };
 use crate::config::MolConfig;
 use crate::tables::{MolTables, Tables};
@@ -99,14 +99,15 @@ impl GpuIndex {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         (k, prune): (usize, bool),
         excluded: &Exclusions,
     ) -> Result<(Hits, u64)> {
         let mol = self.mol()?;
         let (variant, weights) = mol.similarity.scorer(scorer)?;
-        let query_parts = |recorder: &mut Recorder, range: Range<usize>| mol.query_parts(recorder, queries, range);
-        let scan = self.scan_by(context, variant, queries.len(), excluded, &query_parts);
+        let query_parts =
+            |recorder: &mut Recorder, range: Range<usize>| mol.similarity.query_parts(recorder, queries, range);
+        let scan = self.scan_by(context, variant, queries.batch().len(), excluded, &query_parts);
         let scan = Scan { weights: Some(weights), ..scan };
         let table = self.mol_table(mol);
         let tier = if prune { None } else { chosen(&scan, table)? };
@@ -177,41 +178,32 @@ impl GpuIndex {
     }
 }
 
-impl MolIndex {
-    /// The arrays of the query record of some queries.
-    fn query_parts(&self, recorder: &mut Recorder, queries: &QueryBatch, range: Range<usize>) -> Vec<Buffer> {
-        let raw = uploaded_rows(recorder, &queries.embeddings, range.clone());
-        let users = queries.user_ids.as_ref().map(|users| &users[range.clone()]);
-        self.similarity.query_parts(recorder, &raw, range.len(), users)
-    }
-}
-
 impl DeviceIndex for GpuIndex {
     fn scan(
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Hits> {
-        check::scan(self.extent(), scorer, queries, k, excluded)?;
+        check::scan(self.extent(), scorer, queries.batch(), k, excluded)?;
         if scorer != Scorer::Dot {
             return Ok(self.mol_scan(context, scorer, queries, (k, false), excluded)?.0);
         }
-        let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, &queries.embeddings, range)];
-        let scan = self.scan_by(context, &self.dot, queries.len(), excluded, &rows);
+        let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, &queries.batch().embeddings, range)];
+        let scan = self.scan_by(context, &self.dot, queries.batch().len(), excluded, &rows);
         Ok(scan.best(&self.raw, k, false)?.0)
     }
 
     fn scan_pruned(
         &self,
         context: &SearchContext,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         k: usize,
         excluded: &Exclusions,
     ) -> Result<(Hits, u64)> {
-        check::scan(self.extent(), Scorer::Mol, queries, k, excluded)?;
+        check::scan(self.extent(), Scorer::Mol, queries.batch(), k, excluded)?;
         self.mol_scan(context, Scorer::Mol, queries, (k, true), excluded)
     }
 
@@ -266,18 +258,18 @@ impl DeviceIndex for GpuIndex {
         &self,
         context: &SearchContext,
         scorer: Scorer,
-        queries: &QueryBatch,
+        queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
         check::mol_scorer(scorer)?;
-        check::mol_queries(self.host.raw.width(), self.extent().2, queries)?;
-        check::candidates(self.host.len(), queries.len(), candidates)?;
+        check::mol_queries(self.host.raw.width(), self.extent().2, queries.batch())?;
+        check::candidates(self.host.len(), queries.batch().len(), candidates)?;
         let mol = self.mol()?;
         let (variant, weights) = mol.similarity.scorer(scorer)?;
         let mut scores = Vec::with_capacity(candidates.len());
         for range in slices(candidates, (self.limits.dispatch_flops / variant.pair_flops) as usize) {
             let mut recorder = Recorder::with_context(context, &self.gpu);
-            let parts = mol.query_parts(&mut recorder, queries, range.clone());
+            let parts = mol.similarity.query_parts(&mut recorder, queries, range.clone());
             let table = self.mol_table(mol);
             scores.extend(rescore(&mut recorder, variant, table, &weights.floats, &parts, &candidates[range])?);
         }

@@ -1,6 +1,7 @@
 //! Scans and rescoring by Mixture-of-Logits.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::tile_scan::TileScan;
 use crate::backend::SearchContext;
@@ -11,6 +12,7 @@ use crate::backend::cpu::mol::kernel::MolKernel;
 use crate::backend::cpu::mol::logits::LogitStage;
 use crate::backend::cpu::mol::mixture::MixtureStage;
 use crate::backend::cpu::mol::query::MolQuery;
+use crate::backend::cpu::mol::query_side::QuerySide;
 use crate::backend::cpu::mol::scratch::MolScratch;
 use crate::backend::cpu::simd::run;
 use crate::backend::cpu::top_k::local_hits::LocalHits;
@@ -30,8 +32,8 @@ pub enum Score {
 pub struct MolScan<'a> {
     /// Weights and shape.
     pub kernel: &'a MolKernel,
-    /// (B)
-    pub queries: Vec<MolQuery>,
+    /// The queries.
+    pub side: Arc<QuerySide>,
     /// The items. They need Mixture-of-Logits tables.
     pub tables: &'a Tables,
     /// What to compute.
@@ -58,6 +60,11 @@ struct Pending {
 }
 
 impl MolScan<'_> {
+    /// (B)
+    fn queries(&self) -> &[MolQuery] {
+        self.side.queries(self.tables.form())
+    }
+
     fn load(&self, items: &mut MolTile, n: usize, row_of: impl Fn(usize) -> usize) {
         if let Some(mol) = &self.tables.mol {
             items.load(&self.tables.raw, mol, n, row_of);
@@ -100,6 +107,7 @@ impl MolScan<'_> {
             |(query, list): (usize, &'_ Vec<u32>)| (0..list.len()).step_by(TILE).map(move |first| (query, first));
         let mut tiles: Vec<(usize, usize)> = candidates.iter().enumerate().flat_map(tiles).collect();
         tiles.sort_unstable_by_key(|&(query, first)| (candidates[query][first], query));
+        let queries = self.queries();
         let score = |scratch: &mut Scratch, &(query, first): &(usize, usize)| {
             if context.is_cancelled() {
                 return [0.0; TILE];
@@ -107,7 +115,7 @@ impl MolScan<'_> {
             let list = &candidates[query];
             let positions = &list[first..list.len().min(first + TILE)];
             self.load(&mut scratch.items, positions.len(), |lane| positions[lane] as usize);
-            self.scores(&self.queries[query], &scratch.items, &mut scratch.work)
+            self.scores(&queries[query], &scratch.items, &mut scratch.work)
         };
         // Large enough to be worth a task, small enough to divide the candidates of a single query.
         let scored = threads::map(&tiles, 4, score);
@@ -125,7 +133,7 @@ impl MolScan<'_> {
         let Scratch { items, work, pending } = scratch;
         let n_logits = self.kernel.n_logits();
         let pending = &mut pending[query];
-        self.logits(&self.queries[query], items, work);
+        self.logits(&self.queries()[query], items, work);
         let (bounds, threshold, n) = (self.bounds(work), found.threshold(query), found.items_of(tile));
         for lane in (0..n).filter(|&lane| bounds[lane] >= threshold) {
             let to = pending.positions.len();
@@ -149,7 +157,7 @@ impl MolScan<'_> {
     fn flush(&self, query: usize, pending: &mut Pending, found: &mut LocalHits) {
         let Pending { positions, work, item_gate } = pending;
         let gate = self.tables.mol.as_ref().and_then(|mol| mol.gate.as_ref()).map(|_| item_gate.as_slice());
-        let scores = self.mixtures(&self.queries[query], gate, work);
+        let scores = self.mixtures(&self.queries()[query], gate, work);
         found.add_scores(query, &scores[..positions.len()], |lane| positions[lane]);
         positions.clear();
     }
@@ -159,10 +167,10 @@ impl TileScan for MolScan<'_> {
     type Scratch = Scratch;
 
     fn scan(&self, tiles: Range<usize>, scratch: &mut Scratch, found: &mut LocalHits) {
-        scratch.pending.resize_with(if self.prune { self.queries.len() } else { 0 }, Pending::default);
+        scratch.pending.resize_with(if self.prune { self.queries().len() } else { 0 }, Pending::default);
         for tile in tiles {
             self.load(&mut scratch.items, found.items_of(tile), |lane| tile * TILE + lane);
-            for (index, query) in self.queries.iter().enumerate() {
+            for (index, query) in self.queries().iter().enumerate() {
                 if self.prune {
                     self.scan_pruned(tile, index, scratch, found);
                 } else {

@@ -9,3 +9,4 @@ mod timer;
 pub use encoder::GpuEncoder;
 pub(crate) use op_kernels::kernel_specs;
 pub use recorder::Recorder;
+pub(crate) use recorder::Submission;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,16 @@ pub struct Recorder {
     /// Temporary buffers of the commands, so that none returns to the pool before they are submitted.
     held: Vec<Arc<Lease>>,
     error: Option<Error>,
+    /// What is recorded now.
+    submission: Submission,
     /// The last submission of a search that may be cancelled.
     ahead: Option<wgpu::SubmissionIndex>,
+}
+
+/// The commands that a recorder hands to the device together, as whoever keeps their results knows them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Submission {
+    submitted: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -79,6 +88,7 @@ impl Recorder {
             uniforms: Vec::new(),
             held: Vec::new(),
             error: None,
+            submission: Submission::default(),
             ahead: None,
         }
     }
@@ -86,6 +96,16 @@ impl Recorder {
     /// The device.
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
+    }
+
+    /// The commands that are recorded now.
+    pub(crate) fn submission(&self) -> &Submission {
+        &self.submission
+    }
+
+    /// Whether the commands that are recorded next find the results of `submission`.
+    pub(crate) fn follows(&self, submission: &Submission) -> bool {
+        Arc::ptr_eq(&submission.submitted, &self.submission.submitted) || submission.submitted.load(Ordering::Acquire)
     }
 
     /// Remembers the first error.
@@ -290,6 +310,8 @@ impl Recorder {
         self.commands.clear();
         self.uniforms.clear();
         self.held.clear();
+        let submission = std::mem::take(&mut self.submission);
+        submission.submitted.store(submitted.is_ok(), Ordering::Release);
         submitted
     }
 

@@ -11,6 +11,7 @@ mod pack;
 mod plan;
 mod quantized_queries;
 mod queries;
+mod query_side;
 mod rescore;
 mod transform;
 mod tuning;

@@ -1,22 +1,30 @@
 //! A Mixture-of-Logits similarity on the device: the weights of the query side and of the gates, and the shader variants of
 //! its scorers.
 
+use std::ops::Range;
+
 use super::gate::GateWeights;
 use super::item_table::ItemLayout;
+use super::query_side::{QuerySide, rows_of};
 use super::transform::Transform;
 use super::variant::{Score, ShaderVariant, Target};
 use crate::Result;
 use crate::backend::gpu::device::{Buffer, Gpu};
 use crate::backend::gpu::kernels::Recorder;
-use crate::backend::{DeviceKind, Scorer, Similarity, check};
+use crate::backend::{DeviceKind, PreparedQueries, Scorer, Similarity, check};
 use crate::config::MolConfig;
 use crate::model::{CrossGate, Mol};
 use crate::tables::Form;
 use crate::tensor::Tensor;
 
+/// Bytes of a query side, or of what it is computed from, up to which it is kept for the whole search. That of a larger batch is
+/// computed for each slice of each scan.
+const KEPT_BYTES: usize = 64 << 20;
+
 /// The similarity.
 #[derive(Debug)]
 pub(crate) struct GpuMol {
+    host: Mol<Tensor>,
     mol: Mol<Buffer>,
     /// For [`Form::Raw`].
     transform: Option<Transform>,
@@ -50,6 +58,7 @@ impl GpuMol {
         match failed {
             Some(error) => Err(error),
             None => Ok(GpuMol {
+                host: mol.clone(),
                 mol: uploaded,
                 transform,
                 mixture: mixture(&mol.gate_cross)?,
@@ -81,8 +90,32 @@ impl GpuMol {
         }
     }
 
+    /// The arrays of the query record of the queries `range`. All of them are computed where the first ones are needed.
+    pub fn query_parts(&self, recorder: &mut Recorder, queries: &PreparedQueries, range: Range<usize>) -> Vec<Buffer> {
+        let batch = queries.batch();
+        let compute = |recorder: &mut Recorder, range: Range<usize>| {
+            let width = batch.embeddings.width();
+            let raw = recorder.upload(&batch.embeddings.data()[range.start * width..range.end * width]);
+            let users = batch.user_ids.as_ref().map(|users| &users[range.clone()]);
+            self.query_side(recorder, &raw, range.len(), users)
+        };
+        if batch.len() > KEPT_BYTES / (4 * self.widest_row()) {
+            return compute(recorder, range);
+        }
+        let form = if self.transform.is_some() { Form::Raw } else { Form::Components };
+        let side = QuerySide::of(&recorder.gpu().clone(), &self.host, form, queries);
+        let arrays = side.arrays(recorder, |recorder| compute(recorder, 0..batch.len()));
+        rows_of(recorder, arrays, batch.len(), &range)
+    }
+
+    /// Numbers of a query in the widest of the arrays that are computed for it.
+    fn widest_row(&self) -> usize {
+        let hidden = self.mol.query.glu.as_ref().map_or(0, |(layer, _)| layer.n_out);
+        hidden.max(self.mixture.0.queries.quads() * 4).max(self.host.query.output.n_in)
+    }
+
     /// The arrays of the query record, of `n_queries` raw query embeddings.
-    pub fn query_parts(
+    pub fn query_side(
         &self,
         recorder: &mut Recorder,
         raw: &Buffer,
