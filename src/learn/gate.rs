@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::learning::{GATE_SHARE, Learning, PAIRS_SHARE};
 use super::least_squares::solve;
 use super::sample::Sample;
-use crate::backend::cpu::CpuOps;
+use crate::backend::cpu::{CpuOps, Shared};
 use crate::backend::{DeviceIndex, Exclusions, QueryBatch, Scorer};
 use crate::config::GatingCombination;
 use crate::error::Parameter;
@@ -87,27 +87,27 @@ pub(super) fn fit(
 fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, learning: &Learning) -> Result<(Vec<Pair>, f32)> {
     let config = &mol.config;
     let (d_p, n_logits) = (config.dot_product_dimension, config.n_logits());
-    let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
+    let weights = mol.map(&mut |tensor| CpuOps::default().floats(tensor));
     let (f, query_gates) = weights.query_side(
-        &mut CpuOps,
-        &CpuOps.floats(&queries.embeddings),
+        &mut CpuOps::default(),
+        &CpuOps::default().floats(&queries.embeddings),
         queries.len(),
         queries.user_ids.as_deref(),
     );
     let raw = sample.raw();
-    let item = weights.item_side(&mut CpuOps, &CpuOps.floats(&raw), raw.rows());
+    let item = weights.item_side(&mut CpuOps::default(), &CpuOps::default().floats(&raw), raw.rows());
     let n = ITEMS.min(sample.len());
     let best = sample.index().scan(learning.context(), Scorer::Mol, &queries.prepared(), n, &Exclusions::default())?;
     learning.check()?;
     let cross = |z: &[f32]| -> Vec<f32> {
-        let z = std::sync::Arc::new(z.to_vec());
+        let z = Shared::from(std::sync::Arc::new(z.to_vec()));
         let hidden = weights
             .gate_cross
             .hidden
             .as_ref()
-            .map(|layer| CpuOps.linear(&z, 1, layer, crate::ops::Activation::Silu, None));
+            .map(|layer| CpuOps::default().linear(&z, 1, layer, crate::ops::Activation::Silu, None));
         let input = hidden.as_ref().unwrap_or(&z);
-        CpuOps.linear(input, 1, &weights.gate_cross.output, crate::ops::Activation::Identity, None).to_vec()
+        CpuOps::default().linear(input, 1, &weights.gate_cross.output, crate::ops::Activation::Identity, None).to_vec()
     };
     let pair = |query: usize, position: usize| {
         let g =
@@ -115,9 +115,7 @@ fn pairs(mol: &Mol<Tensor>, sample: &Sample, queries: &QueryBatch, learning: &Le
         let f = &f[query * config.query_dot_product_groups * d_p..][..config.query_dot_product_groups * d_p];
         let dots = f.chunks_exact(d_p).flat_map(|f| g.chunks_exact(d_p).map(move |g| dot(f, g)));
         let z: Vec<f32> = dots.map(|dot| dot / config.temperature).collect();
-        let part = |gates: &Option<std::sync::Arc<Vec<f32>>>, row: usize, l: usize| {
-            gates.as_ref().map(|gates| gates[row * n_logits + l])
-        };
+        let part = |gates: &Option<Shared>, row: usize, l: usize| gates.as_ref().map(|gates| gates[row * n_logits + l]);
         let join = |l| match (part(&query_gates, query, l), part(&item.gate, position, l), config.gating_combination) {
             (Some(q), Some(x), GatingCombination::None) => q + x,
             (Some(q), Some(x), _) => q * x,

@@ -54,8 +54,8 @@ pub(crate) fn directions(backend: &dyn Backend, mol: &Mol<Tensor>, rows: &[f32])
 
 /// (V, R): vectors (V, P_X * D_P) in the principal directions `layer`.
 pub(crate) fn coordinates(layer: &Linear<Tensor>, vectors: &Tensor) -> Tensor {
-    let (n, weights) = (vectors.rows(), layer.map(&mut |tensor| CpuOps.floats(tensor)));
-    let reduced = CpuOps.linear(&CpuOps.floats(vectors), n, &weights, Activation::Identity, None);
+    let (n, weights) = (vectors.rows(), layer.map(&mut |tensor| CpuOps::default().floats(tensor)));
+    let reduced = CpuOps::default().linear(&CpuOps::default().floats(vectors), n, &weights, Activation::Identity, None);
     Tensor::trusted(vec![n, layer.n_out], reduced.to_vec())
 }
 

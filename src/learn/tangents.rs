@@ -104,8 +104,9 @@ fn add_outer_product(a: &[f64], b: &[f64], sums: &mut [f64]) {
 
 /// (P_X, D_P): mean components of the sample.
 fn mean_item(mol: &Mol<Tensor>, sample: &Sample) -> Tensor {
-    let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
-    let components = weights.item_side(&mut CpuOps, &CpuOps.floats(&sample.raw()), sample.len()).components;
+    let weights = mol.map(&mut |tensor| CpuOps::default().floats(tensor));
+    let components =
+        weights.item_side(&mut CpuOps::default(), &CpuOps::default().floats(&sample.raw()), sample.len()).components;
     let shape = vec![mol.config.item_dot_product_groups, mol.config.dot_product_dimension];
     let width = shape.iter().product();
     let column = |j: usize| mean(components.iter().skip(j).step_by(width).map(|&x| f64::from(x))) as f32;

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::checkpoint::Weights;
 use crate::config::{EmbeddingNorm, EncoderConfig, ModelConfig};
 use crate::model::{Hstu, Sasrec, Tap};
-use crate::ops::{Ops, Rows};
+use crate::ops::{DropoutSite, Ops, Rows};
 use crate::sequence::SequenceBatch;
 use crate::tensor::Tensor;
 
@@ -76,20 +76,44 @@ impl<T> Encoder<T> {
 
     /// (B, D): the query embedding of each sequence, from the state after its last event.
     pub fn forward<O: Ops<Floats = T>>(&self, ops: &mut O, batch: &SequenceBatch, tap: Tap<O>) -> T {
+        let ids = ops.ints(&batch.item_ids);
+        let states = self.states(ops, &self.items, &ids, batch, tap);
+        let last_rows = ops.ints(&batch.last_rows());
+        let last = ops.gather(&states, self.dim, &last_rows, batch.len());
+        self.normalised(ops, &last, batch.len())
+    }
+
+    /// (R, D): the query embedding after each event of each sequence, which training asks for. `items` is a table of the item
+    /// embeddings, or of those that the batch needs, and `ids` (R) are its rows that belong to the events.
+    pub fn forward_all<O: Ops<Floats = T>>(&self, ops: &mut O, items: &T, ids: &O::Ints, batch: &SequenceBatch) -> T {
+        let states = self.states(ops, items, ids, batch, &mut |_, _, _| {});
+        self.normalised(ops, &states, batch.n_rows())
+    }
+
+    /// (R, D): what the layers make of each event of each sequence.
+    fn states<O: Ops<Floats = T>>(
+        &self,
+        ops: &mut O,
+        items: &T,
+        ids: &O::Ints,
+        batch: &SequenceBatch,
+        tap: Tap<O>,
+    ) -> T {
         let rows =
             Rows { n_rows: batch.n_rows(), max_length: batch.max_length(), start: ops.ints(&batch.row_starts()) };
-        let ids = ops.ints(&batch.item_ids);
-        let x = ops.embed(&self.items, &self.positions, self.dim, (self.dim as f32).sqrt(), &ids, &rows);
+        let x = ops.embed(items, &self.positions, self.dim, (self.dim as f32).sqrt(), ids, &rows);
         tap("preproc_out", &x, self.dim);
-        let x = match &self.layers {
+        let x = ops.dropout(&x, rows.n_rows, self.dim, DropoutSite::Input);
+        match &self.layers {
             EncoderLayers::Hstu(hstu) => hstu.forward(ops, x, self.dim, batch, &rows, tap),
             EncoderLayers::Sasrec(sasrec) => sasrec.forward(ops, x, self.dim, &rows, tap),
-        };
-        let last_rows = ops.ints(&batch.last_rows());
-        let last = ops.gather(&x, self.dim, &last_rows, batch.len());
+        }
+    }
+
+    fn normalised<O: Ops<Floats = T>>(&self, ops: &mut O, states: &T, rows: usize) -> T {
         match self.norm {
-            EmbeddingNorm::LayerNorm => ops.layer_norm(&last, batch.len(), self.dim, OUTPUT_EPS),
-            EmbeddingNorm::L2Norm => ops.l2_norm(&last, batch.len(), self.dim, OUTPUT_EPS),
+            EmbeddingNorm::LayerNorm => ops.layer_norm(states, rows, self.dim, OUTPUT_EPS),
+            EmbeddingNorm::L2Norm => ops.l2_norm(states, rows, self.dim, OUTPUT_EPS),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::checkpoint::Weights;
 use crate::config::{HstuConfig, LinearActivation};
 use crate::model::{Tap, torch_linear};
-use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
+use crate::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{MAX_TIME_BUCKET, SequenceBatch};
 use crate::tensor::Tensor;
 
@@ -92,6 +92,7 @@ impl<T> Hstu<T> {
             let uvqk = ops.linear(&normed, rows.n_rows, &layer.uvqk, self.activation, None);
             let attended = ops.hstu_attention(&uvqk, self.shape, rows, &buckets, &layer.pos_w, &layer.ts_w);
             let gated = ops.hstu_gate(&uvqk, &attended, self.shape, rows.n_rows, EPS, self.concat_ua);
+            let gated = ops.dropout(&gated, rows.n_rows, layer.output.n_in, DropoutSite::HstuLinear { block });
             x = ops.linear(&gated, rows.n_rows, &layer.output, Activation::Identity, Some(&x));
             tap(&format!("layer{block}.jagged_out"), &x, dim);
         }

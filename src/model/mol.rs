@@ -6,7 +6,7 @@ use crate::Result;
 use crate::checkpoint::Weights;
 use crate::config::{GluConfig, GluNonlinearity, MolConfig};
 use crate::model::torch_linear;
-use crate::ops::{Activation, Linear, Ops};
+use crate::ops::{Activation, DropoutSite, Linear, Ops};
 use crate::tensor::Tensor;
 
 /// Weights of a Mixture-of-Logits similarity, wherever `T` keeps them.
@@ -189,15 +189,15 @@ impl<T> Mol<T> {
         user_ids: Option<&[i64]>,
     ) -> (T, Option<T>) {
         let (user_ids, d_p) = (user_ids.unwrap_or_default(), self.config.dot_product_dimension);
-        let projected = self.query.forward(ops, queries, batch);
+        let projected = self.query.forward(ops, queries, batch, DropoutSite::Query);
         let uid_embeddings: Vec<T> = self
             .uid_tables
             .iter()
-            .zip(&self.config.uid_embedding_hash_sizes)
-            .map(|(table, &size)| {
-                let rows: Vec<u32> = user_ids.iter().map(|id| id.rem_euclid(size as i64) as u32 + 1).collect();
-                let rows = ops.ints(&rows);
-                ops.gather(table, d_p, &rows, batch)
+            .enumerate()
+            .map(|(i, table)| {
+                let rows = ops.ints(&self.uid_rows(i, user_ids));
+                let embeddings = ops.gather(table, d_p, &rows, batch);
+                ops.dropout(&embeddings, batch, d_p, DropoutSite::Uid { table: i })
             })
             .collect();
         let mut parts = vec![(&projected, self.query.output.n_out)];
@@ -207,11 +207,20 @@ impl<T> Mol<T> {
         (components.unwrap_or(joined), self.gate_query.as_ref().map(|part| part.forward(ops, queries, batch)))
     }
 
+    /// The rows of uid table `table` that belong to these users.
+    pub fn uid_rows(&self, table: usize, user_ids: &[i64]) -> Vec<u32> {
+        let size = self.config.uid_embedding_hash_sizes[table] as i64;
+        user_ids.iter().map(|id| id.rem_euclid(size) as u32 + 1).collect()
+    }
+
     /// The item side of raw item embeddings (n, D).
     pub fn item_side<O: Ops<Floats = T>>(&self, ops: &mut O, items: &T, n: usize) -> ItemParts<T> {
-        let projected = self.item.forward(ops, items, n);
+        let projected = self.item.forward(ops, items, n, DropoutSite::Item);
         let components = self.normalised(ops, &projected, n * self.config.item_dot_product_groups);
-        let gate = self.gate_item.as_ref().map(|part| part.forward(ops, items, n));
+        let gate = self.gate_item.as_ref().map(|part| {
+            let items = ops.dropout(items, n, part.hidden.n_in, DropoutSite::GateItem);
+            part.forward(ops, &items, n)
+        });
         let (components, projected) = match components {
             Some(components) => (components, Some(projected)),
             None => (projected, None),
@@ -266,11 +275,13 @@ impl<T> Projection<T> {
         }
     }
 
-    fn forward<O: Ops<Floats = T>>(&self, ops: &mut O, x: &T, rows: usize) -> T {
+    fn forward<O: Ops<Floats = T>>(&self, ops: &mut O, x: &T, rows: usize, site: DropoutSite) -> T {
         let Some((glu, activation)) = &self.glu else {
-            return ops.linear(x, rows, &self.output, Activation::Identity, None);
+            let x = ops.dropout(x, rows, self.output.n_in, site);
+            return ops.linear(&x, rows, &self.output, Activation::Identity, None);
         };
-        let doubled = ops.linear(x, rows, glu, Activation::Identity, None);
+        let x = ops.dropout(x, rows, glu.n_in, site);
+        let doubled = ops.linear(&x, rows, glu, Activation::Identity, None);
         let hidden = ops.glu(&doubled, rows, glu.n_out / 2, *activation);
         ops.linear(&hidden, rows, &self.output, Activation::Identity, None)
     }

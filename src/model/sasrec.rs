@@ -5,7 +5,7 @@ use crate::Result;
 use crate::checkpoint::Weights;
 use crate::config::{FfnActivation, SasrecConfig};
 use crate::model::{Tap, rows_of, transposed};
-use crate::ops::{Activation, Linear, Ops, Rows};
+use crate::ops::{Activation, DropoutSite, Linear, Ops, Rows};
 use crate::tensor::Tensor;
 
 const EPS: f32 = 1e-8;
@@ -98,12 +98,16 @@ impl<T> Sasrec<T> {
             let normed = ops.layer_norm(&x, rows.n_rows, dim, EPS);
             let query = ops.linear(&normed, rows.n_rows, &layer.query, Activation::Identity, None);
             let key_value = ops.linear(&x, rows.n_rows, &layer.key_value, Activation::Identity, None);
-            let attended = ops.causal_attention(&query, &key_value, dim, self.heads, rows);
+            let site = DropoutSite::Attention { block };
+            let attended = ops.causal_attention(&query, &key_value, dim, self.heads, rows, site);
             let attended = ops.linear(&attended, rows.n_rows, &layer.output, Activation::Identity, Some(&normed));
             tap(&format!("layer{block}.attention_residual"), &attended, dim);
             let y = ops.layer_norm(&attended, rows.n_rows, dim, EPS);
             let hidden = ops.linear(&y, rows.n_rows, &layer.ffn_in, self.activation, None);
-            x = ops.linear(&hidden, rows.n_rows, &layer.ffn_out, Activation::Identity, Some(&y));
+            let hidden =
+                ops.dropout(&hidden, rows.n_rows, layer.ffn_in.n_out, DropoutSite::FeedForwardHidden { block });
+            let out = DropoutSite::FeedForwardOutput { block };
+            x = ops.linear_with_dropout(&hidden, rows.n_rows, &layer.ffn_out, out, &y);
             tap(&format!("layer{block}.ffn_out"), &x, dim);
         }
         x

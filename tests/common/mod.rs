@@ -12,5 +12,6 @@ pub mod gpu;
 pub mod models;
 pub mod mol;
 pub mod naive;
+pub mod naive_gradients;
 pub mod spy;
 pub mod tables;

@@ -4,7 +4,7 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::rc::Rc;
 
-use rails_wgpu::ops::{Activation, HstuShape, Linear, Ops, Rows};
+use rails_wgpu::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
 use rails_wgpu::sequence::{SequenceBatch, time_bucket};
 use rails_wgpu::tensor::Tensor;
 
@@ -34,7 +34,7 @@ impl Num {
         Num { value, error: value * self.error.exp_m1() + 1e-37 }.rounded(3.0 + 2.0 * self.value.abs())
     }
 
-    fn sqrt(self) -> Num {
+    pub fn sqrt(self) -> Num {
         let value = self.value.max(0.0).sqrt();
         let lowest = (self.value - self.error).max(0.0).sqrt();
         Num { value, error: value - lowest }.rounded(3.0)
@@ -63,7 +63,7 @@ impl Num {
         self * cdf.rounded(1.0)
     }
 
-    fn activated(self, activation: Activation) -> Num {
+    pub fn activated(self, activation: Activation) -> Num {
         match activation {
             Activation::Identity => self,
             Activation::Silu => self.silu(),
@@ -279,7 +279,15 @@ impl Ops for Naive {
         Rc::new((0..n_rows).flat_map(row).collect())
     }
 
-    fn causal_attention(&mut self, q: &Floats, kv: &Floats, width: usize, heads: usize, rows: &Rows<Ints>) -> Floats {
+    fn causal_attention(
+        &mut self,
+        q: &Floats,
+        kv: &Floats,
+        width: usize,
+        heads: usize,
+        rows: &Rows<Ints>,
+        _: DropoutSite,
+    ) -> Floats {
         let d = width / heads;
         let row_and_head = |i: usize, head: usize| {
             let attended = rows.start[i] as usize..=i;

@@ -8,6 +8,7 @@ mod cancel;
 mod candidates;
 mod cpu_scan;
 mod determinism;
+mod gradients;
 mod index;
 mod index_format;
 mod int8;

@@ -216,7 +216,7 @@ macro_rules! cases {
             #[test]
             fn cpu() {
                 let case = Case::load(&fixture(stringify!($name)));
-                check_encoder(&case, &intermediates(&case, CpuOps, |ops, array| ops.read(array).unwrap()));
+                check_encoder(&case, &intermediates(&case, CpuOps::default(), |ops, array| ops.read(array).unwrap()));
                 check_search(&case, &Cpu::default(), Algorithm::Exact);
                 check_search(&case, &Cpu::default(), Algorithm::Mips);
                 check_metrics(&case, &Cpu::default());
@@ -259,7 +259,7 @@ cases! {
 #[should_panic(expected = "off by")]
 fn a_wrong_layer_is_rejected() {
     let case = Case::load(&fixture("tiny_hstu_mol"));
-    let mut found = intermediates(&case, CpuOps, |ops, array| ops.read(array).unwrap());
+    let mut found = intermediates(&case, CpuOps::default(), |ops, array| ops.read(array).unwrap());
     found.get_mut("layer1.jagged_out").unwrap()[7] += 3e-5;
     check_encoder(&case, &found);
 }

@@ -225,8 +225,8 @@ fn principal_directions_of_the_components_are_found_and_used() {
             // Lengths are kept but for the part that may be lost.
             let layer = snapshot.similarity().unwrap().mol.principal.as_ref().unwrap();
             assert_eq!((layer.n_in, layer.n_out), (64, principal.width()));
-            let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
-            let side = weights.item_side(&mut CpuOps, &CpuOps.floats(&items), 900);
+            let weights = mol.map(&mut |tensor| CpuOps::default().floats(tensor));
+            let side = weights.item_side(&mut CpuOps::default(), &CpuOps::default().floats(&items), 900);
             let square = |values: &[f32]| values.iter().map(|x| f64::from(x * x)).sum::<f64>();
             let (all, kept) = (square(&side.components), square(&principal.read_rows(0..900)));
             assert!(kept <= all * 1.0001 && kept >= all * 0.997, "{kept} of {all}");
@@ -420,16 +420,16 @@ fn the_gradient_is_the_slope_of_the_definition() {
             let gradient = index.gradient(&batch.prepared(), &[vec![37]]).unwrap();
             let gradient = gradient.row(0);
 
-            let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
+            let weights = mol.map(&mut |tensor| CpuOps::default().floats(tensor));
             let (f, q) = weights.query_side(
-                &mut CpuOps,
-                &CpuOps.floats(&batch.embeddings),
+                &mut CpuOps::default(),
+                &CpuOps::default().floats(&batch.embeddings),
                 batch.len(),
                 batch.user_ids.as_deref(),
             );
             let item = weights.item_side(
-                &mut CpuOps,
-                &CpuOps.floats(&Tensor::new(vec![1, DIM], items.row(37).to_vec()).unwrap()),
+                &mut CpuOps::default(),
+                &CpuOps::default().floats(&Tensor::new(vec![1, DIM], items.row(37).to_vec()).unwrap()),
                 1,
             );
             let d_p = mol.config.dot_product_dimension;
@@ -439,7 +439,7 @@ fn the_gradient_is_the_slope_of_the_definition() {
                 .flat_map(|f| item.components.chunks(d_p).map(move |g| dot(f, g)))
                 .map(|dot| dot / f64::from(mol.config.temperature))
                 .collect();
-            let (q, x) = (q.as_ref().map(|q| q.as_slice()), item.gate.as_ref().map(|x| x.as_slice()));
+            let (q, x) = (q.as_ref().map(|q| &q[..]), item.gate.as_ref().map(|x| &x[..]));
             for l in 0..n_logits {
                 let at = |step: f64| {
                     let mut z = z.clone();

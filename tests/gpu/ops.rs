@@ -8,7 +8,7 @@ use rails_wgpu::backend::QueryEncoder;
 use rails_wgpu::backend::gpu::{Gpu, GpuEncoder, Recorder};
 use rails_wgpu::config::EmbeddingNorm;
 use rails_wgpu::model::{Encoder, EncoderLayers, Hstu, HstuLayer, Sasrec, SasrecLayer};
-use rails_wgpu::ops::{Activation, HstuShape, Linear, Ops, Rows};
+use rails_wgpu::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
 use rails_wgpu::sequence::SequenceBatch;
 use rails_wgpu::tensor::Tensor;
 
@@ -215,7 +215,7 @@ fn causal_attention_of_any_shape() {
             check!(&gpu, ops => {
                 let (q, kv) = (ops.floats(&q), ops.floats(&kv));
                 let rows = rows(ops, &batch);
-                ops.causal_attention(&q, &kv, width, heads, &rows)
+                ops.causal_attention(&q, &kv, width, heads, &rows, DropoutSite::Attention { block: 0 })
             }, "causal_attention {heads} {d} {lengths:?}");
         }
     }
@@ -336,7 +336,7 @@ fn the_definition_gives_known_values() {
     // Logits 0 and ln 3: weights 1/4 and 3/4.
     let q = Naive.floats(&Tensor::new(vec![2, 1], vec![9.0, 3f32.ln()]).unwrap());
     let kv = Naive.floats(&Tensor::new(vec![2, 2], vec![0.0, 4.0, 1.0, 8.0]).unwrap());
-    let y = Naive.causal_attention(&q, &kv, 1, 1, &rows);
+    let y = Naive.causal_attention(&q, &kv, 1, 1, &rows, DropoutSite::Attention { block: 0 });
     assert_eq!(y[0].value, 4.0);
     assert!((y[1].value - 7.0).abs() < 1e-6);
 }

@@ -50,8 +50,8 @@ impl Backend for Cpu {
     }
 
     fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide> {
-        let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
-        let parts = weights.item_side(&mut CpuOps, &CpuOps.floats(items), items.rows());
+        let weights = mol.map(&mut |tensor| CpuOps::default().floats(tensor));
+        let parts = weights.item_side(&mut CpuOps::default(), &CpuOps::default().floats(items), items.rows());
         let host = |values: &Shared| values.to_vec();
         let parts = ItemParts {
             components: host(&parts.components),

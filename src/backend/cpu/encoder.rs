@@ -15,13 +15,13 @@ pub struct CpuEncoder {
 
 impl CpuEncoder {
     pub fn new(encoder: &Encoder<Tensor>) -> CpuEncoder {
-        CpuEncoder { encoder: encoder.map(&mut |tensor| CpuOps.floats(tensor)) }
+        CpuEncoder { encoder: encoder.map(&mut |tensor| CpuOps::default().floats(tensor)) }
     }
 }
 
 impl QueryEncoder for CpuEncoder {
     fn encode_with(&self, _: &SearchContext, batch: &SequenceBatch) -> Result<Tensor> {
-        let queries = self.encoder.forward(&mut CpuOps, batch, &mut |_, _, _| {});
-        Ok(Tensor::trusted(vec![batch.len(), self.encoder.dim], CpuOps.read(&queries)?))
+        let queries = self.encoder.forward(&mut CpuOps::default(), batch, &mut |_, _, _| {});
+        Ok(Tensor::trusted(vec![batch.len(), self.encoder.dim], CpuOps::default().read(&queries)?))
     }
 }

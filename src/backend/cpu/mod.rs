@@ -31,4 +31,4 @@ mod top_k;
 pub use backend::Cpu;
 pub use index::CpuIndex;
 pub(crate) use mol::query_side::QuerySide;
-pub use ops::CpuOps;
+pub use ops::{CpuOps, Shared};

@@ -30,9 +30,10 @@ impl QuerySide {
 
     fn new(mol: &Mol<Tensor>, queries: &PreparedQueries) -> QuerySide {
         let batch = queries.batch();
-        let weights = mol.map(&mut |tensor| CpuOps.floats(tensor));
-        let embeddings = CpuOps.floats(&batch.embeddings);
-        let (components, gates) = weights.query_side(&mut CpuOps, &embeddings, batch.len(), batch.user_ids.as_deref());
+        let weights = mol.map(&mut |tensor| CpuOps::default().floats(tensor));
+        let embeddings = CpuOps::default().floats(&batch.embeddings);
+        let (components, gates) =
+            weights.query_side(&mut CpuOps::default(), &embeddings, batch.len(), batch.user_ids.as_deref());
         QuerySide {
             mol: mol.clone(),
             n_queries: batch.len(),

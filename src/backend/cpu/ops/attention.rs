@@ -7,21 +7,32 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::backend::cpu::simd::math::{Exp, Silu, map_in_place};
 use crate::ops::HstuShape;
+use crate::random::Dropout;
 use crate::threads;
 
 /// Calls `f(rows of a sequence, its slice of out)` for every sequence, in parallel. `start` as in
 /// [`Rows`](crate::ops::Rows); `out` is (rows, width).
 fn for_each_sequence(start: &[u32], out: &mut [f32], width: usize, f: impl Fn(Range<usize>, &mut [f32]) + Sync) {
-    let mut tasks = Vec::new();
     let mut rest = out;
-    let mut first = 0;
-    while first < start.len() {
-        let length = start[first..].iter().take_while(|&&s| s as usize == first).count();
-        let (slice, tail) = rest.split_at_mut(length * width);
-        tasks.push((first..first + length, slice));
-        (rest, first) = (tail, first + length);
-    }
+    let tasks: Vec<_> = sequences(start)
+        .map(|rows| {
+            let (slice, tail) = std::mem::take(&mut rest).split_at_mut(rows.len() * width);
+            rest = tail;
+            (rows, slice)
+        })
+        .collect();
     threads::for_each(tasks.into_iter(), |(rows, slice)| f(rows, slice));
+}
+
+/// The rows of each sequence.
+pub fn sequences(start: &[u32]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let rows_of = |first: usize| start[first..].iter().take_while(|&&s| s as usize == first).count();
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let rows = first..first + if first < start.len() { rows_of(first) } else { 0 };
+        first = rows.end;
+        (!rows.is_empty()).then_some(rows)
+    })
 }
 
 /// One head's keys of a sequence, transposed to (width, length).
@@ -68,14 +79,12 @@ pub struct HstuAttention<'a> {
 }
 
 impl HstuAttention<'_> {
-    /// (rows, heads * dv).
-    pub fn run(&self) -> Vec<f32> {
+    /// Adds the result to `out` (rows, heads * dv).
+    pub fn run(&self, out: &mut [f32]) {
         let width = self.shape.attended();
-        let mut out = vec![0.0; self.start.len() * width];
-        for_each_sequence(self.start, &mut out, width, |rows, out| {
+        for_each_sequence(self.start, out, width, |rows, out| {
             Arch::new().dispatch(HstuSequence { attention: self, rows, out });
         });
-        out
     }
 }
 
@@ -122,16 +131,36 @@ pub struct CausalAttention<'a> {
     pub width: usize,
     pub heads: usize,
     pub start: &'a [u32],
+    pub dropout: Option<ProbabilityDropout>,
+}
+
+/// Dropout of attention probabilities.
+#[derive(Clone, Copy)]
+pub struct ProbabilityDropout {
+    pub dropout: Dropout,
+    /// Elements of a row and head.
+    pub stride: usize,
+}
+
+impl ProbabilityDropout {
+    /// For sequences of up to this many rows.
+    pub fn new(dropout: Dropout, max_length: usize) -> ProbabilityDropout {
+        ProbabilityDropout { dropout, stride: max_length.next_multiple_of(64) }
+    }
+
+    /// Multiplies the probabilities of one of `heads` heads of a row, from the first of the sequence on, by 0 or the scale.
+    #[inline(always)]
+    pub fn apply(&self, row: usize, (head, heads): (usize, usize), probabilities: &mut [f32]) {
+        self.dropout.apply(((row * heads + head) * self.stride) as u64, probabilities);
+    }
 }
 
 impl CausalAttention<'_> {
-    /// (rows, width).
-    pub fn run(&self) -> Vec<f32> {
-        let mut out = vec![0.0; self.start.len() * self.width];
-        for_each_sequence(self.start, &mut out, self.width, |rows, out| {
+    /// Adds the result to `out` (rows, width).
+    pub fn run(&self, out: &mut [f32]) {
+        for_each_sequence(self.start, out, self.width, |rows, out| {
             Arch::new().dispatch(CausalSequence { attention: self, rows, out });
         });
-        out
     }
 }
 
@@ -146,7 +175,7 @@ impl WithSimd for CausalSequence<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let CausalAttention { q, kv, width, heads, .. } = *self.attention;
+        let CausalAttention { q, kv, width, heads, dropout, .. } = *self.attention;
         let (d, length) = (width / heads, self.rows.len());
         let scale = 1.0 / (d as f32).sqrt();
         let mut weights = vec![0.0; length];
@@ -161,6 +190,9 @@ impl WithSimd for CausalSequence<'_> {
                 map_in_place(simd, Exp, weights);
                 let sum: f32 = weights.iter().sum();
                 weights.iter_mut().for_each(|weight| *weight /= sum);
+                if let Some(dropout) = dropout {
+                    dropout.apply(row, (head, heads), weights);
+                }
                 let out = &mut self.out[i * width + head * d..][..d];
                 add_values(out, weights, kv, 2 * width, width + head * d, self.rows.start);
             }

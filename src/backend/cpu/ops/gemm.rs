@@ -1,36 +1,81 @@
 //! Products of matrices, by the `matrixmultiply` crate: those of encoders, of the query side and of index building. What is multiplied
 //! for every pair of a query and an item has kernels of its own.
 
+/// A matrix inside a slice: element (i, j) is `values[i * row + j * column]`.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    pub values: &'a [f32],
+    /// From one row to the next.
+    pub row: usize,
+    /// From one column to the next.
+    pub column: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows of `stride` numbers, which begin at `values`.
+    pub fn rows(values: &'a [f32], stride: usize) -> Matrix<'a> {
+        Matrix { values, row: stride, column: 1 }
+    }
+
+    /// The same with rows and columns exchanged.
+    pub fn transposed(self) -> Matrix<'a> {
+        Matrix { row: self.column, column: self.row, ..self }
+    }
+
+    /// Whether (rows, columns) elements are there.
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.values.len()
+    }
+}
+
+/// `c = scale * a b + keep * c`, with a (m, k), b (k, n) and c (m, n), whose rows are `stride` apart; for `keep` 0, c is not read. Each
+/// element is a sum in an order that depends on k alone.
+///
+/// # Panics
+/// If a matrix is smaller than that.
+#[allow(unsafe_code, reason = "the crate takes pointers; see the SAFETY comment")]
+pub fn multiply(
+    (m, k, n): (usize, usize, usize),
+    scale: f32,
+    a: Matrix,
+    b: Matrix,
+    keep: f32,
+    c: &mut [f32],
+    stride: usize,
+) {
+    assert!(a.holds(m, k) && b.holds(k, n) && Matrix::rows(c, stride).holds(m, n), "{m} x {k} x {n}");
+    assert!(m <= 1 || stride >= n, "rows of c overlap");
+    // SAFETY: the three slices are as long as their shapes and strides say, and `c` is borrowed mutably, so apart from the others.
+    unsafe {
+        matrixmultiply::sgemm(
+            m,
+            k,
+            n,
+            scale,
+            a.values.as_ptr(),
+            a.row as isize,
+            a.column as isize,
+            b.values.as_ptr(),
+            b.row as isize,
+            b.column as isize,
+            keep,
+            c.as_mut_ptr(),
+            stride as isize,
+            1,
+        );
+    }
+}
+
 /// Adds the product of `x` (rows, n_in) and `weight` (n_in, n_out) to `out` (rows, n_out), all row-major. Each element is a sum in
 /// an order that depends on n_in alone, so that rows are the same bits in every batch.
 ///
 /// # Panics
 /// If `x` or `weight` is shorter than `out` requires, or `out` no number of rows.
-#[allow(unsafe_code, reason = "the crate takes pointers; see the SAFETY comment")]
 pub fn add_product(x: &[f32], weight: &[f32], (n_in, n_out): (usize, usize), out: &mut [f32]) {
     let rows = out.len().checked_div(n_out).unwrap_or(0);
     let (x, weight) = (&x[..rows * n_in], &weight[..n_in * n_out]);
     assert_eq!(out.len(), rows * n_out, "expected whole rows of {n_out}");
-    let (in_stride, out_stride) = (n_in as isize, n_out as isize);
-    // SAFETY: the three slices are as long as their shapes and strides say, and `out` is borrowed mutably, so apart from the others.
-    unsafe {
-        matrixmultiply::sgemm(
-            rows,
-            n_in,
-            n_out,
-            1.0,
-            x.as_ptr(),
-            in_stride,
-            1,
-            weight.as_ptr(),
-            out_stride,
-            1,
-            1.0,
-            out.as_mut_ptr(),
-            out_stride,
-            1,
-        );
-    }
+    multiply((rows, n_in, n_out), 1.0, Matrix::rows(x, n_in), Matrix::rows(weight, n_out), 1.0, out, n_out);
 }
 
 #[cfg(test)]
@@ -77,6 +122,27 @@ mod tests {
         add_product(&[], &[], (0, 2), &mut out);
         assert_eq!(out, [16.0, 28.0]);
         add_product(&[1.0], &[], (1, 0), &mut []);
+    }
+
+    #[test]
+    fn views_are_multiplied_where_they_lie() {
+        // (2, 3) in rows of 4, times the transposed of (2, 3), into rows of 3.
+        let a = [1.0, 2.0, 3.0, 9.0, 4.0, 5.0, 6.0];
+        let b = [1.0, 0.0, 2.0, 0.0, 1.0, 1.0];
+        let mut c = [10.0, f32::NAN, 7.0, 20.0, f32::NAN];
+        c[1] = 30.0;
+        c[4] = 40.0;
+        multiply((2, 3, 2), 2.0, Matrix::rows(&a, 4), Matrix::rows(&b, 3).transposed(), 1.0, &mut c, 3);
+        assert_eq!(c, [24.0, 40.0, 7.0, 52.0, 62.0]);
+        let mut c = [f32::NAN; 4];
+        multiply((2, 3, 2), 1.0, Matrix::rows(&a, 4), Matrix::rows(&b, 3).transposed(), 0.0, &mut c, 2);
+        assert_eq!(c, [7.0, 5.0, 16.0, 11.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 x 3 x 2")]
+    fn small_matrices_are_noticed() {
+        multiply((2, 3, 2), 1.0, Matrix::rows(&[0.0; 6], 4), Matrix::rows(&[0.0; 6], 2), 0.0, &mut [0.0; 4], 2);
     }
 
     #[test]

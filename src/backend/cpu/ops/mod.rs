@@ -1,27 +1,37 @@
 //! [`Ops`] on host slices.
 
+mod activation;
 mod attention;
 mod gemm;
+mod gradient;
+mod shared;
 
 use std::sync::Arc;
 
-use pulp::{Arch, Simd, WithSimd};
-
 use crate::Result;
-use crate::backend::cpu::simd::math::{Relu, Silu, map_in_place};
-use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
+use crate::backend::cpu::simd;
+use crate::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
 use crate::threads;
+use activation::Activate;
 use attention::{CausalAttention, HstuAttention};
 use gemm::add_product;
+use shared::Memory;
+pub use shared::Shared;
 
-/// A device array of the CPU backend: shared host memory.
-pub(crate) type Shared = Arc<Vec<f32>>;
+/// The operations of the CPU backend. They run at once.
+#[derive(Clone, Debug, Default)]
+pub struct CpuOps {
+    memory: Memory,
+}
 
-/// The operations of the CPU backend. They run at once; there is no state.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CpuOps;
+impl CpuOps {
+    /// Operations whose results lie where earlier ones lay that have been dropped, as suits work that is repeated.
+    pub fn pooled() -> CpuOps {
+        CpuOps { memory: Memory::pooled() }
+    }
+}
 
 /// Most rows that a thread multiplies at a time, so that they are still in the cache when the activation follows.
 const MAX_ROWS: usize = 256;
@@ -34,7 +44,7 @@ impl Ops for CpuOps {
     type Ints = Arc<Vec<u32>>;
 
     fn floats(&mut self, tensor: &Tensor) -> Shared {
-        tensor.clone().into_shared()
+        Shared::from(tensor.clone().into_shared())
     }
 
     fn ints(&mut self, values: &[u32]) -> Arc<Vec<u32>> {
@@ -46,11 +56,11 @@ impl Ops for CpuOps {
     }
 
     fn gather(&mut self, table: &Shared, width: usize, indices: &Arc<Vec<u32>>, rows: usize) -> Shared {
-        let mut out = Vec::with_capacity(rows * width);
-        for &index in &indices[..rows] {
-            out.extend_from_slice(&table[index as usize * width..][..width]);
-        }
-        Arc::new(out)
+        let mut y = self.memory.unspecified(rows * width);
+        threads::for_each_row(y.make_mut(), width, MAX_ROWS, |row, y| {
+            y.copy_from_slice(&table[indices[row] as usize * width..][..width]);
+        });
+        y
     }
 
     fn embed(
@@ -62,13 +72,13 @@ impl Ops for CpuOps {
         ids: &Arc<Vec<u32>>,
         rows: &Rows<Arc<Vec<u32>>>,
     ) -> Shared {
-        let mut out = Vec::with_capacity(rows.n_rows * width);
-        for (row, (&id, &start)) in ids.iter().zip(rows.start.iter()).enumerate() {
-            let item = &items[id as usize * width..][..width];
-            let position = &positions[(row - start as usize) * width..][..width];
-            out.extend(item.iter().zip(position).map(|(item, position)| item * scale + position));
-        }
-        Arc::new(out)
+        let mut y = self.memory.unspecified(rows.n_rows * width);
+        threads::for_each_row(y.make_mut(), width, MAX_ROWS, |row, y| {
+            let item = &items[ids[row] as usize * width..][..width];
+            let position = &positions[(row - rows.start[row] as usize) * width..][..width];
+            y.iter_mut().zip(item.iter().zip(position)).for_each(|(y, (item, position))| *y = item * scale + position);
+        });
+        y
     }
 
     fn linear(
@@ -79,56 +89,42 @@ impl Ops for CpuOps {
         activation: Activation,
         residual: Option<&Shared>,
     ) -> Shared {
-        let (n_in, n_out) = (layer.n_in, layer.n_out);
-        let mut out = vec![0.0; rows * n_out];
-        let chunk_rows = rows.div_ceil(threads::count()).next_multiple_of(MIN_ROWS).min(MAX_ROWS);
-        threads::for_each(out.chunks_mut((chunk_rows * n_out).max(1)).enumerate(), |(chunk, out)| {
-            let first = chunk * chunk_rows;
-            if let Some(bias) = &layer.bias {
-                out.chunks_exact_mut(n_out).for_each(|out| out.copy_from_slice(bias));
-            }
-            add_product(&x[first * n_in..], &layer.weight, (n_in, n_out), out);
-            Arch::new().dispatch(Activate { values: out, activation });
-            if let Some(residual) = residual {
-                out.iter_mut().zip(&residual[first * n_out..]).for_each(|(out, residual)| *out += residual);
-            }
-        });
-        Arc::new(out)
+        self.linear_to(x, rows, layer, activation, residual, None)
     }
 
     fn layer_norm(&mut self, x: &Shared, rows: usize, width: usize, eps: f32) -> Shared {
-        map_rows(x, rows, width, |row, out| layer_norm_row(row, eps, out))
+        self.map_rows(x, rows, width, |row, out| layer_norm_row(row, eps, out))
     }
 
     fn l2_norm(&mut self, x: &Shared, rows: usize, width: usize, eps: f32) -> Shared {
-        map_rows(x, rows, width, |row, out| {
+        self.map_rows(x, rows, width, |row, out| {
             let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(eps);
             out.iter_mut().zip(row).for_each(|(out, x)| *out = x / norm);
         })
     }
 
     fn glu(&mut self, x: &Shared, rows: usize, hidden: usize, activation: Activation) -> Shared {
-        let mut out = vec![0.0; rows * hidden];
-        let rows_of_x = x.chunks_exact((2 * hidden).max(1));
-        for (out, x) in out.chunks_exact_mut(hidden.max(1)).zip(rows_of_x) {
-            out.copy_from_slice(&x[..hidden]);
-        }
-        Arch::new().dispatch(Activate { values: &mut out, activation });
-        for (out, x) in out.chunks_exact_mut(hidden.max(1)).zip(x.chunks_exact((2 * hidden).max(1))) {
-            out.iter_mut().zip(&x[hidden..]).for_each(|(out, gate)| *out *= gate);
-        }
-        Arc::new(out)
+        let mut y = self.memory.unspecified(rows * hidden);
+        threads::for_each_row(y.make_mut(), hidden, MAX_ROWS, |row, y| {
+            let (activated, gate) = x[row * 2 * hidden..][..2 * hidden].split_at(hidden);
+            y.copy_from_slice(activated);
+            simd::run(Activate { values: y, activation });
+            y.iter_mut().zip(gate).for_each(|(y, gate)| *y *= gate);
+        });
+        y
     }
 
     fn concat(&mut self, parts: &[(&Shared, usize)], rows: usize) -> Shared {
-        let width: usize = parts.iter().map(|(_, width)| width).sum();
-        let mut out = Vec::with_capacity(rows * width);
-        for row in 0..rows {
+        let total: usize = parts.iter().map(|(_, width)| width).sum();
+        let mut y = self.memory.unspecified(rows * total);
+        threads::for_each_row(y.make_mut(), total, MAX_ROWS, |row, mut y| {
             for (part, width) in parts {
-                out.extend_from_slice(&part[row * width..][..*width]);
+                let (this, rest) = y.split_at_mut(*width);
+                this.copy_from_slice(&part[row * width..][..*width]);
+                y = rest;
             }
-        }
-        Arc::new(out)
+        });
+        y
     }
 
     fn time_buckets(&mut self, batch: &SequenceBatch, rows: &Rows<Arc<Vec<u32>>>) -> Arc<Vec<u32>> {
@@ -154,7 +150,9 @@ impl Ops for CpuOps {
         ts_w: &Shared,
     ) -> Shared {
         let (start, max_length) = (&rows.start, rows.max_length);
-        Arc::new(HstuAttention { uvqk, shape, start, max_length, buckets, pos_w, ts_w }.run())
+        let mut y = self.memory.zeros(rows.n_rows * shape.attended());
+        HstuAttention { uvqk, shape, start, max_length, buckets, pos_w, ts_w }.run(y.make_mut());
+        y
     }
 
     fn hstu_gate(
@@ -168,8 +166,8 @@ impl Ops for CpuOps {
     ) -> Shared {
         let width = shape.attended();
         let out_width = if concat_ua { 3 * width } else { width };
-        let mut out = vec![0.0; n_rows * out_width];
-        threads::for_each_row(&mut out, out_width, 1, |row, out| {
+        let mut y = self.memory.unspecified(n_rows * out_width);
+        threads::for_each_row(y.make_mut(), out_width, 1, |row, out| {
             let u = &uvqk[row * shape.uvqk()..][..width];
             let attended = &attended[row * width..][..width];
             let product = if concat_ua {
@@ -184,7 +182,7 @@ impl Ops for CpuOps {
             };
             product.iter_mut().zip(u).for_each(|(a, u)| *a *= u);
         });
-        Arc::new(out)
+        y
     }
 
     fn causal_attention(
@@ -194,16 +192,56 @@ impl Ops for CpuOps {
         width: usize,
         heads: usize,
         rows: &Rows<Arc<Vec<u32>>>,
+        _: DropoutSite,
     ) -> Shared {
-        Arc::new(CausalAttention { q, kv, width, heads, start: &rows.start }.run())
+        let mut y = self.memory.zeros(rows.n_rows * width);
+        CausalAttention { q, kv, width, heads, start: &rows.start, dropout: None }.run(y.make_mut());
+        y
     }
 }
 
-/// (rows, width): `f(row of x, row of the result)` for every row, in parallel.
-fn map_rows(x: &[f32], rows: usize, width: usize, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Shared {
-    let mut out = vec![0.0; rows * width];
-    threads::for_each_row(&mut out, width, MAX_ROWS, |row, out| f(&x[row * width..][..width], out));
-    Arc::new(out)
+impl CpuOps {
+    /// [`Ops::linear`], which also writes what the activation is applied to into `before`, if that is asked for.
+    fn linear_to(
+        &self,
+        x: &[f32],
+        rows: usize,
+        layer: &Linear<Shared>,
+        activation: Activation,
+        residual: Option<&Shared>,
+        mut before: Option<&mut [f32]>,
+    ) -> Shared {
+        let (n_in, n_out) = (layer.n_in, layer.n_out);
+        let mut y = self.memory.unspecified(rows * n_out);
+        let chunk_rows = rows.div_ceil(threads::count()).next_multiple_of(MIN_ROWS).min(MAX_ROWS);
+        let chunk_len = (chunk_rows * n_out).max(1);
+        let mut before = before.as_mut().map(|before| before.chunks_mut(chunk_len));
+        let chunks = y.make_mut().chunks_mut(chunk_len).enumerate();
+        let chunks = chunks.map(|(chunk, y)| (chunk, y, before.as_mut().and_then(Iterator::next)));
+        threads::for_each(chunks, |(chunk, y, before)| {
+            let first = chunk * chunk_rows;
+            match &layer.bias {
+                Some(bias) => y.chunks_exact_mut(n_out).for_each(|y| y.copy_from_slice(bias)),
+                None => y.fill(0.0),
+            }
+            add_product(&x[first * n_in..], &layer.weight, (n_in, n_out), y);
+            if let Some(before) = before {
+                before.copy_from_slice(y);
+            }
+            simd::run(Activate { values: y, activation });
+            if let Some(residual) = residual {
+                y.iter_mut().zip(&residual[first * n_out..]).for_each(|(y, residual)| *y += residual);
+            }
+        });
+        y
+    }
+
+    /// (rows, width): `f(row of x, row of the result)` for every row, in parallel.
+    fn map_rows(&self, x: &[f32], rows: usize, width: usize, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Shared {
+        let mut y = self.memory.unspecified(rows * width);
+        threads::for_each_row(y.make_mut(), width, MAX_ROWS, |row, y| f(&x[row * width..][..width], y));
+        y
+    }
 }
 
 fn layer_norm_row(row: &[f32], eps: f32, out: &mut [f32]) {
@@ -212,29 +250,4 @@ fn layer_norm_row(row: &[f32], eps: f32, out: &mut [f32]) {
     let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() * inverse;
     let scale = 1.0 / (variance + eps).sqrt();
     out.iter_mut().zip(row).for_each(|(out, x)| *out = (x - mean) * scale);
-}
-
-/// Applies an activation to every value.
-struct Activate<'a> {
-    values: &'a mut [f32],
-    activation: Activation,
-}
-
-impl WithSimd for Activate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match self.activation {
-            Activation::Identity => {}
-            Activation::Silu => map_in_place(simd, Silu, self.values),
-            Activation::Relu => map_in_place(simd, Relu, self.values),
-            Activation::Gelu => self.values.iter_mut().for_each(|x| *x = gelu(*x)),
-        }
-    }
-}
-
-/// x * Phi(x) with the exact Gaussian distribution function.
-fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
 }

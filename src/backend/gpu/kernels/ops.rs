@@ -6,7 +6,7 @@ use super::op_kernels::*;
 use super::recorder::Recorder;
 use crate::Result;
 use crate::backend::gpu::device::{Buffer, KernelSpec, grid_1d};
-use crate::ops::{Activation, HstuShape, Linear, Ops, Rows};
+use crate::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
 
@@ -215,7 +215,15 @@ impl Ops for Recorder {
         y
     }
 
-    fn causal_attention(&mut self, q: &Buffer, kv: &Buffer, width: usize, heads: usize, rows: &Rows<Buffer>) -> Buffer {
+    fn causal_attention(
+        &mut self,
+        q: &Buffer,
+        kv: &Buffer,
+        width: usize,
+        heads: usize,
+        rows: &Rows<Buffer>,
+        _: DropoutSite,
+    ) -> Buffer {
         let y = self.result(rows.n_rows * width);
         let d = width / heads;
         let params = CausalAttentionParams { rows: rows.n_rows as u32, heads: heads as u32, d: d as u32 };

@@ -6,6 +6,14 @@
 //! when the model was loaded, so operations do not fail one by one: a device reports its first error when
 //! results are read.
 
+mod dropout;
+mod gradient;
+
+pub use dropout::DropoutSite;
+pub use gradient::{
+    CausalAttentionInputs, EmbedInputs, GradientOps, HstuAttentionInputs, HstuGateInputs, LinearGradients, LinearInputs,
+};
+
 use crate::Result;
 use crate::sequence::SequenceBatch;
 use crate::tensor::Tensor;
@@ -123,6 +131,24 @@ pub trait Ops {
         residual: Option<&Self::Floats>,
     ) -> Self::Floats;
 
+    /// (rows, width): x, some of whose elements are set to zero in training, as the configuration of the training has it for this
+    /// site. Nothing happens elsewhere.
+    fn dropout(&mut self, x: &Self::Floats, _rows: usize, _width: usize, _site: DropoutSite) -> Self::Floats {
+        x.clone()
+    }
+
+    /// (rows, n_out) = dropout(x W + b) + residual, with the dropout of `site` in training and none elsewhere.
+    fn linear_with_dropout(
+        &mut self,
+        x: &Self::Floats,
+        rows: usize,
+        layer: &Linear<Self::Floats>,
+        _site: DropoutSite,
+        residual: &Self::Floats,
+    ) -> Self::Floats {
+        self.linear(x, rows, layer, Activation::Identity, Some(residual))
+    }
+
     /// (rows, width) = (x - mean) / sqrt(variance + eps) over each row, without affine weights.
     fn layer_norm(&mut self, x: &Self::Floats, rows: usize, width: usize, eps: f32) -> Self::Floats;
 
@@ -164,7 +190,7 @@ pub trait Ops {
     ) -> Self::Floats;
 
     /// (rows, heads * d) with d = width / heads: causal softmax attention, scale 1 / sqrt(d).
-    /// `q` is (rows, width); `kv` is (rows, 2 * width): keys, then values.
+    /// `q` is (rows, width); `kv` is (rows, 2 * width): keys, then values. In training, probabilities have the dropout of `site`.
     fn causal_attention(
         &mut self,
         q: &Self::Floats,
@@ -172,5 +198,6 @@ pub trait Ops {
         width: usize,
         heads: usize,
         rows: &Rows<Self::Ints>,
+        site: DropoutSite,
     ) -> Self::Floats;
 }

@@ -1,0 +1,187 @@
+//! Gradients of normalisations and of HSTU's gate, row by row.
+
+use pulp::{Simd, WithSimd};
+
+use crate::backend::cpu::ops::shared::Shared;
+use crate::backend::cpu::simd;
+use crate::ops::HstuGateInputs;
+use crate::threads;
+
+/// Rows that a thread takes at a time.
+const PIECE: usize = 256;
+
+/// Calls `f` with the rows `first ..` of a gradient, as many as are given to it.
+fn for_each_piece(gradient: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let pieces = gradient.chunks_mut((PIECE * width).max(1)).enumerate();
+    threads::for_each(pieces, |(piece, gradient)| f(piece * PIECE, gradient));
+}
+
+/// Adds the gradient of a layer norm of `x` (rows, width) to `gradient`.
+pub fn layer_norm(x: &[f32], width: usize, eps: f32, dy: &[f32], gradient: &mut [f32]) {
+    for_each_piece(gradient, width, |first, gradient| {
+        let from = first * width;
+        simd::run(LayerNormRows { x: &x[from..], width, eps, dy: &dy[from..], gradient });
+    });
+}
+
+/// Adds the gradient of an l2 norm of `x` (rows, width) to `gradient`.
+pub fn l2_norm(x: &[f32], width: usize, eps: f32, dy: &[f32], gradient: &mut [f32]) {
+    for_each_piece(gradient, width, |first, gradient| {
+        let from = first * width;
+        simd::run(L2NormRows { x: &x[from..], width, eps, dy: &dy[from..], gradient });
+    });
+}
+
+struct LayerNormRows<'a> {
+    x: &'a [f32],
+    width: usize,
+    eps: f32,
+    dy: &'a [f32],
+    gradient: &'a mut [f32],
+}
+
+impl WithSimd for LayerNormRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let width = self.width;
+        let rows = self.x.chunks_exact(width).zip(self.dy.chunks_exact(width));
+        for (gradient, (x, dy)) in self.gradient.chunks_exact_mut(width).zip(rows) {
+            let norm = LayerNorm::of(x, self.eps);
+            norm.add_gradient(x, dy, gradient);
+        }
+    }
+}
+
+/// Mean of a row, and what its deviations from it are multiplied by.
+struct LayerNorm {
+    mean: f32,
+    scale: f32,
+}
+
+impl LayerNorm {
+    #[inline(always)]
+    fn of(x: &[f32], eps: f32) -> LayerNorm {
+        let inverse = 1.0 / x.len() as f32;
+        let mean = sum(x) * inverse;
+        LayerNorm { mean, scale: 1.0 / (sum_of_products(x, x, mean, mean) * inverse + eps).sqrt() }
+    }
+
+    /// With y = scale (x - mean): `scale (dy - mean(dy) - y mean(dy y))`.
+    #[inline(always)]
+    fn add_gradient(&self, x: &[f32], dy: &[f32], gradient: &mut [f32]) {
+        let (mean, scale, inverse) = (self.mean, self.scale, 1.0 / x.len() as f32);
+        let mean_dy = sum(dy) * inverse;
+        let slope = sum_of_products(dy, x, 0.0, mean) * inverse * scale * scale;
+        for (gradient, (x, dy)) in gradient.iter_mut().zip(x.iter().zip(dy)) {
+            *gradient += scale * (dy - mean_dy - (x - mean) * slope);
+        }
+    }
+}
+
+struct L2NormRows<'a> {
+    x: &'a [f32],
+    width: usize,
+    eps: f32,
+    dy: &'a [f32],
+    gradient: &'a mut [f32],
+}
+
+impl WithSimd for L2NormRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let width = self.width;
+        let rows = self.x.chunks_exact(width).zip(self.dy.chunks_exact(width));
+        for (gradient, (x, dy)) in self.gradient.chunks_exact_mut(width).zip(rows) {
+            let norm = sum_of_products(x, x, 0.0, 0.0).sqrt();
+            let inverse = 1.0 / norm.max(self.eps);
+            // Below eps, the norm is a constant.
+            let slope = if norm > self.eps { sum_of_products(dy, x, 0.0, 0.0) * inverse * inverse } else { 0.0 };
+            for (gradient, (x, dy)) in gradient.iter_mut().zip(x.iter().zip(dy)) {
+                *gradient += inverse * (dy - x * slope);
+            }
+        }
+    }
+}
+
+/// Adds the gradients of HSTU's gate to those of uvqk, of which only u is written, and of what was attended.
+pub fn hstu_gate(inputs: &HstuGateInputs<Shared>, dy: &[f32], uvqk: &mut [f32], attended: &mut [f32]) {
+    let (width, stride) = (inputs.shape.attended(), inputs.shape.uvqk());
+    let pieces = uvqk.chunks_mut((PIECE * stride).max(1)).zip(attended.chunks_mut((PIECE * width).max(1)));
+    threads::for_each(pieces.enumerate(), |(piece, (uvqk, attended))| {
+        simd::run(GateRows { inputs, dy, first: piece * PIECE, uvqk, attended });
+    });
+}
+
+struct GateRows<'a> {
+    inputs: &'a HstuGateInputs<'a, Shared>,
+    dy: &'a [f32],
+    first: usize,
+    uvqk: &'a mut [f32],
+    attended: &'a mut [f32],
+}
+
+impl WithSimd for GateRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let HstuGateInputs { uvqk, attended, shape, eps, concat_ua } = *self.inputs;
+        let (width, stride) = (shape.attended(), shape.uvqk());
+        let mut da = vec![0.0; width];
+        let rows = self.uvqk.chunks_exact_mut(stride).zip(self.attended.chunks_exact_mut(width));
+        for (row, (du, d_attended)) in rows.enumerate() {
+            let row = self.first + row;
+            let (u, x) = (&uvqk[row * stride..][..width], &attended[row * width..][..width]);
+            let norm = LayerNorm::of(x, eps);
+            let dy = &self.dy[if concat_ua { 3 * row * width } else { row * width }..];
+            let product = &dy[if concat_ua { 2 * width } else { 0 }..][..width];
+            for i in 0..width {
+                du[i] += product[i] * (x[i] - norm.mean) * norm.scale;
+                da[i] = product[i] * u[i];
+            }
+            if concat_ua {
+                for i in 0..width {
+                    du[i] += dy[i];
+                    da[i] += dy[width + i];
+                }
+            }
+            norm.add_gradient(x, &da, d_attended);
+        }
+    }
+}
+
+/// In eight partial sums, which a compiler turns into vector instructions.
+#[inline(always)]
+fn sum(x: &[f32]) -> f32 {
+    let (many, rest) = x.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for x in many {
+        for i in 0..8 {
+            sums[i] += x[i];
+        }
+    }
+    rest.iter().fold(total(sums), |sum, x| sum + x)
+}
+
+/// The sum of `(x - a) (y - b)`.
+#[inline(always)]
+fn sum_of_products(x: &[f32], y: &[f32], a: f32, b: f32) -> f32 {
+    let ((x_many, x_rest), (y_many, y_rest)) = (x.as_chunks::<8>(), y.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (x, y) in x_many.iter().zip(y_many) {
+        for i in 0..8 {
+            sums[i] += (x[i] - a) * (y[i] - b);
+        }
+    }
+    x_rest.iter().zip(y_rest).fold(total(sums), |sum, (x, y)| sum + (x - a) * (y - b))
+}
+
+#[inline(always)]
+fn total(sums: [f32; 8]) -> f32 {
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
