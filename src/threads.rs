@@ -56,12 +56,21 @@ pub fn map<I: Sync, Scratch: Default, T: Send>(
 
 /// Calls `f` for every one of `items`.
 pub fn for_each<I>(items: impl ExactSizeIterator<Item = I> + Send, f: impl Fn(I) + Sync) {
+    for_each_with(items, |(): &mut (), item| f(item));
+}
+
+/// As [`for_each`], with a `Scratch` for each thread.
+pub fn for_each_with<I, Scratch: Default>(
+    items: impl ExactSizeIterator<Item = I> + Send,
+    f: impl Fn(&mut Scratch, I) + Sync,
+) {
     let (n, items) = (items.len(), Mutex::new(items));
     share(n, |go_on| {
+        let mut scratch = Scratch::default();
         while go_on() {
             let next = lock(&items).next();
             let Some(item) = next else { break };
-            f(item);
+            f(&mut scratch, item);
         }
     });
 }

@@ -34,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("CPU: top-k", &["backend/cpu/top_k/"]),
     ("CPU: small batches", &["backend/cpu/small_batch/"]),
     ("CPU: Mixture-of-Logits", &["backend/cpu/mol/"]),
+    ("CPU: losses", &["backend/cpu/loss/"]),
     ("CPU: scans", &["backend/cpu/scan/"]),
     ("CPU backend", &["backend/cpu/"]),
     ("GPU devices", &["backend/gpu/device/"]),

@@ -1,7 +1,7 @@
 //! The losses of training and their gradients, as a device sees them: what goes in and what comes out. Forward and backward are one
 //! operation, so that nothing of the size of all (position, negative) pairs times their logits is ever stored.
 //!
-//! P positions (supervised events), R negatives of each, M distinct items of a batch; L, P_Q, P_X and D_P as in
+//! P positions (supervised events), R >= 1 negatives of each, M distinct items of a batch; L, P_Q, P_X and D_P as in
 //! [`Mol`](crate::model::Mol). Shapes and indices are trusted. A NaN or an infinity in an input shows in the loss.
 
 use crate::config::MolConfig;

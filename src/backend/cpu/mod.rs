@@ -5,6 +5,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | `backend.rs`, `index.rs`, `encoder.rs` | the traits of a device, an index and an encoder |
+//! | `loss/` | the losses of training, forward and backward |
 //! | `scan/` | scores tiles of items on all threads: inner products, inverted lists, Mixture-of-Logits |
 //! | `mol/` | the Mixture-of-Logits score of a tile, its bound and its gradient |
 //! | `small_batch/` | inner products for batches of up to four queries, and the prefilter of a single query |
@@ -21,6 +22,7 @@ mod backend;
 mod dot;
 mod encoder;
 mod index;
+pub mod loss;
 mod mol;
 mod ops;
 mod scan;

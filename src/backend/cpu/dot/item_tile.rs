@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 use super::micro_kernel::TILE;
 use crate::backend::cpu::simd::aligned::AlignedFloats;
 use crate::backend::cpu::simd::run_with_kernel;
-use crate::backend::cpu::simd::transpose::{SIDE, Transpose, block};
+use crate::backend::cpu::simd::transpose::{SIDE, Transpose, transpose_rows};
 use crate::backend::cpu::simd::widen::Widen;
 use crate::tables::{Table, Values};
 
@@ -60,14 +60,20 @@ impl<K: Transpose + Widen> WithSimd for Fill<'_, K> {
             match table.values() {
                 Values::F32(values) => {
                     let values = values.as_slice();
-                    transpose_rows(&kernel, starts.map(|start| &values[start..start + width]), lane, out);
+                    transpose_rows(&kernel, starts.map(|start| &values[start..start + width]), out, lane, TILE);
                 }
                 Values::F16(values) => {
                     let values: &[f16] = values.as_slice();
                     for (start, row) in starts.iter().zip(rows.chunks_exact_mut(width.max(1))) {
                         kernel.widen(&values[*start..*start + width], row);
                     }
-                    transpose_rows(&kernel, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
+                    transpose_rows(
+                        &kernel,
+                        std::array::from_fn(|i| &rows[i * width..(i + 1) * width]),
+                        out,
+                        lane,
+                        TILE,
+                    );
                 }
                 Values::I8(values) => {
                     let (values, scales) = (values.as_slice(), table.scales());
@@ -80,26 +86,15 @@ impl<K: Transpose + Widen> WithSimd for Fill<'_, K> {
                             out.iter_mut().zip(vector).for_each(|(out, &value)| *out = f32::from(value) * scale);
                         }
                     }
-                    transpose_rows(&kernel, std::array::from_fn(|i| &rows[i * width..(i + 1) * width]), lane, out);
+                    transpose_rows(
+                        &kernel,
+                        std::array::from_fn(|i| &rows[i * width..(i + 1) * width]),
+                        out,
+                        lane,
+                        TILE,
+                    );
                 }
             }
-        }
-    }
-}
-
-/// Transposes SIDE rows into the lanes from `lane` on.
-#[inline(always)]
-fn transpose_rows<K: Transpose>(kernel: &K, rows: [&[f32]; SIDE], lane: usize, out: &mut [f32]) {
-    let width = rows[0].len();
-    let whole = width / SIDE * SIDE;
-    for column in (0..whole).step_by(SIDE) {
-        for (i, lanes) in kernel.transpose(block(&rows, column)).iter().enumerate() {
-            out[(column + i) * TILE + lane..][..SIDE].copy_from_slice(lanes);
-        }
-    }
-    for column in whole..width {
-        for (i, row) in rows.iter().enumerate() {
-            out[column * TILE + lane + i] = row[column];
         }
     }
 }

@@ -61,11 +61,15 @@ impl<S: Simd> Sink<S> for TransformedLogits<'_> {
 }
 
 /// Logits of item component m: z = <f_n, g_m> / temperature.
-struct Logits<'a> {
-    logits: &'a mut [f32],
-    m: usize,
-    p_x: usize,
-    inverse_temperature: f32,
+pub struct Logits<'a> {
+    /// (L, TILE)
+    pub logits: &'a mut [f32],
+    /// Which item component.
+    pub m: usize,
+    /// P_X
+    pub p_x: usize,
+    /// 1 / temperature
+    pub inverse_temperature: f32,
 }
 
 impl<S: Simd> Sink<S> for Logits<'_> {

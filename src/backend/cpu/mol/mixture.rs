@@ -48,8 +48,10 @@ impl WithSimd for MixtureStage<'_> {
 }
 
 /// Stores sums plus the bias of each row.
-pub(super) struct Biased<'a> {
+pub struct Biased<'a> {
+    /// (rows, TILE)
     pub sums: &'a mut [f32],
+    /// (rows)
     pub bias: &'a [f32],
 }
 
@@ -93,7 +95,7 @@ pub(super) fn join_gates<S: Simd>(
 
 /// The mean and the standard deviation, `sqrt(variance + 1e-5)`, of the gates (L, TILE) of each item, in one register of lanes.
 #[inline(always)]
-pub(super) fn gate_norm<S: Simd>(simd: S, gates: &[f32], register: usize) -> (S::f32s, S::f32s) {
+pub fn gate_norm<S: Simd>(simd: S, gates: &[f32], register: usize) -> (S::f32s, S::f32s) {
     let (gates, _) = S::as_simd_f32s(gates);
     let registers = TILE / S::F32_LANES;
     let inverse = simd.splat_f32s(1.0 / (gates.len() / registers) as f32);

@@ -1,4 +1,4 @@
-//! Transposition of blocks of 8 by 8 floats.
+//! Transposition, by blocks of 8 by 8 floats.
 
 use super::Portable;
 
@@ -60,6 +60,40 @@ impl Transpose for pulp::x86::V3 {
     }
 }
 
+/// Transposes `rows`: column c becomes `out[c * stride + first..][..SIDE]`.
+#[inline(always)]
+pub fn transpose_rows<K: Transpose>(kernel: &K, rows: [&[f32]; SIDE], out: &mut [f32], first: usize, stride: usize) {
+    let width = rows[0].len();
+    let whole = width / SIDE * SIDE;
+    for column in (0..whole).step_by(SIDE) {
+        for (i, values) in kernel.transpose(block(&rows, column)).iter().enumerate() {
+            out[(column + i) * stride + first..][..SIDE].copy_from_slice(values);
+        }
+    }
+    for column in whole..width {
+        for (i, row) in rows.iter().enumerate() {
+            out[column * stride + first + i] = row[column];
+        }
+    }
+}
+
+/// Transposes `values` (rows, width): element r of row c of `out` (width, stride) is element c of row r.
+#[inline(always)]
+pub fn transpose_matrix<K: Transpose>(kernel: &K, values: &[f32], width: usize, out: &mut [f32], stride: usize) {
+    let mut blocks = values.chunks_exact(SIDE * width);
+    let mut first = 0;
+    for block in &mut blocks {
+        let rows = std::array::from_fn(|i| &block[i * width..(i + 1) * width]);
+        transpose_rows(kernel, rows, out, first, stride);
+        first += SIDE;
+    }
+    for (i, row) in blocks.remainder().chunks_exact(width).enumerate() {
+        for (column, &value) in row.iter().enumerate() {
+            out[column * stride + first + i] = value;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +110,20 @@ mod tests {
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
             if let Some(simd) = crate::backend::cpu::simd::avx2() {
                 assert_eq!(simd.transpose(block(&rows, first)), expected(first));
+            }
+        }
+    }
+
+    #[test]
+    fn matrices_of_any_shape_are_transposed() {
+        for (rows, width) in [(1, 1), (6, 32), (8, 8), (32, 5), (19, 11)] {
+            let values: Vec<f32> = (0..rows * width).map(|i| i as f32).collect();
+            for stride in [rows, rows + 3] {
+                let mut out = vec![-1.0; width * stride];
+                transpose_matrix(&Portable, &values, width, &mut out, stride);
+                let expected =
+                    |i: usize| if i % stride < rows { values[i % stride * width + i / stride] } else { -1.0 };
+                assert_eq!(out, (0..width * stride).map(expected).collect::<Vec<_>>(), "{rows} {width} {stride}");
             }
         }
     }
