@@ -7,6 +7,7 @@
 mod by_item;
 mod cross_gate;
 mod dot;
+mod full;
 mod gate;
 mod mol;
 mod mutual_information;
@@ -19,4 +20,5 @@ mod tile;
 mod tests;
 
 pub use dot::dot_loss;
+pub use full::full_softmax;
 pub use mol::mol_loss;

@@ -2,7 +2,7 @@
 
 mod activation;
 mod attention;
-mod gemm;
+pub mod gemm;
 mod gradient;
 mod shared;
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod dot;
+mod full;
 mod mol;
 mod tape;
 
