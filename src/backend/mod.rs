@@ -17,6 +17,7 @@ mod order_key;
 mod prepared_queries;
 mod query_batch;
 pub mod select;
+mod training;
 
 pub(crate) use check::mol_queries;
 #[cfg(feature = "gpu")]
@@ -24,6 +25,7 @@ pub use device_output::{DeviceOutput, GpuHits, GpuQueries};
 pub use exclusions::{Bits, Exclusions};
 pub use prepared_queries::PreparedQueries;
 pub use query_batch::QueryBatch;
+pub use training::{AdamW, MolArrays, MolLossSettings, MolSide, Parameter, TrainingOps};
 
 use std::fmt;
 use std::sync::Arc;

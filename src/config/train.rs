@@ -32,6 +32,9 @@ pub struct TrainConfig {
     pub warmup_steps: usize,
     /// Largest norm of the gradient of all parameters together; a larger one is scaled down to it. `None`: no clipping.
     pub max_gradient_norm: Option<f32>,
+    /// Whether a step changes only those rows of the item table that its batch has, and their moments: faster with many items.
+    #[serde(default)]
+    pub lazy_item_updates: bool,
     /// Dropout rates.
     pub dropout: DropoutRates,
     /// For what a dropout mask of the item side is drawn.
@@ -133,6 +136,7 @@ impl Default for TrainConfig {
             weight_decay: 1e-3,
             warmup_steps: 0,
             max_gradient_norm: None,
+            lazy_item_updates: false,
             dropout: DropoutRates::default(),
             item_dropout: ItemDropout::PerItem,
             loss_weights: LossWeights::default(),
@@ -197,6 +201,7 @@ with!(TrainConfig {
     weight_decay: f32 => with_weight_decay,
     warmup_steps: usize => with_warmup_steps,
     max_gradient_norm: Option<f32> => with_max_gradient_norm,
+    lazy_item_updates: bool => with_lazy_item_updates,
     dropout: DropoutRates => with_dropout,
     item_dropout: ItemDropout => with_item_dropout,
     loss_weights: LossWeights => with_loss_weights,

@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Capacity,
     /// The device failed.
     Device,
+    /// A training met numbers that are not finite.
+    Diverged,
     /// The work was cancelled.
     Cancelled,
 }

@@ -147,6 +147,17 @@ pub enum Error {
         /// Items with a score.
         found: usize,
     },
+    /// A training step met a number that is not finite. Weights and optimiser are as before the step.
+    #[error(
+        "training step {step}: {what} is not finite; lower the learning rate, warm it up, or clip gradients \
+         (`max_gradient_norm`)"
+    )]
+    Diverged {
+        /// Number of the step, from 1.
+        step: u64,
+        /// What is not finite: the loss, or the gradient of a tensor by its name in a checkpoint.
+        what: String,
+    },
     /// A search, or the learning from queries, was cancelled; index and searcher are as before.
     #[error("the work was cancelled")]
     Cancelled,
@@ -191,6 +202,7 @@ impl Error {
             Error::NoDevice { .. } => ErrorKind::NoDevice,
             Error::Limit { .. } | Error::OutOfMemory { .. } => ErrorKind::Capacity,
             Error::Device { .. } => ErrorKind::Device,
+            Error::Diverged { .. } => ErrorKind::Diverged,
             Error::Cancelled => ErrorKind::Cancelled,
         }
     }

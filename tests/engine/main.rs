@@ -21,3 +21,4 @@ mod searcher_builder;
 mod stats;
 mod stress;
 mod tracing;
+mod train;

@@ -29,6 +29,7 @@ mod scan;
 mod simd;
 mod small_batch;
 mod top_k;
+mod training;
 
 pub use backend::Cpu;
 pub use index::CpuIndex;

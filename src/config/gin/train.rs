@@ -40,6 +40,7 @@ pub(super) fn train(gin: &mut Bindings) -> Result<TrainConfig> {
         weight_decay: gin.number("train_fn.weight_decay", Some(1e-3))?,
         warmup_steps: gin.size("train_fn.num_warmup_steps", Some(0))?,
         max_gradient_norm: None,
+        lazy_item_updates: false,
         dropout: dropout(gin)?,
         item_dropout: ItemDropout::PerItem,
         loss_weights: loss_weights(gin)?,

@@ -1,6 +1,7 @@
 //! [`Ops`] on host slices.
 
 mod activation;
+mod adamw;
 mod attention;
 pub mod gemm;
 mod gradient;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::backend::cpu::simd;
+use crate::backend::{AdamW, Parameter};
 use crate::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
@@ -201,6 +203,29 @@ impl Ops for CpuOps {
 }
 
 impl CpuOps {
+    /// Where its arrays come from.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// See [`TrainingOps::update`](crate::backend::TrainingOps::update).
+    pub(super) fn adamw(&self, adamw: &AdamW, parameter: Parameter<Shared>, gradient: Option<&Shared>) {
+        adamw::update(adamw, parts(parameter), gradient.map(|gradient| &gradient[..]));
+    }
+
+    /// See [`TrainingOps::update_rows`](crate::backend::TrainingOps::update_rows).
+    pub(super) fn adamw_rows(
+        &self,
+        adamw: &AdamW,
+        table: Parameter<Shared>,
+        width: usize,
+        rows: &[u32],
+        gradient: &[f32],
+        lazy: bool,
+    ) {
+        adamw::update_rows(adamw, parts(table), width, rows, gradient, lazy);
+    }
+
     /// [`Ops::linear`], which also writes what the activation is applied to into `before`, if that is asked for.
     fn linear_to(
         &self,
@@ -242,6 +267,11 @@ impl CpuOps {
         threads::for_each_row(y.make_mut(), width, MAX_ROWS, |row, y| f(&x[row * width..][..width], y));
         y
     }
+}
+
+fn parts(parameter: Parameter<'_, Shared>) -> [&mut [f32]; 3] {
+    let Parameter { values, first_moment, second_moment } = parameter;
+    [values, first_moment, second_moment].map(Shared::make_mut)
 }
 
 fn layer_norm_row(row: &[f32], eps: f32, out: &mut [f32]) {

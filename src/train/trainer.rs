@@ -1,0 +1,466 @@
+//! Steps of a training.
+
+use super::items::BatchItems;
+use super::negatives::Negatives;
+use super::weights::{ITEMS, Shapes, tensors};
+use crate::backend::loss::{GateDropout, SampledSoftmax};
+use crate::backend::{AdamW, MolArrays, MolLossSettings, Parameter as Updated, TrainingOps};
+use crate::config::{ItemDropout, TrainConfig};
+use crate::error::Parameter;
+use crate::model::{Model, Mol};
+use crate::ops::{DropoutSite, Ops};
+use crate::random::Random;
+use crate::tensor::Tensor;
+use crate::train::{Masks, Node, Tape, TrainBatch};
+use crate::{Error, Result};
+
+/// Site of the numbers that negatives are drawn with; dropout's are below 2^25.
+const NEGATIVES: u32 = 1 << 31;
+
+/// The losses of a step, before its update.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// What is minimised: the sampled softmax and the weighted auxiliary losses.
+    pub total: f64,
+    /// The sampled softmax.
+    pub main: f64,
+    /// The mutual information loss of the gate, unweighted; 0 if its weight is.
+    pub mi_loss: f64,
+    /// The squared norm of uid embeddings, unweighted; 0 if its weight is.
+    pub uid_embedding_l2_norm: f64,
+}
+
+/// What a training needs to go on from where it was.
+#[derive(Clone, Debug)]
+pub struct TrainState {
+    /// Steps done.
+    pub step: u64,
+    /// The weights.
+    pub model: Model,
+    /// Decaying means of gradients, in the shapes of the weights.
+    pub first_moments: Model,
+    /// Decaying means of their squares.
+    pub second_moments: Model,
+}
+
+/// Trains a model, step by step. The same seed, model and batches make the same bits, with any number of threads.
+///
+/// ```
+/// use rails_wgpu::backend::cpu::CpuOps;
+/// use rails_wgpu::config::TrainConfig;
+/// use rails_wgpu::train::{TrainBatch, Trainer};
+///
+/// # fn train(model: &rails_wgpu::Model, batches: &[TrainBatch]) -> rails_wgpu::Result<()> {
+/// let mut trainer = Trainer::new(CpuOps::pooled(), model, &TrainConfig::default(), None)?;
+/// for batch in batches {
+///     let losses = trainer.step(batch, None)?;
+///     println!("step {}: loss {:.4}", trainer.n_steps(), losses.total);
+/// }
+/// let trained = trainer.model()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Trainer<B: TrainingOps> {
+    ops: B,
+    config: TrainConfig,
+    shapes: Shapes,
+    random: Random,
+    negatives: Negatives,
+    n_item_rows: usize,
+    step: u64,
+    /// One for each tensor.
+    parameters: Vec<TrainedParameter<B::Floats>>,
+}
+
+struct TrainedParameter<F> {
+    values: F,
+    first_moment: F,
+    second_moment: F,
+}
+
+/// The gradients of a step, one for each tensor; that of the item table has the rows of the batch's items only.
+struct StepGradients<F> {
+    losses: Losses,
+    items: BatchItems,
+    gradients: Vec<Option<F>>,
+}
+
+impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
+    /// Begins with the weights of `model`. Negatives are drawn from the items with a count in `item_counts` (item rows), by default
+    /// from ids 1 to the last; only negatives by popularity look at more than whether there is one.
+    ///
+    /// # Errors
+    /// If the configuration cannot be used, or as [`Trainer::step`].
+    pub fn new(ops: B, model: &Model, config: &TrainConfig, item_counts: Option<&[u32]>) -> Result<Trainer<B>> {
+        config.validate()?;
+        let n_item_rows = model.n_item_rows();
+        let counts = match item_counts {
+            Some(counts) if counts.len() != n_item_rows => {
+                let expected = format!("{n_item_rows} counts, one for each row of the item table");
+                return Err(Error::argument(Parameter::ItemIds, expected, counts.len()));
+            }
+            Some(counts) => counts.to_vec(),
+            None => (0..n_item_rows).map(|id| u32::from(id > 0)).collect(),
+        };
+        let mut trainer = Trainer {
+            ops,
+            config: config.clone(),
+            shapes: Shapes::of(model),
+            random: Random::new(config.seed),
+            negatives: Negatives::new(config.sampling, &counts)?,
+            n_item_rows,
+            step: 0,
+            parameters: Vec::new(),
+        };
+        trainer.parameters = tensors(model).iter().map(|tensor| trainer.parameter(tensor, None)).collect();
+        Ok(trainer)
+    }
+
+    /// Goes on from a state that [`Trainer::state`] has returned, with the same bits as if there had been no break.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; and if the moments are of a model of another shape.
+    pub fn resume(ops: B, state: &TrainState, config: &TrainConfig, item_counts: Option<&[u32]>) -> Result<Trainer<B>> {
+        let mut trainer = Trainer::new(ops, &state.model, config, item_counts)?;
+        let (weights, first, second) =
+            (tensors(&state.model), tensors(&state.first_moments), tensors(&state.second_moments));
+        let shapes = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.shape().to_vec()).collect::<Vec<_>>();
+        if shapes(&weights) != shapes(&first) || shapes(&weights) != shapes(&second) {
+            let expected = "moments in the shapes of the weights";
+            return Err(Error::argument(Parameter::Model, expected, "others: they belong to another model"));
+        }
+        let tensors = weights.iter().zip(first.iter().zip(&second));
+        trainer.parameters =
+            tensors.map(|(values, (first, second))| trainer.parameter(values, Some((first, second)))).collect();
+        trainer.step = state.step;
+        Ok(trainer)
+    }
+
+    fn parameter(&mut self, values: &Tensor, moments: Option<(&Tensor, &Tensor)>) -> TrainedParameter<B::Floats> {
+        let mut moment = |tensor: Option<&Tensor>| match tensor {
+            Some(tensor) => self.ops.floats(tensor),
+            None => self.ops.zeros(values.data().len()),
+        };
+        let (first_moment, second_moment) = (moment(moments.map(|m| m.0)), moment(moments.map(|m| m.1)));
+        TrainedParameter { values: self.ops.floats(values), first_moment, second_moment }
+    }
+
+    /// Steps done.
+    pub fn n_steps(&self) -> u64 {
+        self.step
+    }
+
+    /// The weights as they are now.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn model(&mut self) -> Result<Model> {
+        self.read(|parameter| &parameter.values)
+    }
+
+    /// What [`Trainer::resume`] needs.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn state(&mut self) -> Result<TrainState> {
+        Ok(TrainState {
+            step: self.step,
+            model: self.model()?,
+            first_moments: self.read(|parameter| &parameter.first_moment)?,
+            second_moments: self.read(|parameter| &parameter.second_moment)?,
+        })
+    }
+
+    fn read(&mut self, of: impl Fn(&TrainedParameter<B::Floats>) -> &B::Floats) -> Result<Model> {
+        let ops = &mut self.ops;
+        let values = self.parameters.iter().map(|parameter| ops.read(of(parameter)));
+        Ok(self.shapes.model(values.collect::<Result<Vec<_>>>()?))
+    }
+
+    /// One step of AdamW on the mean loss of a batch. `negatives` (P, R), the items that each position is compared with, are
+    /// drawn if there are none.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if the loss or a gradient is not finite; weights and moments are then as before. An argument error if
+    /// the batch has no position, or an id of `negatives` is not one of the item table. If the device failed.
+    pub fn step(&mut self, batch: &TrainBatch, negatives: Option<&[u32]>) -> Result<Losses> {
+        let StepGradients { losses, items, gradients } = self.differentiate(batch, negatives)?;
+        let step = self.step + 1;
+        if !losses.total.is_finite() {
+            return Err(Error::Diverged { step, what: "the loss".to_string() });
+        }
+        let present: Vec<&B::Floats> = gradients.iter().flatten().collect();
+        let squares = self.ops.sums_of_squares(&present)?;
+        if let Some(place) = squares.iter().position(|sum| !sum.is_finite()) {
+            let tensor = gradients.iter().enumerate().filter(|(_, gradient)| gradient.is_some()).nth(place);
+            let name = self.shapes.name(tensor.map_or(ITEMS, |(number, _)| number));
+            return Err(Error::Diverged { step, what: format!("the gradient of `{name}`") });
+        }
+        let adamw = self.adamw(step, squares.iter().sum::<f64>().sqrt());
+        let dim = self.shapes.config().item_embedding_dim;
+        for (number, (parameter, gradient)) in self.parameters.iter_mut().zip(&gradients).enumerate() {
+            let TrainedParameter { values, first_moment, second_moment } = parameter;
+            let parameter = Updated { values, first_moment, second_moment };
+            match gradient {
+                Some(rows) if number == ITEMS => {
+                    self.ops.update_rows(&adamw, parameter, dim, &items.ids, rows, self.config.lazy_item_updates);
+                }
+                gradient => self.ops.update(&adamw, parameter, gradient.as_ref()),
+            }
+        }
+        self.step = step;
+        Ok(losses)
+    }
+
+    /// The losses of a batch, as the next step would see them, and their gradient with respect to all tensors, in the form of a
+    /// model. For tests and other optimisers.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], but that numbers may be anything.
+    pub fn gradients(&mut self, batch: &TrainBatch, negatives: Option<&[u32]>) -> Result<(Losses, Model)> {
+        let StepGradients { losses, items, gradients } = self.differentiate(batch, negatives)?;
+        let dim = self.shapes.config().item_embedding_dim;
+        let mut values = Vec::new();
+        for (number, gradient) in gradients.iter().enumerate() {
+            let read = gradient.as_ref().map(|gradient| self.ops.read(gradient)).transpose()?;
+            values.push(match read {
+                Some(rows) if number == ITEMS => {
+                    let mut table = vec![0.0; self.n_item_rows * dim];
+                    for (&id, row) in items.ids.iter().zip(rows.chunks_exact(dim)) {
+                        table[id as usize * dim..][..dim].copy_from_slice(row);
+                    }
+                    table
+                }
+                Some(values) => values,
+                None => vec![0.0; self.shapes.n_values(number)],
+            });
+        }
+        Ok((losses, self.shapes.model(values)))
+    }
+
+    fn adamw(&self, step: u64, gradient_norm: f64) -> AdamW {
+        let TrainConfig { learning_rate, weight_decay, warmup_steps, max_gradient_norm, .. } = self.config;
+        let warm_up = if warmup_steps == 0 { 1.0 } else { (step as f64 / warmup_steps as f64).min(1.0) };
+        // As torch.nn.utils.clip_grad_norm_ has it.
+        let scale = max_gradient_norm.map_or(1.0, |most| (f64::from(most) / (gradient_norm + 1e-6)).min(1.0));
+        AdamW {
+            step,
+            learning_rate: (f64::from(learning_rate) * warm_up) as f32,
+            weight_decay,
+            gradient_scale: scale as f32,
+        }
+    }
+
+    fn check(&self, batch: &TrainBatch, negatives: Option<&[u32]>) -> Result<()> {
+        let n_positions = batch.sequences.n_rows();
+        if n_positions == 0 || batch.targets.len() != n_positions {
+            let found = format!("{n_positions} positions and {} targets", batch.targets.len());
+            return Err(Error::argument("training batch", "at least one position, and a target for each", found));
+        }
+        let Some(negatives) = negatives else { return Ok(()) };
+        if negatives.is_empty() || negatives.len() % n_positions != 0 {
+            let expected = format!("the same number of items for each of {n_positions} positions");
+            return Err(Error::argument("negatives", expected, negatives.len()));
+        }
+        match negatives.iter().find(|&&id| id as usize >= self.n_item_rows) {
+            None => Ok(()),
+            Some(id) => {
+                let expected = format!("ids below {} (rows of the item table)", self.n_item_rows);
+                Err(Error::argument("negatives", expected, id))
+            }
+        }
+    }
+
+    fn differentiate(&mut self, batch: &TrainBatch, negatives: Option<&[u32]>) -> Result<StepGradients<B::Floats>> {
+        self.check(batch, negatives)?;
+        let step = self.step as u32;
+        let drawn = match negatives {
+            Some(_) => Vec::new(),
+            None => self.negatives.draw(self.random.stream(step, NEGATIVES), batch, self.config.negatives),
+        };
+        let negatives = negatives.unwrap_or(&drawn);
+        let sequences = &batch.sequences;
+        let items = BatchItems::of(&[&sequences.item_ids, &batch.targets, negatives], self.n_item_rows);
+        let config = self.shapes.config();
+        let dim = config.item_embedding_dim;
+        let masks = Masks::new(self.config.dropout, self.random, step);
+
+        let ids = self.ops.ints(&items.ids);
+        let rows = self.ops.gather(&self.parameters[ITEMS].values, dim, &ids, items.len());
+        let mut tape = Tape::new(&mut self.ops, masks);
+        let arrays = self.parameters.iter().enumerate();
+        let arrays = arrays.map(|(number, parameter)| if number == ITEMS { &rows } else { &parameter.values });
+        let leaves: Vec<Node<B::Floats>> = arrays.map(|array| tape.leaf(array.clone())).collect();
+        drop(rows);
+        let weights = self.shapes.place(leaves.iter().cloned());
+        let history = tape.ints(&items.places(&sequences.item_ids));
+        let states = weights.encoder.forward_all(&mut tape, &leaves[ITEMS], &history, sequences);
+
+        let mut pairs = Pairs {
+            positives: items.places(&batch.targets),
+            negatives: items.places(negatives),
+            correction: self.negatives.correction(&items.ids),
+        };
+        let mut seeds = Vec::new();
+        let losses = match &weights.mol {
+            Some(mol) => {
+                let step = MolStep { config: &self.config, masks, batch, n_items: items.len() };
+                step.differentiate(&mut tape, mol, &states, &leaves[ITEMS], &mut pairs, &mut seeds)?
+            }
+            None => {
+                let embeddings = match config.item_l2_norm {
+                    true => tape.l2_norm(&leaves[ITEMS], items.len(), dim, config.l2_norm_eps),
+                    false => leaves[ITEMS].clone(),
+                };
+                let softmax = pairs.softmax(self.config.temperature);
+                let (queries, vectors) = (states.values().clone(), embeddings.values().clone());
+                let (main, [of_queries, of_items]) = tape.ops().dot_loss(dim, &queries, &vectors, softmax)?;
+                seeds.extend([(states.clone(), of_queries), (embeddings, of_items)]);
+                Losses { total: main, main, ..Losses::default() }
+            }
+        };
+        drop((states, weights));
+        let mut gradients = tape.backward(seeds);
+        let gradients = leaves.iter().map(|leaf| gradients.take(leaf)).collect();
+        Ok(StepGradients { losses, items, gradients })
+    }
+}
+
+/// What each position is compared with, as places among the items of a batch.
+struct Pairs {
+    positives: Vec<u32>,
+    negatives: Vec<u32>,
+    correction: Option<Vec<f32>>,
+}
+
+impl Pairs {
+    fn softmax(&self, temperature: f32) -> SampledSoftmax<'_> {
+        SampledSoftmax {
+            positives: &self.positives,
+            negatives: &self.negatives,
+            temperature,
+            correction: self.correction.as_deref(),
+        }
+    }
+}
+
+/// The loss of Mixture-of-Logits in a step.
+struct MolStep<'a> {
+    config: &'a TrainConfig,
+    masks: Masks,
+    batch: &'a TrainBatch,
+    n_items: usize,
+}
+
+/// Arrays with the gradient of the loss with respect to each.
+type Seeds<F> = Vec<(Node<F>, F)>;
+
+impl MolStep<'_> {
+    fn differentiate<B: TrainingOps<Floats: 'static, Ints: 'static>>(
+        &self,
+        tape: &mut Tape<B>,
+        mol: &Mol<Node<B::Floats>>,
+        states: &Node<B::Floats>,
+        items: &Node<B::Floats>,
+        pairs: &mut Pairs,
+        seeds: &mut Seeds<B::Floats>,
+    ) -> Result<Losses> {
+        let sequences = &self.batch.sequences;
+        let n_positions = sequences.n_rows();
+        let lengths = || sequences.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
+        let users: Vec<i64> = sequences
+            .user_ids
+            .iter()
+            .zip(lengths())
+            .flat_map(|(&user, length)| std::iter::repeat_n(user, length))
+            .collect();
+        // The reference calls the similarity for the positives and again for the negatives; dropout differs.
+        let queries = mol.query_side(tape, states, n_positions, Some(&users));
+        let rates = &self.config.dropout;
+        let is_dropped = rates.query > 0.0 || (rates.uid > 0.0 && !mol.uid_tables.is_empty());
+        let negative_queries = is_dropped.then(|| {
+            tape.set_pass(1);
+            let queries = mol.query_side(tape, states, n_positions, Some(&users));
+            tape.set_pass(0);
+            queries
+        });
+        let (items, n_items) = match self.config.item_dropout {
+            ItemDropout::PerDraw if rates.item > 0.0 || rates.gate_item > 0.0 => {
+                Self::drawn(tape, items, mol.item_dim(), pairs)
+            }
+            _ => (items.clone(), self.n_items),
+        };
+        let parts = mol.item_side(tape, &items, n_items);
+        let nodes = MolArrays {
+            queries,
+            negative_queries,
+            items: (parts.components, parts.gate),
+            cross: mol.gate_cross.map(&mut Node::clone),
+        };
+        let gate_dropout = |pass: u32| {
+            let masks = self.masks.of_pass(pass);
+            GateDropout {
+                logits: masks.draw(DropoutSite::GateCross),
+                probabilities: masks.draw(DropoutSite::GateSoftmax),
+            }
+        };
+        let settings = MolLossSettings {
+            config: &mol.config,
+            softmax: pairs.softmax(self.config.temperature),
+            positive_dropout: gate_dropout(0),
+            negative_dropout: gate_dropout(1),
+            mi_weight: self.config.loss_weights.mi_loss,
+        };
+        let (value, gradients) = tape.ops().mol_loss(&nodes.map(&mut |node| node.values().clone()), &settings)?;
+        let mut arrays = Vec::new();
+        gradients.map(&mut |gradient: &B::Floats| arrays.push(gradient.clone()));
+        drop(gradients);
+        let mut arrays = arrays.into_iter();
+        nodes.map(&mut |node: &Node<B::Floats>| seeds.extend(arrays.next().map(|gradient| (node.clone(), gradient))));
+        let mut losses = Losses { total: value.loss, main: value.loss, ..Losses::default() };
+        if self.config.loss_weights.mi_loss != 0.0 {
+            losses.mi_loss = value.mi_loss;
+            losses.total += f64::from(self.config.loss_weights.mi_loss) * losses.mi_loss;
+        }
+        let weight = self.config.loss_weights.uid_embedding_l2_norm;
+        if weight != 0.0 {
+            let shares: Vec<f32> = lengths().map(|length| length as f32 / n_positions as f32).collect();
+            let d_p = mol.config.dot_product_dimension;
+            for (i, table) in mol.uid_tables.iter().enumerate() {
+                let rows = tape.ints(&mol.uid_rows(i, &sequences.user_ids));
+                let embeddings = tape.gather(table, d_p, &rows, sequences.len());
+                let values = embeddings.values().clone();
+                let (squares, gradient) = tape.ops().squared_rows(&values, d_p, &shares, weight)?;
+                losses.uid_embedding_l2_norm += squares;
+                seeds.push((embeddings, gradient));
+            }
+            losses.total += f64::from(weight) * losses.uid_embedding_l2_norm;
+        }
+        Ok(losses)
+    }
+
+    /// The item of every positive and of every negative, as if each were another one: so that dropout draws for each.
+    fn drawn<B: TrainingOps<Floats: 'static, Ints: 'static>>(
+        tape: &mut Tape<B>,
+        items: &Node<B::Floats>,
+        dim: usize,
+        pairs: &mut Pairs,
+    ) -> (Node<B::Floats>, usize) {
+        let all = [&pairs.positives[..], &pairs.negatives].concat();
+        let places = tape.ints(&all);
+        let drawn = tape.gather(items, dim, &places, all.len());
+        if let Some(correction) = &mut pairs.correction {
+            *correction = all.iter().map(|&place| correction[place as usize]).collect();
+        }
+        let n_negatives = pairs.negatives.len() / pairs.positives.len();
+        let n_positives = pairs.positives.len() as u32;
+        for (i, negative) in pairs.negatives.iter_mut().enumerate() {
+            let position = i / n_negatives;
+            // A negative that is the positive has to be known as such.
+            let is_positive = *negative == pairs.positives[position];
+            *negative = if is_positive { position as u32 } else { n_positives + i as u32 };
+        }
+        pairs.positives = (0..n_positives).collect();
+        (drawn, all.len())
+    }
+}
