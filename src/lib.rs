@@ -26,6 +26,7 @@
 //! | adding and removing items while others search, index folders, several devices | [`ItemIndex`] |
 //! | tables in half or a quarter of the memory | [`Dtype`], [`IndexOptions`] |
 //! | a device by name; a wgpu device of your own; results that stay there | [`backend::select`], [`backend::gpu`] |
+//! | to train a model | [`train::Trainer`], or the program `rails-bench` |
 //! | the published metrics of a model | [`eval`], or the program `rails-bench` |
 //!
 //! What a first program needs is at the root of the crate. The modules hold the rest, and may change more between versions.

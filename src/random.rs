@@ -47,13 +47,11 @@ impl Stream {
     /// The two words of the blocks `first ..`, as many as `N`: two arrays of one word per block, as SIMD lanes.
     #[inline(always)]
     pub fn blocks<const N: usize>(self, first: u64) -> [[u32; N]; 2] {
-        let mut counters = [[0; N]; 2];
-        for lane in 0..N {
-            let [low, high] = words(first.wrapping_add(lane as u64));
-            counters[0][lane] = low;
-            counters[1][lane] = high;
+        let (mut low, mut high) = ([0; N], [0; N]);
+        for ((low, high), lane) in low.iter_mut().zip(&mut high).zip(0..) {
+            [*low, *high] = words(first.wrapping_add(lane));
         }
-        threefry(self.key, counters)
+        threefry(self.key, [low, high])
     }
 
     /// 32 random bits: word `element % 2` of block `element / 2`.
@@ -117,7 +115,7 @@ impl Dropout {
         let (group, place) = (element / GROUP, element % GROUP);
         let [[first], [second]] = self.stream.blocks(group * LANES as u64 + place % LANES as u64);
         let word = if place < GROUP / 2 { first } else { second };
-        let bits = if place / LANES as u64 % 2 == 0 { word & 0xffff } else { word >> 16 };
+        let bits = if (place / LANES as u64).is_multiple_of(2) { word & 0xffff } else { word >> 16 };
         bits >= self.threshold()
     }
 

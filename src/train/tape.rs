@@ -57,8 +57,10 @@ pub struct Tape<'a, B: GradientOps> {
 /// An operation that has run: adds to the gradients of what it has read, given the gradient of its result.
 struct Record<B: GradientOps> {
     result: usize,
-    backward: Box<dyn FnOnce(&mut B, B::Floats, &mut Gradients<B::Floats>)>,
+    backward: Backward<B, <B as Ops>::Floats>,
 }
+
+type Backward<B, F> = Box<dyn FnOnce(&mut B, F, &mut Gradients<F>)>;
 
 /// Gradients of the arrays of a tape.
 pub struct Gradients<F>(Vec<Option<F>>);

@@ -276,8 +276,8 @@ impl GradientOps for Naive {
             let mean = dot(&of_p, p.iter().copied());
             for j in 0..p.len() {
                 let of_logit = p[j] * (of_p[j] - mean) * scale;
-                for c in 0..d {
-                    of_kv.add(key(j) + width + c, dropped[j] * dy[c]);
+                for (c, &dy) in dy.iter().enumerate() {
+                    of_kv.add(key(j) + width + c, dropped[j] * dy);
                     of_kv.add(key(j) + c, of_logit * inputs.q[row * width + head * d + c]);
                     of_q.add(row * width + head * d + c, of_logit * inputs.kv[key(j) + c]);
                 }

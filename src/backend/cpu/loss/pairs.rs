@@ -47,7 +47,10 @@ impl Pairs<'_> {
         if self.per_position >= ALONE {
             return 1;
         }
-        (0..=MAX_GROUP.ilog2()).map(|i| 1 << i).find(|n| n * self.per_position % TILE == 0).unwrap_or(MAX_GROUP)
+        (0..=MAX_GROUP.ilog2())
+            .map(|i| 1 << i)
+            .find(|n| (n * self.per_position).is_multiple_of(TILE))
+            .unwrap_or(MAX_GROUP)
     }
 
     /// Width of a query.
