@@ -1,7 +1,15 @@
 //! Training: fresh weights, batches of sequences, gradients of the operations that models are described by, and steps of AdamW.
 //!
-//! Whatever is drawn comes from one generator, keyed by seed, step and site ([`crate::random`]), and every sum has an order that depends
-//! on shapes alone, so that the same seed makes the same bits.
+//! [`Tape`] is a third implementor of [`Ops`](crate::ops::Ops): it runs each operation on a backend at once and remembers how to run it
+//! backwards ([`GradientOps`](crate::ops::GradientOps)), so what is trained is what is served. Dropout is an operation, too, which does
+//! nothing in serving. A step of a [`Trainer`] gathers the distinct items of its batch once; encoder states of all positions and the
+//! item side are arrays of the tape, and a fused loss ([`crate::backend::loss`]) begins the way back. Nothing of the size
+//! positions x negatives x L is stored, and no attention weights: they are computed again. The gradient of the item table has the
+//! rows of the batch only.
+//!
+//! Masks, negatives, the order of users and fresh weights are drawn by position from one generator ([`crate::random`]), keyed by seed,
+//! step, site and element; sums over rows are made of chunks of a fixed size, added in order. So the same seed makes the same bits with
+//! any number of threads, and a resumed training those of one without a break.
 
 mod batch;
 mod init;
