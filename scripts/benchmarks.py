@@ -34,7 +34,7 @@ def source(path, command):
     date = "-".join(path.name.split("-")[:3])
     commits = list(dict.fromkeys(row["commit"] for row in rows(path) if row.get("commit")))
     at = f", commit{'s' * (len(commits) > 1)} {', '.join(commits)}" if commits else ""
-    return f"Measured on {date}{at} by `{command}`: [all rows](../benches/record/{path.name})."
+    return f"{'Compiled' if 'isa' in command else 'Measured'} on {date}{at} by `{command}`: [all rows](../benches/record/{path.name})."
 
 
 def number(value):
@@ -196,6 +196,29 @@ def first_stage(path):
                       for (batch, n), line in sorted(cells.items())])
 
 
+# ---- what a compiler makes of the kernels
+
+
+def compiled(path):
+    """Generations side by side: the useful share, and what kernels take."""
+    before = {tuple(row[name] for name in ("generation", "kernel", "shape", "dtype")): row["useful share"]
+              for row in rows(newest("isa-before", "mesa-amd"))}
+    generations, kernels = [], {}
+    for row in rows(path):
+        generation = row["generation"]
+        if generation not in generations:
+            generations.append(generation)
+        if row["useful share"]:
+            kernels.setdefault((row["kernel"], row["shape"], row["dtype"]), {})[generation] = row
+    percent = lambda share: f"{100 * float(share):.0f} %" if share else "-"
+    lines = []
+    for key, found in kernels.items():
+        shares = [f"{percent(before.get((name, *key)))} / **{percent(found[name]['useful share'])}**" for name in generations]
+        each = lambda column: " / ".join(found[name][column] for name in generations)
+        lines.append([f"`{key[0]}`", *key[1:], *shares, each("VGPRs"), each("waves per SIMD")])
+    yield from table(["kernel", "shape", "dtype", *generations, "VGPRs", "waves"], lines)
+
+
 # ---- the picture and the table of the README
 
 CURVES = [  # name, what belongs to it, colour, shape
@@ -288,6 +311,7 @@ TABLES = {
     "peak": (peak, "cargo bench --bench peak"),
     "machine": (machine_peak, None),
     "scaling": (scaling, "benches/scaling.sh"),
+    "isa": (compiled, "scripts/check-isa.sh"),
     "first-stage": (first_stage, 'cargo bench --bench peak -- "first stage 100M"'),
 }
 KINDS = {"machine": "peak", "algorithms": "video-algorithms"}

@@ -33,13 +33,16 @@ fn mol_scores(query_base: u32, item_base: u32) -> PerQuery {
     return mixtures_of(&z, query_base, item_base);
 }
 
-// Adds the logits to zeros.
+// Adds the logits to zeros. The loop over D4 walks along an address: written out, as compilers do when they see how short it is,
+// it takes more scalar registers than there are.
 fn add_logits(z: ptr<function, Logits>, query_base: u32, item_base: u32) {
-    for (var d = 0u; d < D4; d++) {
+    var quad = item_base;
+    for (var first = query_base; first < query_base + D4 * 4u; first += 4u) {
         var x: array<vec4f, ITEM_VECTORS>;
-        for (var m = 0u; m < ITEM_VECTORS; m++) { x[m] = unpacked(items[item_base + (m * D4 + d) * TILE]); }
+        for (var m = 0u; m < ITEM_VECTORS; m++) { x[m] = unpacked(items[quad + m * D4 * TILE]); }
+        quad += TILE;
         for (var n = 0u; n < QUERY_VECTORS; n++) {
-            let q = query_base + (n * D4 + d) * 4u;
+            let q = first + n * D4 * 4u;
             let f = array<PerQuery, 4>(queries[q], queries[q + 1u], queries[q + 2u], queries[q + 3u]);
             for (var m = 0u; m < ITEM_VECTORS; m++) {
                 let l = n * ITEM_VECTORS + m;
@@ -55,9 +58,13 @@ fn add_logits(z: ptr<function, Logits>, query_base: u32, item_base: u32) {
 fn bounds_of(z: ptr<function, Logits>) -> PerQuery {
     var greatest = PerQuery(LEAST);
     var magnitude = PerQuery(0.0);
-    for (var l = 0u; l < L; l++) {
-        greatest = max(greatest, (*z)[l]);
-        magnitude = max(magnitude, abs((*z)[l]));
+    for (var i = 0u; i < L4; i++) {
+        for (var c = 0u; c < 4u; c++) {
+            let l = i * 4u + c;
+            if l >= L { continue; }
+            greatest = max(greatest, (*z)[l]);
+            magnitude = max(magnitude, abs((*z)[l]));
+        }
     }
     return fma(magnitude, PerQuery(f32(4u * L + 16u) * EPSILON), greatest);
 }

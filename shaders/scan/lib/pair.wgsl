@@ -1,7 +1,9 @@
 // pair: what a thread does with the logits of one item and QUERIES_PER_THREAD queries besides matrix products.
 //
+// Loops over logits take four at a time: few enough turns each that compilers write them out, so that arrays are registers.
+//
 // queries, items: as lib/mol.wgsl says
-// loops end after L and L4 turns
+// loops end after L4 and 4 turns
 // needs what lib/mol.wgsl needs, without weights
 const GLU_SILU: u32 = 0u;
 const GLU_SILU_LN: u32 = 1u;
@@ -16,13 +18,17 @@ fn sigmoid(x: PerQuery) -> PerQuery { return PerQuery(1.0) / (PerQuery(1.0) + ex
 
 // What turns products into logits: scales, biases, norms, the temperature.
 fn scale_logits(z: ptr<function, Logits>, query_base: u32, item_base: u32) {
-    for (var l = 0u; l < L; l++) {
-        if SCALED { (*z)[l] *= number(item_base, SCALES, l % ITEM_VECTORS); }
-        if TRANSFORMED {
-            (*z)[l] += queries[query_base + QUERY_VECTORS * D4 * 4u + l];
-            (*z)[l] *= number(item_base, NORMS, l % P_X);
+    for (var i = 0u; i < L4; i++) {
+        for (var c = 0u; c < 4u; c++) {
+            let l = i * 4u + c;
+            if l >= L { continue; }
+            if SCALED { (*z)[l] *= number(item_base, SCALES, l % ITEM_VECTORS); }
+            if TRANSFORMED {
+                (*z)[l] += queries[query_base + QUERY_VECTORS * D4 * 4u + l];
+                (*z)[l] *= number(item_base, NORMS, l % P_X);
+            }
+            (*z)[l] *= params.inverse_temperature;
         }
-        (*z)[l] *= params.inverse_temperature;
     }
 }
 
@@ -46,23 +52,43 @@ fn mixture(z: ptr<function, Logits>, g: ptr<function, Logits>, query_base: u32, 
     var mean = PerQuery(0.0);
     var scale = PerQuery(1.0);
     if GATING == GLU_SILU_LN {
-        for (var l = 0u; l < L; l++) { mean += (*g)[l]; }
+        for (var i = 0u; i < L4; i++) {
+            for (var c = 0u; c < 4u; c++) {
+                let l = i * 4u + c;
+                if l >= L { continue; }
+                mean += (*g)[l];
+            }
+        }
         mean /= PerQuery(f32(L));
         var variance = PerQuery(0.0);
-        for (var l = 0u; l < L; l++) { variance = fma((*g)[l] - mean, (*g)[l] - mean, variance); }
+        for (var i = 0u; i < L4; i++) {
+            for (var c = 0u; c < 4u; c++) {
+                let l = i * 4u + c;
+                if l >= L { continue; }
+                variance = fma((*g)[l] - mean, (*g)[l] - mean, variance);
+            }
+        }
         scale = inverseSqrt(variance / PerQuery(f32(L)) + PerQuery(LAYER_NORM_EPS));
     }
     var greatest = PerQuery(LEAST);
-    for (var l = 0u; l < L; l++) {
-        if GATING != SUM { (*g)[l] *= sigmoid(((*g)[l] - mean) * scale); }
-        greatest = max(greatest, (*g)[l]);
+    for (var i = 0u; i < L4; i++) {
+        for (var c = 0u; c < 4u; c++) {
+            let l = i * 4u + c;
+            if l >= L { continue; }
+            if GATING != SUM { (*g)[l] *= sigmoid(((*g)[l] - mean) * scale); }
+            greatest = max(greatest, (*g)[l]);
+        }
     }
     var total = PerQuery(0.0);
     var mixed = PerQuery(0.0);
-    for (var l = 0u; l < L; l++) {
-        let e = exp((*g)[l] - greatest);
-        total += e;
-        mixed = fma(e, (*z)[l], mixed);
+    for (var i = 0u; i < L4; i++) {
+        for (var c = 0u; c < 4u; c++) {
+            let l = i * 4u + c;
+            if l >= L { continue; }
+            let e = exp((*g)[l] - greatest);
+            total += e;
+            mixed = fma(e, (*z)[l], mixed);
+        }
     }
     return mixed / total;
 }

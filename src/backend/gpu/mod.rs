@@ -17,11 +17,11 @@ mod select;
 
 pub use backend::GpuBackend;
 pub use device::{
-    Adapter, Bind, Buffer, Gpu, GpuOptions, Kernel, KernelSpec, ParamsLayout, ScanTier, ShaderChecks, check_limits,
-    device_descriptor, enumerate, grid_1d,
+    Adapter, Bind, Buffer, Gpu, GpuOptions, Kernel, KernelSpec, ParamsLayout, ScanTier, ShaderChecks, ShapedKernel,
+    check_limits, device_descriptor, enumerate, grid_1d,
 };
 pub use index::GpuIndex;
 #[doc(hidden)]
-pub use kernel_specs::kernel_specs;
+pub use kernel_specs::{kernel_specs, shaped_kernels};
 pub use kernels::{GpuEncoder, Recorder};
 pub use scan::ScanLimits;

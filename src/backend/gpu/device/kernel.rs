@@ -68,6 +68,12 @@ impl KernelSpec {
         KernelSpec { label, sources, constants: Vec::new(), bindings, loops_end: true }
     }
 
+    /// The files that it is made of, in order; constants of the host's come first.
+    #[doc(hidden)]
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(AsRef::as_ref)
+    }
+
     /// The WGSL text as it is compiled.
     pub fn wgsl(&self) -> String {
         self.sources.concat()

@@ -4,9 +4,11 @@ mod encoder;
 mod op_kernels;
 mod ops;
 mod recorder;
+mod shaped_kernels;
 mod timer;
 
 pub use encoder::GpuEncoder;
 pub(crate) use op_kernels::kernel_specs;
 pub use recorder::Recorder;
 pub(crate) use recorder::Submission;
+pub(crate) use shaped_kernels::shaped_kernels;

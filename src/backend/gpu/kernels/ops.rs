@@ -14,9 +14,9 @@ use crate::tensor::Tensor;
 const ELEMENTS: usize = 256;
 const BUCKET_WORDS: usize = 64;
 /// Rows and columns that a workgroup of `linear` computes: 4 `SIDE`.
-const LINEAR_SIDE: usize = 64;
+pub(super) const LINEAR_SIDE: usize = 64;
 /// `ROWS` of the attention kernels.
-const ATTENTION_ROWS: usize = 16;
+pub(super) const ATTENTION_ROWS: usize = 16;
 const ATTENTION_COLUMNS: usize = 4 * ATTENTION_ROWS;
 
 impl Recorder {

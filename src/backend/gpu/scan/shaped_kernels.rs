@@ -1,0 +1,126 @@
+//! The scan kernels at the shapes of published models, on hardware.
+
+use super::item_table::ItemLayout;
+use super::variant::{Score, ShaderVariant, Target};
+use super::{pack, quantized_queries};
+use crate::backend::Dtype;
+use crate::backend::gpu::device::{KernelSpec, Matrices, ShapedKernel, Tier};
+use crate::config::{GatingCombination, MolConfig};
+use crate::model::CrossGate;
+use crate::ops::Linear;
+use crate::tables::Form;
+
+/// Hidden units of every gate.
+const HIDDEN: usize = 128;
+
+/// A published similarity: P_Q x P_X x D_P over embeddings of a width.
+struct Published {
+    name: &'static str,
+    groups: (usize, usize),
+    width: usize,
+    dim: usize,
+}
+
+const PUBLISHED: [Published; 3] = [
+    Published { name: "ml-1m 8x4x64", groups: (8, 4), width: 64, dim: 50 },
+    Published { name: "ml-20m 8x4x128", groups: (8, 4), width: 128, dim: 256 },
+    Published { name: "books 8x8x32", groups: (8, 8), width: 32, dim: 64 },
+];
+
+const TARGET: Target =
+    Target { software: false, matrices: Some(Matrices { edge: 16, subgroup: 64, workgroup_bytes: 32 << 10 }) };
+
+impl Published {
+    fn config(&self) -> MolConfig {
+        MolConfig {
+            query_dot_product_groups: self.groups.0,
+            item_dot_product_groups: self.groups.1,
+            dot_product_dimension: self.width,
+            temperature: 0.05,
+            dot_product_l2_norm: true,
+            eps: 1e-6,
+            query_hidden: None,
+            item_hidden: None,
+            uid_embedding_hash_sizes: Vec::new(),
+            gating_combination: GatingCombination::GluSilu,
+            gating_query_hidden_dim: Some(HIDDEN),
+            gating_item_hidden_dim: Some(HIDDEN),
+            gating_qi_hidden_dim: Some(HIDDEN),
+        }
+    }
+
+    fn kernels(&self, dtype: Dtype, form: Form) -> Vec<ShapedKernel> {
+        let config = self.config();
+        let (n_logits, p_x) = (config.n_logits(), self.groups.1);
+        let layer = |n_in, n_out| Linear { weight: (), bias: Some(()), n_in, n_out };
+        let cross = CrossGate { hidden: Some(layer(n_logits, HIDDEN)), output: layer(HIDDEN, n_logits), linear: None };
+        let (vectors, norms, words) = match form {
+            Form::Raw => ((1, self.dim), Some(p_x), ", raw form"),
+            Form::Components => ((p_x, self.width), None, ""),
+        };
+        let items = ItemLayout::new(dtype, vectors, Some(n_logits), norms);
+        let variant = |score| ShaderVariant::mol(&config, &items, (form, self.dim), score, TARGET);
+        let (mixture, bound) = (variant(Score::Mixture(&cross)), variant(Score::Bound));
+        let shaped = |spec: KernelSpec, words: &str, multiply_adds: u64| ShapedKernel {
+            spec,
+            shape: format!("{}{words}", self.name),
+            dtype: dtype.name(),
+            multiply_adds: multiply_adds as f64,
+            turns: vec![if form == Form::Raw { self.dim } else { self.width }.div_ceil(4) as u64],
+        };
+        let mut kernels = Vec::new();
+        for n_queries in [1, 32] {
+            let Tier::Registers(queries) = mixture.tier(None, n_queries) else { continue };
+            let pairs = |variant: &ShaderVariant| variant.pair_flops / 2 * queries as u64;
+            let words = format!("{words}, B={n_queries}");
+            kernels.push(shaped(mixture.scan_kernel(queries), &words, pairs(&mixture)));
+            if form == Form::Components {
+                kernels.push(shaped(bound.scan_kernel(queries), &format!("{words}, bound"), pairs(&bound)));
+                // What it does depends on the scores: its products are those of the other scan.
+                kernels.push(shaped(mixture.pruned_kernel(queries), &words, 0));
+            }
+        }
+        kernels.push(shaped(mixture.rescore_kernel(), words, mixture.pair_flops / 2));
+        let cooperative = mixture.candidates().into_iter().filter(|tier| tier.is_cooperative());
+        kernels.extend(cooperative.map(|tier| shaped(mixture.tier_kernel(tier), &format!("{words}, {tier}"), 0)));
+        kernels
+    }
+}
+
+/// Inner products of `groups` vectors of `width` values: those of first stages.
+fn first_stage(dtype: Dtype, (groups, width): (usize, usize)) -> Vec<ShapedKernel> {
+    let items = ItemLayout::new(dtype, (groups, width), None, None);
+    let variant = ShaderVariant::dot(&items, (0, groups), width);
+    let products = match dtype {
+        Dtype::I8 => groups * width.div_ceil(4) * 2,
+        Dtype::F32 | Dtype::F16 => groups * width,
+    };
+    let shaped = |spec: KernelSpec, words: &str, queries: usize| ShapedKernel {
+        spec,
+        shape: format!("{} columns{words}", groups * width),
+        dtype: dtype.name(),
+        multiply_adds: (products * queries) as f64,
+        turns: Vec::new(),
+    };
+    let scan = |n_queries| {
+        let queries = variant.queries_per_thread(n_queries);
+        shaped(variant.scan_kernel(queries), &format!(", B={n_queries}"), queries)
+    };
+    vec![scan(1), scan(32), shaped(variant.list_kernel(), "", 1)]
+}
+
+/// All of them.
+pub(crate) fn shaped_kernels() -> Vec<ShapedKernel> {
+    let dtypes = [Dtype::F32, Dtype::F16, Dtype::I8];
+    let mut kernels = Vec::new();
+    for published in &PUBLISHED {
+        kernels.extend(dtypes.iter().flat_map(|&dtype| published.kernels(dtype, Form::Components)));
+    }
+    kernels.extend(dtypes.iter().flat_map(|&dtype| PUBLISHED[0].kernels(dtype, Form::Raw)));
+    for vectors in [(1, 64), (4, 64)] {
+        kernels.extend(dtypes.iter().flat_map(|&dtype| first_stage(dtype, vectors)));
+    }
+    kernels.extend(pack::kernel_specs().into_iter().map(|(spec, _)| ShapedKernel::plain(spec)));
+    kernels.push(ShapedKernel::plain(quantized_queries::kernel_spec().0));
+    kernels
+}
