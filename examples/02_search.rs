@@ -5,12 +5,12 @@ mod demo;
 
 use demo::Demo;
 use rails_wgpu::Result;
-use rails_wgpu::backend::{QueryBatch, select};
+use rails_wgpu::backend::select;
 use rails_wgpu::search::{Algorithm, Searcher};
-use rails_wgpu::sequence::{History, SequenceBatch};
+use rails_wgpu::sequence::History;
 
 fn main() -> Result<()> {
-    // 1. A trained model. For your own: `Model::load(&Checkpoint::open(path)?, ModelConfig::from_gin(path)?)`.
+    // 1. A trained model. For your own: `ModelFile::open(path, None)?`, and `model_file` in place of `model` below.
     let Demo { model, item_ids, dataset } = Demo::load()?;
 
     // 2. A device, and the items on it.
@@ -23,9 +23,7 @@ fn main() -> Result<()> {
     let user = &dataset.sequences[0];
     let now = user.timestamps.last().copied().unwrap_or(0) + 3600;
     let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
-    let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
-    let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
-    let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
+    let queries = searcher.encode(&[history])?;
 
     // 4. The best items that the user has not seen: exactly, and by a cheap first stage.
     let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();

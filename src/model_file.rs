@@ -1,11 +1,13 @@
 //! Files with a model, or with a similarity alone.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::checkpoint::{Checkpoint, Weights};
-use crate::config::{MolConfig, find_config};
+use crate::checkpoint::{Checkpoint, Weights, save_safetensors};
+use crate::config::{CONFIG_KEY, MolConfig, find_config};
+use crate::error::Parameter;
 use crate::model::{Model, Mol};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -74,6 +76,36 @@ impl ModelFile {
             Content::Model(model) => Some(model),
             Content::Mol(_) => None,
         }
+    }
+
+    /// The whole model.
+    ///
+    /// # Errors
+    /// If it is a similarity only.
+    pub fn whole_model(&self) -> Result<&Model> {
+        let found = || format!("{}, a similarity only", self.checkpoint.path().display());
+        self.model().ok_or_else(|| Error::argument(Parameter::Model, "a whole model with an item table", found()))
+    }
+
+    /// Writes one self-contained `.safetensors` file, with the hyper-parameters inside, which [`ModelFile::open`] opens.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read, or the file cannot be written; a file that was there before is still there then.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let metadata = match &self.content {
+            Content::Model(model) => BTreeMap::from([(CONFIG_KEY.to_string(), model.config.to_json())]),
+            Content::Mol(_) => self.checkpoint.metadata().cloned().unwrap_or_default(),
+        };
+        save_safetensors(path.as_ref(), &self.tensors()?, &metadata)
+    }
+
+    /// Every tensor that means something, by name.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        let names = self.checkpoint.names().filter(|name| *name != Weights::IGNORED);
+        names.map(|name| Ok((name.to_string(), self.checkpoint.tensor(name)?))).collect()
     }
 
     /// The Mixture-of-Logits similarity; `None` for a model with a dot product.

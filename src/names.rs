@@ -50,6 +50,7 @@ pub(crate) fn unknown<'a>(parameter: Parameter, names: impl IntoIterator<Item = 
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use crate::backend::DeviceKind;
     use crate::tables::Dtype;
 
     #[test]
@@ -59,6 +60,7 @@ mod tests {
                 assert_eq!(alias.parse::<Dtype>().unwrap().to_string(), *name);
             }
         }
+        assert_eq!(DeviceKind::SoftwareGpu.to_string().parse::<DeviceKind>().unwrap(), DeviceKind::SoftwareGpu);
         assert_eq!("i8".parse::<Dtype>().unwrap(), Dtype::I8);
         assert_eq!(format!("{:>6}", Dtype::I8), "  int8");
         let error = "f64".parse::<Dtype>().unwrap_err().to_string();

@@ -12,7 +12,7 @@ use counting::Counting;
 use models::{Random, Shape};
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Dtype, QueryBatch};
-use rails_wgpu::index::ItemIndex;
+use rails_wgpu::index::{ItemIndex, ItemSource, Items};
 use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::tensor::Tensor;
 
@@ -76,4 +76,20 @@ fn the_memory_of_a_search_does_not_depend_on_the_number_of_items() {
     let (index, peak) = MEMORY.peak_of(build);
     let copy = size_of_val(items.data());
     assert!(peak < copy, "{peak} bytes to build an index of {} items, a copy of which takes {copy}", index.len());
+    drop(index);
+
+    // What comes a chunk at a time, in whatever order, takes as much as the tables, and a chunk: no more at any time.
+    const CHUNK: usize = 1000;
+    let order: Vec<usize> = (0..items.rows()).map(|row| row * 7919 % items.rows()).collect();
+    let chunk = |rows: &[usize]| {
+        Ok(Items { ids: rows.iter().map(|&row| row as u64).collect(), embeddings: items.select_rows(rows) })
+    };
+    let source = || ItemSource::new(items.rows(), order.chunks(CHUNK).map(chunk));
+    let build = || Searcher::builder().items(source()).dtype(Dtype::F16).device("cpu").build().unwrap();
+    let (searcher, peak) = MEMORY.peak_of(build);
+    // Ids, in chunks and of all, and their order take three words an item; rows that are read one by one take some too.
+    let most = copy / 2 + 2 * CHUNK * 64 * 4 + 3 * 8 * items.rows() + (64 << 10);
+    assert!(peak < most, "{peak} bytes for {} items that come in chunks, {most} are enough", searcher.index().len());
+    let table = copy / 2;
+    assert!(peak > table, "{peak} bytes cannot hold a table of {table}");
 }

@@ -5,7 +5,7 @@ use numpy::{
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use rails_wgpu::tensor::Tensor;
+use rails_wgpu::{Error, Tensor};
 
 use crate::errors::exception;
 
@@ -16,7 +16,40 @@ pub fn tensor(name: &str, array: &PyReadonlyArray2<f32>) -> PyResult<Tensor> {
     Tensor::new(array.shape().to_vec(), values.to_vec()).map_err(exception)
 }
 
-/// A copy of the numbers, for the same reasons.
+/// A (rows, columns) array that is too large for a copy: it is read some rows at a time, each time with the interpreter.
+pub struct Rows {
+    name: &'static str,
+    array: Py<PyArray2<f32>>,
+    shape: [usize; 2],
+}
+
+impl Rows {
+    pub fn new(name: &'static str, array: PyReadonlyArray2<f32>) -> PyResult<Rows> {
+        array.as_slice().map_err(|_| not_contiguous(name))?;
+        let shape = [array.shape()[0], array.shape()[1]];
+        Ok(Rows { name, array: (*array).clone().unbind(), shape })
+    }
+
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// Rows by their numbers, as a tensor.
+    pub fn copy(&self, rows: &[usize]) -> rails_wgpu::Result<Tensor> {
+        let changed = || Error::argument(self.name, "an array that stays as it is meanwhile", "another one");
+        Python::attach(|py| {
+            let array = self.array.bind(py).try_readonly().map_err(|_| changed())?;
+            let (values, width) = (array.as_slice().map_err(|_| changed())?, self.shape[1]);
+            let mut copied = Vec::with_capacity(rows.len() * width);
+            for row in rows {
+                copied.extend_from_slice(values.get(row * width..(row + 1) * width).ok_or_else(changed)?);
+            }
+            Tensor::new([rows.len(), width], copied)
+        })
+    }
+}
+
+/// A copy of the numbers, for the same reasons as [`tensor`].
 pub fn numbers<T: Element + Copy>(name: &str, array: &PyReadonlyArray1<T>) -> PyResult<Vec<T>> {
     Ok(array.as_slice().map_err(|_| not_contiguous(name))?.to_vec())
 }

@@ -20,7 +20,7 @@ type DeviceWords = (String, String, String, String);
 fn devices(py: Python) -> PyResult<Vec<DeviceWords>> {
     let words = |device: &Device| {
         let info = device.info();
-        (info.name.clone(), format!("{:?}", info.kind), info.backend.clone(), info.driver.clone())
+        (info.name.clone(), info.kind.to_string(), info.backend.clone(), info.driver.clone())
     };
     detached(py, || Ok(Device::all().iter().map(words).collect()))
 }

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use rails_wgpu::index::{Filter, IndexOptions, OpenOptions};
+use rails_wgpu::index::{Filter, IndexOptions, ItemSource, OpenOptions};
 use rails_wgpu::search::{Algorithm, Hit, KernelTime, Request, Stage, Stats};
 use rails_wgpu::sequence::History;
 use rails_wgpu::{ModelFile, QueryBatch, SearcherBuilder};
 use roaring::RoaringTreemap;
 
-use crate::arrays::{matrix, numbers, tensor};
+use crate::arrays::{Rows, matrix, numbers, tensor};
 use crate::errors::{detached, exception};
 
 /// dtype, form, number of inverted lists, bytes on the device.
@@ -107,11 +107,12 @@ impl Searcher {
         options: Options,
         folder: Option<PathBuf>,
     ) -> PyResult<Searcher> {
-        let (ids, embeddings) = (numbers("ids", &ids)?, tensor("embeddings", &embeddings)?);
+        let (ids, rows) = (numbers("ids", &ids)?, Rows::new("embeddings", embeddings)?);
         let options = index_options(&options)?;
         let build = || {
             let file = mol.map(|path| ModelFile::open(path, None)).transpose()?;
-            let builder = rails_wgpu::Searcher::builder().embeddings(&ids, &embeddings).device(device).options(options);
+            let items = ItemSource::of_rows(&ids, rows.shape(), |numbers| rows.copy(numbers))?;
+            let builder = rails_wgpu::Searcher::builder().items(items).device(device).options(options);
             let builder = file.iter().fold(builder, |builder, file| builder.model_file(file));
             built(builder, folder)
         };

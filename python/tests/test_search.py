@@ -231,7 +231,7 @@ def test_what_is_logged_goes_to_python(searcher, caplog):
 
 
 def test_devices_are_listed():
-    assert devices()[0].name == "cpu" and devices()[0].kind == "Cpu" and devices()[0].backend == "native"
+    assert devices()[0].name == "cpu" and devices()[0].kind == "native CPU" and devices()[0].backend == "native"
     assert issubclass(DeviceError, RuntimeError)
     assert rails_wgpu.__version__.count(".") == 2
 

@@ -27,14 +27,15 @@ pub use prepared_queries::PreparedQueries;
 pub use query_batch::QueryBatch;
 pub use training::{AdamW, MolArrays, MolLossSettings, MolSide, Parameter, TrainingOps};
 
-use std::fmt;
 use std::sync::Arc;
 
 pub use crate::context::SearchContext;
 pub use crate::tables::{Columns, Dtype};
 
 use crate::Result;
+use crate::error::Parameter;
 use crate::model::{Distilled, Encoder, Mol};
+use crate::names::names;
 use crate::sequence::SequenceBatch;
 use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
@@ -58,18 +59,14 @@ pub enum DeviceKind {
     Other,
 }
 
-impl fmt::Display for DeviceKind {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.pad(match self {
-            DeviceKind::Cpu => "native CPU",
-            DeviceKind::DiscreteGpu => "discrete GPU",
-            DeviceKind::IntegratedGpu => "integrated GPU",
-            DeviceKind::VirtualGpu => "virtual GPU",
-            DeviceKind::SoftwareGpu => "software GPU",
-            DeviceKind::Other => "unknown",
-        })
-    }
-}
+names!(DeviceKind, Parameter::DeviceKind, {
+    Cpu: "native CPU",
+    DiscreteGpu: "discrete GPU",
+    IntegratedGpu: "integrated GPU",
+    VirtualGpu: "virtual GPU",
+    SoftwareGpu: "software GPU",
+    Other: "unknown",
+});
 
 /// A device in words and numbers.
 #[derive(Clone, Debug)]

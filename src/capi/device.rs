@@ -23,7 +23,7 @@ struct Words {
 pub struct RwDeviceInfo {
     /// Its name; any part of it chooses the device.
     pub name: *const c_char,
-    /// "Cpu", "DiscreteGpu", "IntegratedGpu", "VirtualGpu", "SoftwareGpu" or "Other".
+    /// "native CPU", "discrete GPU", "integrated GPU", "virtual GPU", "software GPU" or "unknown".
     pub kind: *const c_char,
     /// "native", "vulkan", "metal" or "dx12".
     pub backend: *const c_char,
@@ -41,8 +41,8 @@ pub unsafe extern "C" fn rw_devices_list(out: *mut *mut RwDevices) -> RwStatus {
     let text = |words: &str| CString::new(words.replace('\0', " ")).unwrap_or_default();
     let words = |device: &Device| {
         let info = device.info();
-        let kind = format!("{:?}", info.kind);
-        Words { name: text(&info.name), kind: text(&kind), backend: text(&info.backend), driver: text(&info.driver) }
+        let kind = info.kind.name();
+        Words { name: text(&info.name), kind: text(kind), backend: text(&info.backend), driver: text(&info.driver) }
     };
     let list = || Ok(RwDevices { devices: Device::all().iter().map(words).collect() });
     // SAFETY: the caller vouches for it.

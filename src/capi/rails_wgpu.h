@@ -74,7 +74,7 @@ typedef struct rw_device_info {
    */
   const char *name;
   /*
-   "Cpu", "DiscreteGpu", "IntegratedGpu", "VirtualGpu", "SoftwareGpu" or "Other".
+   "native CPU", "discrete GPU", "integrated GPU", "virtual GPU", "software GPU" or "unknown".
    */
   const char *kind;
   /*

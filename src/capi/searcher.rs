@@ -2,11 +2,12 @@
 
 use std::ffi::{CString, c_char};
 
-use super::ffi::{RwStatus, guarded, hand_out, matrix, optional, reference, release, slice, text};
+use super::ffi::{RwStatus, guarded, hand_out, optional, product, reference, release, slice, text};
 use super::model::RwModel;
 use super::options::{Place, RwIndexOptions};
-use crate::index::OpenOptions;
+use crate::index::{ItemSource, OpenOptions};
 use crate::search::{Searcher, SearcherBuilder};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// Items on a device, the encoder of their model if there is one, and how to search.
@@ -84,11 +85,16 @@ pub unsafe extern "C" fn rw_searcher_from_embeddings(
     guarded(|| {
         // SAFETY: the caller vouches for all of them.
         let (ids, embeddings, model, place) = unsafe {
-            let embeddings = matrix("item embeddings", embeddings, n_items, dim)?;
+            let embeddings = slice("item embeddings", embeddings, product("item embeddings", n_items, dim)?)?;
             (slice("item ids", ids, n_items)?, embeddings, optional("model", model)?, Place::new(device, options)?)
         };
         let make = || {
-            let builder = Searcher::builder().embeddings(ids, &embeddings).device(place.device).options(place.options);
+            let rows_of = |rows: &[usize]| {
+                let values = rows.iter().flat_map(|row| &embeddings[row * dim..(row + 1) * dim]).copied().collect();
+                Tensor::new([rows.len(), dim], values)
+            };
+            let items = ItemSource::of_rows(ids, [n_items, dim], rows_of)?;
+            let builder = Searcher::builder().items(items).device(place.device).options(place.options);
             let builder = model.into_iter().fold(builder, |builder, model| builder.model_file(&model.0));
             RwSearcher::build(builder, place.folder)
         };

@@ -34,6 +34,7 @@ parameters! {
     ComponentVectors: "component vectors", "What a first stage multiplies with components.";
     Dataset: "dataset", "Sequences of events.";
     DeniedItems: "denied items", "A bit for each item.";
+    DeviceKind: "device kind", "What kind of hardware a device is.";
     Dtype: "dtype", "Number format of tables.";
     Encoder: "encoder", "What turns histories into queries.";
     Exclusions: "exclusions", "Items that a query must not find.";

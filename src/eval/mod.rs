@@ -7,12 +7,10 @@ pub use protocol::Protocol;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use crate::backend::{QueryBatch, QueryEncoder};
-use crate::config::ModelConfig;
 use crate::dataset::Sequence;
 use crate::metrics::Quality;
-use crate::search::{Algorithm, Hit, Searcher, pipelined};
-use crate::sequence::{History, SequenceBatch};
+use crate::search::{Algorithm, HistoryEncoder, Hit, Searcher, pipelined};
+use crate::sequence::History;
 use crate::{Error, Result};
 
 /// What an evaluation found out about one algorithm.
@@ -43,13 +41,7 @@ impl Evaluation {
 
 /// What to evaluate, and how.
 pub struct Evaluator<'a> {
-    /// Hyper-parameters of the model.
-    pub config: &'a ModelConfig,
-    /// Rows of the model's item table.
-    pub n_item_rows: usize,
-    /// The model's encoder.
-    pub encoder: &'a dyn QueryEncoder,
-    /// The items to be found.
+    /// The items to be found, with the encoder of their model.
     pub searcher: &'a Searcher,
     /// How seen items and misses are treated.
     pub protocol: Protocol,
@@ -65,13 +57,14 @@ impl Evaluator<'_> {
     /// [`ControlFlow::Break`]: the results are then of these users.
     ///
     /// # Errors
-    /// If a sequence has no history, an id is beyond the item table, or the device fails.
+    /// If the searcher has no encoder, a sequence has no history, an id is beyond the item table, or the device fails.
     pub fn run(
         &self,
         algorithms: &[Algorithm],
         sequences: &[Sequence],
         mut progress: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<Evaluation>> {
+        let encoder = self.searcher.encoder()?;
         let quality = Quality::new(self.protocol.miss_rank());
         let empty = |&algorithm| Evaluation {
             algorithm,
@@ -86,7 +79,7 @@ impl Evaluator<'_> {
         let ran = pipelined(
             self.searcher.in_flight(),
             batches,
-            |users| self.batch(algorithms, users),
+            |users| self.batch(encoder, algorithms, users),
             |batch: Batch| {
                 busy += batch.encode_time;
                 for (evaluation, (hits, time)) in evaluations.iter_mut().zip(batch.found) {
@@ -117,17 +110,21 @@ impl Evaluator<'_> {
     }
 
     /// Encodes the histories of some users, and searches with each algorithm.
-    fn batch<'u>(&self, algorithms: &[Algorithm], users: &'u [Sequence]) -> Result<Batch<'u>> {
+    fn batch<'u>(
+        &self,
+        encoder: &HistoryEncoder,
+        algorithms: &[Algorithm],
+        users: &'u [Sequence],
+    ) -> Result<Batch<'u>> {
         let histories: Vec<History> = users.iter().map(history_of).collect();
         let started = Instant::now();
-        let batch = SequenceBatch::new(&histories, self.config, self.n_item_rows)?;
-        let embeddings = self.encoder.encode(&batch)?;
+        let queries = encoder.encode(&histories)?;
         let encode_time = started.elapsed();
-        let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
-        let seen: Vec<Vec<u64>> = histories.iter().map(|history| self.protocol.seen(history, self.config)).collect();
+        let config = encoder.config();
+        let seen: Vec<Vec<u64>> = histories.iter().map(|history| self.protocol.seen(history, config)).collect();
         let search = |&algorithm: &Algorithm| {
             let started = Instant::now();
-            let hits = self.protocol.search(self.searcher, algorithm, &queries, self.k, self.config, &seen)?;
+            let hits = self.protocol.search(self.searcher, algorithm, &queries, self.k, config, &seen)?;
             Ok((hits, started.elapsed()))
         };
         Ok(Batch { users, encode_time, found: algorithms.iter().map(search).collect::<Result<_>>()? })

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::{IndexOptions, Segment, Snapshot, lists};
+use super::source::Runs;
+use super::{IndexOptions, Segment, Snapshot, lists, twice};
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
 use crate::model::{InputRange, Mol};
@@ -55,16 +56,32 @@ impl Blueprint {
         self.similarity.as_ref().map(|similarity| &similarity.mol)
     }
 
-    /// A segment of items with ascending `ids` and raw embeddings (n, D) in range.
+    /// A segment of the next `size` items; `None` if there are no more.
     ///
     /// # Errors
-    /// If a number is too large for the format of the tables, or the device fails.
-    pub fn segment(&self, backend: &Arc<dyn Backend>, ids: Vec<u64>, rows: &[f32]) -> Result<Segment> {
-        let name_of = |row: usize| format!("id {}", ids[row]);
+    /// As [`Runs::take`], if an id is given twice, a number is too large for the format of the tables, or the device fails.
+    pub fn segment(&self, backend: &Arc<dyn Backend>, runs: &mut Runs, size: usize) -> Result<Option<Segment>> {
         let mut tables = Tables::new(self.dim, self.mol(), self.options.dtype, self.form)?;
-        fill(&mut tables, backend.as_ref(), self.mol(), rows, name_of)?;
+        let mut ids: Vec<u64> = Vec::with_capacity(runs.left(size));
+        tables.reserve(runs.left(size));
+        runs.take(size, |more, rows| {
+            ids.extend_from_slice(more);
+            fill(&mut tables, backend.as_ref(), self.mol(), rows, |row| format!("id {}", more[row]))
+        })?;
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        if !ids.is_sorted() {
+            let mut order: Vec<usize> = (0..ids.len()).collect();
+            order.sort_unstable_by_key(|&row| ids[row]);
+            tables.reorder(&order);
+            ids.sort_unstable();
+        }
+        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(twice(pair[0]));
+        }
         self.cluster(backend.as_ref(), &mut tables)?;
-        Ok(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend))
+        Ok(Some(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend)))
     }
 
     /// Makes the inverted lists that the options ask for.

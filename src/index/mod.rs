@@ -25,7 +25,6 @@ pub use segment::Segment;
 pub use snapshot::{Excluded, Snapshot};
 pub use source::{ItemSource, Items};
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -95,27 +94,53 @@ impl ItemIndex {
         similarity: Option<Similarity>,
         options: IndexOptions,
     ) -> Result<ItemIndex> {
-        let mol = similarity.as_ref().map(|similarity| &similarity.mol);
-        let dim = mol.map_or(embeddings.width(), Mol::item_dim);
-        let range = InputRange::new(mol, dim);
-        check_items(ids, embeddings, &range)?;
-        if ids.is_empty() || backends.is_empty() {
+        // Rows that are in order already are not copied.
+        let source = match ids.is_sorted() && embeddings.shape().len() == 2 {
+            true => ItemSource::of_embeddings(ids.to_vec(), embeddings.clone()),
+            false => {
+                let read = |rows: &[usize]| Ok(embeddings.select_rows(rows));
+                ItemSource::of_rows(ids, [embeddings.rows(), embeddings.width()], read)?
+            }
+        };
+        ItemIndex::from_source(backends, similarity, options, source)
+    }
+
+    /// Indexes the items of a source, in memory; [`ItemIndex::create`] keeps them in a folder. Beside the tables there is only
+    /// a chunk of them in memory at a time, unless the similarity is one for which directions are learned from the items.
+    ///
+    /// # Errors
+    /// As [`ItemIndex::build`], or those of the source.
+    pub fn from_source(
+        backends: &[Arc<dyn Backend>],
+        similarity: Option<Similarity>,
+        options: IndexOptions,
+        mut source: ItemSource,
+    ) -> Result<ItemIndex> {
+        let n_items = source.len();
+        if n_items == 0 || backends.is_empty() {
             return Err(Error::argument(Parameter::Index, "at least one item and one device", "none"));
         }
-        let (ids, rows) = sorted(ids, embeddings.data(), dim);
-        let similarity = similarity.map(|similarity| with_directions(backends[0].as_ref(), similarity, &rows));
-        let similarity = similarity.transpose()?.map(Arc::new);
-        let blueprint = Blueprint::new(options, similarity, Arc::new(range), ids.len())?;
-        let per_device = ids.len().div_ceil(backends.len());
+        let mol = similarity.as_ref().map(|similarity| &similarity.mol);
+        let dim = mol.map_or_else(|| source.dim(), |mol| Ok(mol.item_dim()))?;
+        let range = Arc::new(InputRange::new(mol, dim));
+        let mut runs = Runs::new(source, &range);
+        let similarity = with_directions(backends[0].as_ref(), similarity, &mut runs, n_items)?;
+        let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
+        let per_device = n_items.div_ceil(backends.len());
         let per_segment = per_device.min(blueprint.options.segment_items.max(1));
         let mut segments = Vec::new();
         for (device, backend) in backends.iter().enumerate() {
-            let (from, to) = (device * per_device, ids.len().min((device + 1) * per_device));
+            let (from, to) = (device * per_device, n_items.min((device + 1) * per_device));
             for from in (from..to).step_by(per_segment) {
-                let to = to.min(from + per_segment);
-                segments.push(blueprint.segment(backend, ids[from..to].to_vec(), &rows[from * dim..to * dim])?);
+                segments.extend(blueprint.segment(backend, &mut runs, per_segment.min(to - from))?);
             }
         }
+        let found = segments.iter().map(Segment::len).sum::<usize>();
+        if found < n_items || !runs.is_empty()? {
+            let found = if found < n_items { format!("{found}") } else { "more".to_string() };
+            return Err(Error::argument(Parameter::ItemIds, format!("{n_items}, as the source says"), found));
+        }
+        unique::check(segments.iter())?;
         ItemIndex::of_segments(blueprint, backends, 0, segments, None)
     }
 
@@ -191,16 +216,18 @@ impl ItemIndex {
         let mut segments = change.old.segments().to_vec();
         let mut full: Vec<Segment> = Vec::new();
         let mut added: Option<Segment> = None;
-        for run in Runs::new(source, &self.blueprint.range, self.blueprint.options.segment_items) {
-            let run = run?;
-            for segment in &mut segments {
-                *segment = segment.without(&run.ids).unwrap_or_else(|| segment.clone());
-            }
+        let (mut runs, backends) = (Runs::new(source, &self.blueprint.range), self.backends());
+        while !runs.is_empty()? {
             if let Some(complete) = added.take() {
                 full.push(change.stored(complete)?);
             }
             let placed: Vec<Segment> = segments.iter().chain(&full).cloned().collect();
-            added = Some(self.blueprint.segment(least_used(&self.backends(), &placed), run.ids, &run.rows)?);
+            let backend = least_used(&backends, &placed);
+            added = self.blueprint.segment(backend, &mut runs, self.blueprint.options.segment_items.max(1))?;
+            let ids = added.as_ref().map_or(&[][..], Segment::ids);
+            for segment in &mut segments {
+                *segment = segment.without(ids).unwrap_or_else(|| segment.clone());
+            }
         }
         let Some(mut added) = added else { return Ok(()) };
         unique::check(full.iter().chain([&added]))?;
@@ -335,12 +362,19 @@ fn least_used<'a>(backends: &'a [Arc<dyn Backend>], segments: &[Segment]) -> &'a
     backends.iter().min_by_key(items).unwrap_or(&backends[0])
 }
 
-/// The similarity with the principal directions of items with raw embeddings `rows`, unless it has some.
-fn with_directions(backend: &dyn Backend, mut similarity: Similarity, rows: &[f32]) -> Result<Similarity> {
-    if similarity.mol.principal.is_none() {
-        similarity.mol.principal = learn::directions(backend, &similarity.mol, rows)?;
+/// The similarity with the principal directions of the next `size` items, unless it has some.
+fn with_directions(
+    backend: &dyn Backend,
+    similarity: Option<Similarity>,
+    runs: &mut Runs,
+    size: usize,
+) -> Result<Option<Arc<Similarity>>> {
+    let Some(mut similarity) = similarity else { return Ok(None) };
+    if similarity.mol.principal.is_none() && learn::has_directions(&similarity.mol) {
+        let rows = runs.look_ahead(size)?;
+        similarity.mol.principal = learn::directions(backend, &similarity.mol, &rows)?;
     }
-    Ok(similarity)
+    Ok(Some(Arc::new(similarity)))
 }
 
 /// Rows `ids` of the model's item table, as its similarity wants them.
@@ -368,17 +402,6 @@ fn check_items(ids: &[u64], embeddings: &Tensor, range: &InputRange) -> Result<(
 
 fn twice(id: u64) -> Error {
     Error::argument(Parameter::ItemIds, "each id once", format!("id {id} twice"))
-}
-
-/// Ids ascending, and their rows of `dim` numbers: those given, if they are in that order.
-fn sorted<'a>(ids: &[u64], rows: &'a [f32], dim: usize) -> (Vec<u64>, Cow<'a, [f32]>) {
-    if ids.is_sorted() {
-        return (ids.to_vec(), Cow::Borrowed(rows));
-    }
-    let mut order: Vec<usize> = (0..ids.len()).collect();
-    order.sort_unstable_by_key(|&i| ids[i]);
-    let rows = order.iter().flat_map(|&i| &rows[i * dim..(i + 1) * dim]).copied().collect();
-    (order.iter().map(|&i| ids[i]).collect(), Cow::Owned(rows))
 }
 
 /// Rows of `matrix` divided by their l2 norm, clamped from below at `eps`.

@@ -11,7 +11,7 @@ mod sample;
 mod tangents;
 
 pub(crate) use learning::Learning;
-pub(crate) use principal::{coordinates, directions};
+pub(crate) use principal::{coordinates, directions, has_directions};
 pub(crate) use query_side::query_components;
 pub use sample::Sample;
 

@@ -22,20 +22,24 @@ const LOST: f64 = 1.0 / 500.0;
 /// Iterations of the subspace.
 const ITERATIONS: usize = 20;
 
-/// (P_X * D_P -> R): coordinates in the principal directions of items with raw embeddings `rows` (n, D); `None` where they
-/// would not be worth it: if components are narrow, or fill half of their dimensions.
+/// Whether the components are wide enough for directions to be worth it.
+pub(crate) fn has_directions(mol: &Mol<Tensor>) -> bool {
+    mol.config.item_dot_product_groups * mol.config.dot_product_dimension >= LEAST_WIDTH
+}
+
+/// (P_X * D_P -> R): coordinates in the principal directions of items with raw embeddings `rows` (n of width D); `None` where
+/// they would not be worth it: if components are narrow, or fill half of their dimensions.
 ///
 /// # Errors
 /// If the device fails.
-pub(crate) fn directions(backend: &dyn Backend, mol: &Mol<Tensor>, rows: &[f32]) -> Result<Option<Linear<Tensor>>> {
+pub(crate) fn directions(backend: &dyn Backend, mol: &Mol<Tensor>, rows: &[&[f32]]) -> Result<Option<Linear<Tensor>>> {
     let width = mol.config.item_dot_product_groups * mol.config.dot_product_dimension;
-    let (dim, most) = (mol.item_dim(), width / 2 / 8 * 8);
-    let n_items = rows.len() / dim.max(1);
-    if width < LEAST_WIDTH || n_items < width {
+    let (dim, most, n_items) = (mol.item_dim(), width / 2 / 8 * 8, rows.len());
+    if !has_directions(mol) || n_items < width {
         return Ok(None);
     }
     let n = n_items.min(ITEMS);
-    let picked = (0..n).flat_map(|i| &rows[i * n_items / n * dim..][..dim]).copied().collect();
+    let picked = (0..n).flat_map(|i| rows[i * n_items / n]).copied().collect();
     let components = backend.item_side(mol, &Tensor::trusted(vec![n, dim], picked))?.components;
     let moments = moments(&components, width);
     let total: f64 = (0..width).map(|i| moments[i * width + i]).sum();

@@ -1,6 +1,6 @@
 //! A searcher from one of several sources, on one device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Searcher;
@@ -33,7 +33,9 @@ pub struct SearcherBuilder<'a> {
     model_file: Option<&'a ModelFile>,
     item_ids: Option<&'a [u64]>,
     embeddings: Option<(&'a [u64], &'a Tensor)>,
+    items: Option<ItemSource<'a>>,
     mol: Option<&'a Mol<Tensor>>,
+    encoder: Option<&'a Model>,
     index: Option<ItemIndex>,
     save_to: Option<PathBuf>,
     device: Option<String>,
@@ -55,8 +57,8 @@ impl<'a> SearcherBuilder<'a> {
     }
 
     /// Source: the item table of a whole model; all rows of it, from 1 on, unless [`SearcherBuilder::item_ids`] names some. With
-    /// [`SearcherBuilder::embeddings`] those are the items, and the file has their similarity, and the encoder if it is a whole
-    /// model.
+    /// [`SearcherBuilder::embeddings`] or [`SearcherBuilder::items`] those are the items, and the file has their similarity, and
+    /// the encoder if it is a whole model.
     pub fn model_file(self, file: &'a ModelFile) -> Self {
         SearcherBuilder { model_file: Some(file), ..self }
     }
@@ -72,9 +74,21 @@ impl<'a> SearcherBuilder<'a> {
         SearcherBuilder { embeddings: Some((ids, embeddings)), ..self }
     }
 
-    /// The Mixture-of-Logits similarity of [`SearcherBuilder::embeddings`].
+    /// Source: as [`SearcherBuilder::embeddings`], for items that come a chunk at a time, from a file, say: with
+    /// [`SearcherBuilder::save_to`] there may be more of them than fit into memory.
+    pub fn items(self, items: ItemSource<'a>) -> Self {
+        SearcherBuilder { items: Some(items), ..self }
+    }
+
+    /// The Mixture-of-Logits similarity of [`SearcherBuilder::embeddings`] or [`SearcherBuilder::items`].
     pub fn mol(self, mol: &'a Mol<Tensor>) -> Self {
         SearcherBuilder { mol: Some(mol), ..self }
+    }
+
+    /// The whole model whose encoder makes queries ([`Searcher::encode`]), where the source has none: embeddings, or an index
+    /// that was built for a similarity alone.
+    pub fn encoder(self, model: &'a Model) -> Self {
+        SearcherBuilder { encoder: Some(model), ..self }
     }
 
     /// Source: an index that is there already, on the devices it was built for.
@@ -122,40 +136,38 @@ impl<'a> SearcherBuilder<'a> {
         self.check()?;
         let rows = self.rows()?;
         if let Some(index) = self.index.take() {
-            return Ok(Searcher::new(index));
+            return opened(index, self.encoder);
         }
-        let backend = match self.backend {
-            Some(backend) => backend,
+        let backend = match &self.backend {
+            Some(backend) => backend.clone(),
             None => select::open(self.device.as_deref().unwrap_or("auto"))?,
         };
-        if let Some(folder) = self.folder {
-            return Ok(Searcher::new(ItemIndex::open(folder, &[backend], self.open.unwrap_or_default())?));
+        if let Some(folder) = &self.folder {
+            return opened(ItemIndex::open(folder, &[backend], self.open.unwrap_or_default())?, self.encoder);
         }
         let mut options = self.options.clone().unwrap_or_default();
         options.dtype = self.dtype.unwrap_or(options.dtype);
-        let items = match (self.model, self.model_file, self.embeddings) {
-            (_, file, Some((ids, embeddings))) => Items::Given { ids, embeddings, file, mol: self.mol },
-            (Some((model, ids)), ..) => Items::Rows { model, ids, file: None },
-            (None, Some(file), None) => Items::Rows { model: whole(file)?, ids: &rows, file: Some(file) },
-            (None, None, None) => return Err(one_source("none")),
+        let file = self.model_file;
+        let mol = self.mol.or(file.and_then(ModelFile::mol));
+        let items = match (self.model, self.embeddings, self.items.take(), file) {
+            (Some((model, ids)), ..) => Items::Rows { model, ids },
+            (None, Some((ids, embeddings)), ..) => Items::Embeddings { ids, embeddings, mol },
+            (None, None, Some(source), _) => Items::Source { source, mol },
+            (None, None, None, Some(file)) => Items::Rows { model: file.whole_model()?, ids: &rows },
+            (None, None, None, None) => return Err(one_source("none")),
         };
-        let index = match self.save_to {
-            Some(folder) => {
-                ItemIndex::create(folder, std::slice::from_ref(&backend), items.stored()?, options, items.source())?
-            }
-            None => items.index(backend.as_ref(), options)?,
+        let encoder = self.encoder.or(self.model.map(|(model, _)| model)).or(file.and_then(ModelFile::model));
+        let index = match &self.save_to {
+            Some(folder) => items.create(folder, &backend, file, options)?,
+            None => items.index(&backend, options)?,
         };
-        let searcher = Searcher::new(index);
-        if let Some(model) = items.model() {
-            searcher.encoder.set(HistoryEncoder::new(backend.as_ref(), model)?).ok();
-        }
-        Ok(searcher)
+        with_encoder(index, encoder)
     }
 
     /// The rows of a model file's item table that are the items.
     fn rows(&self) -> Result<Vec<u32>> {
-        let (Some(file), None) = (self.model_file, self.embeddings) else { return Ok(Vec::new()) };
-        let n_rows = whole(file)?.n_item_rows();
+        let Some(file) = self.model_file.filter(|_| self.has_table()) else { return Ok(Vec::new()) };
+        let n_rows = file.whole_model()?.n_item_rows();
         let beyond = |id: u64| {
             let expected = format!("ids from 1 to {} (rows of the item table)", n_rows.saturating_sub(1));
             Error::argument(Parameter::ItemIds, expected, id)
@@ -166,22 +178,29 @@ impl<'a> SearcherBuilder<'a> {
         }
     }
 
+    /// Whether the items are those of the table of a model file.
+    fn has_table(&self) -> bool {
+        self.model_file.is_some() && self.embeddings.is_none() && self.items.is_none()
+    }
+
     /// One source, and nothing that it has no use for.
     fn check(&self) -> Result<()> {
         let sources = [
             ("`folder`", self.folder.is_some()),
             ("`model`", self.model.is_some()),
-            ("`model_file`", self.model_file.is_some() && self.embeddings.is_none()),
+            ("`model_file`", self.has_table()),
             ("`embeddings`", self.embeddings.is_some()),
+            ("`items`", self.items.is_some()),
             ("`index`", self.index.is_some()),
         ];
         let given: Vec<&str> = sources.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
         let [source] = given[..] else {
             return Err(one_source(if given.is_empty() { "none".to_string() } else { given.join(" and ") }));
         };
-        let is_built = self.model.is_some() || self.model_file.is_some() || self.embeddings.is_some();
-        let mol_fits = self.embeddings.is_some() && self.model_file.is_none();
-        let has_table = self.model_file.is_some() && self.embeddings.is_none();
+        let is_given = self.embeddings.is_some() || self.items.is_some();
+        let is_built = self.model.is_some() || self.model_file.is_some() || is_given;
+        let mol_fits = is_given && self.model_file.is_none();
+        let encoder_fits = self.model.is_none() && self.model_file.is_none();
         let misplaced = [
             ("`device`", self.device.is_some(), self.index.is_none(), "an index that is not built yet"),
             ("`backend`", self.backend.is_some(), self.index.is_none(), "an index that is not built yet"),
@@ -189,22 +208,28 @@ impl<'a> SearcherBuilder<'a> {
                 "`dtype`",
                 self.dtype.is_some(),
                 is_built,
-                "`model`, `model_file` or `embeddings`: others have their format already",
+                "`model`, `model_file`, `embeddings` or `items`: others have their format already",
             ),
             (
                 "`options`",
                 self.options.is_some(),
                 is_built,
-                "`model`, `model_file` or `embeddings`: others are built already",
+                "`model`, `model_file`, `embeddings` or `items`: others are built already",
             ),
             ("`open_options`", self.open.is_some(), self.folder.is_some(), "`folder`"),
-            ("`mol`", self.mol.is_some(), mol_fits, "`embeddings` without `model_file`: others have their similarity"),
-            ("`item_ids`", self.item_ids.is_some(), has_table, "the item table of `model_file`"),
+            (
+                "`mol`",
+                self.mol.is_some(),
+                mol_fits,
+                "`embeddings` or `items` without `model_file`: others have their similarity",
+            ),
+            ("`encoder`", self.encoder.is_some(), encoder_fits, "a source without one: a model has its encoder"),
+            ("`item_ids`", self.item_ids.is_some(), self.has_table(), "the item table of `model_file`"),
             (
                 "`save_to`",
                 self.save_to.is_some(),
                 is_built,
-                "`model`, `model_file` or `embeddings`: others have their place",
+                "`model`, `model_file`, `embeddings` or `items`: others have their place",
             ),
         ];
         if let Some((name, _, _, fits)) = misplaced.iter().find(|(_, given, fits, _)| *given && !fits) {
@@ -224,63 +249,82 @@ impl<'a> SearcherBuilder<'a> {
 /// What an index is built of.
 enum Items<'a> {
     /// Rows of the model's own item table.
-    Rows { model: &'a Model, ids: &'a [u32], file: Option<&'a ModelFile> },
+    Rows { model: &'a Model, ids: &'a [u32] },
     /// Embeddings of the caller's own.
-    Given { ids: &'a [u64], embeddings: &'a Tensor, file: Option<&'a ModelFile>, mol: Option<&'a Mol<Tensor>> },
+    Embeddings { ids: &'a [u64], embeddings: &'a Tensor, mol: Option<&'a Mol<Tensor>> },
+    /// The same, a chunk at a time.
+    Source { source: ItemSource<'a>, mol: Option<&'a Mol<Tensor>> },
 }
 
-impl<'a> Items<'a> {
+impl Items<'_> {
     /// In memory.
-    fn index(&self, backend: &dyn Backend, options: IndexOptions) -> Result<ItemIndex> {
-        match *self {
-            Items::Rows { model, ids, .. } => ItemIndex::from_model(backend, model, ids, options),
-            Items::Given { ids, embeddings, file, mol } => {
-                let mol = mol.or(file.and_then(ModelFile::mol));
-                ItemIndex::from_embeddings(backend, ids, embeddings, mol, options)
+    fn index(self, backend: &Arc<dyn Backend>, options: IndexOptions) -> Result<ItemIndex> {
+        match self {
+            Items::Rows { model, ids } => ItemIndex::from_model(backend.as_ref(), model, ids, options),
+            Items::Embeddings { ids, embeddings, mol } => {
+                ItemIndex::from_embeddings(backend.as_ref(), ids, embeddings, mol, options)
+            }
+            Items::Source { source, mol } => {
+                ItemIndex::from_source(std::slice::from_ref(backend), mol.map(similarity), options, source)
             }
         }
     }
 
-    fn source(&self) -> ItemSource<'a> {
-        match *self {
-            Items::Rows { model, ids, .. } => ItemSource::of_model(model, ids),
-            Items::Given { ids, embeddings, .. } => ItemSource::of_embeddings(ids.to_vec(), embeddings.clone()),
-        }
-    }
-
-    /// What an index folder has beside the items.
-    fn stored(&self) -> Result<IndexModel> {
-        let (mol, dim) = match *self {
-            Items::Rows { file: Some(file), .. } | Items::Given { file: Some(file), .. } => {
-                return IndexModel::file(file);
+    /// In a new folder, with everything that is in `file`.
+    fn create(
+        self,
+        folder: &Path,
+        backend: &Arc<dyn Backend>,
+        file: Option<&ModelFile>,
+        options: IndexOptions,
+    ) -> Result<ItemIndex> {
+        let (mut source, mol) = match self {
+            Items::Rows { model, ids } => (ItemSource::of_model(model, ids), model.mol.as_ref()),
+            Items::Embeddings { ids, embeddings, mol } => {
+                (ItemSource::of_embeddings(ids.to_vec(), embeddings.clone()), mol)
             }
-            Items::Rows { model, .. } => (model.mol.as_ref(), model.config.item_embedding_dim),
-            Items::Given { embeddings, mol, .. } => (mol, embeddings.width()),
+            Items::Source { source, mol } => (source, mol),
         };
-        let similarity = mol.map(|mol| Similarity { mol: mol.clone(), distilled: None });
-        Ok(similarity.map_or_else(|| IndexModel::dot(dim), IndexModel::similarity))
-    }
-
-    /// The whole model, if it is known.
-    fn model(&self) -> Option<&'a Model> {
-        match *self {
-            Items::Rows { model, .. } => Some(model),
-            Items::Given { file, .. } => file.and_then(ModelFile::model),
-        }
+        let stored = match (file, mol) {
+            (Some(file), _) => IndexModel::file(file)?,
+            (None, Some(mol)) => IndexModel::similarity(similarity(mol)),
+            (None, None) => IndexModel::dot(source.dim()?),
+        };
+        ItemIndex::create(folder, std::slice::from_ref(backend), stored, options, source)
     }
 }
 
-/// The model of a file that has more than a similarity.
-fn whole(file: &ModelFile) -> Result<&Model> {
-    let missing =
-        || Error::argument(Parameter::Model, "a whole model with an item table", "a file with a similarity only");
-    file.model().ok_or_else(missing)
+/// A searcher over an index that was there already.
+fn opened(index: ItemIndex, encoder: Option<&Model>) -> Result<Searcher> {
+    match encoder.is_some() && index.has_encoder() {
+        true => Err(Error::argument(Parameter::Encoder, "one, that of the index", "another one for it")),
+        false => with_encoder(index, encoder),
+    }
+}
+
+/// A searcher whose queries are made by the encoder of `model`, if there is one.
+fn with_encoder(index: ItemIndex, model: Option<&Model>) -> Result<Searcher> {
+    let searcher = Searcher::new(index);
+    let (Some(model), Some(backend)) = (model, searcher.index.backends().into_iter().next()) else {
+        return Ok(searcher);
+    };
+    let (own, dim) = (model.config.item_embedding_dim, searcher.index.dim());
+    if own != dim {
+        let expected = format!("the encoder of a model with embeddings of width {dim}, that of the items");
+        return Err(Error::argument(Parameter::Encoder, expected, own));
+    }
+    searcher.encoder.set(HistoryEncoder::new(backend.as_ref(), model)?).ok();
+    Ok(searcher)
+}
+
+fn similarity(mol: &Mol<Tensor>) -> Similarity {
+    Similarity { mol: mol.clone(), distilled: None }
 }
 
 fn one_source(found: impl ToString) -> Error {
     Error::argument(
         Parameter::Searcher,
-        "exactly one of `folder`, `model`, `model_file`, `embeddings` and `index`",
+        "exactly one of `folder`, `model`, `model_file`, `embeddings`, `items` and `index`",
         found,
     )
 }

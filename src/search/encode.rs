@@ -8,20 +8,27 @@ use crate::sequence::History;
 use crate::{Error, Result};
 
 impl Searcher {
-    /// One query per history, with its user. The encoder is that of the model that the searcher was made of; an index folder has
-    /// it with it, and it is read when it is needed first.
+    /// One query per history, with its user.
     ///
     /// # Errors
-    /// If there is no encoder, a history is empty, an id is not in the item table, or the device fails.
+    /// As [`Searcher::encoder`] and [`HistoryEncoder::encode`].
     pub fn encode(&self, histories: &[History]) -> Result<QueryBatch> {
-        let encoder = match self.encoder.get() {
-            Some(encoder) => encoder,
+        self.encoder()?.encode(histories)
+    }
+
+    /// The encoder of the model that the searcher was made of. An index folder has it with it, and it is read when it is
+    /// needed first.
+    ///
+    /// # Errors
+    /// If there is none, it cannot be read, or the device fails.
+    pub fn encoder(&self) -> Result<&HistoryEncoder> {
+        match self.encoder.get() {
+            Some(encoder) => Ok(encoder),
             None => {
                 let encoder = self.stored_encoder()?;
-                self.encoder.get_or_init(|| encoder)
+                Ok(self.encoder.get_or_init(|| encoder))
             }
-        };
-        encoder.encode(histories)
+        }
     }
 
     /// Whether it has an encoder in memory: that of the model that it was made of.

@@ -30,6 +30,7 @@ pub use algorithm::Algorithm;
 pub use answer::Answer;
 pub use builder::SearcherBuilder;
 pub use certificate::Certificate;
+pub use history_encoder::HistoryEncoder;
 pub use hit::Hit;
 #[cfg(feature = "gpu")]
 pub use on_gpu::GpuAnswer;
@@ -49,7 +50,6 @@ use crate::{Error, Result, threads};
 use candidates::Candidates;
 use course::{Course, course};
 use first_stage::FirstStage;
-use history_encoder::HistoryEncoder;
 
 /// Answers queries from an index. Many threads may share one.
 ///

@@ -169,6 +169,24 @@ impl Tables {
         }
     }
 
+    /// Makes room for `rows` more items.
+    pub fn reserve(&mut self, rows: usize) {
+        self.each_mut(|table| table.reserve(rows));
+    }
+
+    /// Moves the items: item `i` becomes what item `order[i]` was. Inverted lists are made afterwards.
+    pub fn reorder(&mut self, order: &[usize]) {
+        self.each_mut(|table| table.reorder(order));
+    }
+
+    fn each_mut(&mut self, mut change: impl FnMut(&mut Table)) {
+        change(&mut self.raw);
+        if let Some(MolTables { components, inverse_norms, mean, principal, gate }) = &mut self.mol {
+            change(mean);
+            [components, inverse_norms, principal, gate].into_iter().flatten().for_each(change);
+        }
+    }
+
     /// N: number of items.
     pub fn len(&self) -> usize {
         self.raw.rows()

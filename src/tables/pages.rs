@@ -41,6 +41,14 @@ impl<T: bytemuck::Pod> Pages<T> {
         }
     }
 
+    /// The numbers, to be changed.
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        match &mut self.place {
+            Place::Heap(values) => &mut values[..self.len],
+            Place::Map(map) => &mut bytemuck::cast_slice_mut(map)[..self.len],
+        }
+    }
+
     /// Appends.
     pub fn extend(&mut self, more: impl ExactSizeIterator<Item = T>) {
         self.reserve(more.len());
@@ -52,7 +60,7 @@ impl<T: bytemuck::Pod> Pages<T> {
     }
 
     /// Makes room for `more` numbers: just so many at first, then at least as many as there are.
-    fn reserve(&mut self, more: usize) {
+    pub fn reserve(&mut self, more: usize) {
         let capacity = match &self.place {
             Place::Heap(values) => values.len(),
             Place::Map(map) => map.len() / size_of::<T>(),

@@ -124,6 +124,32 @@ impl Table {
         }
     }
 
+    /// Makes room for `rows` more items.
+    pub fn reserve(&mut self, rows: usize) {
+        let n = rows * self.width();
+        match &mut self.values {
+            Values::F32(values) => values.change(|values| values.reserve(n)),
+            Values::F16(values) => values.change(|values| values.reserve(n)),
+            Values::I8(values) => values.change(|values| values.reserve(n)),
+        }
+        if let Some(scales) = &mut self.scales {
+            scales.0.change(|values| values.reserve(rows * self.groups));
+        }
+    }
+
+    /// Moves the items: item `i` becomes what item `order[i]` was.
+    pub fn reorder(&mut self, order: &[usize]) {
+        let width = self.width();
+        match &mut self.values {
+            Values::F32(values) => values.change(|values| reorder(values.as_mut_slice(), width, order)),
+            Values::F16(values) => values.change(|values| reorder(values.as_mut_slice(), width, order)),
+            Values::I8(values) => values.change(|values| reorder(values.as_mut_slice(), width, order)),
+        }
+        if let Some(scales) = &mut self.scales {
+            scales.0.change(|values| reorder(values.as_mut_slice(), self.groups, order));
+        }
+    }
+
     /// Number of items.
     pub fn rows(&self) -> usize {
         let numbers = match &self.values {
@@ -207,6 +233,27 @@ impl Table {
     }
 }
 
+/// Moves rows of `width` numbers in place, one cycle of the permutation after the other: row `i` becomes what row `order[i]` was.
+fn reorder<T: Copy>(values: &mut [T], width: usize, order: &[usize]) {
+    let mut is_done = vec![false; order.len()];
+    let mut first: Vec<T> = Vec::with_capacity(width);
+    for start in 0..order.len() {
+        if is_done[start] {
+            continue;
+        }
+        first.clear();
+        first.extend_from_slice(&values[start * width..][..width]);
+        let mut to = start;
+        while order[to] != start {
+            is_done[to] = true;
+            values.copy_within(order[to] * width..(order[to] + 1) * width, to * width);
+            to = order[to];
+        }
+        is_done[to] = true;
+        values[to * width..][..width].copy_from_slice(&first);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -242,6 +289,19 @@ mod tests {
         let mut table = Table::new(1, 2, Dtype::I8);
         table.append(&[0.0, 0.0]);
         assert_eq!(table.read_rows(0..1), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn items_move_with_their_scales() {
+        // A cycle of three, one of two, and one that stays.
+        let order = [2, 4, 5, 3, 1, 0];
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
+            let mut table = Table::new(2, 3, dtype);
+            table.append(&(0..36).map(|i| (i * i) as f32).collect::<Vec<f32>>());
+            let before: Vec<Vec<f32>> = order.iter().map(|&row| table.read_rows(row..row + 1)).collect();
+            table.reorder(&order);
+            assert_eq!(table.read_rows(0..6), before.concat(), "{dtype}");
+        }
     }
 
     #[test]

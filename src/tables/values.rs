@@ -61,14 +61,19 @@ impl<T: bytemuck::Pod> Bytes<T> {
         }
     }
 
-    /// Appends; numbers that somebody else owns are copied first.
-    pub fn extend(&mut self, more: impl ExactSizeIterator<Item = T>) {
+    /// Changes the numbers; those that somebody else owns are copied first.
+    pub fn change(&mut self, change: impl FnOnce(&mut Pages<T>)) {
         if let Bytes::Foreign(_) = self {
             *self = Bytes::Owned(self.as_slice().to_vec().into());
         }
         if let Bytes::Owned(values) = self {
-            values.extend(more);
+            change(values);
         }
+    }
+
+    /// Appends.
+    pub fn extend(&mut self, more: impl ExactSizeIterator<Item = T>) {
+        self.change(|values| values.extend(more));
     }
 }
 

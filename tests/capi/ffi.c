@@ -311,7 +311,7 @@ static void devices_are_listed(void) {
     WORKS(rw_devices_list(&devices));
     EXPECT(rw_devices_len(devices) >= 1);
     WORKS(rw_devices_get(devices, 0, &info));
-    EXPECT(strcmp(info.name, "cpu") == 0 && strcmp(info.kind, "Cpu") == 0 && strcmp(info.backend, "native") == 0);
+    EXPECT(strcmp(info.name, "cpu") == 0 && strcmp(info.kind, "native CPU") == 0 && strcmp(info.backend, "native") == 0);
     ARGUMENT(rw_devices_get(devices, rw_devices_len(devices), &info), "index");
     ARGUMENT(rw_devices_get(devices, 0, NULL), "out");
     ARGUMENT(rw_devices_get(NULL, 0, &info), "devices");

@@ -86,6 +86,19 @@ fn tensors_in_memory_are_checked_as_those_of_a_file() {
 }
 
 #[test]
+fn a_model_file_that_was_saved_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let pt = ModelFile::open("tests/oracle/tiny_hstu_mol/model.pt", None).unwrap();
+    pt.save(&path).unwrap();
+    let saved = ModelFile::open(&path, None).unwrap();
+    assert!(saved.whole_model().is_ok());
+    assert_eq!(saved.tensors().unwrap(), pt.tensors().unwrap());
+    let queries = [&pt, &saved].map(|file| of_file(file).encode(&[HISTORY]).unwrap());
+    assert_eq!(queries[0], queries[1]);
+}
+
+#[test]
 fn nothing_asked_is_nothing_answered() {
     let items = Tensor::from_rows([[1.0, 0.0], [0.0, 1.0]]);
     let searcher = Searcher::builder().embeddings(&[3, 4], &items).device("cpu").build().unwrap();

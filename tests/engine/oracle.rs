@@ -172,13 +172,9 @@ fn check_metrics(case: &Case, backend: &dyn Backend) {
     let expected = &oracle["metrics"];
     let csv = fixture("tiny.csv");
     let (dataset, _) = Dataset::read(&csv, ReadOptions::default()).unwrap();
-    let encoder = backend.encoder(&case.model.encoder).unwrap();
     let ids = case.item_ids();
-    let searcher = Searcher::new(ItemIndex::from_model(backend, &case.model, &ids, Dtype::F32).unwrap());
+    let searcher = Searcher::builder().model(&case.model, &ids).backend(backend.share()).build().unwrap();
     let evaluator = Evaluator {
-        config: &case.model.config,
-        n_item_rows: case.model.n_item_rows(),
-        encoder: encoder.as_ref(),
         searcher: &searcher,
         protocol: Protocol::Reference,
         k: Protocol::Reference.depth(200, ids.len()).unwrap(),

@@ -7,7 +7,7 @@ use crate::common::backends::backends;
 use crate::common::demo::Demo;
 use rails_wgpu::backend::{Backend, DeviceKind, QueryBatch};
 use rails_wgpu::eval::{Evaluator, Protocol};
-use rails_wgpu::index::{IndexOptions, ItemIndex};
+use rails_wgpu::index::IndexOptions;
 use rails_wgpu::search::{Algorithm, Cancel, Hit, Request, Searcher, pipelined};
 use rails_wgpu::tensor::Tensor;
 use rails_wgpu::{Error, Result};
@@ -17,7 +17,8 @@ const ALGORITHMS: [Algorithm; 3] =
 
 fn searcher(demo: &Demo, backend: &Arc<dyn Backend>) -> Searcher {
     let options = IndexOptions::default().with_segment_items(400);
-    Searcher::new(ItemIndex::from_model(backend.as_ref(), &demo.model, &demo.item_ids, options).unwrap())
+    let builder = Searcher::builder().model(&demo.model, &demo.item_ids).backend(backend.clone());
+    builder.options(options).build().unwrap()
 }
 
 /// Batches of different sizes.
@@ -91,17 +92,8 @@ fn an_evaluation_does_not_depend_on_what_overlaps() {
     let demo = Demo::load().unwrap();
     for backend in backends() {
         let searcher = searcher(&demo, &backend);
-        let encoder = backend.encoder(&demo.model.encoder).unwrap();
         let ranks = |batch_size: usize| {
-            let evaluator = Evaluator {
-                config: &demo.model.config,
-                n_item_rows: demo.model.n_item_rows(),
-                encoder: encoder.as_ref(),
-                searcher: &searcher,
-                protocol: Protocol::Strict,
-                k: 50,
-                batch_size,
-            };
+            let evaluator = Evaluator { searcher: &searcher, protocol: Protocol::Strict, k: 50, batch_size };
             let mut progress = Vec::new();
             let evaluations = evaluator
                 .run(&ALGORITHMS, &demo.dataset.sequences, |done| {

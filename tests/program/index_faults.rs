@@ -10,9 +10,8 @@ use std::time::Instant;
 
 use crate::catalog::{Catalog, cpu};
 use crate::models::Random;
+use rails_wgpu::ModelFile;
 use rails_wgpu::backend::{Dtype, QueryBatch};
-use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::ModelConfig;
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, OpenOptions};
 use rails_wgpu::search::{Algorithm, Hit, Searcher};
 use rails_wgpu::tables::Form;
@@ -145,8 +144,7 @@ fn a_killed_build_leaves_nothing_or_all() {
     let args = ["--items", "random:600", "--segment-items", "20", "--device", "cpu"];
     let mut command = vec!["index", "build", "--checkpoint", MODEL, "-o", text(&folder)];
     command.extend(args);
-    let checkpoint = Checkpoint::open(MODEL).unwrap();
-    let config = ModelConfig::from_gin(Path::new(MODEL).with_file_name("config.gin")).unwrap();
+    let file = ModelFile::open(MODEL, None).unwrap();
     kill(
         &command,
         &folder,
@@ -167,7 +165,7 @@ fn a_killed_build_leaves_nothing_or_all() {
                     let damage = ItemIndex::verify(&folder).unwrap().damage;
                     assert!(damage.len() == 1 && damage[0].what.contains("interrupted"), "{damage:?}");
                 }
-                let model = IndexModel::checkpoint(&checkpoint, config.clone()).unwrap();
+                let model = IndexModel::file(&file).unwrap();
                 let items: Vec<u64> = (1..=30).collect();
                 let source = ItemSource::of_embeddings(items, Random::new(2).tensor(&[30, WIDTH], 1.0));
                 ItemIndex::create(&folder, &cpu(), model, IndexOptions::default(), source).unwrap();

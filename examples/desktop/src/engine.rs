@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use rails_wgpu::Result;
-use rails_wgpu::backend::{Backend, QueryBatch, QueryEncoder};
+use rails_wgpu::backend::{Backend, QueryBatch};
 use rails_wgpu::search::{Algorithm, Hit, Request, Searcher};
-use rails_wgpu::sequence::{History, SequenceBatch};
+use rails_wgpu::sequence::History;
 
 use crate::demo::Demo;
 
@@ -113,7 +113,6 @@ impl Engine {
 
 struct Worker {
     demo: Demo,
-    encoder: Box<dyn QueryEncoder>,
     searcher: Searcher,
     users: QueryBatch,
 }
@@ -122,15 +121,14 @@ impl Worker {
     fn new(backend: Arc<dyn Backend>) -> Result<Worker> {
         let demo = Demo::load()?;
         let (ids, embeddings) = demo.library(LIBRARY)?;
-        let builder = Searcher::builder().embeddings(&ids, &embeddings).backend(backend.clone());
+        let builder = Searcher::builder().embeddings(&ids, &embeddings).encoder(&demo.model).backend(backend.clone());
         let searcher = match &demo.model.mol {
             Some(mol) => builder.mol(mol).build()?,
             None => builder.build()?,
         };
         let users = demo.queries(backend.as_ref())?;
         searcher.index().distill(&users)?;
-        let encoder = backend.encoder(&demo.model.encoder)?;
-        Ok(Worker { demo, encoder, searcher, users })
+        Ok(Worker { demo, searcher, users })
     }
 
     /// Answers questions, and measures an algorithm whenever there is none.
@@ -167,11 +165,9 @@ impl Worker {
         let item_ids: Vec<u32> = question.likes.iter().map(|id| (id - 1) % rows + 1).collect();
         let history = History { user_id: 1, item_ids: &item_ids, timestamps: &timestamps, now };
         let started = Instant::now();
-        let batch = SequenceBatch::new(&[history], &self.demo.model.config, self.demo.model.n_item_rows())?;
-        let embeddings = self.encoder.encode(&batch)?;
+        let queries = self.searcher.encode(&[history])?;
         let encoding = started.elapsed();
         let seen: Vec<u64> = question.likes.iter().map(|&id| id.into()).collect();
-        let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
         let excluded: [&[u64]; 1] = [&seen];
         let request = Request::new(question.algorithm, K).with_excluded(&excluded);
         let started = Instant::now();

@@ -11,7 +11,7 @@ class Device(NamedTuple):
     name: str
     """Its name; any part of it chooses the device."""
     kind: str
-    """``Cpu``, ``DiscreteGpu``, ``IntegratedGpu``, ``VirtualGpu``, ``SoftwareGpu`` or ``Other``."""
+    """``native CPU``, ``discrete GPU``, ``integrated GPU``, ``virtual GPU``, ``software GPU`` or ``unknown``."""
     backend: str
     """``native``, ``vulkan``, ``metal`` or ``dx12``."""
     driver: str

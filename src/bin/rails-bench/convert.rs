@@ -1,10 +1,7 @@
 //! `rails-bench convert`.
 
 use clap::Args;
-use rails_wgpu::checkpoint::{Checkpoint, Weights, save_safetensors};
-use rails_wgpu::config::{CONFIG_KEY, find_config};
-use rails_wgpu::model::Model;
-use rails_wgpu::{Result, atomic};
+use rails_wgpu::{ModelFile, Result, atomic};
 
 use crate::output::outln;
 use crate::paths::{Input, Output};
@@ -23,16 +20,10 @@ pub struct ConvertArgs {
 
 pub fn run(args: &ConvertArgs) -> Result<()> {
     atomic::check(&args.output)?;
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
-    let config = find_config(&checkpoint, args.config.as_deref())?;
-    let model = Model::load(&checkpoint, config)?;
-    let tensors = checkpoint
-        .names()
-        .filter(|name| *name != Weights::IGNORED)
-        .map(|name| Ok((name.to_string(), checkpoint.tensor(name)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let metadata = [(CONFIG_KEY.to_string(), model.config.to_json())].into();
-    save_safetensors(&args.output, &tensors, &metadata)?;
+    let file = ModelFile::open(&args.checkpoint, args.config.as_deref())?;
+    let model = file.whole_model()?;
+    file.save(&args.output)?;
+    let tensors = file.tensors()?;
     let n_values: usize = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
     outln!("{}: {}", args.output.display(), model.config.summary())?;
     outln!("{} tensors, {n_values} values, hyper-parameters included", tensors.len())?;

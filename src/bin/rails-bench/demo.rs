@@ -5,14 +5,12 @@ mod assets;
 
 use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::Args;
-use rails_wgpu::Result;
 use rails_wgpu::backend::select;
-use rails_wgpu::index::ItemIndex;
-use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::search::{Algorithm, HistoryEncoder, Searcher, SearcherBuilder};
+use rails_wgpu::{Cancel, Result};
 
 use crate::eval::{RunArgs, evaluate, print};
 use crate::interrupt;
@@ -22,7 +20,7 @@ use crate::options::DeviceArgs;
 use crate::output::outln;
 use crate::progress::{self, Bar};
 use crate::report::{Machine, SpeedReport, SpeedRow, now};
-use crate::searched::{Searched, learn};
+use crate::searcher::{self, learn};
 use assets::Demo;
 
 /// What is compared on the large library.
@@ -53,16 +51,16 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     let demo = Demo::load()?;
     let json = args.run.open_json()?;
     let is_printed = !matches!(json, Some(JsonOutput::Stdout));
-    let stop = interrupt::flag();
-    let searched = Searched::build(demo.model.clone(), &demo.item_ids, &args.device, &args.run.algorithm)?;
-    let quality = evaluate(searched, &demo.dataset.sequences, &args.run, &stop)?;
+    let cancel = interrupt::cancel_measuring();
+    let searcher = searcher::build(&demo.model, &demo.item_ids, &args.device, &args.run.algorithm)?;
+    let quality = evaluate(&searcher, &demo.dataset.sequences, &args.run, &cancel)?;
     if is_printed {
         print(&quality)?;
     }
     let mut report = quality.json();
     let mut interrupted = quality.run.interrupted;
     if args.items > 0 && !interrupted {
-        let large = compare(&demo, args, &stop)?;
+        let large = compare(&demo, args, &cancel)?;
         interrupted = large.interrupted;
         if is_printed && !large.rows.is_empty() {
             outln!("\nApproximate search: the same users, {} items, most of them synthetic, k = {K}:\n", large.items)?;
@@ -79,10 +77,10 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
 }
 
 /// What approximate search gains on a library that is large enough.
-fn compare(demo: &Demo, args: &DemoArgs, stop: &AtomicBool) -> Result<SpeedReport> {
+fn compare(demo: &Demo, args: &DemoArgs, cancel: &Cancel) -> Result<SpeedReport> {
     let backend = select::open(&args.device.device)?;
     let (model, dtype) = (&demo.model, args.device.dtype());
-    let flow = || if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let flow = || if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let mut report = SpeedReport {
         model: model.config.summary(),
         machine: Machine::here(),
@@ -96,17 +94,17 @@ fn compare(demo: &Demo, args: &DemoArgs, stop: &AtomicBool) -> Result<SpeedRepor
         interrupted: true,
         rows: Vec::new(),
     };
-    let encoder = backend.encoder(&model.encoder)?;
-    let (users, n_rows) = (&demo.dataset.sequences, model.n_item_rows());
-    let encoded = QuerySet::encode(encoder.as_ref(), &model.config, n_rows, users, Rules::Strict, &mut |_| flow())?;
+    let encoder = HistoryEncoder::new(backend.as_ref(), model)?;
+    let encoded = QuerySet::encode(&encoder, &demo.dataset.sequences, Rules::Strict, &mut |_| flow())?;
     let Some(queries) = encoded.map(QuerySet::without_targets) else { return Ok(report) };
     let started = Instant::now();
-    let index = progress::stage(&format!("indexing {} items", args.items), || {
+    let searcher = progress::stage(&format!("indexing {} items", args.items), || {
         let (ids, embeddings) = demo.library(args.items)?;
-        ItemIndex::from_embeddings(backend.as_ref(), &ids, &embeddings, model.mol.as_ref(), dtype)
+        let builder = Searcher::builder().embeddings(&ids, &embeddings).backend(backend.clone()).dtype(dtype);
+        model.mol.iter().fold(builder, SearcherBuilder::mol).build()
     })?;
-    learn(&index, &queries.spread(queries.len()))?;
-    let (searcher, build) = (Searcher::new(index), started.elapsed());
+    learn(searcher.index(), &queries.spread(queries.len()), cancel)?;
+    let build = started.elapsed();
     let algorithms: Vec<Algorithm> = ALGORITHMS.split(',').map(str::parse).collect::<Result<_>>()?;
     let k = K.min(args.items);
     let bar: Bar = progress::bar(queries.len() as u64, "users compared", "computing recall");

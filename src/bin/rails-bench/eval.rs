@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::report::{Machine, QualityReport, RunInfo};
 use clap::Args;
@@ -10,7 +9,7 @@ use rails_wgpu::backend::Similarity;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{Evaluator, Protocol};
 use rails_wgpu::search::{Algorithm, Searcher};
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Cancel, Error, Result};
 
 use crate::interrupt;
 use crate::json_output::JsonOutput;
@@ -19,7 +18,7 @@ use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
 use crate::output::out;
 use crate::paths::Output;
 use crate::progress::{self, note};
-use crate::searched::{Searched, learn, some_queries};
+use crate::searcher::{self, learn, some_queries};
 
 #[derive(Args)]
 pub struct EvalArgs {
@@ -63,8 +62,8 @@ pub struct RunArgs {
 pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let json = args.run.open_json()?;
     let dataset = load_dataset(&args.data, args.limit)?;
-    let searched = Searched::open(&args.model, &args.data, &args.stored, &args.device, &args.run.algorithm)?;
-    let report = evaluate(searched, &dataset.sequences, &args.run, &interrupt::flag())?;
+    let searcher = searcher::open(&args.model, &args.data, &args.stored, &args.device, &args.run.algorithm)?;
+    let report = evaluate(&searcher, &dataset.sequences, &args.run, &interrupt::cancel_measuring())?;
     if !matches!(json, Some(JsonOutput::Stdout)) {
         print(&report)?;
     }
@@ -91,15 +90,9 @@ impl RunArgs {
     }
 }
 
-/// Evaluates until all users are done, or `stop` is set.
-pub fn evaluate(
-    searched: Searched,
-    sequences: &[Sequence],
-    args: &RunArgs,
-    stop: &AtomicBool,
-) -> Result<QualityReport> {
-    let dtype = searched.dtype();
-    let Searched { model, index, backend } = searched;
+/// Evaluates until all users are done, or that is cancelled.
+pub fn evaluate(searcher: &Searcher, sequences: &[Sequence], args: &RunArgs, cancel: &Cancel) -> Result<QualityReport> {
+    let index = searcher.index();
     let (usable, skipped_users) = with_history_and_target(sequences)?;
     let n_items = index.len();
     if n_items == 0 {
@@ -108,39 +101,31 @@ pub fn evaluate(
     warn_of_absent(&usable, |id| index.contains(id.into()));
     let k = args.k.unwrap_or(200.min(n_items));
     let depth = args.protocol.depth(k, n_items)?;
-    let encoder = backend.encoder(&model.encoder)?;
+    let encoder = searcher.encoder()?;
     let has_learned_nothing = |similarity: &Similarity| similarity.distilled.is_none();
     if args.algorithm.iter().any(|algorithm| algorithm.learns())
         && index.folder().is_none()
         && index.snapshot().similarity().is_some_and(has_learned_nothing)
     {
-        learn(&index, &some_queries(&model, encoder.as_ref(), &usable)?)?;
+        learn(index, &some_queries(encoder, &usable)?, cancel)?;
     }
-    let searcher = Searcher::new(index);
-    let evaluator = Evaluator {
-        config: &model.config,
-        n_item_rows: model.n_item_rows(),
-        encoder: encoder.as_ref(),
-        searcher: &searcher,
-        protocol: args.protocol,
-        k: depth,
-        batch_size: args.batch_size,
-    };
+    let evaluator = Evaluator { searcher, protocol: args.protocol, k: depth, batch_size: args.batch_size };
     log::info!("evaluating {} users in batches of {}", usable.len(), args.batch_size);
     let bar = progress::bar(usable.len() as u64, "users", "computing metrics");
     let evaluations = evaluator.run(&args.algorithm, &usable, |done| {
         bar.set(done as u64);
-        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     drop(bar);
     let evaluations = evaluations?;
     let users = evaluations.first().map_or(0, |evaluation| evaluation.quality.len());
+    let (device, driver) = searcher::device(searcher);
     let run = RunInfo {
-        model: model.config.summary(),
+        model: encoder.config().summary(),
         machine: Machine::here(),
-        device: backend.info().name.clone(),
-        driver: backend.info().driver.clone(),
-        dtype: dtype.to_string(),
+        device,
+        driver,
+        dtype: index.dtype().to_string(),
         protocol: args.protocol.to_string(),
         users,
         skipped_users,

@@ -19,12 +19,12 @@ mod preprocess;
 mod progress;
 mod report;
 mod search;
-mod searched;
+mod searcher;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Error, ErrorKind, Result};
 
 /// Retrieval with learned similarities (Mixture-of-Logits) on any GPU and on plain CPUs.
 #[derive(Parser)]
@@ -79,7 +79,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            match error.kind() {
+                ErrorKind::Cancelled => interrupt::EXIT_CODE.into(),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::find_config;
 use rails_wgpu::dataset::{Dataset, ReadOptions, Sequence, read_item_ids};
 use rails_wgpu::model::Model;
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Error, ModelFile, Result};
 
 use crate::options::{DataArgs, ModelArgs};
 use crate::progress::{self, note};
@@ -14,11 +12,8 @@ use crate::progress::{self, note};
 /// Loads the checkpoint with the configuration that was given or that lies with it.
 pub fn load_model(args: &ModelArgs) -> Result<Model> {
     let path = args.checkpoint()?;
-    progress::stage(&format!("reading {}", path.display()), || {
-        let checkpoint = Checkpoint::open(&path)?;
-        let config = find_config(&checkpoint, args.config.as_deref())?;
-        Model::load(&checkpoint, config)
-    })
+    let read = || ModelFile::open(&path, args.config.as_deref())?.whole_model().cloned();
+    progress::stage(&format!("reading {}", path.display()), read)
 }
 
 /// Reads the sequences and says what was passed over.

@@ -5,7 +5,7 @@ use std::fmt::{Arguments, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use rails_wgpu::Result;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -65,13 +65,13 @@ impl Drop for Bar {
 
 /// A bar over `total` units of `what`, with rate and time left; `finishing`: what is done after the last of them.
 pub fn bar(total: u64, what: &str, finishing: &'static str) -> Bar {
-    let bar = drawn(Some(total), &format!("{{bar:32}} {{human_pos}}/{{human_len}} {what}  {{rate}}  {{eta}} left"));
+    let bar = drawn(Some(total), &format!("{{bar:32}} {{human_pos}}/{{human_len}} {what}  {{rate}}{{left}}"));
     Bar { bar, finishing }
 }
 
 /// A bar over work whose unit means nothing to people: a percentage, the time left, and what is being done.
 pub fn share(total: u64) -> Bar {
-    Bar { bar: drawn(Some(total), "{bar:20} {percent:>3} %  {eta} left  {msg}"), finishing: "the last batches" }
+    Bar { bar: drawn(Some(total), "{bar:20} {percent:>3} %{left}  {msg}"), finishing: "the last batches" }
 }
 
 /// A count of `what` where the total is not known.
@@ -92,6 +92,19 @@ pub fn stage<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     done
 }
 
+/// [`stage`] for work that tells which share of it is done, from 0 to 1.
+pub fn share_of<T>(what: &str, work: impl FnOnce(&dyn Fn(f32)) -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    let bar = drawn(Some(100), "{bar:20} {percent:>3} %{left}  {msg}");
+    bar.set_message(what.to_string());
+    let done = work(&|share| bar.set_position((share * 100.0) as u64));
+    bar.finish_and_clear();
+    if done.is_ok() {
+        log::info!("{what}: {:.2} s", started.elapsed().as_secs_f64());
+    }
+    done
+}
+
 fn drawn(total: Option<u64>, template: &str) -> ProgressBar {
     let target = match QUIET.load(Ordering::Relaxed) {
         true => ProgressDrawTarget::hidden(),
@@ -105,11 +118,20 @@ fn drawn(total: Option<u64>, template: &str) -> ProgressBar {
 
 fn style(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+        let rate = |state: &ProgressState, text: &mut dyn Write| {
             // Writing to a line of text cannot fail.
             let _ = write!(text, "{}/s", two_digits(state.per_sec()));
-        }));
+        };
+        let left = |state: &ProgressState, text: &mut dyn Write| {
+            let _ = text.write_str(&time_left(state.pos(), state.eta()));
+        };
+        bar.set_style(style.with_key("rate", rate).with_key("left", left));
     }
+}
+
+/// The time left, which is known only when something has been done.
+fn time_left(done: u64, left: Duration) -> String {
+    if done == 0 { String::new() } else { format!("  {:#} left", HumanDuration(left)) }
 }
 
 /// A rate with two digits that count.
@@ -127,6 +149,12 @@ pub fn two_digits(rate: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_that_has_not_moved_says_nothing_of_the_time_left() {
+        assert_eq!(time_left(0, Duration::ZERO), "");
+        assert_eq!(time_left(3, Duration::from_secs(75)), "  75s left");
+    }
 
     #[test]
     fn rates_have_two_digits() {

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::dataset::{ItemNames, Sequence};
 use rails_wgpu::search::{Algorithm, Answer, Hit, KernelTime, Request, Searcher, Stage, Stats};
-use rails_wgpu::sequence::{History, SequenceBatch};
+use rails_wgpu::sequence::History;
 use rails_wgpu::{Error, Result};
 use serde_json::{Value, json};
 
@@ -18,7 +17,7 @@ use crate::output::outln;
 use crate::paths::{Input, Output};
 use crate::progress::note;
 use crate::report::Table;
-use crate::searched::Searched;
+use crate::searcher;
 
 #[derive(Args)]
 pub struct SearchArgs {
@@ -65,19 +64,16 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         note!("warning: --now {now} is before the last event of the user");
     }
     let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
-    let Searched { model, index, backend } =
-        Searched::open(&args.model, &args.data, &args.stored, &args.device, &[args.algorithm])?;
-    if index.is_empty() {
+    let searcher = searcher::open(&args.model, &args.data, &args.stored, &args.device, &[args.algorithm])?;
+    let n_items = searcher.index().len();
+    if n_items == 0 {
         return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
     }
-    let k = args.k.unwrap_or(20.min(index.len()));
-    let batch = SequenceBatch::new(&[history], &model.config, model.n_item_rows())?;
-    let embeddings = backend.encoder(&model.encoder)?.encode(&batch)?;
-    let queries = QueryBatch::new(embeddings).with_users(batch.user_ids);
+    let k = args.k.unwrap_or(20.min(n_items));
+    let queries = searcher.encode(&[history])?;
     let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
     let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };
     let request = Request::new(args.algorithm, k).with_excluded(excluded).with_profile(args.stats);
-    let searcher = Searcher::new(index);
     let answer = searcher.answer(&queries, &request)?;
     if !matches!(json, Some(JsonOutput::Stdout)) {
         print_history(&args.user, user, &titles)?;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build::Blueprint;
-use super::source::{Run, Runs};
+use super::source::Runs;
 use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, Segment, Snapshot, least_used, unique, with_directions};
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
@@ -48,18 +48,11 @@ impl ItemIndex {
         let per_segment = n_items.div_ceil(backends.len()).min(options.segment_items.max(1));
         let mol = model.similarity.as_ref().map(|similarity| &similarity.mol);
         let range = Arc::new(InputRange::new(mol, model.dim));
-        let mut runs = Runs::new(source, &range, per_segment).peekable();
-        let first: &[f32] = match runs.peek() {
-            Some(Ok(run)) => &run.rows,
-            // Said when the run is written.
-            _ => &[],
-        };
-        let similarity = model.similarity.clone();
-        let similarity = similarity.map(|similarity| with_directions(backends[0].as_ref(), similarity, first));
-        let similarity = similarity.transpose()?.map(Arc::new);
+        let mut runs = Runs::new(source, &range);
+        let similarity = with_directions(backends[0].as_ref(), model.similarity.clone(), &mut runs, per_segment)?;
         let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
         let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
-        content.segments = write_segments(&transaction, &blueprint, backends, runs)?;
+        content.segments = write_segments(&transaction, &blueprint, backends, runs, per_segment)?;
         write_model(&transaction, &mut content, &model, blueprint.similarity.as_deref())?;
         let store = transaction.commit(content.to_value(folder.as_ref())?)?;
         ItemIndex::of_folder(Folder::new(store, OpenOptions { check: false, device_memory })?, backends)
@@ -141,6 +134,11 @@ impl ItemIndex {
         self.lock().as_ref().map(|folder| folder.path().to_path_buf())
     }
 
+    /// Whether its folder holds the encoder of a whole model.
+    pub fn has_encoder(&self) -> bool {
+        self.lock().as_ref().is_some_and(Folder::has_encoder)
+    }
+
     /// The model that the index was built for, read from its folder; `None` if it is in memory or has no encoder.
     ///
     /// # Errors
@@ -200,12 +198,11 @@ fn write_segments(
     transaction: &Transaction,
     blueprint: &Blueprint,
     backends: &[Arc<dyn Backend>],
-    runs: impl Iterator<Item = Result<Run>>,
+    mut runs: Runs,
+    per_segment: usize,
 ) -> Result<Vec<SegmentEntry>> {
     let (mut entries, mut written) = (Vec::new(), Vec::<Segment>::new());
-    for run in runs {
-        let run = run?;
-        let segment = blueprint.segment(least_used(backends, &written), run.ids, &run.rows)?;
+    while let Some(segment) = blueprint.segment(least_used(backends, &written), &mut runs, per_segment)? {
         let file = segment_file::write(transaction, segment.ids(), segment.tables())?;
         // From here on its ids are mapped, and its tables out of memory.
         let (ids, tables) =

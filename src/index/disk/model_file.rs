@@ -42,32 +42,22 @@ impl IndexModel {
         IndexModel { dim: similarity.mol.item_dim(), similarity: Some(similarity), tensors, metadata }
     }
 
-    /// The whole model of a checkpoint: searches by histories need nothing but the index.
-    ///
-    /// # Errors
-    /// As [`Model::load`].
-    pub fn checkpoint(checkpoint: &Checkpoint, config: ModelConfig) -> Result<IndexModel> {
-        IndexModel::whole(checkpoint, &Model::load(checkpoint, config)?)
-    }
-
     /// What a model file holds: the whole model, or the similarity alone.
     ///
     /// # Errors
     /// If a tensor cannot be read.
     pub fn file(file: &ModelFile) -> Result<IndexModel> {
         match (file.model(), file.mol()) {
-            (Some(model), _) => IndexModel::whole(file.checkpoint(), model),
+            (Some(model), _) => Ok(IndexModel::whole(file.tensors()?, model)),
             (None, Some(mol)) => Ok(IndexModel::similarity(Similarity { mol: mol.clone(), distilled: None })),
             (None, None) => Ok(IndexModel::dot(file.dim())),
         }
     }
 
-    fn whole(checkpoint: &Checkpoint, model: &Model) -> Result<IndexModel> {
-        let names = checkpoint.names().filter(|name| *name != Weights::IGNORED);
-        let tensors = names.map(|name| Ok((name.to_string(), checkpoint.tensor(name)?))).collect::<Result<_>>()?;
+    fn whole(tensors: Vec<(String, Tensor)>, model: &Model) -> IndexModel {
         let metadata = BTreeMap::from([(CONFIG_KEY.to_string(), model.config.to_json())]);
         let similarity = model.mol.clone().map(|mol| Similarity { mol, distilled: None });
-        Ok(IndexModel { dim: model.config.item_embedding_dim, similarity, tensors, metadata })
+        IndexModel { dim: model.config.item_embedding_dim, similarity, tensors, metadata }
     }
 
     /// What a folder has in `shard`.

@@ -64,10 +64,11 @@ mod tests {
         let range = Arc::new(InputRange::new(None, 2));
         let blueprint = Blueprint::new(IndexOptions::default(), None, range, 3).unwrap();
         let rows = vec![1.0, 0.0, 0.0, 1.0, 1e25, -1e25];
-        let segment = blueprint.segment(&cpu, vec![3, 5, 8], &rows).unwrap();
+        let mut tables = blueprint.empty_tables().unwrap();
+        tables.append(&rows, None);
         let transaction = begin(folder.path()).unwrap();
         let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
-        let file = segment_file::write(&transaction, segment.ids(), segment.tables()).unwrap();
+        let file = segment_file::write(&transaction, &[3, 5, 8], &tables).unwrap();
         content.segments.push(SegmentEntry { file, items: 3, deleted: None });
         transaction.commit(content.to_value(folder.path()).unwrap()).unwrap();
 

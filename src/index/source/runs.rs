@@ -1,73 +1,88 @@
-//! Items of a source, gathered into runs that each become a segment.
+//! Items of a source, cut into runs that each become a segment.
+
+use std::collections::VecDeque;
 
 use super::{ItemSource, Items};
 use crate::Result;
-use crate::index::{check_items, sorted, twice};
+use crate::index::check_items;
 use crate::model::InputRange;
 
-/// Items of one segment, ids ascending.
-pub(in crate::index) struct Run {
-    pub ids: Vec<u64>,
-    /// (n, D)
-    pub rows: Vec<f32>,
-}
-
-/// Runs of `size` items, the last one shorter.
+/// Runs of items, in the order of the source. They pass through: only chunks that were looked at ahead wait in memory.
 pub(in crate::index) struct Runs<'a> {
     source: ItemSource<'a>,
     range: &'a InputRange,
-    size: usize,
-    /// What is left of the last chunk, and from which row on.
-    rest: Option<(Items, usize)>,
+    /// Chunks that are checked and not yet taken, the first one from row `from` on.
+    waiting: VecDeque<Items>,
+    from: usize,
+    taken: usize,
 }
 
 impl<'a> Runs<'a> {
     /// Of items that have to be in `range`.
-    pub fn new(source: ItemSource<'a>, range: &'a InputRange, size: usize) -> Runs<'a> {
-        Runs { source, range, size: size.max(1), rest: None }
+    pub fn new(source: ItemSource<'a>, range: &'a InputRange) -> Runs<'a> {
+        Runs { source, range, waiting: VecDeque::new(), from: 0, taken: 0 }
     }
 
-    fn gather(&mut self) -> Result<Option<Run>> {
-        let (dim, room) = (self.range.dim(), self.size.min(self.source.len));
-        let (mut ids, mut rows) = (Vec::with_capacity(room), Vec::with_capacity(room * dim));
-        while ids.len() < self.size {
-            let (items, from) = match self.rest.take() {
-                Some(rest) => rest,
-                None => match self.source.chunks.next() {
-                    None => break,
-                    Some(items) => {
-                        let items = items?;
-                        check_items(&items.ids, &items.embeddings, self.range)?;
-                        (items, 0)
-                    }
-                },
-            };
-            let to = items.ids.len().min(from + self.size - ids.len());
-            ids.extend_from_slice(&items.ids[from..to]);
-            rows.extend_from_slice(&items.embeddings.data()[from * dim..to * dim]);
-            if to < items.ids.len() {
-                self.rest = Some((items, to));
-            }
-        }
-        let (ids, rows) = match ids.is_sorted() {
-            true => (ids, rows),
-            false => {
-                let (ids, rows) = sorted(&ids, &rows, dim);
-                (ids, rows.into_owned())
-            }
-        };
-        match ids.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(twice(pair[0])),
-            None => Ok((!ids.is_empty()).then_some(Run { ids, rows })),
-        }
+    /// How many of the next `size` items there should be.
+    pub fn left(&self, size: usize) -> usize {
+        size.min(self.source.len.saturating_sub(self.taken))
     }
-}
 
-impl Iterator for Runs<'_> {
-    type Item = Result<Run>;
+    /// The raw embeddings of the next `size` items, ids ascending. They stay to be taken.
+    ///
+    /// # Errors
+    /// As [`Runs::take`].
+    pub fn look_ahead(&mut self, size: usize) -> Result<Vec<&[f32]>> {
+        let mut n = self.waiting.iter().map(|items| items.ids.len()).sum::<usize>() - self.from;
+        while n < size && self.wait_for_chunk()? {
+            n += self.waiting.back().map_or(0, |items| items.ids.len());
+        }
+        let (ids, rows) = (self.waiting.iter().flat_map(|items| &items.ids), self.waiting.iter());
+        let rows = rows.flat_map(|items| items.embeddings.data().chunks_exact(self.range.dim()));
+        let mut rows: Vec<(u64, &[f32])> = ids.copied().zip(rows).skip(self.from).take(size).collect();
+        rows.sort_unstable_by_key(|(id, _)| *id);
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
 
-    /// An error is one of the source; or a chunk has an id twice, a value that is not finite or too large, or rows of another width.
-    fn next(&mut self) -> Option<Result<Run>> {
-        self.gather().transpose()
+    /// Passes on the ids (n) and raw embeddings (n, D) of the next `size` items, some at a time. Returns how many there were.
+    ///
+    /// # Errors
+    /// Those of the source or of `pass`; or a chunk has an id twice, a value that is not finite or too large, or rows of
+    /// another width.
+    pub fn take(&mut self, size: usize, mut pass: impl FnMut(&[u64], &[f32]) -> Result<()>) -> Result<usize> {
+        let (dim, mut n) = (self.range.dim(), 0);
+        while n < size && !self.is_empty()? {
+            let items = &self.waiting[0];
+            let to = items.ids.len().min(self.from + size - n);
+            pass(&items.ids[self.from..to], &items.embeddings.data()[self.from * dim..to * dim])?;
+            n += to - self.from;
+            self.from = to;
+            if to == items.ids.len() {
+                self.waiting.pop_front();
+                self.from = 0;
+            }
+        }
+        self.taken += n;
+        Ok(n)
+    }
+
+    /// Whether all items were taken.
+    ///
+    /// # Errors
+    /// As [`Runs::take`].
+    pub fn is_empty(&mut self) -> Result<bool> {
+        Ok(self.waiting.is_empty() && !self.wait_for_chunk()?)
+    }
+
+    /// Adds the next chunk to those that wait; false if there is none.
+    fn wait_for_chunk(&mut self) -> Result<bool> {
+        while let Some(items) = self.source.next_chunk()? {
+            check_items(&items.ids, &items.embeddings, self.range)?;
+            if !items.ids.is_empty() {
+                self.waiting.push_back(items);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

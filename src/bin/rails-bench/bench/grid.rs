@@ -1,15 +1,14 @@
 //! Measuring the points of a grid one after the other.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::measure::{Bencher, Measurement, QuerySet, Truth};
 use crate::report::{SpeedReport, SpeedRow};
-use rails_wgpu::Result;
 use rails_wgpu::backend::{Backend, Dtype};
 use rails_wgpu::index::IndexOptions;
 use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::{Cancel, Error, Result};
 
 use super::outputs::Outputs;
 use super::plan::Plan;
@@ -23,8 +22,8 @@ const LEARNED_FROM: usize = 256;
 pub struct Grid<'a> {
     pub source: &'a Source,
     pub plan: &'a Plan,
-    /// Set when the user wants it to end.
-    pub stop: &'a AtomicBool,
+    /// Cancelled when the user wants it to end.
+    pub cancel: &'a Cancel,
 }
 
 /// An index that was just built, or opened.
@@ -53,7 +52,10 @@ impl Grid<'_> {
         };
         let ended = all();
         drop(bar);
-        report.interrupted = ended?.is_break();
+        report.interrupted = match ended {
+            Err(Error::Cancelled) => true,
+            ended => ended?.is_break(),
+        };
         Ok(())
     }
 
@@ -152,16 +154,16 @@ impl Grid<'_> {
         let started = Instant::now();
         let lists = Algorithm::lists_of(&self.plan.algorithms, self.plan.n_lists);
         let options = IndexOptions::default().with_dtype(dtype).with_form(self.plan.form).with_lists(lists);
-        let index = self.source.index(backend, n, options)?;
+        let searcher = self.source.searcher(backend, n, options)?;
         let learns = self.plan.algorithms.iter().any(|algorithm| algorithm.learns());
         if learns && self.source.stored_dtype().is_none() {
             bar.say(format!("{}, {n} items: learning", backend.info().name));
-            index.distill(&queries.spread(LEARNED_FROM))?;
+            searcher.index().distill_with(&queries.spread(LEARNED_FROM), self.cancel, &|_| ())?;
         }
-        Ok(Built { time: started.elapsed(), searcher: Searcher::new(index) })
+        Ok(Built { time: started.elapsed(), searcher })
     }
 
     fn flow(&self) -> ControlFlow<()> {
-        if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

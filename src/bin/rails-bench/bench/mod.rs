@@ -133,8 +133,8 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         interrupted: false,
         rows: Vec::new(),
     };
-    let stop = interrupt::flag();
-    Grid { source: &source, plan: &plan, stop: &stop }.run(&mut report, &outputs)?;
+    let cancel = interrupt::cancel_measuring();
+    Grid { source: &source, plan: &plan, cancel: &cancel }.run(&mut report, &outputs)?;
     outputs.finish(&report)?;
     Ok(if report.interrupted { interrupt::EXIT_CODE.into() } else { ExitCode::SUCCESS })
 }

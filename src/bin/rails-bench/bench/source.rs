@@ -5,13 +5,14 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use crate::measure::{BenchFile, QuerySet, Rules, shuffled};
-use rails_wgpu::backend::{Backend, Dtype, select};
+use rails_wgpu::backend::{Backend, Dtype};
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{MolConfig, SimilarityConfig, find_config, has_config};
 use rails_wgpu::dataset::Sequence;
-use rails_wgpu::index::{IndexOptions, ItemIndex, OpenOptions};
+use rails_wgpu::index::{IndexOptions, ItemIndex, ItemSource, OpenOptions};
 use rails_wgpu::model::Model;
 use rails_wgpu::model_file::stored_mol_config;
+use rails_wgpu::search::{HistoryEncoder, Searcher, SearcherBuilder};
 use rails_wgpu::{Error, Result};
 
 use super::BenchArgs;
@@ -19,7 +20,7 @@ use crate::model_files::{load_dataset, load_item_ids, load_model, warn_of_absent
 use crate::options::{DataArgs, ModelArgs};
 use crate::paths::Input;
 use crate::progress::note;
-use crate::searched::model_of;
+use crate::searcher::model_beside;
 
 /// Items and queries.
 pub struct Source {
@@ -78,9 +79,13 @@ impl Source {
 
     fn stored(args: &BenchArgs, folder: &Path, dataset: Input) -> Result<Source> {
         let options = args.stored.open_options();
-        let index = ItemIndex::open(folder, &[select::open("cpu")?], options.with_device_memory(None))?;
         let model = ModelArgs { checkpoint: args.checkpoint.clone(), config: args.config.clone() };
-        let model = Box::new(model_of(&index, &model)?);
+        let model = model_beside(&ItemIndex::info(folder)?, &model)?;
+        let on_cpu = Searcher::builder().folder(folder).device("cpu").open_options(options.with_device_memory(None));
+        let searcher = on_cpu.build()?;
+        let index = searcher.index();
+        let none = || Error::argument("index", "an index with an encoder", "one without");
+        let model = Box::new(model.map_or_else(|| index.model()?.ok_or_else(none), Ok)?);
         let sequences = load_dataset(&data_args(args, dataset), args.limit)?.sequences;
         let (users, skipped_users) = with_history_and_target(&sequences)?;
         if index.is_empty() {
@@ -168,21 +173,25 @@ impl Source {
     ) -> Result<Option<QuerySet>> {
         match &self.items {
             Items::Trained { model, users, .. } | Items::Stored { model, users, .. } => {
-                let encoder = backend.encoder(&model.encoder)?;
-                QuerySet::encode(encoder.as_ref(), &model.config, model.n_item_rows(), users, rules, progress)
+                QuerySet::encode(&HistoryEncoder::new(backend, model)?, users, rules, progress)
             }
             Items::File(file) => Ok(Some(file.queries(self.limit))),
         }
     }
 
     /// An index of the first `n` items; a stored one as it is.
-    pub fn index(&self, backend: &dyn Backend, n: usize, options: IndexOptions) -> Result<ItemIndex> {
+    pub fn searcher(&self, backend: &dyn Backend, n: usize, options: IndexOptions) -> Result<Searcher> {
+        let builder = Searcher::builder().backend(backend.share());
         match &self.items {
-            Items::Trained { model, item_ids, .. } => ItemIndex::from_model(backend, model, &item_ids[..n], options),
-            Items::File(file) => {
-                ItemIndex::from_embeddings(backend, &file.item_ids[..n], &file.first_items(n), Some(&file.mol), options)
+            Items::Trained { model, item_ids, .. } => {
+                let items = ItemSource::of_model(model, &item_ids[..n]);
+                model.mol.iter().fold(builder.items(items).options(options), SearcherBuilder::mol).build()
             }
-            Items::Stored { index, .. } => ItemIndex::open(&index.folder, &[backend.share()], index.options),
+            Items::File(file) => {
+                let (ids, items) = (&file.item_ids[..n], file.first_items(n));
+                builder.embeddings(ids, &items).mol(&file.mol).options(options).build()
+            }
+            Items::Stored { index, .. } => builder.folder(&index.folder).open_options(index.options).build(),
         }
     }
 

@@ -3,19 +3,20 @@
 use std::path::Path;
 
 use clap::Args;
-use rails_wgpu::backend::select;
 use rails_wgpu::dataset::{Dataset, ReadOptions, Sequence};
-use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ListOptions};
+use rails_wgpu::index::{IndexOptions, ListOptions};
 use rails_wgpu::model::Model;
+use rails_wgpu::search::Searcher;
 use rails_wgpu::{Error, ModelFile, Result};
 
 use super::info;
 use super::items;
+use crate::interrupt;
 use crate::model_files::with_history_and_target;
 use crate::options::{DeviceArgs, FormArg, ModelArgs, form};
 use crate::paths::{Input, ItemsArg, Output};
 use crate::progress;
-use crate::searched::{learn, some_queries};
+use crate::searcher::{learn, some_queries};
 
 #[derive(Args)]
 pub struct BuildArgs {
@@ -61,18 +62,18 @@ pub fn run(args: &BuildArgs) -> Result<()> {
         .with_form(args.form.0)
         .with_segment_items(args.segment_items)
         .with_lists(args.lists.map(ListOptions::new));
-    let backends = [select::open(&args.device.device)?];
     let finishing = if args.lists.is_some() { "making lists and writing the index" } else { "writing the index" };
     let bar = progress::bar(source.len() as u64, "items", finishing);
     let source = source.inspect(|n| bar.add(n as u64));
-    let built = ItemIndex::create(&args.output, &backends, IndexModel::file(&file)?, options, source);
+    let builder = Searcher::builder().items(source).model_file(&file).options(options);
+    let built = builder.device(&args.device.device).save_to(&*args.output).build();
     drop(bar);
-    let index = built?;
-    if let (Some(users), Some(model)) = (users, model) {
-        let encoder = backends[0].encoder(&model.encoder)?;
-        learn(&index, &some_queries(model, encoder.as_ref(), &users)?)?;
+    let searcher = built?;
+    if let Some(users) = users {
+        let cancel = interrupt::cancel("stopping; the index is there, but has not learned from users");
+        learn(searcher.index(), &some_queries(searcher.encoder()?, &users)?, &cancel)?;
     }
-    drop(index);
+    drop(searcher);
     info::print(&args.output)
 }
 

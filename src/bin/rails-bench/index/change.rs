@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use rails_wgpu::backend::select;
-use rails_wgpu::index::{ItemIndex, OpenOptions};
+use rails_wgpu::search::Searcher;
 use rails_wgpu::{Error, Result};
 
 use super::items;
@@ -45,7 +44,8 @@ pub struct CompactArgs {
 }
 
 pub fn add(args: &AddArgs) -> Result<()> {
-    let index = ItemIndex::open(&args.index, &[select::open(&args.device)?], OpenOptions::default())?;
+    let searcher = open(&args.index, &args.device)?;
+    let index = searcher.index();
     let model = index.model()?;
     let listed = items::listed(Some(&args.items), model.as_ref())?;
     let source = items::source(Some(&args.items), model.as_ref(), &listed)?;
@@ -77,14 +77,16 @@ fn keep(ids: &[u64], n: u64) -> Result<()> {
 
 pub fn remove(args: &RemoveArgs) -> Result<()> {
     let ids = items::ids(&args.ids)?;
-    let index = open(&args.index)?;
+    let searcher = open(&args.index, "cpu")?;
+    let index = searcher.index();
     let n = index.remove(&ids)?;
     outln!("{}: {n} items removed, {} left", args.index.display(), index.len())?;
     Ok(())
 }
 
 pub fn compact(args: &CompactArgs) -> Result<()> {
-    let index = open(&args.index)?;
+    let searcher = open(&args.index, "cpu")?;
+    let index = searcher.index();
     let before = index.snapshot().segments().len();
     progress::stage(&format!("compacting {}", args.index.display()), || index.compact())?;
     let after = index.snapshot().segments().len();
@@ -92,6 +94,6 @@ pub fn compact(args: &CompactArgs) -> Result<()> {
     Ok(())
 }
 
-fn open(folder: &Path) -> Result<ItemIndex> {
-    ItemIndex::open(folder, &[select::open("cpu")?], OpenOptions::default())
+fn open(folder: &Path, device: &str) -> Result<Searcher> {
+    Searcher::builder().folder(folder).device(device).build()
 }

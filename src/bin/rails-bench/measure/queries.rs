@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use super::Rules;
 use super::batch::Batch;
 use rails_wgpu::Result;
-use rails_wgpu::backend::{QueryBatch, QueryEncoder};
-use rails_wgpu::config::ModelConfig;
+use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::history_of;
-use rails_wgpu::sequence::{History, SequenceBatch};
+use rails_wgpu::search::HistoryEncoder;
+use rails_wgpu::sequence::History;
 use rails_wgpu::tensor::Tensor;
 
 /// Users encoded at a time.
@@ -35,9 +35,7 @@ impl QuerySet {
     /// # Errors
     /// If a sequence has no history, an id is beyond the item table, or the device fails.
     pub fn encode(
-        encoder: &dyn QueryEncoder,
-        config: &ModelConfig,
-        n_item_rows: usize,
+        encoder: &HistoryEncoder,
         sequences: &[Sequence],
         rules: Rules,
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
@@ -45,10 +43,9 @@ impl QuerySet {
         let (mut data, mut user_ids, mut seen, mut targets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for users in sequences.chunks(ENCODED_AT_ONCE) {
             let histories: Vec<History> = users.iter().map(history_of).collect();
-            let batch = SequenceBatch::new(&histories, config, n_item_rows)?;
-            data.extend_from_slice(encoder.encode(&batch)?.data());
-            user_ids.extend(batch.user_ids);
-            seen.extend(histories.iter().map(|history| rules.seen(history, config)));
+            data.extend_from_slice(encoder.encode(&histories)?.embeddings.data());
+            user_ids.extend(users.iter().map(|user| user.user_id));
+            seen.extend(histories.iter().map(|history| rules.seen(history, encoder.config())));
             targets.extend(users.iter().filter_map(|user| user.item_ids.last().map(|&id| u64::from(id))));
             if progress(user_ids.len()).is_break() {
                 return Ok(None);
