@@ -28,6 +28,16 @@ echo "-- wheel"
 "$venv/bin/maturin" build -m python/Cargo.toml --out "$work/wheels" --profile dev "$@"
 "$venv/bin/pip" install -q --force-reinstall --no-deps "$work"/wheels/*.whl
 
+echo "-- the program in the wheel"
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+[ "$("$venv/bin/rails-bench" --version)" = "rails-bench $version" ]
+"$venv/bin/rails-bench" convert assets/demo.safetensors -o "$work/model.safetensors" > /dev/null
+RUST_LOG=info "$venv/bin/rails-bench" index build --checkpoint "$work/model.safetensors" --distill assets/demo.csv --device cpu \
+    -o "$work/index" 2> "$work/log" | grep -q "220 items"
+grep -q "learning from" "$work/log"
+if "$venv/bin/rails-bench" index info "$work/nothing" 2> "$work/log"; then exit 1; fi
+grep -q "^error: " "$work/log"
+
 echo "-- types"
 (cd python && "$venv/bin/mypy" --cache-dir "$root/target/mypy" package)
 

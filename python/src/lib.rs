@@ -6,6 +6,8 @@ mod errors;
 mod logging;
 mod searcher;
 
+use std::ffi::OsString;
+
 use pyo3::prelude::*;
 use rails_wgpu::backend::select::Device;
 
@@ -25,6 +27,12 @@ fn devices(py: Python) -> PyResult<Vec<DeviceWords>> {
     detached(py, || Ok(Device::all().iter().map(words).collect()))
 }
 
+/// Runs `rails-bench` with its arguments, of which the first one is its name. Returns the exit code.
+#[pyfunction]
+fn run_program(py: Python, args: Vec<OsString>) -> u8 {
+    py.detach(|| rails_bench::run(args, logging::log_to))
+}
+
 /// The module `rails_wgpu._native`.
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<PyModule>) -> PyResult<()> {
@@ -33,5 +41,6 @@ fn _native(module: &Bound<PyModule>) -> PyResult<()> {
     module.add("DeviceError", module.py().get_type::<DeviceError>())?;
     module.add_class::<Searcher>()?;
     module.add_function(wrap_pyfunction!(logging::set_log_level, module)?)?;
+    module.add_function(wrap_pyfunction!(run_program, module)?)?;
     module.add_function(wrap_pyfunction!(devices, module)?)
 }

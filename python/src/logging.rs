@@ -1,5 +1,7 @@
 //! What the library logs, as records of Python's `logging`: the target `rails_wgpu::search` is the logger `rails_wgpu.search`.
 
+use std::sync::OnceLock;
+
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::prelude::*;
 
@@ -12,15 +14,24 @@ const LEVELS: [(LevelFilter, u32); 5] = [
     (LevelFilter::Trace, 5),
 ];
 
+/// The logger of the program `rails-bench`, while it runs.
+static PROGRAM: OnceLock<Box<dyn Log>> = OnceLock::new();
+
 struct Bridge;
 
 impl Log for Bridge {
     fn enabled(&self, metadata: &Metadata) -> bool {
+        if let Some(logger) = PROGRAM.get() {
+            return logger.enabled(metadata);
+        }
         // Libraries below this one are heard if something is wrong.
         metadata.target().starts_with("rails_wgpu") || metadata.level() <= Level::Warn
     }
 
     fn log(&self, record: &Record) {
+        if let Some(logger) = PROGRAM.get() {
+            return logger.log(record);
+        }
         if !self.enabled(record.metadata()) {
             return;
         }
@@ -41,6 +52,13 @@ pub fn start() {
     // Fails if it has been called before: by another interpreter of this process.
     let _ = log::set_logger(&Bridge);
     log::set_max_level(LevelFilter::Warn);
+}
+
+/// From now on, what is logged up to `most` goes to `logger`, and not to Python.
+pub fn log_to(logger: Box<dyn Log>, most: LevelFilter) {
+    if PROGRAM.set(logger).is_ok() {
+        log::set_max_level(most);
+    }
 }
 
 /// What is below `level`, a number of Python's, is not handed over, which would take the interpreter.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
@@ -9,7 +10,7 @@ use pyo3::prelude::*;
 use rails_wgpu::index::{Filter, IndexOptions, ItemSource, OpenOptions};
 use rails_wgpu::search::{Algorithm, Hit, KernelTime, Request, Stage, Stats};
 use rails_wgpu::sequence::History;
-use rails_wgpu::{ModelFile, QueryBatch, SearcherBuilder};
+use rails_wgpu::{Cancel, ModelFile, QueryBatch, SearcherBuilder};
 use roaring::RoaringTreemap;
 
 use crate::arrays::{Rows, matrix, numbers, tensor};
@@ -197,9 +198,27 @@ impl Searcher {
         py: Python,
         queries: PyReadonlyArray2<f32>,
         user_ids: Option<PyReadonlyArray1<i64>>,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let queries = query_batch(&queries, user_ids)?;
-        detached(py, || self.0.index().distill(&queries))
+        let stopped: Mutex<Option<PyErr>> = Mutex::new(None);
+        let learn = || {
+            let cancel = Cancel::new();
+            let tell = |share: f32| {
+                // Ctrl-C is seen here, and what the caller's function raises.
+                let told = Python::attach(|py| {
+                    py.check_signals()?;
+                    progress.as_ref().map_or(Ok(()), |progress| progress.call1(py, (share,)).map(|_| ()))
+                });
+                if let Err(error) = told {
+                    cancel.cancel();
+                    stopped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            };
+            self.0.index().distill_with(&queries, &cancel, &tell)
+        };
+        let learned = detached(py, learn);
+        stopped.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(learned, Err)
     }
 
     fn compact(&self, py: Python) -> PyResult<()> {

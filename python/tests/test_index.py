@@ -1,6 +1,7 @@
 """Index folders, options of an index, and what a search tells about itself."""
 
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,33 @@ def test_a_folder_answers_as_memory_does_and_keeps_changes(tmp_path):
     again = Searcher.from_index(folder, device="cpu", device_memory=0)
     assert len(again) == 219 and best not in again
     assert found(again, "distilled:219", k=19) == (expected[0][1:], expected[1][1:])
+
+
+def test_learning_tells_how_far_it_is_and_can_be_ended():
+    searcher = Searcher.from_checkpoint(DEMO, device="cpu")
+    queries, users = np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32), np.arange(64)
+    shares = []
+
+    def pressed(share):
+        shares.append(share)
+        if share > 0.3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        searcher.distill(queries, users, progress=pressed)
+    assert 0.3 < shares[-1] < 1
+
+    def fails(share):
+        raise RuntimeError(f"enough at {share}")
+
+    with pytest.raises(RuntimeError, match="enough at 0"):
+        searcher.distill(queries, users, progress=fails)
+    with pytest.raises(ValueError, match="distilled"):
+        found(searcher, "distilled:220")
+    shares.clear()
+    searcher.distill(queries, users, progress=shares.append)
+    assert shares == sorted(shares) and 0 <= shares[0] and shares[-1] == 1
+    assert found(searcher, "distilled:220") == found(searcher)
 
 
 def test_embeddings_become_a_folder_and_readers_follow_it(tmp_path):

@@ -35,6 +35,7 @@ impl<'a> Change<'a> {
             transaction = Some(begun);
         }
         let old = index.snapshot();
+        old.check_files()?;
         let similarity = old.similarity.clone();
         Ok(Change { index, folder, transaction, old, similarity })
     }

@@ -6,6 +6,7 @@ use crate::backend::{
     Backend, Bits, DeviceIndex, Exclusions, PreparedQueries, ScoredPosition, Scorer, SearchContext, Similarity,
 };
 use crate::error::Parameter;
+use crate::store::Shard;
 use crate::tables::{Bytes, Table, Tables};
 use crate::{Error, Result};
 
@@ -17,8 +18,8 @@ pub struct Segment {
     /// Items that have been removed or replaced since.
     deleted: Option<Arc<Bits>>,
     home: Arc<Home>,
-    /// Name of the file that it is stored in, if it is.
-    file: Option<Arc<str>>,
+    /// The file that it is stored in, if it is.
+    file: Option<Shard>,
 }
 
 /// Where a segment is searched.
@@ -43,13 +44,21 @@ impl Segment {
     }
 
     /// The same segment, known to be stored in `file` of the index folder.
-    pub(super) fn stored_in(self, file: &str) -> Segment {
-        Segment { file: Some(file.into()), ..self }
+    pub(super) fn stored_in(self, file: &Shard) -> Segment {
+        Segment { file: Some(file.clone()), ..self }
+    }
+
+    /// Whether its file, if it is stored in one, is as long as it was.
+    ///
+    /// # Errors
+    /// As [`Shard::check_length`].
+    pub(super) fn check_length(&self) -> Result<()> {
+        self.file.as_ref().map_or(Ok(()), Shard::check_length)
     }
 
     /// Name of the file in the index folder, if it is stored in one.
     pub fn file(&self) -> Option<&str> {
-        self.file.as_deref()
+        self.file.as_ref().map(Shard::name)
     }
 
     /// Ids, ascending; also of deleted items.

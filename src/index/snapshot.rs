@@ -92,11 +92,12 @@ impl Snapshot {
         self.similarity.as_deref()
     }
 
-    /// Whether these queries can be scored.
+    /// Whether these queries can be scored, and the files of the segments are as long as they were.
     ///
     /// # Errors
-    /// As [`InputRange::check_queries`].
+    /// As [`InputRange::check_queries`], or as [`Shard::check_length`](crate::store::Shard::check_length).
     pub fn check_queries(&self, queries: &QueryBatch) -> Result<()> {
+        self.check_files()?;
         self.range.check_queries(&queries.embeddings)?;
         match &queries.user_ids {
             Some(users) if users.len() != queries.len() => {
@@ -105,6 +106,14 @@ impl Snapshot {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the files of the segments are as long as they were when they were mapped.
+    ///
+    /// # Errors
+    /// As [`Shard::check_length`](crate::store::Shard::check_length).
+    pub(super) fn check_files(&self) -> Result<()> {
+        self.segments.iter().try_for_each(Segment::check_length)
     }
 
     /// Some of the items on the host, if there is a Mixture-of-Logits similarity and an item.

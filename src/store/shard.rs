@@ -1,6 +1,7 @@
 //! One file of an index, mapped into memory.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(super) const NAME: &str = "file";
 #[derive(Clone, Debug)]
 pub struct Shard {
     map: Arc<Mmap>,
+    /// What is mapped, whatever has its name by now.
+    file: Arc<File>,
     about: Arc<About>,
 }
 
@@ -46,7 +49,7 @@ impl Shard {
         let header = usize::try_from(entry.header_bytes).ok().and_then(|len| map.get(..len));
         let layout = parse_header(entry, header.unwrap_or_default()).map_err(damaged)?;
         let about = About { path, entry: entry.clone(), layout };
-        Ok(Shard { map: Arc::new(map), about: Arc::new(about) })
+        Ok(Shard { map: Arc::new(map), file: Arc::new(file), about: Arc::new(about) })
     }
 
     /// The file.
@@ -97,6 +100,23 @@ impl Shard {
         match damaged {
             None => Ok(()),
             Some(block) => Err(Error::index(&self.about.path, damaged_block(section, block), RESTORE)),
+        }
+    }
+
+    /// Whether the file is as long as it was when it was mapped: to read beyond its end would end the process. Asks the system
+    /// for its length and reads nothing.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if it is not.
+    pub fn check_length(&self) -> Result<()> {
+        let path = &self.about.path;
+        let found = self.file.metadata().map_err(fault::reading(path))?.len();
+        match found == self.bytes() {
+            true => Ok(()),
+            false => {
+                let what = format!("it was changed while it was in use: {}", wrong_length(&self.about.entry, found));
+                Err(Error::index(path, what, RESTORE))
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::common::catalog::{Catalog, DIM, cpu, hits, open, queries, rows, similarity};
-use crate::common::models::Random;
+use crate::common::models::{Random, Shape};
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition, Similarity};
 use rails_wgpu::index::{Filter, IndexModel, IndexOptions, ItemIndex, ItemSource, Items, ListOptions, OpenOptions};
@@ -542,4 +542,44 @@ fn principal_directions_stay_with_the_folder() {
         };
         assert_eq!(search(opened), search(created), "{form:?}");
     }
+}
+
+/// What reads beyond the end of a mapped file is ended by the system: that must be found out before.
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_cut_short_while_it_was_in_use_is_an_error() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("index");
+    let mut random = Random::new(12);
+    let mol = Shape { uid_sizes: Vec::new(), ..Shape::default() }.mol(&mut random, 6);
+    let (ids, items): (Vec<u64>, Tensor) = ((0..40).collect(), random.tensor(&[40, 6], 1.0));
+    let builder = Searcher::builder().embeddings(&ids, &items).mol(&mol).device("cpu").save_to(&folder);
+    let searcher = builder.options(IndexOptions::default().with_segment_items(20)).build().unwrap();
+    let queries = QueryBatch::new(random.tensor(&[2, 6], 1.0));
+    let search = || searcher.search(Algorithm::Exact, &queries, 5, &[]);
+    let expected = search().unwrap();
+    let index = searcher.index();
+    let file = folder.join(index.snapshot().segments()[1].file().unwrap());
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(0).unwrap();
+    let exclude: &[&[u64]] = &[&[25], &[30]];
+    let errors = [
+        search().map(|_| ()),
+        searcher.search(Algorithm::Tangent { candidates: 9 }, &queries, 5, exclude).map(|_| ()),
+        searcher.candidates(Algorithm::Avg { candidates: 9 }, &queries, exclude).map(|_| ()),
+        searcher.rescore(&queries, &[&[25], &[30]]).map(|_| ()),
+        index.remove(&[25]).map(|_| ()),
+        index.add(&[25], &items.select_rows(&[1])),
+        index.distill(&queries),
+        index.compact(),
+        index.save(temporary.path().join("other")),
+    ];
+    for error in errors {
+        let error = error.unwrap_err().to_string();
+        let words = format!("it was changed while it was in use: expected {} bytes, found 0", whole.len());
+        assert!(error.contains(&words) && error.contains(file.to_str().unwrap()), "{error}");
+    }
+    // The same file, whole again.
+    std::fs::write(&file, whole).unwrap();
+    assert_eq!(search().unwrap(), expected);
 }

@@ -66,6 +66,14 @@ fn changed_config(folder: &Path, from: &str, to: &str) -> PathBuf {
 }
 
 #[test]
+fn help_says_what_inverted_lists_are_for() {
+    for command in ["eval", "bench", "search"] {
+        let help = succeeds(&[command, "--help"]).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains("want inverted lists (`index build --lists`)"), "{help}");
+    }
+}
+
+#[test]
 fn help_names_every_command() {
     let help = succeeds(&["--help"]);
     for command in ["demo", "devices", "preprocess", "convert", "index", "eval", "bench", "search"] {
@@ -155,6 +163,33 @@ fn long_evaluation() -> (std::process::Child, impl std::io::BufRead, String) {
         assert!(lines.read_line(&mut log).unwrap() > 0, "ended: {log}");
     }
     (child, lines, log)
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_learning_of_an_index_that_stays() {
+    use std::io::BufRead;
+    use std::process::Stdio;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (index, checkpoint) = (folder.path().join("index"), format!("{MOL}/model.pt"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rails-bench"))
+        .current_dir(crate::ROOT)
+        .args(["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "-o", path(&index)])
+        .args(["--distill", "tests/oracle/tiny.csv"])
+        .env("RUST_LOG", "info")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut log, mut lines) = (String::new(), std::io::BufReader::new(child.stderr.take().unwrap()));
+    while !log.contains("learning from") {
+        assert!(lines.read_line(&mut log).unwrap() > 0, "ended: {log}");
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    std::io::Read::read_to_string(&mut lines, &mut log).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{log}");
+    assert!(log.contains("the index is there, but has not learned") && log.contains("cancelled"), "{log}");
+    assert!(succeeds(&["index", "info", path(&index)]).contains("distilled gate no"));
 }
 
 #[cfg(unix)]
@@ -343,8 +378,21 @@ fn unwritable_outputs_are_explained_before_the_work() {
     refuses(&eval(&checkpoint, &["--json", "no/such/folder/out.json"]), &["no/such/folder/out.json"]);
     refuses(&["convert", &checkpoint, "-o", "no/such/folder/model.safetensors"], &["no/such/folder"]);
     refuses(&["preprocess", "txt", "no/such.txt", "-o", "no/such/folder/x.csv"], &["no/such/folder/x.csv"]);
+    // Only --json goes to standard output; a file called `-` is nobody's wish.
     let folder = tempfile::tempdir().unwrap();
     let (kept, csv) = (folder.path().join("kept.json"), folder.path().join("x.csv"));
+    let data = ["--checkpoint", &checkpoint, "--dataset", "tests/oracle/tiny.csv"];
+    for (args, more) in [
+        (vec!["convert", &checkpoint, "-o", "-"], &[][..]),
+        (vec!["preprocess", "txt", "no/such.txt", "-o", "-"], &[]),
+        (vec!["preprocess", "txt", "no/such.txt", "--items-output", "-", "-o", path(&csv)], &[]),
+        (vec!["index", "build", "--checkpoint", &checkpoint, "-o", "-"], &[]),
+        (vec!["bench", "--csv", "-"], &data),
+        (vec!["man", "--folder", "-"], &[]),
+    ] {
+        refuses(&[&args[..], more].concat(), &["output: expected a file or folder", "--json", "found -"]);
+    }
+    assert!(!Path::new(crate::ROOT).join("-").exists());
     refuses(&["preprocess", "txt", "no/such.txt", "-o", path(&csv)], &["no/such.txt"]);
     std::fs::write(&kept, "earlier results").unwrap();
     refuses(&eval(&checkpoint, &["--k", "0", "--json", path(&kept)]), &["found 0"]);
@@ -502,6 +550,14 @@ fn wrong_uses_of_an_index_are_explained() {
     refuses(&["index", "add", path(&index), "--items", "no/such.txt"], &["no/such.txt"]);
     refuses(&["index", "remove", path(&index), "--ids", "no/such.txt"], &["no/such.txt"]);
     refuses(&["index", "info", "no/such"], &["no index here", "index build"]);
+    // What would be ignored is refused.
+    for (option, file) in [("--checkpoint", checkpoint.as_str()), ("--config", "tests/oracle/tiny_hstu_mol/config.gin")]
+    {
+        for command in ["eval", "bench"] {
+            let args = [command, "--index", path(&index), "--dataset", "tests/oracle/tiny.csv", option, file];
+            refuses(&args, &[&option[2..], "expected no --", "the index has its model in it"]);
+        }
+    }
     refuses(&["index", "verify", "no/such"], &["no index here"]);
     let both = [&search[..], &["--index", path(&index), "--item-ids", "assets/demo.items.txt"]].concat();
     refuses(&both, &["--item-ids", "cannot be used"]);
@@ -591,6 +647,11 @@ fn a_similarity_of_ones_own_becomes_an_index() {
     refuses(&[&build[..], &[&at("a")], &distill].concat(), &["distill: expected a whole model", "a similarity only"]);
     let search = ["search", "--user", "37", "--dataset", "tests/oracle/tiny.csv", "--device", "cpu"];
     refuses(&[&search[..], &["--index", &index]].concat(), &["an index without one"]);
+    let whole = format!("{MOL}/model.pt");
+    let found = succeeds(&[&search[..], &["--index", &index, "--checkpoint", &whole, "--k", "3"]].concat());
+    assert!(found.contains("rank"), "the encoder of a checkpoint serves an index without one: {found}");
+    let removed = succeeds(&["index", "remove", &index, "--ids", "3, 4,999"]);
+    assert!(removed.contains("2 items removed, 48 left"), "{removed}");
     assert!(!folder.path().join("a").exists(), "nothing was begun");
 
     // The same file, with items and queries in it, is one for `bench`.
@@ -657,6 +718,11 @@ fn ids_of_the_raw_data_come_back() {
     let csv = at("seq.csv");
     let report = succeeds(&["preprocess", "csv", &at("events.csv"), "-o", &csv]);
     assert!(report.contains("ids numbered anew      users yes, items yes"), "{report}");
+    // A warning is said once.
+    std::fs::write(at("ratings.dat"), "1::2::5::1\n").unwrap();
+    let output = rails_bench(&["preprocess", "ml-1m", &at(""), "-o", &at("ml.csv")]);
+    assert!(stdout(&output).contains("the list of items holds the rated ones only"), "{}", stdout(&output));
+    assert_eq!(stderr(&output), "");
     let checkpoint = format!("{MOL}/model.pt");
     let data = ["--checkpoint", &checkpoint, "--dataset", &csv, "--device", "cpu"];
     let items = at("seq.items.txt");

@@ -1,5 +1,5 @@
 import os
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ class DeviceError(RuntimeError):
     """There is no such device, it failed, or the work does not fit it."""
 
 def set_log_level(level: int) -> None: ...
+def run_program(args: List[str]) -> int: ...
 def devices() -> List[Tuple[str, str, str, str]]: ...
 
 class Searcher:
@@ -56,7 +57,12 @@ class Searcher:
         allowed: Optional[npt.NDArray[np.uint64]],
         profile: bool,
     ) -> Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _Took]: ...
-    def distill(self, queries: npt.NDArray[np.float32], user_ids: Optional[npt.NDArray[np.int64]]) -> None: ...
+    def distill(
+        self,
+        queries: npt.NDArray[np.float32],
+        user_ids: Optional[npt.NDArray[np.int64]],
+        progress: Optional[Callable[[float], object]],
+    ) -> None: ...
     def rescore(
         self,
         queries: npt.NDArray[np.float32],

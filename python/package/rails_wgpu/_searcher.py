@@ -274,14 +274,20 @@ class Searcher:
         scores[known] = self._inner.rescore(rows, _arrays.id_lists("candidates", lists), users)
         return scores[0] if single else scores
 
-    def distill(self, queries: Any, user_ids: Optional[Any] = None) -> None:
+    def distill(
+        self,
+        queries: Any,
+        user_ids: Optional[Any] = None,
+        progress: "Optional[Callable[[float], object]]" = None,
+    ) -> None:
         """Learns what the algorithms ``distilled`` and ``cascade`` need and ``tangent`` is better with.
 
         ``queries`` (B, D) should be like those that will be asked; a few hundred are enough. An index of a folder keeps
-        it there. Raises ValueError if there is no Mixture-of-Logits similarity.
+        it there. ``progress`` is called with the share that is done, from 0 to 1; Ctrl-C, or whatever it raises, ends the
+        learning, and nothing is learned then. Raises ValueError if there is no Mixture-of-Logits similarity.
         """
         rows, users, _ = _queries(queries, user_ids)
-        self._inner.distill(rows, users)
+        self._inner.distill(rows, users, progress)
 
     def compact(self) -> None:
         """Rewrites the index without the deleted items and with as few segments as may be."""

@@ -1,6 +1,7 @@
 //! `rails-bench convert`.
 
 use clap::Args;
+use rails_wgpu::checkpoint::Weights;
 use rails_wgpu::{ModelFile, Result, atomic};
 
 use crate::output::outln;
@@ -23,9 +24,10 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let file = ModelFile::open(&args.checkpoint, args.config.as_deref())?;
     let model = file.whole_model()?;
     file.save(&args.output)?;
-    let tensors = file.tensors()?;
-    let n_values: usize = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
+    let names = file.checkpoint().names().filter(|name| *name != Weights::IGNORED);
+    let shapes: Vec<&[usize]> = names.filter_map(|name| file.checkpoint().shape(name)).collect();
+    let n_values: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
     outln!("{}: {}", args.output.display(), model.config.summary())?;
-    outln!("{} tensors, {n_values} values, hyper-parameters included", tensors.len())?;
+    outln!("{} tensors, {n_values} values, hyper-parameters included", shapes.len())?;
     Ok(())
 }

@@ -4,7 +4,6 @@
 mod assets;
 
 use std::ops::ControlFlow;
-use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
@@ -13,6 +12,7 @@ use rails_wgpu::search::{Algorithm, HistoryEncoder, Searcher, SearcherBuilder};
 use rails_wgpu::{Cancel, Result};
 
 use crate::eval::{RunArgs, evaluate, print};
+use crate::exit_code::ExitCode;
 use crate::interrupt;
 use crate::json_output::JsonOutput;
 use crate::measure::{Bencher, QuerySet, Rules, Truth};
@@ -73,7 +73,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     if let Some(output) = json {
         output.write(&format!("{report:#}\n"))?;
     }
-    Ok(if interrupted { interrupt::EXIT_CODE.into() } else { ExitCode::SUCCESS })
+    Ok(ExitCode::of_interrupted(interrupted))
 }
 
 /// What approximate search gains on a library that is large enough.

@@ -1,7 +1,6 @@
 //! `rails-bench eval`.
 
 use std::ops::ControlFlow;
-use std::process::ExitCode;
 
 use crate::report::{Machine, QualityReport, RunInfo};
 use clap::Args;
@@ -11,10 +10,11 @@ use rails_wgpu::eval::{Evaluator, Protocol};
 use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::{Cancel, Error, Result};
 
+use crate::exit_code::ExitCode;
 use crate::interrupt;
 use crate::json_output::JsonOutput;
 use crate::model_files::{load_dataset, warn_of_absent, with_history_and_target};
-use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
+use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, algorithm_help};
 use crate::output::out;
 use crate::paths::Output;
 use crate::progress::{self, note};
@@ -40,9 +40,7 @@ pub struct EvalArgs {
 /// How to evaluate.
 #[derive(Args)]
 pub struct RunArgs {
-    #[arg(long, default_value = "exact", value_delimiter = ',', help = format!(
-        "Algorithms, separated by commas: {}", Algorithm::SYNTAX
-    ))]
+    #[arg(long, default_value = "exact", value_delimiter = ',', help = algorithm_help("Algorithms, separated by commas: "))]
     pub algorithm: Vec<Algorithm>,
     /// Items per result; metrics beyond this many are not reported [default: 200, or the number of items]
     #[arg(long)]
@@ -70,7 +68,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     if let Some(output) = json {
         output.write(&format!("{:#}\n", report.json()))?;
     }
-    Ok(if report.run.interrupted { interrupt::EXIT_CODE.into() } else { ExitCode::SUCCESS })
+    Ok(ExitCode::of_interrupted(report.run.interrupted))
 }
 
 /// The table, and under which conditions it holds.

@@ -4,10 +4,8 @@ use std::process::exit;
 
 use rails_wgpu::Cancel;
 
+use crate::exit_code::ExitCode;
 use crate::progress::note;
-
-/// Exit code of a program that was ended by Ctrl-C, as shells have it.
-pub const EXIT_CODE: u8 = 130;
 
 /// What the first Ctrl-C cancels, saying `words`; the second one ends the program at once.
 pub fn cancel(words: &'static str) -> Cancel {
@@ -15,7 +13,7 @@ pub fn cancel(words: &'static str) -> Cancel {
     let pressed = cancel.clone();
     let handler = move || {
         if pressed.is_cancelled() {
-            exit(EXIT_CODE.into());
+            exit(ExitCode::INTERRUPTED.0.into());
         }
         pressed.cancel();
         note!("{words} (once more: stop at once)");

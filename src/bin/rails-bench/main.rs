@@ -1,133 +1,13 @@
 //! `rails-bench`: retrieval quality and speed of learned similarities, from the command line.
 
-mod bench;
-mod convert;
-mod demo;
-mod devices;
-mod eval;
-mod index;
-mod interrupt;
-mod json_output;
-mod manual;
-mod measure;
-mod model_files;
-mod named;
-mod options;
-mod output;
-mod paths;
-mod preprocess;
-mod progress;
-mod report;
-mod search;
-mod searcher;
-
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use rails_wgpu::{Error, ErrorKind, Result};
-
-/// Retrieval with learned similarities (Mixture-of-Logits) on any GPU and on plain CPUs.
-#[derive(Parser)]
-#[command(name = "rails-bench", version, about, long_about = None, arg_required_else_help = true)]
-struct Cli {
-    /// CPU threads [default: as many as the machine has]
-    #[arg(long, global = true, value_name = "N", env = "RAILS_THREADS",
-        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
-    threads: Option<usize>,
-    /// Print results and errors only: no progress, notes and warnings
-    #[arg(long, short, global = true)]
-    quiet: bool,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Evaluate the built-in small model on its built-in data: no download, no GPU needed
-    Demo(demo::DemoArgs),
-    /// List every device with its driver, features and limits, and say which one `auto` takes
-    Devices(devices::DevicesArgs),
-    /// Turn raw public data files into the sequence CSV that `eval` reads, and the item list
-    Preprocess(preprocess::PreprocessArgs),
-    /// Turn a checkpoint and its config into one self-contained .safetensors file
-    Convert(convert::ConvertArgs),
-    /// Build, change, describe and check an index that is stored in a folder
-    Index(index::IndexArgs),
-    /// Print the retrieval quality of a checkpoint on a data set: HR, NDCG, MRR, queries per second
-    Eval(eval::EvalArgs),
-    /// Measure recall against exact search and latency of retrieval algorithms, side by side
-    Bench(bench::BenchArgs),
-    /// Print the recommendations for one user
-    Search(search::SearchArgs),
-    /// Print completions for a shell: `rails-bench completions bash > ~/.local/share/bash-completion/completions/rails-bench`
-    Completions(manual::CompletionsArgs),
-    /// Print a manual page: `rails-bench man > rails-bench.1`, or one for each command into a folder
-    Man(manual::ManArgs),
-}
-
 fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let said = if cli.quiet { "error" } else { "warn,wgpu_hal=error,wgpu_core=error" };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(said)).format_timestamp(None).init();
-    if cli.quiet {
-        progress::set_quiet();
-    }
-    // Paths are checked before anything is written.
-    let ran = paths::check_all(&matches).and_then(|()| start_threads(cli.threads)).and_then(|()| run(&cli.command));
-    match ran {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            match error.kind() {
-                ErrorKind::Cancelled => interrupt::EXIT_CODE.into(),
-                _ => ExitCode::FAILURE,
-            }
+    rails_bench::run(std::env::args_os(), |logger, most| {
+        // Nobody else in this program has set one.
+        if log::set_boxed_logger(logger).is_ok() {
+            log::set_max_level(most);
         }
-    }
-}
-
-fn start_threads(wanted: Option<usize>) -> Result<()> {
-    let Some(n) = wanted else { return Ok(()) };
-    let refused = |error| Error::argument("threads", "as many threads as the system allows", format!("{n}: {error}"));
-    rayon::ThreadPoolBuilder::new().num_threads(n).build_global().map_err(refused)
-}
-
-fn run(command: &Command) -> Result<ExitCode> {
-    match command {
-        Command::Demo(args) => return demo::run(args),
-        Command::Devices(args) => devices::run(args)?,
-        Command::Preprocess(args) => preprocess::run(args)?,
-        Command::Convert(args) => convert::run(args)?,
-        Command::Index(args) => return index::run(args),
-        Command::Eval(args) => return eval::run(args),
-        Command::Bench(args) => return bench::run(args),
-        Command::Search(args) => search::run(args)?,
-        Command::Completions(args) => manual::completions(args, Cli::command())?,
-        Command::Man(args) => manual::man(args, Cli::command())?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::any::TypeId;
-    use std::path::PathBuf;
-
-    use super::*;
-
-    /// [`paths::check_all`] knows what is read and what is written by the types of arguments.
-    fn assert_paths_are_known(command: &clap::Command) {
-        for argument in command.get_arguments() {
-            let parsed = argument.get_value_parser().type_id();
-            let (command, id) = (command.get_name(), argument.get_id());
-            assert!(parsed != TypeId::of::<PathBuf>(), "{command} {id}: neither `Input` nor `Output`");
-        }
-        command.get_subcommands().for_each(assert_paths_are_known);
-    }
-
-    #[test]
-    fn every_path_is_an_input_or_an_output() {
-        assert_paths_are_known(&Cli::command());
-    }
+    })
+    .into()
 }

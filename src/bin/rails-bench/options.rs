@@ -6,6 +6,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use rails_wgpu::backend::Dtype;
 use rails_wgpu::index::{IndexOptions, OpenOptions};
+use rails_wgpu::search::Algorithm;
 use rails_wgpu::tables::Form;
 use rails_wgpu::{Error, Result};
 
@@ -72,6 +73,15 @@ pub fn form() -> impl TypedValueParser<Value = FormArg> {
     };
     let value = move |name: &'static str| PossibleValue::new(name).help(help(name));
     PossibleValuesParser::new(IndexOptions::FORM_NAMES.map(value)).try_map(|name| name.parse::<FormArg>())
+}
+
+/// The help of `--algorithm`, which begins with `what`.
+pub fn algorithm_help(what: &str) -> String {
+    format!(
+        "{what}{}. In a stored index, naive-ivf and tangent-ivf want inverted lists (`index build --lists`): without any, they \
+         scan all items",
+        Algorithm::SYNTAX
+    )
 }
 
 /// Which model.

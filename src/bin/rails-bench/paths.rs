@@ -78,6 +78,32 @@ impl FromStr for ItemsArg {
     }
 }
 
+/// Ids of items.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IdsArg {
+    /// Themselves.
+    Ids(Vec<u64>),
+    /// A file with them.
+    File(PathBuf),
+}
+
+impl IdsArg {
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            IdsArg::File(path) => Some(path),
+            IdsArg::Ids(_) => None,
+        }
+    }
+}
+
+impl From<OsString> for IdsArg {
+    fn from(text: OsString) -> IdsArg {
+        let ids = text.to_str().and_then(|text| text.split(',').map(|id| id.trim().parse().ok()).collect());
+        ids.map_or_else(|| IdsArg::File(text.into()), IdsArg::Ids)
+    }
+}
+
 /// Whether the name of `path` says that it is a .safetensors or .npy file, and not a list.
 pub fn holds_embeddings(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "safetensors" || extension == "npy")
@@ -98,7 +124,15 @@ pub fn check_all(matches: &ArgMatches) -> Result<()> {
             .extend(matches.try_get_many::<Input>(id).into_iter().flatten().flatten().map(|input| input.to_path_buf()));
         let items = matches.try_get_many::<ItemsArg>(id).into_iter().flatten().flatten();
         inputs.extend(items.filter_map(ItemsArg::path).map(Path::to_path_buf));
-        outputs.extend(matches.try_get_many::<Output>(id).into_iter().flatten().flatten().map(|output| &**output));
+        for output in matches.try_get_many::<Output>(id).into_iter().flatten().flatten() {
+            if **output == *Path::new("-") && id != "json" {
+                let expected = "a file or folder (`-`, standard output, is for --json; a file of that name is ./-)";
+                return Err(Error::argument("output", expected, "-"));
+            }
+            outputs.push(&**output);
+        }
+        let ids = matches.try_get_many::<IdsArg>(id).into_iter().flatten().flatten();
+        inputs.extend(ids.filter_map(IdsArg::path).map(Path::to_path_buf));
     }
     let configs: Vec<PathBuf> = inputs.iter().filter_map(|input| config_beside(input)).collect();
     inputs.extend(configs);

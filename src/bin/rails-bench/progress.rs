@@ -92,8 +92,9 @@ pub fn stage<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     done
 }
 
-/// [`stage`] for work that tells which share of it is done, from 0 to 1.
+/// [`stage`] for long work that tells which share of it is done, from 0 to 1; the log has its beginning, too.
 pub fn share_of<T>(what: &str, work: impl FnOnce(&dyn Fn(f32)) -> Result<T>) -> Result<T> {
+    log::info!("{what}");
     let started = Instant::now();
     let bar = drawn(Some(100), "{bar:20} {percent:>3} %{left}  {msg}");
     bar.set_message(what.to_string());

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::json_output::JsonOutput;
 use crate::model_files::load_dataset;
 use crate::named;
-use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs};
+use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, algorithm_help};
 use crate::output::outln;
 use crate::paths::{Input, Output};
 use crate::progress::note;
@@ -35,7 +35,7 @@ pub struct SearchArgs {
     /// Number of recommendations [default: 20, or the number of items]
     #[arg(long)]
     k: Option<usize>,
-    #[arg(long, default_value = "exact", help = Algorithm::SYNTAX)]
+    #[arg(long, default_value = "exact", help = algorithm_help(""))]
     algorithm: Algorithm,
     /// Titles: movies.dat, movies.csv, u.item, a .item file, or any CSV or TSV file with an id and a title column
     #[arg(long)]

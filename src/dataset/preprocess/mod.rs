@@ -237,7 +237,6 @@ impl PreprocessReport {
     }
 
     fn warn(&mut self, warning: String) {
-        log::warn!("{warning}");
         self.warnings.push(warning);
     }
 }

@@ -120,7 +120,7 @@ impl Folder {
         let shard = self.store.shard(&entry.file)?;
         let check = self.options.check || backend.info().kind != DeviceKind::Cpu;
         let (ids, tables) = segment_file::read(shard, entry.items, blueprint.empty_tables()?, check)?;
-        Ok(blueprint.place(ids, Arc::new(tables), backend).stored_in(&entry.file))
+        Ok(blueprint.place(ids, Arc::new(tables), backend).stored_in(shard))
     }
 
     /// Compares a stored segment with its checksums.
@@ -139,7 +139,7 @@ impl Folder {
         let file = segment_file::write(transaction, segment.ids(), segment.tables())?;
         let shard = transaction.shard(&file)?;
         let (ids, tables) = segment_file::read(&shard, segment.len(), blueprint.empty_tables()?, false)?;
-        let placed = blueprint.place(ids, Arc::new(tables), segment.backend()).stored_in(&file);
+        let placed = blueprint.place(ids, Arc::new(tables), segment.backend()).stored_in(&shard);
         Ok(match segment.deleted() {
             Some(deleted) => placed.with_deleted((**deleted).clone()),
             None => placed,

@@ -67,6 +67,7 @@ impl ItemIndex {
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let own = self.lock();
         let snapshot = self.snapshot();
+        snapshot.check_files()?;
         let similarity = snapshot.similarity();
         let model = match &*own {
             Some(own) => own.index_model(similarity)?,

@@ -5,15 +5,14 @@ mod outputs;
 mod plan;
 mod source;
 
-use std::process::ExitCode;
-
 use crate::report::{Machine, SpeedReport, now};
 use clap::{Args, ValueEnum};
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::{Dtype, Result};
 
+use crate::exit_code::ExitCode;
 use crate::interrupt;
-use crate::options::{FormArg, StoredIndexArgs, dtype, form};
+use crate::options::{FormArg, StoredIndexArgs, algorithm_help, dtype, form};
 use crate::paths::{Input, Output};
 use grid::Grid;
 use outputs::Outputs;
@@ -74,7 +73,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "index")]
     lists: usize,
     #[arg(long, value_delimiter = ',', help = format!(
-        "Algorithms, separated by commas: {} [default: {}]", Algorithm::SYNTAX, plan::DEFAULT
+        "{} [default: {}]", algorithm_help("Algorithms, separated by commas: "), plan::DEFAULT
     ))]
     algorithm: Option<Vec<Algorithm>>,
     /// Queries per batch, separated by commas [default: 32]. A last batch is filled up with the first queries
@@ -136,7 +135,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let cancel = interrupt::cancel_measuring();
     Grid { source: &source, plan: &plan, cancel: &cancel }.run(&mut report, &outputs)?;
     outputs.finish(&report)?;
-    Ok(if report.interrupted { interrupt::EXIT_CODE.into() } else { ExitCode::SUCCESS })
+    Ok(ExitCode::of_interrupted(report.interrupted))
 }
 
 /// The command as it can be given again.
@@ -146,6 +145,6 @@ fn command_line() -> String {
         true => arg,
         false => format!("'{}'", arg.replace('\'', r"'\''")),
     };
-    let args = std::env::args_os().skip(1).map(|arg| quoted(arg.to_string_lossy().into_owned()));
+    let args = crate::arguments().iter().map(|arg| quoted(arg.to_string_lossy().into_owned()));
     std::iter::once("rails-bench".to_string()).chain(args).collect::<Vec<_>>().join(" ")
 }

@@ -8,7 +8,7 @@ use rails_wgpu::{Error, Result};
 
 use super::items;
 use crate::output::outln;
-use crate::paths::{Input, ItemsArg};
+use crate::paths::{IdsArg, Input, ItemsArg};
 use crate::progress;
 
 #[derive(Args)]
@@ -32,9 +32,10 @@ pub struct AddArgs {
 pub struct RemoveArgs {
     /// The folder of the index
     index: Input,
-    /// Ids: a list as for `eval --item-ids`, a .safetensors file with `ids` (N), or a .npy file with whole numbers (N)
-    #[arg(long)]
-    ids: Input,
+    /// Ids, separated by commas; or a file with them: a list as for `eval --item-ids`, a .safetensors file with `ids` (N), or a
+    /// .npy file with whole numbers (N)
+    #[arg(long, value_name = "IDS|FILE")]
+    ids: IdsArg,
 }
 
 #[derive(Args)]

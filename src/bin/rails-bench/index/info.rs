@@ -1,13 +1,13 @@
 //! `rails-bench index info` and `index verify`.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use crate::report::Table;
 use clap::Args;
 use rails_wgpu::index::{IndexInfo, ItemIndex};
 use rails_wgpu::{Error, Result};
 
+use crate::exit_code::ExitCode;
 use crate::json_output::JsonOutput;
 use crate::output::outln;
 use crate::paths::{Input, Output};

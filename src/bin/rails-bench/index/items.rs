@@ -1,14 +1,12 @@
 //! Items as `index build` and `index add` take them.
 
-use std::path::Path;
-
 use rails_wgpu::dataset::read_item_ids;
 use rails_wgpu::index::ItemSource;
 use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
 
 use crate::model_files::load_item_ids;
-use crate::paths::{ItemsArg, holds_embeddings};
+use crate::paths::{IdsArg, ItemsArg, holds_embeddings};
 
 /// The rows of the item table of `model` that a list names; without a list, all of them.
 pub fn listed(items: Option<&ItemsArg>, model: Option<&Model>) -> Result<Vec<u32>> {
@@ -42,10 +40,11 @@ fn with_norm<'a>(source: ItemSource<'a>, model: &Model) -> ItemSource<'a> {
     }
 }
 
-/// Ids of any kind of list.
-pub fn ids(path: &Path) -> Result<Vec<u64>> {
-    match holds_embeddings(path) {
-        true => ItemSource::ids_of_file(path),
-        false => Ok(read_item_ids(path)?.into_iter().map(u64::from).collect()),
+/// Ids, whichever way they are given.
+pub fn ids(given: &IdsArg) -> Result<Vec<u64>> {
+    match given {
+        IdsArg::Ids(ids) => Ok(ids.clone()),
+        IdsArg::File(path) if holds_embeddings(path) => ItemSource::ids_of_file(path),
+        IdsArg::File(path) => Ok(read_item_ids(path)?.into_iter().map(u64::from).collect()),
     }
 }

@@ -5,10 +5,10 @@ mod change;
 mod info;
 mod items;
 
-use std::process::ExitCode;
-
 use clap::{Args, Subcommand};
 use rails_wgpu::Result;
+
+use crate::exit_code::ExitCode;
 
 /// What to do with an index.
 #[derive(Args)]
