@@ -516,7 +516,7 @@ fn a_distilled_gate_and_inverted_lists_stay_with_the_folder() {
 #[test]
 fn principal_directions_stay_with_the_folder() {
     let mut random = Random::new(12);
-    let shape = models::Shape { p_q: 2, p_x: 4, d_p: 16, uid_sizes: vec![], ..models::Shape::default() };
+    let shape = Shape { p_q: 2, p_x: 4, d_p: 16, uid_sizes: vec![], ..Shape::default() };
     let (mol, items) = (shape.mol(&mut random, 6), random.tensor(&[600, 6], 1.0));
     let batch = QueryBatch::new(random.tensor(&[4, 6], 1.0));
     for form in [Form::Components, Form::Raw] {
