@@ -110,7 +110,7 @@ impl ModelArgs {
 /// Which stored index, if any.
 #[derive(Args)]
 pub struct StoredIndexArgs {
-    /// Search this index, made by `rails-bench index build`, with the model in it; a checkpoint is used only if it has none
+    /// Search this index, made by `rails-bench index build`, with the model in it; one without a model wants --checkpoint, too
     #[arg(long, value_name = "FOLDER", conflicts_with = "item_ids")]
     pub index: Option<Input>,
     /// Compare the whole index with its checksums before the first search
