@@ -22,7 +22,7 @@
 //! | an exact or an approximate search; `tangent:1000` is where to begin | [`Algorithm`] |
 //! | filters, exclusions, certificates, cancelling, times | [`Request`], [`Searcher::answer`] |
 //! | models of the RAILS reference implementation: checkpoint and hyper-parameters | [`ModelFile`], [`Model`] |
-//! | histories as queries | [`History`], [`SequenceBatch`] |
+//! | histories as queries | [`History`], [`Searcher::encode`] |
 //! | adding and removing items while others search, index folders, several devices | [`ItemIndex`] |
 //! | tables in half or a quarter of the memory | [`Dtype`], [`IndexOptions`] |
 //! | a device by name; a wgpu device of your own; results that stay there | [`backend::select`], [`backend::gpu`] |

@@ -4,7 +4,6 @@ use crate::common::catalog;
 use crate::common::compare;
 #[cfg(feature = "gpu")]
 use crate::common::gpu;
-use crate::common::models;
 use crate::common::mol;
 use std::path::Path;
 use std::sync::Arc;
@@ -563,21 +562,26 @@ fn a_file_that_was_cut_short_while_it_was_in_use_is_an_error() {
     let whole = std::fs::read(&file).unwrap();
     std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(0).unwrap();
     let exclude: &[&[u64]] = &[&[25], &[30]];
-    let errors = [
+    let searches = [
         search().map(|_| ()),
         searcher.search(Algorithm::Tangent { candidates: 9 }, &queries, 5, exclude).map(|_| ()),
         searcher.candidates(Algorithm::Avg { candidates: 9 }, &queries, exclude).map(|_| ()),
         searcher.rescore(&queries, &[&[25], &[30]]).map(|_| ()),
+        index.save(temporary.path().join("other")),
+    ];
+    let changes = [
         index.remove(&[25]).map(|_| ()),
         index.add(&[25], &items.select_rows(&[1])),
         index.distill(&queries),
         index.compact(),
-        index.save(temporary.path().join("other")),
     ];
-    for error in errors {
-        let error = error.unwrap_err().to_string();
-        let words = format!("it was changed while it was in use: expected {} bytes, found 0", whole.len());
-        assert!(error.contains(&words) && error.contains(file.to_str().unwrap()), "{error}");
+    let words = format!("expected {} bytes, found 0", whole.len());
+    for (errors, words) in [(&searches[..], format!("it was changed while it was in use: {words}")), (&changes, words)]
+    {
+        for error in errors {
+            let error = error.as_ref().unwrap_err().to_string();
+            assert!(error.contains(&words) && error.contains(file.to_str().unwrap()), "{error}");
+        }
     }
     // The same file, whole again.
     std::fs::write(&file, whole).unwrap();
