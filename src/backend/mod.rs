@@ -32,13 +32,12 @@ use std::sync::Arc;
 pub use crate::context::SearchContext;
 pub use crate::tables::{Columns, Dtype};
 
-use crate::Result;
-use crate::error::Parameter;
 use crate::model::{Distilled, Encoder, Mol};
 use crate::names::names;
 use crate::sequence::SequenceBatch;
 use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
+use crate::{Result, error};
 
 /// What kind of hardware a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +58,7 @@ pub enum DeviceKind {
     Other,
 }
 
-names!(DeviceKind, Parameter::DeviceKind, {
+names!(DeviceKind, error::Parameter::DeviceKind, {
     Cpu: "native CPU",
     DiscreteGpu: "discrete GPU",
     IntegratedGpu: "integrated GPU",
