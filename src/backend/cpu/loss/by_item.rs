@@ -43,26 +43,16 @@ impl ByItem {
         self.starts[0] = 0;
     }
 
-    /// Adds what `sums` makes of each item's pairs to the gradients (M, width) of the items.
-    pub fn add(&self, sums: RowSums, gradients: &mut [f32]) {
-        let width = sums.counts.0 * sums.width;
-        threads::for_each(gradients.chunks_mut((PIECE * width).max(1)).enumerate(), |(piece, gradients)| {
-            run(AddSums { by_item: self, sums, first: piece * PIECE, gradients });
+    /// Adds what `sums` makes of each item's pairs to the gradients (M, width) of the items, and what lies behind the coefficients of
+    /// a pair to the gradients (M, L) of their gates.
+    pub fn add(&self, sums: RowSums, gradients: &mut [f32], gates: Option<&mut [f32]>) {
+        let (width, n_logits) = (sums.counts.0 * sums.width, sums.counts.0 * sums.counts.1);
+        let mut gates = gates.unwrap_or_default().chunks_mut(PIECE * n_logits);
+        let pieces = gradients.chunks_mut(PIECE * width).map(|gradients| (gradients, gates.next().unwrap_or_default()));
+        let pieces: Vec<_> = pieces.enumerate().collect();
+        threads::for_each(pieces.into_iter(), |(piece, (gradients, gates))| {
+            run(AddSums { by_item: self, sums, first: piece * PIECE, gradients, gates });
         });
-    }
-
-    /// Adds each item's rows of `values` (pairs, width) to the gradients (M, width) of the items.
-    pub fn add_rows(&self, values: &[f32], width: usize, gradients: &mut [f32]) {
-        threads::for_each_row(gradients, width, PIECE, |item, sums| {
-            for term in self.of(item) {
-                let row = &values[term.pair as usize * width..][..width];
-                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-            }
-        });
-    }
-
-    fn of(&self, item: usize) -> &[Term] {
-        &self.terms[self.starts[item]..self.starts[item + 1]]
     }
 }
 
@@ -71,6 +61,7 @@ struct AddSums<'a> {
     sums: RowSums<'a>,
     first: usize,
     gradients: &'a mut [f32],
+    gates: &'a mut [f32],
 }
 
 impl WithSimd for AddSums<'_> {
@@ -78,12 +69,28 @@ impl WithSimd for AddSums<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let width = self.sums.counts.0 * self.sums.width;
-        for (i, gradient) in self.gradients.chunks_exact_mut(width).enumerate() {
-            let terms = self.by_item.of(self.first + i);
-            if !terms.is_empty() {
-                self.sums.add(simd, terms, gradient);
+        let AddSums { by_item, sums, first, gradients, gates } = self;
+        let (width, n_logits) = (sums.counts.0 * sums.width, sums.counts.0 * sums.counts.1);
+        let mut gates = gates.chunks_exact_mut(n_logits);
+        for (item, gradient) in (first..).zip(gradients.chunks_exact_mut(width)) {
+            let (start, end) = (by_item.starts[item], by_item.starts[item + 1]);
+            let gate = gates.next();
+            sums.add(simd, &by_item.terms[start..], end - start, gradient);
+            let Some(gate) = gate else { continue };
+            for term in &by_item.terms[start..end] {
+                let row = &sums.coefficients[term.pair as usize * sums.strides[0] + n_logits..][..n_logits];
+                add(simd, row, gate);
             }
         }
     }
+}
+
+/// Adds values to sums.
+#[inline(always)]
+fn add<S: Simd>(simd: S, values: &[f32], sums: &mut [f32]) {
+    let ((values, values_rest), (sums, sums_rest)) = (S::as_simd_f32s(values), S::as_mut_simd_f32s(sums));
+    for (sum, &value) in sums.iter_mut().zip(values) {
+        *sum = simd.add_f32s(*sum, value);
+    }
+    sums_rest.iter_mut().zip(values_rest).for_each(|(sum, value)| *sum += value);
 }

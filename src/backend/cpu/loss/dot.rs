@@ -39,16 +39,16 @@ pub fn dot_loss(loss: &DotLoss, gradients: &mut DotGradients) -> f64 {
         let positions = first..first + losses.len();
         let indices = &loss.softmax.negatives[positions.start * n_negatives..positions.end * n_negatives];
         by_item.sort(indices, n_negatives, first, n_items);
-        by_item.add(sums(of_negatives, loss.queries, dim), gradients.items);
+        by_item.add(sums(of_negatives, loss.queries, dim), gradients.items, None);
     }
     by_item.sort(loss.softmax.positives, 1, 0, n_items);
-    by_item.add(sums(&of_positives, loss.queries, dim), gradients.items);
+    by_item.add(sums(&of_positives, loss.queries, dim), gradients.items, None);
     losses.iter().sum::<f64>() / n as f64
 }
 
 /// Sums over pairs of single vectors.
 fn sums<'a>(coefficients: &'a [f32], vectors: &'a [f32], width: usize) -> RowSums<'a> {
-    RowSums { coefficients, strides: (1, 1), counts: (1, 1), vectors, width }
+    RowSums { coefficients, strides: [1; 3], counts: (1, 1), vectors, width }
 }
 
 /// Some positions: their losses, the gradients of their queries, and the derivatives with respect to their similarities.
@@ -87,8 +87,8 @@ impl WithSimd for Positions<'_> {
             for (pair, &row) in (0..).zip(indices) {
                 terms.push(Term { pair, row });
             }
-            sums(of_negatives, loss.items, dim).add(simd, &terms, gradient);
-            sums(&positives[i..=i], loss.items, dim).add(simd, &[Term { pair: 0, row: positive }], gradient);
+            sums(of_negatives, loss.items, dim).add(simd, &terms, n_negatives, gradient);
+            sums(&positives[i..=i], loss.items, dim).add(simd, &[Term { pair: 0, row: positive }], 1, gradient);
         }
     }
 }

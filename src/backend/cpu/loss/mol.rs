@@ -20,7 +20,7 @@ use crate::threads;
 const CHUNK: usize = MAX_GROUP;
 
 /// See [`Rounds::round`].
-const ROUND: usize = 2 << 20;
+const ROUND: usize = 1 << 20;
 
 /// Chunks of a round, for each thread, at least.
 const CHUNKS_PER_THREAD: usize = 4;
@@ -109,8 +109,7 @@ struct Chunk<'a> {
     first: usize,
     of_positives: &'a mut [f32],
     loss: f64,
-    products: &'a mut [f32],
-    item_gate: &'a mut [f32],
+    of_pairs: &'a mut [f32],
     queries: &'a mut [f32],
     query_gate: &'a mut [f32],
     cross: &'a mut CrossSums,
@@ -126,14 +125,12 @@ impl Rounds<'_> {
         totals: &mut CrossTotals,
     ) -> f64 {
         let pairs = self.pairs;
-        let (n, row) = (of_positives.len(), pairs.per_position * pairs.weights.n_logits);
-        let gate_row = if pairs.items.gate.is_some() { row } else { 0 };
-        let most = self.round / (CHUNK * (row + gate_row)).max(1);
+        let (n, row) = (of_positives.len(), pairs.per_position * pairs.row());
+        let most = self.round / (CHUNK * row);
         let n_chunks = most.max(CHUNKS_PER_THREAD * threads::count()).min(n.div_ceil(CHUNK));
         let n_positions = n.min(n_chunks * CHUNK);
 
-        let mut of_products = vec![0.0; n_positions * row];
-        let mut of_item_gate = vec![0.0; n_positions * gate_row];
+        let mut of_pairs = vec![0.0; n_positions * row];
         let mut sums: Vec<CrossSums> = (0..n_chunks).map(|_| CrossSums::new(pairs.weights)).collect();
         let mut by_item = ByItem::default();
         let mut queries = &mut of_queries.components[..];
@@ -141,14 +138,13 @@ impl Rounds<'_> {
         let mut total = 0.0;
         for (round, of_positives) in of_positives.chunks_mut(n_positions).enumerate() {
             let (first, n) = (round * n_positions, of_positives.len());
-            let (mut products, mut item_gate) = (&mut of_products[..n * row], &mut of_item_gate[..n * gate_row]);
+            let mut rest = &mut of_pairs[..n * row];
             let chunks = of_positives.chunks_mut(CHUNK).zip(&mut sums).enumerate();
             let mut chunks: Vec<Chunk> = chunks
                 .map(|(i, (of_positives, cross))| Chunk {
                     first: first + i * CHUNK,
                     loss: 0.0,
-                    products: take(&mut products, of_positives.len() * row),
-                    item_gate: take(&mut item_gate, of_positives.len() * gate_row),
+                    of_pairs: take(&mut rest, of_positives.len() * row),
                     queries: take(&mut queries, of_positives.len() * pairs.query_width()),
                     query_gate: take(&mut query_gate, of_positives.len() * pairs.weights.n_logits),
                     of_positives,
@@ -160,7 +156,7 @@ impl Rounds<'_> {
                 total += chunk.loss;
                 totals.add(chunk.cross);
             }
-            self.add_to_items(&mut by_item, first..first + n, (&of_products, &of_item_gate), of_items);
+            self.add_to_items(&mut by_item, first..first + n, &of_pairs, of_items);
         }
         total
     }
@@ -172,7 +168,6 @@ impl Rounds<'_> {
             let first = i * pairs.group();
             let positions = first..first + of_positives.len();
             let of_pairs = first * pairs.per_position..positions.end * pairs.per_position;
-            let rows = of_pairs.start * n_logits..of_pairs.end * n_logits;
             let global = chunk.first + first;
             let scores = group.forward(pairs, global..global + of_positives.len());
             for (j, (positive, scores)) in
@@ -182,12 +177,11 @@ impl Rounds<'_> {
             }
             let width = pairs.query_width();
             let extra = self.extra.map(|extra| {
-                let before = chunk.first * pairs.per_position * n_logits;
-                &extra[before + rows.start..before + rows.end]
+                let before = chunk.first * pairs.per_position;
+                &extra[(before + of_pairs.start) * n_logits..(before + of_pairs.end) * n_logits]
             });
             let mut out = PairGradients {
-                products: &mut chunk.products[rows.clone()],
-                item_gate: chunk.item_gate.get_mut(rows).unwrap_or_default(),
+                pairs: &mut chunk.of_pairs[of_pairs.start * pairs.row()..of_pairs.end * pairs.row()],
                 queries: &mut chunk.queries[positions.start * width..positions.end * width],
                 query_gate: chunk
                     .query_gate
@@ -204,7 +198,7 @@ impl Rounds<'_> {
         &self,
         by_item: &mut ByItem,
         positions: Range<usize>,
-        (of_products, of_item_gate): (&[f32], &[f32]),
+        of_pairs: &[f32],
         of_items: &mut MolSideGradient,
     ) {
         let MolConfig { query_dot_product_groups: p_q, item_dot_product_groups: p_x, dot_product_dimension, .. } =
@@ -213,16 +207,13 @@ impl Rounds<'_> {
         let indices = &self.pairs.indices[positions.start * per_position..positions.end * per_position];
         by_item.sort(indices, per_position, positions.start, n_items);
         let sums = RowSums {
-            coefficients: of_products,
-            strides: (1, p_x),
+            coefficients: of_pairs,
+            strides: [self.pairs.row(), 1, p_x],
             counts: (p_x, p_q),
             vectors: self.pairs.queries.components,
             width: dot_product_dimension,
         };
-        by_item.add(sums, of_items.components);
-        if let Some(gate) = &mut of_items.gate {
-            by_item.add_rows(of_item_gate, p_q * p_x, gate);
-        }
+        by_item.add(sums, of_items.components, of_items.gate.as_deref_mut());
     }
 }
 

@@ -10,6 +10,7 @@ use super::tile::{PairRows, Tile, TileWork};
 use crate::backend::cpu::dot::micro_kernel::{RowBlocks, TILE};
 use crate::backend::cpu::mol::logits::Logits;
 use crate::backend::cpu::simd::aligned::AlignedFloats;
+use crate::backend::cpu::simd::prefetch::PrefetchQueue;
 use crate::backend::cpu::simd::run_with_kernel;
 use crate::backend::cpu::simd::transpose::{SIDE, Transpose, transpose_matrix, transpose_rows};
 use crate::backend::loss::{GateDropout, MolSide};
@@ -53,6 +54,12 @@ impl Pairs<'_> {
             .unwrap_or(MAX_GROUP)
     }
 
+    /// Numbers of a pair's gradients: of the inner products of its components (L), and of the item-only part of the gate (L), if there
+    /// is one.
+    pub fn row(&self) -> usize {
+        self.weights.n_logits * if self.items.gate.is_some() { 2 } else { 1 }
+    }
+
     /// Width of a query.
     pub fn query_width(&self) -> usize {
         self.config.query_dot_product_groups * self.config.dot_product_dimension
@@ -66,10 +73,8 @@ impl Pairs<'_> {
 
 /// Gradients of the pairs of some positions.
 pub struct PairGradients<'a> {
-    /// (pairs, L): of the inner products of components.
-    pub products: &'a mut [f32],
-    /// (pairs, L), or nothing: of the item-only part of the gate.
-    pub item_gate: &'a mut [f32],
+    /// (pairs, [`Pairs::row`])
+    pub pairs: &'a mut [f32],
     /// (positions, P_Q * D_P): of the queries, which are added to.
     pub queries: &'a mut [f32],
     /// (positions, L), or nothing: of the query-only part of the gate, which is added to.
@@ -87,6 +92,7 @@ pub struct Group {
     work: TileWork,
     /// (P_X * D_P, TILE): components of a tile's items.
     columns: AlignedFloats,
+    prefetch: PrefetchQueue,
     /// (pairs, L): gradients of the query-only part of the gate.
     query_gate: Vec<f32>,
     terms: Vec<Term>,
@@ -180,7 +186,8 @@ impl<K: Transpose> WithSimd for Forward<'_, K> {
                     query.multiply(simd, component, &mut sink);
                 }
             } else {
-                let rows = group.work.rows.chunks_exact_mut(n_logits);
+                let of_tile = &mut group.work.rows[..TILE * n_logits];
+                let rows = of_tile.chunks_exact_mut(n_logits);
                 for ((row, &position), &item) in rows.zip(&positions).zip(&items) {
                     let item = &pairs.items.components[item * p_x * d_p..][..p_x * d_p];
                     for (row, f) in row.chunks_exact_mut(p_x).zip(query(position).chunks_exact(d_p)) {
@@ -189,10 +196,18 @@ impl<K: Transpose> WithSimd for Forward<'_, K> {
                         }
                     }
                 }
-                transpose_matrix(&kernel, &group.work.rows, n_logits, &mut tile.logits, TILE);
+                transpose_matrix(&kernel, of_tile, n_logits, &mut tile.logits, TILE);
+            }
+            group.prefetch.clear();
+            for &item in pairs.indices.iter().skip(first + TILE).take(TILE) {
+                group.prefetch.add_values(&pairs.items.components[item as usize * p_x * d_p..][..p_x * d_p]);
+                if let Some(gate) = pairs.items.gate {
+                    group.prefetch.add_values(&gate[item as usize * n_logits..][..n_logits]);
+                }
             }
             let weights = (pairs.weights, pairs.config.gating_combination);
-            tile.forward(simd, &kernel, weights, (&pairs.dropout, first), &mut group.work, scores);
+            let (work, prefetch) = (&mut group.work, &mut group.prefetch);
+            tile.forward(simd, &kernel, weights, (&pairs.dropout, first), (work, prefetch), scores);
         }
     }
 }
@@ -236,14 +251,16 @@ impl<K: Transpose> WithSimd for Back<'_, '_, K> {
             let rows = i * row..n_pairs.min((i + 1) * TILE) * n_logits;
             if let Some(extra) = extra {
                 extra_lanes.resize(row);
-                group.work.rows.fill(0.0);
-                group.work.rows[..rows.len()].copy_from_slice(&extra[rows.clone()]);
-                transpose_matrix(&kernel, &group.work.rows, n_logits, &mut extra_lanes, TILE);
+                let of_tile = &mut group.work.rows[..row];
+                of_tile.fill(0.0);
+                of_tile[..rows.len()].copy_from_slice(&extra[rows.clone()]);
+                transpose_matrix(&kernel, of_tile, n_logits, &mut extra_lanes, TILE);
             }
+            let stride = pairs.row();
+            let of_pairs = i * TILE * stride..n_pairs.min((i + 1) * TILE) * stride;
             let out = PairRows {
-                products: &mut out.products[rows.clone()],
-                query_gate: if has_query_gate { &mut group.query_gate[rows.clone()] } else { &mut [] },
-                item_gate: if out.item_gate.is_empty() { &mut [] } else { &mut out.item_gate[rows] },
+                pairs: &mut out.pairs[of_pairs],
+                query_gate: if has_query_gate { &mut group.query_gate[rows] } else { &mut [] },
             };
             let extra = extra.map(|_| &extra_lanes[..]);
             let from = (coefficients, extra);
@@ -251,8 +268,8 @@ impl<K: Transpose> WithSimd for Back<'_, '_, K> {
         }
 
         let of_queries = RowSums {
-            coefficients: out.products,
-            strides: (p_x, 1),
+            coefficients: out.pairs,
+            strides: [pairs.row(), p_x, 1],
             counts: (p_q, p_x),
             vectors: pairs.items.components,
             width: d_p,
@@ -264,7 +281,7 @@ impl<K: Transpose> WithSimd for Back<'_, '_, K> {
                 group.terms.push(Term { pair: pair as u32, row });
             }
             let width = pairs.query_width();
-            of_queries.add(simd, &group.terms, &mut out.queries[i * width..][..width]);
+            of_queries.add(simd, &group.terms, pairs.per_position, &mut out.queries[i * width..][..width]);
             if has_query_gate {
                 let sums = &mut out.query_gate[i * n_logits..][..n_logits];
                 let n = pairs.per_position * n_logits;

@@ -2,6 +2,11 @@
 
 use pulp::Simd;
 
+use crate::backend::cpu::simd::prefetch::prefetch_values;
+
+/// How many terms ahead numbers are prefetched.
+const AHEAD: usize = 4;
+
 /// The inner product of two vectors of one length.
 #[inline(always)]
 pub fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
@@ -34,10 +39,10 @@ pub struct Term {
 /// `sum over pairs and j of c_ij y_j`.
 #[derive(Clone, Copy)]
 pub struct RowSums<'a> {
-    /// (pairs, I * J): c, in either order of its axes.
+    /// (pairs, ..): c.
     pub coefficients: &'a [f32],
-    /// Distances of i and of j in a row of the coefficients.
-    pub strides: (usize, usize),
+    /// Distances of pairs, of i and of j in the coefficients.
+    pub strides: [usize; 3],
     /// I and J.
     pub counts: (usize, usize),
     /// (rows, J * width): y.
@@ -47,22 +52,23 @@ pub struct RowSums<'a> {
 }
 
 impl RowSums<'_> {
-    /// Adds the terms to the `sums` (I, width): one chain of fused multiply-adds in order of terms and j.
+    /// Adds the first `n` terms to the `sums` (I, width): one chain of fused multiply-adds in order of terms and j. Those behind are
+    /// what will be needed next.
     #[inline(always)]
-    pub fn add<S: Simd>(&self, simd: S, terms: &[Term], sums: &mut [f32]) {
+    pub fn add<S: Simd>(&self, simd: S, terms: &[Term], n: usize, sums: &mut [f32]) {
         let lanes = S::F32_LANES;
         let mut column = 0;
         while column < self.width {
             let registers = (self.width - column) / lanes;
-            // Sums and vectors stay in registers.
-            if registers >= 4 && S::REGISTER_COUNT >= 32 {
-                self.columns::<S, 4>(simd, terms, column, sums);
+            // Sums and vectors stay in registers; with as many sums as possible, vectors are loaded once.
+            if registers >= 4 && S::REGISTER_COUNT >= 32 && self.counts.0 < 8 {
+                self.columns::<S, 4>(simd, (terms, n), column, sums);
                 column += 4 * lanes;
             } else if registers >= 2 {
-                self.columns::<S, 2>(simd, terms, column, sums);
+                self.columns::<S, 2>(simd, (terms, n), column, sums);
                 column += 2 * lanes;
             } else {
-                self.columns::<S, 1>(simd, terms, column, sums);
+                self.columns::<S, 1>(simd, (terms, n), column, sums);
                 column += lanes;
             }
         }
@@ -70,10 +76,11 @@ impl RowSums<'_> {
 
     /// C registers of all sums.
     #[inline(always)]
-    fn columns<S: Simd, const C: usize>(&self, simd: S, terms: &[Term], column: usize, sums: &mut [f32]) {
+    fn columns<S: Simd, const C: usize>(&self, simd: S, terms: (&[Term], usize), column: usize, sums: &mut [f32]) {
         let mut i = 0;
         while i < self.counts.0 {
             match self.counts.0 - i {
+                8.. if C == 2 && S::REGISTER_COUNT >= 32 => i += self.block::<S, 8, C>(simd, terms, (i, column), sums),
                 4.. => i += self.block::<S, 4, C>(simd, terms, (i, column), sums),
                 2.. => i += self.block::<S, 2, C>(simd, terms, (i, column), sums),
                 _ => i += self.block::<S, 1, C>(simd, terms, (i, column), sums),
@@ -86,38 +93,45 @@ impl RowSums<'_> {
     fn block<S: Simd, const I: usize, const C: usize>(
         &self,
         simd: S,
-        terms: &[Term],
+        (terms, n): (&[Term], usize),
         (first, column): (usize, usize),
         sums: &mut [f32],
     ) -> usize {
-        let (n, n_vectors) = (self.counts.0 * self.counts.1, self.counts.1);
+        let (pair_stride, n_vectors) = (self.strides[0], self.counts.1);
         let columns = column..self.width.min(column + C * S::F32_LANES);
         let mut registers = [[simd.splat_f32s(0.0); C]; I];
         for (i, registers) in registers.iter_mut().enumerate() {
             *registers = load::<S, C>(simd, &sums[(first + i) * self.width..][columns.clone()]);
         }
-        for term in terms {
-            let coefficients = &self.coefficients[term.pair as usize * n..][..n];
+        for (t, term) in terms[..n].iter().enumerate() {
+            if first == 0 && column == 0 && n < terms.len() {
+                self.prefetch(terms.get(t + AHEAD));
+            }
+            let coefficients = &self.coefficients[term.pair as usize * pair_stride..];
             let vectors = &self.vectors[term.row as usize * n_vectors * self.width..][..n_vectors * self.width];
             for j in 0..n_vectors {
                 let vector = load::<S, C>(simd, &vectors[j * self.width..][columns.clone()]);
                 for (i, registers) in registers.iter_mut().enumerate() {
-                    let factor = simd.splat_f32s(coefficients[(first + i) * self.strides.0 + j * self.strides.1]);
+                    let factor = simd.splat_f32s(coefficients[(first + i) * self.strides[1] + j * self.strides[2]]);
                     for (sum, &values) in registers.iter_mut().zip(&vector) {
                         *sum = simd.mul_add_e_f32s(factor, values, *sum);
                     }
                 }
             }
         }
-        for (i, registers) in registers.iter().enumerate() {
-            let sums = &mut sums[(first + i) * self.width..][columns.clone()];
-            let (whole, rest) = S::as_mut_simd_f32s(sums);
-            whole.copy_from_slice(&registers[..whole.len()]);
-            if !rest.is_empty() {
-                simd.partial_store_f32s(rest, registers[C - 1]);
-            }
+        for (i, registers) in registers.into_iter().enumerate() {
+            store::<S, C>(simd, registers, &mut sums[(first + i) * self.width..][columns.clone()]);
         }
         I
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, term: Option<&Term>) {
+        if let Some(term) = term {
+            let (pair, width) = (self.strides[0], self.counts.1 * self.width);
+            prefetch_values(&self.coefficients[term.pair as usize * pair..][..pair]);
+            prefetch_values(&self.vectors[term.row as usize * width..][..width]);
+        }
     }
 }
 
@@ -131,4 +145,14 @@ fn load<S: Simd, const C: usize>(simd: S, values: &[f32]) -> [S::f32s; C] {
         false => registers.copy_from_slice(&whole[..C]),
     }
     registers
+}
+
+/// Stores them.
+#[inline(always)]
+fn store<S: Simd, const C: usize>(simd: S, registers: [S::f32s; C], values: &mut [f32]) {
+    let (whole, rest) = S::as_mut_simd_f32s(values);
+    match C == 1 && whole.is_empty() {
+        true => simd.partial_store_f32s(rest, registers[0]),
+        false => whole[..C].copy_from_slice(&registers),
+    }
 }

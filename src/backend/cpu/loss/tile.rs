@@ -7,6 +7,7 @@ use super::gate::{Gate, GateValues, drop_out, silu_and_slopes};
 use crate::backend::cpu::dot::micro_kernel::{Sink, TILE, row, store};
 use crate::backend::cpu::mol::mixture::Biased;
 use crate::backend::cpu::simd::aligned::AlignedFloats;
+use crate::backend::cpu::simd::prefetch::PrefetchQueue;
 use crate::backend::cpu::simd::transpose::{Transpose, transpose_matrix};
 use crate::backend::loss::GateDropout;
 use crate::config::GatingCombination;
@@ -36,7 +37,7 @@ pub struct Tile {
 /// Intermediate values.
 #[derive(Default)]
 pub struct TileWork {
-    /// (TILE, L)
+    /// (TILE, 2 L)
     pub rows: AlignedFloats,
     /// (L, TILE)
     pub lanes: AlignedFloats,
@@ -50,14 +51,12 @@ pub struct TileWork {
     logit_rows: AlignedFloats,
 }
 
-/// (pairs, L): gradients of a tile's pairs.
+/// Gradients of a tile's pairs.
 pub struct PairRows<'a> {
-    /// Of the inner products of components.
-    pub products: &'a mut [f32],
-    /// Of the query-only part of the gate.
+    /// (pairs, L or 2 L): of the inner products of components, and of the item-only part of the gate, if there is one.
+    pub pairs: &'a mut [f32],
+    /// (pairs, L), or nothing: of the query-only part of the gate.
     pub query_gate: &'a mut [f32],
-    /// Of the item-only part of the gate.
-    pub item_gate: &'a mut [f32],
 }
 
 impl Tile {
@@ -92,7 +91,7 @@ impl Tile {
         kernel: &K,
         (weights, combination): (&CrossWeights, GatingCombination),
         (dropout, first): (&GateDropout, usize),
-        work: &mut TileWork,
+        (work, prefetch): (&mut TileWork, &mut PrefetchQueue),
         scores: &mut [f32],
     ) {
         let n_hidden = weights.n_hidden * TILE;
@@ -106,11 +105,13 @@ impl Tile {
         }
         if let Some(layer) = &weights.hidden {
             let (hidden, logits) = self.cross.split_at_mut(n_hidden);
-            layer.weights.multiply(simd, logits, &mut Biased { sums: &mut self.slopes, bias: &layer.bias });
+            let sink = Biased { sums: &mut self.slopes, bias: &layer.bias };
+            layer.weights.multiply(simd, logits, &mut Prefetching { sink, prefetch, part: 2 });
             silu_and_slopes(simd, &mut self.slopes, hidden);
         }
         let mut inputs = std::mem::take(&mut self.inputs);
-        weights.output.multiply(simd, &self.cross, &mut Biased { sums: &mut inputs, bias: &weights.output_bias });
+        let sink = Biased { sums: &mut inputs, bias: &weights.output_bias };
+        weights.output.multiply(simd, &self.cross, &mut Prefetching { sink, prefetch, part: 1 });
         let mut probabilities = std::mem::take(&mut self.probabilities);
         self.gate(combination).probabilities(simd, &mut inputs, &mut probabilities);
         (self.inputs, self.probabilities) = (inputs, probabilities);
@@ -188,17 +189,24 @@ impl Tile {
             let sum = simd.mul_add_e_f32s(coefficients[i % registers], probabilities[i], *logit);
             *logit = simd.mul_f32s(sum, inverse);
         }
-        write_rows(kernel, &work.logits, &mut work.rows, out.products);
-        for (factor, out) in [(gate.query_factor(), out.query_gate), (gate.item_factor(), out.item_gate)] {
-            if out.is_empty() {
-                continue;
-            }
-            work.lanes.copy_from_slice(&work.gates);
-            if let Some(factor) = factor {
-                multiply(simd, &mut work.lanes, factor);
-            }
-            write_rows(kernel, &work.lanes, &mut work.rows, out);
+        if gate.query.is_some() {
+            transpose_product(
+                simd,
+                kernel,
+                (&work.gates, gate.query_factor()),
+                &mut work.lanes,
+                &mut work.rows,
+                n_logits,
+            );
+            out.query_gate.copy_from_slice(&work.rows[..out.query_gate.len()]);
         }
+        let stride = if gate.item.is_some() { 2 * n_logits } else { n_logits };
+        if gate.item.is_some() {
+            let rows = &mut work.rows[n_logits..];
+            transpose_product(simd, kernel, (&work.gates, gate.item_factor()), &mut work.lanes, rows, stride);
+        }
+        transpose_matrix(kernel, &work.logits, TILE, &mut work.rows, stride);
+        out.pairs.copy_from_slice(&work.rows[..out.pairs.len()]);
     }
 }
 
@@ -206,9 +214,10 @@ impl TileWork {
     /// Makes room.
     pub fn fit(&mut self, weights: &CrossWeights) {
         let (logits, row) = (weights.n_logits * TILE, weights.row());
-        for values in [&mut self.rows, &mut self.lanes, &mut self.gates, &mut self.logits] {
+        for values in [&mut self.lanes, &mut self.gates, &mut self.logits] {
             values.resize(logits);
         }
+        self.rows.resize(2 * logits);
         self.hidden.resize(weights.n_hidden * TILE);
         self.gate_rows.resize(TILE * row);
         self.logit_rows.resize(TILE * row);
@@ -218,16 +227,29 @@ impl TileWork {
 /// (L, TILE): what dropout multiplies the elements `first ..` of the tile's pairs by.
 #[inline(always)]
 fn mask<K: Transpose>(kernel: &K, dropout: Dropout, first: usize, work: &mut TileWork, out: &mut [f32]) {
-    work.rows.fill(1.0);
-    dropout.apply(first as u64, &mut work.rows);
-    transpose_matrix(kernel, &work.rows, out.len() / TILE, out, TILE);
+    let rows = &mut work.rows[..out.len()];
+    rows.fill(1.0);
+    dropout.apply(first as u64, rows);
+    transpose_matrix(kernel, rows, out.len() / TILE, out, TILE);
 }
 
-/// Writes the first rows (pairs, L) of lanes (L, TILE), by way of all rows (TILE, L).
+/// Writes values times factors (L, TILE), by way of `lanes` (L, TILE), to the first columns of `rows` (TILE, stride).
 #[inline(always)]
-fn write_rows<K: Transpose>(kernel: &K, lanes: &[f32], rows: &mut [f32], out: &mut [f32]) {
-    transpose_matrix(kernel, lanes, TILE, rows, lanes.len() / TILE);
-    out.copy_from_slice(&rows[..out.len()]);
+fn transpose_product<S: Simd, K: Transpose>(
+    simd: S,
+    kernel: &K,
+    (values, factors): (&[f32], Option<&[f32]>),
+    lanes: &mut [f32],
+    rows: &mut [f32],
+    stride: usize,
+) {
+    let Some(factors) = factors else {
+        transpose_matrix(kernel, values, TILE, rows, stride);
+        return;
+    };
+    lanes.copy_from_slice(values);
+    multiply(simd, lanes, factors);
+    transpose_matrix(kernel, lanes, TILE, rows, stride);
 }
 
 /// Multiplies all values by factors.
@@ -235,6 +257,30 @@ fn write_rows<K: Transpose>(kernel: &K, lanes: &[f32], rows: &mut [f32], out: &m
 fn multiply<S: Simd>(simd: S, values: &mut [f32], factors: &[f32]) {
     for (value, &factor) in S::as_mut_simd_f32s(values).0.iter_mut().zip(S::as_simd_f32s(factors).0) {
         *value = simd.mul_f32s(*value, factor);
+    }
+}
+
+/// A sink that prefetches one of so many parts of what is in the queue between products.
+struct Prefetching<'a, T> {
+    sink: T,
+    prefetch: &'a mut PrefetchQueue,
+    part: usize,
+}
+
+impl<S: Simd, T: Sink<S>> Sink<S> for Prefetching<'_, T> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, row: usize, first: usize, sums: [S::f32s; 2]) {
+        self.sink.take(simd, row, first, sums);
+    }
+
+    #[inline(always)]
+    fn expect_steps(&mut self, n: usize) {
+        self.prefetch.spread_over(self.part * n);
+    }
+
+    #[inline(always)]
+    fn step(&mut self) {
+        self.prefetch.step();
     }
 }
 

@@ -46,6 +46,11 @@ impl PrefetchQueue {
         }
     }
 
+    /// Adds a slice.
+    pub fn add_values(&mut self, values: &[f32]) {
+        self.lines.extend(lines(values));
+    }
+
     /// Spreads all lines evenly over `n` calls of [`PrefetchQueue::step`].
     #[inline(always)]
     pub fn spread_over(&mut self, n: usize) {
@@ -61,6 +66,18 @@ impl PrefetchQueue {
         }
         self.next = end;
     }
+}
+
+/// The addresses of the cache lines of a slice that begins at one.
+fn lines(values: &[f32]) -> impl Iterator<Item = usize> {
+    let first = values.as_ptr() as usize;
+    (first..first + size_of_val(values)).step_by(CACHE_LINE)
+}
+
+/// Prefetches a slice of a few cache lines.
+#[inline(always)]
+pub fn prefetch_values(values: &[f32]) {
+    lines(values).for_each(prefetch);
 }
 
 /// Prefetches the cache line of an address on x86; does nothing elsewhere.
