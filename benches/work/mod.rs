@@ -1,5 +1,6 @@
 //! What the kernel benchmarks measure: the stages of the CPU backend at named shapes, on seeded random weights and items.
 
+mod losses;
 pub mod machine;
 #[allow(dead_code, reason = "tests use more of it")]
 #[path = "../../tests/common/models.rs"]
@@ -65,6 +66,7 @@ const GROUPS: &[Group] = &[
     Group::new("mol ml-1m", |most| exact("ml-1m", 3_706.min(most), (8, 4, 64), 50, 32)),
     Group::new("mol ml-20m", |most| exact("ml-20m", 26_744.min(most), (8, 4, 128), 256, 32)),
     Group::new("mol books", |most| exact("books", 695_762.min(most), (8, 8, 32), 64, 2)),
+    Group::new("losses", losses::losses),
     Group::new("stages", |most| stages(100_000.min(most))),
     Group::new("mips", |most| flat(1_000_000.min(most))),
     Group::new("top-k", |most| top_k(1_000_000.min(most))),
