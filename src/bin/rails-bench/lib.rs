@@ -1,6 +1,7 @@
 //! The program `rails-bench` as a function: `main.rs` calls it, and so does the Python package, whose wheel has the program
 //! without a second copy of everything.
 
+mod arguments;
 mod bench;
 mod convert;
 mod demo;
@@ -24,7 +25,6 @@ mod search;
 mod searcher;
 
 use std::ffi::OsString;
-use std::sync::OnceLock;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use exit_code::ExitCode;
@@ -70,17 +70,10 @@ enum Command {
     Man(manual::ManArgs),
 }
 
-static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
-
-/// What the program was called with, without its name.
-fn arguments() -> &'static [OsString] {
-    ARGUMENTS.get().map_or(&[], |all| all.get(1..).unwrap_or_default())
-}
-
 /// Runs the program with its arguments, of which the first one is its name; `log_to` installs where the log goes, up to a
 /// level. Returns the exit code; after `--help` and wrong arguments, the process ends here.
 pub fn run(args: impl IntoIterator<Item = OsString>, log_to: impl FnOnce(Box<dyn Log>, LevelFilter)) -> u8 {
-    let matches = Cli::command().get_matches_from(ARGUMENTS.get_or_init(|| args.into_iter().collect()));
+    let matches = Cli::command().get_matches_from(arguments::keep(args));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let said = if cli.quiet { "error" } else { "warn,wgpu_hal=error,wgpu_core=error" };
     let environment = env_logger::Env::default().default_filter_or(said);

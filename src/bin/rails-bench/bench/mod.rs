@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::{Dtype, Result};
 
+use crate::arguments;
 use crate::exit_code::ExitCode;
 use crate::interrupt;
 use crate::options::{FormArg, StoredIndexArgs, algorithm_help, dtype, form};
@@ -145,6 +146,6 @@ fn command_line() -> String {
         true => arg,
         false => format!("'{}'", arg.replace('\'', r"'\''")),
     };
-    let args = crate::arguments().iter().map(|arg| quoted(arg.to_string_lossy().into_owned()));
+    let args = arguments::given().iter().map(|arg| quoted(arg.to_string_lossy().into_owned()));
     std::iter::once("rails-bench".to_string()).chain(args).collect::<Vec<_>>().join(" ")
 }
