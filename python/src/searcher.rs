@@ -94,8 +94,11 @@ impl Searcher {
         device_memory: Option<u64>,
     ) -> PyResult<Searcher> {
         let options = OpenOptions::default().with_check(check).with_device_memory(device_memory);
-        let builder = rails_wgpu::Searcher::builder().folder(folder).device(device).open_options(options);
-        detached(py, || built(builder, None))
+        let open = || {
+            let builder = rails_wgpu::Searcher::builder().folder(folder).device(device).open_options(options);
+            built(builder, None)
+        };
+        detached(py, open)
     }
 
     #[staticmethod]
