@@ -6,11 +6,13 @@
 mod find;
 mod gin;
 mod json;
+mod preset;
 mod train;
 mod validate;
 
 pub use find::{config_beside, find_config, has_config};
 pub use json::CONFIG_KEY;
+pub use preset::{PRESETS, preset};
 pub use train::{DropoutRates, EvaluationSchedule, ItemDropout, LossWeights, NegativeSampling, TrainConfig};
 
 use serde::{Deserialize, Serialize};

@@ -52,12 +52,15 @@ parameters! {
     Limit: "limit", "Most users to read.";
     ListVectors: "list vectors", "What is multiplied with centroids of inverted lists.";
     Metadata: "metadata", "Metadata of a file.";
+    Metric: "metric", "A number about the quality of results.";
     Model: "model", "A model.";
     OriginalIds: "original ids", "(N): the ids that users gave to items.";
     Output: "output", "File to write.";
+    Preset: "preset", "A configuration that comes with the crate.";
     ProbedLists: "probed lists", "Inverted lists that a query looks into.";
     Protocol: "protocol", "Protocol of an evaluation.";
     QueryEmbeddings: "query embeddings", "(B, D): raw embeddings of queries.";
+    RunFolder: "run folder", "Folder of a training run.";
     ScanTier: "RAILS_SCAN_TIER", "Which kernels a GPU may scan with.";
     ShaderChecks: "RAILS_SHADER_CHECKS", "The checks that kernels of a GPU are compiled with.";
     Scorer: "scorer", "Which similarity a scan computes.";

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, Once};
 use rails_wgpu::config::{
     CONFIG_KEY, DropoutRates, EmbeddingNorm, EncoderConfig, EvaluationSchedule, FfnActivation, GatingCombination,
     GluConfig, GluNonlinearity, HstuConfig, LinearActivation, LossWeights, ModelConfig, MolConfig, NegativeSampling,
-    SasrecConfig, SimilarityConfig, TrainConfig,
+    PRESETS, SasrecConfig, SimilarityConfig, TrainConfig, preset,
 };
 use rails_wgpu::{Error, Parameter};
 
@@ -259,6 +259,70 @@ fn what_cannot_be_trained_is_named() {
     }
     let error = TrainConfig::default().with_max_gradient_norm(Some(0.0)).validate().unwrap_err().to_string();
     assert_eq!(error, "max_gradient_norm: expected a finite number above 0, found 0");
+}
+
+/// Sizes and rates of a preset: L, D, users per batch, epochs, negatives; blocks, heads, width of a head or of the feed-forward part;
+/// dropout, decay, temperature of the loss.
+type Numbers = ([usize; 5], [usize; 3], [f32; 3]);
+
+#[test]
+fn presets_have_the_published_hyper_parameters() {
+    let expected: [(&str, Numbers); 12] = [
+        ("ml-1m/sasrec", ([200, 50, 128, 101, 128], [2, 1, 50], [0.2, 0.0, 0.05])),
+        ("ml-1m/hstu", ([200, 50, 128, 101, 128], [2, 1, 50], [0.2, 0.0, 0.05])),
+        ("ml-1m/hstu-large", ([200, 50, 128, 101, 128], [8, 2, 25], [0.2, 1e-3, 0.05])),
+        ("ml-1m/hstu-mol", ([200, 50, 128, 101, 128], [8, 2, 25], [0.2, 1e-3, 1.0])),
+        ("ml-20m/sasrec", ([200, 256, 128, 101, 128], [4, 4, 256], [0.2, 0.0, 0.05])),
+        ("ml-20m/hstu", ([200, 256, 128, 101, 128], [4, 4, 64], [0.2, 0.0, 0.05])),
+        ("ml-20m/hstu-large", ([200, 256, 128, 101, 128], [16, 8, 32], [0.2, 0.0, 0.05])),
+        ("ml-20m/hstu-mol", ([200, 256, 128, 151, 128], [16, 8, 32], [0.2, 1e-3, 1.0])),
+        ("amzn-books/sasrec", ([50, 64, 128, 201, 512], [4, 4, 64], [0.5, 0.0, 0.05])),
+        ("amzn-books/hstu", ([50, 64, 128, 201, 512], [4, 4, 16], [0.5, 0.0, 0.05])),
+        ("amzn-books/hstu-large", ([50, 64, 128, 201, 512], [16, 8, 8], [0.5, 0.0, 0.05])),
+        ("amzn-books/hstu-mol", ([50, 64, 64, 201, 512], [16, 8, 8], [0.5, 1e-3, 1.0])),
+    ];
+    assert_eq!(PRESETS.iter().map(|(name, _)| *name).collect::<Vec<_>>(), expected.each_ref().map(|(name, _)| *name));
+    for (name, numbers) in expected {
+        let (model, train) = preset(name).unwrap();
+        let sizes =
+            [model.max_sequence_length, model.item_embedding_dim, train.batch_size, train.epochs, train.negatives];
+        let dropout = train.dropout;
+        let (encoder, rate) = match &model.encoder {
+            EncoderConfig::Hstu(hstu) => {
+                assert_eq!(hstu.dqk, hstu.dv, "{name}");
+                ([hstu.num_blocks, hstu.num_heads, hstu.dqk], dropout.hstu_linear)
+            }
+            EncoderConfig::Sasrec(sasrec) => {
+                assert_eq!((dropout.attention, sasrec.ffn_activation), (dropout.feed_forward, FfnActivation::Relu));
+                ([sasrec.num_blocks, sasrec.num_heads, sasrec.ffn_hidden_dim], dropout.feed_forward)
+            }
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!((sizes, encoder, [rate, train.weight_decay, train.temperature]), numbers, "{name}");
+        let is_mol = name.ends_with("mol");
+        assert_eq!((dropout.input, model.item_l2_norm, train.learning_rate), (rate, !is_mol, 1e-3), "{name}");
+        assert_eq!((train.sampling, train.warmup_steps, train.max_gradient_norm), (NegativeSampling::Uniform, 0, None));
+        let norm = if is_mol { EmbeddingNorm::LayerNorm } else { EmbeddingNorm::L2Norm };
+        assert_eq!(
+            (model.user_embedding_norm, train.loss_weights == LossWeights::default()),
+            (norm, !is_mol),
+            "{name}"
+        );
+    }
+    let shape = |name: &str| {
+        let (model, train) = preset(name).unwrap();
+        let mol = mol_of(&model);
+        let components = [mol.query_dot_product_groups, mol.item_dot_product_groups, mol.dot_product_dimension];
+        let uids = mol.uid_embedding_hash_sizes.clone();
+        (components, uids, train.dropout.uid, train.dropout.gate_cross, train.loss_weights.uid_embedding_l2_norm)
+    };
+    assert_eq!(shape("ml-1m/hstu-mol"), ([8, 4, 64], vec![6040], 0.5, 0.0, 0.1));
+    assert_eq!(shape("ml-20m/hstu-mol"), ([8, 4, 128], vec![16384], 0.8, 0.1, 0.1));
+    assert_eq!(shape("amzn-books/hstu-mol"), ([8, 8, 32], vec![], 0.5, 0.0, 0.0));
+    let (_, train) = preset("ml-1m/hstu-mol").unwrap();
+    assert_eq!((train.dropout.item, train.dropout.gate_softmax, train.loss_weights.mi_loss), (0.1, 0.2, 1e-3));
+    let error = preset("ml-1m/bprmf").unwrap_err().to_string();
+    assert!(error.starts_with("preset: expected ml-1m/sasrec, ml-1m/hstu, ") && error.ends_with("found `ml-1m/bprmf`"));
 }
 
 // ---- the language
