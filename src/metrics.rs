@@ -1,10 +1,81 @@
 //! Retrieval quality from the rank of one target per query: hit rate, NDCG and MRR, as the reference defines them.
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Parameter;
+use crate::{Error, Result};
+
 /// Cut-offs of the hit rate that tables show.
 pub const HIT_RATE_AT: [usize; 6] = [1, 5, 10, 50, 100, 200];
 
 /// Cut-offs of NDCG that tables show.
 pub const NDCG_AT: [usize; 3] = [10, 50, 200];
+
+/// One number about the quality of a model, which training chooses the best model by. Displayed and parsed as `hr@10`, `ndcg@10`, `mrr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
+pub enum Metric {
+    /// HR@n.
+    HitRate(usize),
+    /// NDCG@n.
+    Ndcg(usize),
+    /// MRR.
+    Mrr,
+}
+
+impl Metric {
+    /// Its value.
+    pub fn of(self, quality: &Quality) -> f64 {
+        match self {
+            Metric::HitRate(n) => quality.hit_rate(n),
+            Metric::Ndcg(n) => quality.ndcg(n),
+            Metric::Mrr => quality.mrr(),
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Metric::HitRate(n) => write!(f, "hr@{n}"),
+            Metric::Ndcg(n) => write!(f, "ndcg@{n}"),
+            Metric::Mrr => f.write_str("mrr"),
+        }
+    }
+}
+
+impl FromStr for Metric {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Metric> {
+        let at = |n: &str| n.parse().ok().filter(|&n| n > 0);
+        let found = match name.split_once('@') {
+            Some(("hr", n)) => at(n).map(Metric::HitRate),
+            Some(("ndcg", n)) => at(n).map(Metric::Ndcg),
+            None if name == "mrr" => Some(Metric::Mrr),
+            _ => None,
+        };
+        found.ok_or_else(|| Error::argument(Parameter::Metric, "hr@N, ndcg@N or mrr", format!("`{name}`")))
+    }
+}
+
+impl From<Metric> for String {
+    fn from(metric: Metric) -> String {
+        metric.to_string()
+    }
+}
+
+impl TryFrom<String> for Metric {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Metric> {
+        name.parse()
+    }
+}
 
 /// Sums over queries, from which the means are taken.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,6 +151,20 @@ mod tests {
         assert!((q.ndcg(11) - ndcg_10 - 1.0 / 12f64.log2() / 5.0).abs() < 1e-15);
         let mrr = (1.0 + 1.0 / 3.0 + 0.1 + 1.0 / 11.0) / 5.0;
         assert!((q.mrr() - mrr - 1.0 / 2501.0 / 5.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn metrics_are_parsed_displayed_and_computed() {
+        let q = quality(None, &[Some(2), Some(12), None, None]);
+        for (name, value) in [("hr@10", 0.25), ("hr@12", 0.5), ("ndcg@2", 0.25 / 3f64.log2()), ("mrr", 7.0 / 48.0)] {
+            let metric: Option<Metric> = name.parse().ok();
+            assert_eq!(metric.map(|metric| metric.to_string()).as_deref(), Some(name));
+            assert!(metric.is_some_and(|metric| (metric.of(&q) - value).abs() < 1e-15), "{name}");
+        }
+        for name in ["hr", "hr@0", "hr@-1", "mrr@5", "recall@10", ""] {
+            let error = name.parse::<Metric>().err().map(|error| error.to_string());
+            assert_eq!(error, Some(format!("metric: expected hr@N, ndcg@N or mrr, found `{name}`")));
+        }
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Batches to train on: histories of users, each position supervised by the event after it.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use crate::config::ModelConfig;
 use crate::dataset::Sequence;
 use crate::error::Parameter;
@@ -11,7 +15,8 @@ use crate::{Error, Result};
 const ORDER_SITE: u32 = u32::MAX;
 
 /// What is left out of training, to be predicted: the split that results are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Split {
     /// The last event of each user is the target of the test; training sees all before it. As in the reference.
@@ -20,9 +25,18 @@ pub enum Split {
     Validation,
 }
 
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            Split::Test => "test",
+            Split::Validation => "validation",
+        })
+    }
+}
+
 impl Split {
     /// Events at the end of each user's sequence that training does not see.
-    fn held_out(self) -> usize {
+    pub(super) fn held_out(self) -> usize {
         match self {
             Split::Test => 1,
             Split::Validation => 2,
@@ -93,6 +107,11 @@ impl TrainData {
             ));
         }
         Ok(TrainData { users, config: config.clone(), n_item_rows, batch_size: batch_size.max(1), seed })
+    }
+
+    /// Rows of the item table; ids run from 1 to one less than this.
+    pub fn n_item_rows(&self) -> usize {
+        self.n_item_rows
     }
 
     /// Users with something to learn from.

@@ -1,4 +1,5 @@
-//! Training: fresh weights, batches of sequences, gradients of the operations that models are described by, and steps of AdamW.
+//! Training: fresh weights, batches of sequences, gradients of the operations that models are described by, steps of AdamW, and runs in
+//! folders.
 //!
 //! [`Tape`] is a third implementor of [`Ops`](crate::ops::Ops): it runs each operation on a backend at once and remembers how to run it
 //! backwards ([`GradientOps`](crate::ops::GradientOps)), so what is trained is what is served. Dropout is an operation, too, which does
@@ -12,16 +13,26 @@
 //! any number of threads, and a resumed training those of one without a break.
 
 mod batch;
+mod evaluate;
+mod folder;
 mod init;
 mod items;
 mod masks;
 mod negatives;
+mod record;
+mod run;
+mod run_config;
+mod state;
 mod tape;
 mod trainer;
 mod weights;
 
 pub use batch::{Epoch, Split, TrainBatch, TrainData};
+pub use folder::RunFolder;
 pub use init::fresh_model;
 pub use masks::Masks;
+pub use record::{EpochRecord, EvaluationRecord, MeanLosses};
+pub use run::{Ending, Run, RunEvent, RunLimits, TrainSet};
+pub use run_config::{DataSource, DataSummary, RunConfig};
 pub use tape::{Gradients, Node, Tape};
 pub use trainer::{Losses, TrainState, Trainer};
