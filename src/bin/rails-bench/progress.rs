@@ -50,6 +50,16 @@ impl Bar {
         self.set(self.bar.position() + more);
     }
 
+    /// Shows something that changes too often for the log, where the bar has room for it.
+    pub fn show(&self, what: String) {
+        self.bar.set_message(what);
+    }
+
+    /// Takes the bar away while something else is printed.
+    pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
     /// Says what is being done, where the bar has room for it.
     pub fn say(&self, what: String) {
         log::info!("{what}");

@@ -54,6 +54,51 @@ fn ladder(low: f64, high: f64) -> Vec<f64> {
     powers.flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power))).collect()
 }
 
+/// A linear scale between two positions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LinearAxis {
+    low: f64,
+    high: f64,
+    step: f64,
+    from: f64,
+    to: f64,
+}
+
+impl LinearAxis {
+    /// A scale that holds all `values`, ends at multiples of its step (1, 2 or 5 times a power of ten), and reaches from position
+    /// `from` to `to`.
+    pub fn around(values: impl Iterator<Item = f64>, from: f64, to: f64) -> LinearAxis {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for value in values.filter(|value| value.is_finite()) {
+            (low, high) = (low.min(value), high.max(value));
+        }
+        if low > high {
+            (low, high) = (0.0, 1.0);
+        }
+        if high - low < 1e-9 * high.abs().max(1e-9) {
+            // One value: in the middle.
+            let room = if high == 0.0 { 1.0 } else { high.abs() / 2.0 };
+            (low, high) = (low - room, high + room);
+        }
+        let rough = (high - low) / 6.0;
+        let power = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|step| step * power >= rough).unwrap_or(10.0) * power;
+        LinearAxis { low: (low / step).floor() * step, high: (high / step).ceil() * step, step, from, to }
+    }
+
+    /// Position of `value`.
+    pub fn at(&self, value: f64) -> f64 {
+        self.from + (self.to - self.from) * (value - self.low) / (self.high - self.low)
+    }
+
+    /// Values with a tick, ascending, as they are written.
+    pub fn ticks(&self) -> Vec<(f64, String)> {
+        let n = ((self.high - self.low) / self.step).round() as usize;
+        let decimals = (-self.step.log10().floor()).clamp(0.0, 12.0) as usize;
+        (0..=n).map(|i| self.low + i as f64 * self.step).map(|value| (value, format!("{value:.decimals$}"))).collect()
+    }
+}
+
 /// A scale of recall: -log10(1 - recall), and 1 a little above the largest step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecallAxis {
@@ -115,6 +160,19 @@ mod tests {
         assert!(none.at(1.0) >= 0.0 && none.at(10.0) <= 1.0);
         let wide = LogAxis::around([0.01, 9000.0].into_iter(), 0.0, 1.0);
         assert_eq!(wide.ticks(), [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0]);
+    }
+
+    #[test]
+    fn linear_ticks_are_round_and_hold_all_values() {
+        let texts = |values: &[f64]| {
+            let axis = LinearAxis::around(values.iter().copied(), 0.0, 100.0);
+            assert!(values.iter().all(|value| (-1e-9..=100.0 + 1e-9).contains(&axis.at(*value))));
+            axis.ticks().into_iter().map(|(_, text)| text).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(&[0.012, 0.0337]), ["0.010", "0.015", "0.020", "0.025", "0.030", "0.035"]);
+        assert_eq!(texts(&[1.0, 12.0]), ["0", "2", "4", "6", "8", "10", "12"]);
+        assert_eq!(texts(&[-0.5, 0.4]).len(), 6);
+        assert!(texts(&[3.0]).len() > 2 && texts(&[f64::NAN]).len() > 2 && texts(&[0.0]).len() > 2);
     }
 
     #[test]

@@ -59,10 +59,6 @@ td svg{display:inline-block;width:14px;height:14px;vertical-align:-2px;margin-ri
 
 /// The page.
 pub fn page(report: &SpeedReport) -> String {
-    let mut style = STYLE.to_string();
-    for n in 0..FAMILIES.len() {
-        style.push_str(&format!(".s{n}{{stroke:var(--c{n})}}.f{n}{{fill:var(--c{n})}}.t{n}{{fill:var(--c{n})}}\n"));
-    }
     let charts: String = charts(report).iter().map(|chart| format!("<figure>\n{}</figure>\n", chart.svg())).collect();
     let mut facts = String::new();
     let mut fact = |name: &str, value: &str| facts.push_str(&format!("<dt>{name}</dt><dd>{value}</dd>\n"));
@@ -77,16 +73,28 @@ pub fn page(report: &SpeedReport) -> String {
     if report.interrupted {
         fact("note", "ended early: rows are missing, or cover fewer queries");
     }
+    let content = format!(
+        "<h1>Recall against latency</h1>\n<dl>\n{facts}</dl>\n<div class=\"charts\">\n{charts}</div>\n\
+         <p class=\"note\">Up and to the left is better. Recall is the share of the exact f32 results found, \
+         on a logarithmic scale of what is missed. The dashed line is exact search.</p>\n\
+         <div class=\"scroll\">\n{}</div>\n{}",
+        table(report),
+        meanings(report)
+    );
+    document("rails-bench: recall and latency", &content)
+}
+
+/// A page with the styles of charts, and of tables whose columns sort their rows.
+pub(super) fn document(title: &str, content: &str) -> String {
+    let mut style = STYLE.to_string();
+    for n in 0..FAMILIES.len() {
+        style.push_str(&format!(".s{n}{{stroke:var(--c{n})}}.f{n}{{fill:var(--c{n})}}.t{n}{{fill:var(--c{n})}}\n"));
+    }
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>rails-bench: recall and latency</title>\n<style>\n{style}</style>\n</head>\n<body>\n\
-         <h1>Recall against latency</h1>\n<dl>\n{facts}</dl>\n<div class=\"charts\">\n{charts}</div>\n\
-         <p class=\"note\">Up and to the left is better. Recall is the share of the exact f32 results found, \
-         on a logarithmic scale of what is missed. The dashed line is exact search.</p>\n\
-         <div class=\"scroll\">\n{}</div>\n{}<script>\n{SORT}</script>\n</body>\n</html>\n",
-        table(report),
-        meanings(report)
+         <title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{content}<script>\n{SORT}</script>\n\
+         </body>\n</html>\n"
     )
 }
 

@@ -3,12 +3,14 @@
 mod axis;
 mod columns;
 mod html;
+mod line_chart;
 mod machine;
 mod quality;
 mod row;
 mod speed;
 mod svg;
 mod table;
+mod training;
 
 pub use html::page;
 pub use machine::{Machine, now};
@@ -16,3 +18,4 @@ pub use quality::{QualityReport, RunInfo};
 pub use row::SpeedRow;
 pub use speed::SpeedReport;
 pub use table::Table;
+pub use training::training_page;

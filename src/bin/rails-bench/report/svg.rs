@@ -2,12 +2,12 @@
 
 use super::axis::{LogAxis, RecallAxis};
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 450.0;
-const LEFT: f64 = 66.0;
-const RIGHT: f64 = 700.0;
-const TOP: f64 = 104.0;
-const BOTTOM: f64 = 396.0;
+pub(super) const WIDTH: f64 = 720.0;
+pub(super) const HEIGHT: f64 = 450.0;
+pub(super) const LEFT: f64 = 66.0;
+pub(super) const RIGHT: f64 = 700.0;
+pub(super) const TOP: f64 = 104.0;
+pub(super) const BOTTOM: f64 = 396.0;
 
 /// Width of a character of a label, about.
 const LABEL_CHAR: f64 = 6.6;
@@ -68,7 +68,7 @@ impl Chart {
         let mut svg = Drawing::new(&self.title);
         svg.text("title", LEFT, 22.0, "start", &self.title);
         self.grid(&mut svg, &x, &y);
-        self.legend(&mut svg);
+        svg.legend(self.curves.iter().map(|curve| (curve.name.as_str(), curve.style)));
         let mut taken: Vec<Area> =
             points().map(|point| Area::around(x.at(point.ms), y.at(point.recall), 5.0, 5.0)).collect();
         if let Some(exact) = &self.exact {
@@ -110,25 +110,7 @@ impl Chart {
             svg.text("tick", LEFT - 8.0, py + 4.0, "end", &format!("{tick}"));
         }
         svg.line("frame", LEFT, BOTTOM, RIGHT, BOTTOM);
-        svg.text("axis", (LEFT + RIGHT) / 2.0, HEIGHT - 12.0, "middle", &self.x_title);
-        let (cx, cy) = (18.0, (TOP + BOTTOM) / 2.0);
-        let attributes =
-            format!("class=\"axis\" text-anchor=\"middle\" transform=\"translate({cx} {cy}) rotate(-90)\"");
-        svg.element(&format!("<text {attributes}>{}</text>", escaped(&self.y_title)));
-    }
-
-    fn legend(&self, svg: &mut Drawing) {
-        let (mut left, mut middle) = (LEFT, 44.0);
-        for curve in &self.curves {
-            let width = 52.0 + 7.0 * curve.name.chars().count() as f64;
-            if left + width > WIDTH && left > LEFT {
-                (left, middle) = (LEFT, middle + 20.0);
-            }
-            svg.line(&format!("curve s{}", curve.style), left, middle, left + 22.0, middle);
-            svg.mark(curve.style, left + 11.0, middle);
-            svg.text("legend", left + 28.0, middle + 4.0, "start", &curve.name);
-            left += width;
-        }
+        svg.axis_titles(&self.x_title, &self.y_title);
     }
 
     fn curve(&self, svg: &mut Drawing, curve: &Curve, x: &LogAxis, y: &RecallAxis) {
@@ -277,45 +259,69 @@ pub(super) fn mark(style: usize, x: f64, y: f64) -> String {
 }
 
 /// SVG as it is written.
-struct Drawing(String);
+pub(super) struct Drawing(String);
 
 impl Drawing {
-    fn new(title: &str) -> Drawing {
+    pub fn new(title: &str) -> Drawing {
         let title = escaped(title);
         let open = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"");
         Drawing(format!("{open} aria-label=\"{title}\">\n"))
     }
 
-    fn element(&mut self, element: &str) {
+    pub fn element(&mut self, element: &str) {
         self.0.push_str(element);
         self.0.push('\n');
     }
 
-    fn line(&mut self, class: &str, x1: f64, y1: f64, x2: f64, y2: f64) {
+    pub fn line(&mut self, class: &str, x1: f64, y1: f64, x2: f64, y2: f64) {
         self.element(&format!("<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"));
     }
 
-    fn text(&mut self, class: &str, x: f64, y: f64, anchor: &str, text: &str) {
+    pub fn text(&mut self, class: &str, x: f64, y: f64, anchor: &str, text: &str) {
         let text = escaped(text);
         self.element(&format!(
             "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
         ));
     }
 
-    fn open_group(&mut self, class: &str, tooltip: &str) {
+    /// What the axes show.
+    pub fn axis_titles(&mut self, x_title: &str, y_title: &str) {
+        self.text("axis", (LEFT + RIGHT) / 2.0, HEIGHT - 12.0, "middle", x_title);
+        let (cx, cy) = (18.0, (TOP + BOTTOM) / 2.0);
+        let attributes =
+            format!("class=\"axis\" text-anchor=\"middle\" transform=\"translate({cx} {cy}) rotate(-90)\"");
+        self.element(&format!("<text {attributes}>{}</text>", escaped(y_title)));
+    }
+
+    /// Names and styles of curves, above the chart.
+    pub fn legend<'a>(&mut self, curves: impl Iterator<Item = (&'a str, usize)>) {
+        let (mut left, mut middle) = (LEFT, 44.0);
+        for (name, style) in curves {
+            let width = 52.0 + 7.0 * name.chars().count() as f64;
+            if left + width > WIDTH && left > LEFT {
+                (left, middle) = (LEFT, middle + 20.0);
+            }
+            self.line(&format!("curve s{style}"), left, middle, left + 22.0, middle);
+            self.mark(style, left + 11.0, middle);
+            self.text("legend", left + 28.0, middle + 4.0, "start", name);
+            left += width;
+        }
+    }
+
+    pub fn open_group(&mut self, class: &str, tooltip: &str) {
         self.element(&format!("<g class=\"{class}\"><title>{}</title>", escaped(tooltip)));
     }
 
-    fn close_group(&mut self) {
+    pub fn close_group(&mut self) {
         self.element("</g>");
     }
 
     /// A mark whose form, like its colour, tells the curves apart.
-    fn mark(&mut self, style: usize, x: f64, y: f64) {
+    pub fn mark(&mut self, style: usize, x: f64, y: f64) {
         self.element(&mark(style, x, y));
     }
 
-    fn end(mut self) -> String {
+    pub fn end(mut self) -> String {
         self.0.push_str("</svg>\n");
         self.0
     }
