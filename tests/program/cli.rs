@@ -76,7 +76,9 @@ fn help_says_what_inverted_lists_are_for() {
 #[test]
 fn help_names_every_command() {
     let help = succeeds(&["--help"]);
-    for command in ["demo", "devices", "preprocess", "convert", "index", "eval", "bench", "search"] {
+    for command in
+        ["demo", "devices", "preprocess", "convert", "train", "reproduce", "index", "eval", "bench", "search"]
+    {
         assert!(help.contains(command), "{command} is not in\n{help}");
         assert!(succeeds(&[command, "--help"]).contains("Usage: rails-bench"));
     }

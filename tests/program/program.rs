@@ -15,6 +15,7 @@ mod cli;
 mod examples;
 #[cfg(unix)]
 mod index_faults;
+mod train;
 
 /// The root of the repository, from where the tests name files.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");

@@ -21,8 +21,10 @@ mod paths;
 mod preprocess;
 mod progress;
 mod report;
+mod reproduce;
 mod search;
 mod searcher;
+mod train;
 
 use std::ffi::OsString;
 
@@ -56,6 +58,10 @@ enum Command {
     Preprocess(preprocess::PreprocessArgs),
     /// Turn a checkpoint and its config into one self-contained .safetensors file
     Convert(convert::ConvertArgs),
+    /// Train a model on a data set, from fresh weights to a file that `eval` and `index build` read
+    Train(train::TrainArgs),
+    /// Train and evaluate every model of a published table, and print it beside that table
+    Reproduce(reproduce::ReproduceArgs),
     /// Build, change, describe and check an index that is stored in a folder
     Index(index::IndexArgs),
     /// Print the retrieval quality of a checkpoint on a data set: HR, NDCG, MRR, queries per second
@@ -109,6 +115,8 @@ fn execute(command: &Command) -> Result<ExitCode> {
         Command::Devices(args) => devices::run(args)?,
         Command::Preprocess(args) => preprocess::run(args)?,
         Command::Convert(args) => convert::run(args)?,
+        Command::Train(args) => return train::run(args),
+        Command::Reproduce(args) => return reproduce::run(args),
         Command::Index(args) => return index::run(args),
         Command::Eval(args) => return eval::run(args),
         Command::Bench(args) => return bench::run(args),
