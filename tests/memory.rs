@@ -10,11 +10,16 @@ mod models;
 
 use counting::Counting;
 use models::{Random, Shape};
-use rails_wgpu::backend::cpu::Cpu;
+use rails_wgpu::backend::cpu::{Cpu, CpuOps};
 use rails_wgpu::backend::{Dtype, QueryBatch};
+use rails_wgpu::config::{
+    EmbeddingNorm, EncoderConfig, HstuConfig, LinearActivation, ModelConfig, SimilarityConfig, TrainConfig,
+};
 use rails_wgpu::index::{ItemIndex, ItemSource, Items};
 use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::sequence::{History, SequenceBatch};
 use rails_wgpu::tensor::Tensor;
+use rails_wgpu::train::{TrainBatch, Trainer, fresh_model};
 
 #[global_allocator]
 static MEMORY: Counting = Counting::new();
@@ -92,4 +97,43 @@ fn the_memory_of_a_search_does_not_depend_on_the_number_of_items() {
     assert!(peak < most, "{peak} bytes for {} items that come in chunks, {most} are enough", searcher.index().len());
     let table = copy / 2;
     assert!(peak > table, "{peak} bytes cannot hold a table of {table}");
+
+    pool.install(later_steps_of_a_training_use_the_memory_of_the_first);
+}
+
+/// The arrays of a step lie where those of the step before lay; what is drawn, and the sums of the loss, are new.
+fn later_steps_of_a_training_use_the_memory_of_the_first() {
+    let hstu = HstuConfig {
+        num_blocks: 4,
+        num_heads: 2,
+        dqk: 8,
+        dv: 8,
+        linear_activation: LinearActivation::Silu,
+        concat_ua: false,
+    };
+    let config = ModelConfig {
+        item_embedding_dim: 16,
+        max_sequence_length: 100,
+        gr_output_length: 10,
+        user_embedding_norm: EmbeddingNorm::L2Norm,
+        item_l2_norm: true,
+        l2_norm_eps: 1e-6,
+        encoder: EncoderConfig::Hstu(hstu),
+        similarity: SimilarityConfig::DotProduct,
+    };
+    let ids: Vec<u32> = (0..101).map(|i| 1 + 37 * i % 500).collect();
+    let times: Vec<i64> = (0..101).map(|i| 1000 * i).collect();
+    let history = |user_id| History { user_id, item_ids: &ids[..100], timestamps: &times[..100], now: times[100] };
+    let histories: Vec<History> = (0..40).map(history).collect();
+    let sequences = SequenceBatch::new(&histories, &config, 501).unwrap();
+    let batch = TrainBatch { sequences, targets: ids[1..].repeat(40) };
+    let model = fresh_model(&config, 501, 1).unwrap();
+    let train = TrainConfig::default().with_negatives(4);
+    let mut trainer = Trainer::new(CpuOps::pooled(), &model, &train, None).unwrap();
+    let mut peak = || MEMORY.peak_of(|| trainer.step(&batch, None).unwrap()).1;
+    let (first, later) = (peak(), [(); 3].map(|()| peak()));
+    let live = MEMORY.live();
+    assert!(later.iter().all(|&later| later * 3 < first), "{first} bytes, later {later:?}");
+    peak();
+    assert!(MEMORY.live() < live + (64 << 10), "{live} bytes, later {}", MEMORY.live());
 }

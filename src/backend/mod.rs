@@ -25,19 +25,20 @@ pub use device_output::{DeviceOutput, GpuHits, GpuQueries};
 pub use exclusions::{Bits, Exclusions};
 pub use prepared_queries::PreparedQueries;
 pub use query_batch::QueryBatch;
-pub use training::{AdamW, MolArrays, MolLossSettings, MolSide, Parameter, TrainingOps};
+pub use training::{AdamW, MolArrays, MolLossSettings, MolSide, Trainable, TrainingOps};
 
 use std::sync::Arc;
 
 pub use crate::context::SearchContext;
 pub use crate::tables::{Columns, Dtype};
 
+use crate::Result;
+use crate::error::Parameter;
 use crate::model::{Distilled, Encoder, Mol};
 use crate::names::names;
 use crate::sequence::SequenceBatch;
 use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
-use crate::{Result, error};
 
 /// What kind of hardware a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub enum DeviceKind {
     Other,
 }
 
-names!(DeviceKind, error::Parameter::DeviceKind, {
+names!(DeviceKind, Parameter::DeviceKind, {
     Cpu: "native CPU",
     DiscreteGpu: "discrete GPU",
     IntegratedGpu: "integrated GPU",

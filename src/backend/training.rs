@@ -30,7 +30,7 @@ impl AdamW {
 
 /// A parameter with the moments of its gradients, all of one shape.
 #[derive(Debug)]
-pub struct Parameter<'a, F> {
+pub struct Trainable<'a, F> {
     /// The weights.
     pub values: &'a mut F,
     /// Decaying mean of the gradients.
@@ -130,14 +130,14 @@ pub trait TrainingOps: GradientOps {
     fn sums_of_squares(&mut self, arrays: &[&Self::Floats]) -> Result<Vec<f64>>;
 
     /// Changes a parameter; without a gradient, by its decay and its moments.
-    fn update(&mut self, adamw: &AdamW, parameter: Parameter<Self::Floats>, gradient: Option<&Self::Floats>);
+    fn update(&mut self, adamw: &AdamW, parameter: Trainable<Self::Floats>, gradient: Option<&Self::Floats>);
 
     /// Changes a table (any, width) of whose rows only some have a gradient: row `rows[i]`, which ascend, has row i of `gradient`.
     /// The others change as if theirs were zero, or, if the update is `lazy`, not at all.
     fn update_rows(
         &mut self,
         adamw: &AdamW,
-        table: Parameter<Self::Floats>,
+        table: Trainable<Self::Floats>,
         width: usize,
         rows: &[u32],
         gradient: &Self::Floats,

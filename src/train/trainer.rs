@@ -4,7 +4,7 @@ use super::items::BatchItems;
 use super::negatives::Negatives;
 use super::weights::{ITEMS, Shapes, tensors};
 use crate::backend::loss::{GateDropout, SampledSoftmax};
-use crate::backend::{AdamW, MolArrays, MolLossSettings, Parameter as Updated, TrainingOps};
+use crate::backend::{AdamW, MolArrays, MolLossSettings, Trainable, TrainingOps};
 use crate::config::{ItemDropout, TrainConfig};
 use crate::error::Parameter;
 use crate::model::{Model, Mol};
@@ -200,7 +200,7 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
         let dim = self.shapes.config().item_embedding_dim;
         for (number, (parameter, gradient)) in self.parameters.iter_mut().zip(&gradients).enumerate() {
             let TrainedParameter { values, first_moment, second_moment } = parameter;
-            let parameter = Updated { values, first_moment, second_moment };
+            let parameter = Trainable { values, first_moment, second_moment };
             match gradient {
                 Some(rows) if number == ITEMS => {
                     self.ops.update_rows(&adamw, parameter, dim, &items.ids, rows, self.config.lazy_item_updates);

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::backend::loss::{
     DotGradients, DotLoss, MolGradients, MolLoss, MolLossValue, MolSide as Side, MolSideGradient, SampledSoftmax,
 };
-use crate::backend::{AdamW, MolArrays, MolLossSettings, MolSide, Parameter, TrainingOps};
+use crate::backend::{AdamW, MolArrays, MolLossSettings, MolSide, Trainable, TrainingOps};
 use crate::model::CrossGate;
 use crate::ops::Linear;
 use crate::threads;
@@ -81,14 +81,14 @@ impl TrainingOps for CpuOps {
         Ok(arrays.iter().map(sum).collect())
     }
 
-    fn update(&mut self, adamw: &AdamW, parameter: Parameter<Shared>, gradient: Option<&Shared>) {
+    fn update(&mut self, adamw: &AdamW, parameter: Trainable<Shared>, gradient: Option<&Shared>) {
         self.adamw(adamw, parameter, gradient);
     }
 
     fn update_rows(
         &mut self,
         adamw: &AdamW,
-        table: Parameter<Shared>,
+        table: Trainable<Shared>,
         width: usize,
         rows: &[u32],
         gradient: &Shared,

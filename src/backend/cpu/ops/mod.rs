@@ -6,12 +6,13 @@ mod attention;
 pub mod gemm;
 mod gradient;
 mod shared;
+mod tile_product;
 
 use std::sync::Arc;
 
 use crate::Result;
 use crate::backend::cpu::simd;
-use crate::backend::{AdamW, Parameter};
+use crate::backend::{AdamW, Trainable};
 use crate::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
@@ -209,7 +210,7 @@ impl CpuOps {
     }
 
     /// See [`TrainingOps::update`](crate::backend::TrainingOps::update).
-    pub(super) fn adamw(&self, adamw: &AdamW, parameter: Parameter<Shared>, gradient: Option<&Shared>) {
+    pub(super) fn adamw(&self, adamw: &AdamW, parameter: Trainable<Shared>, gradient: Option<&Shared>) {
         adamw::update(adamw, parts(parameter), gradient.map(|gradient| &gradient[..]));
     }
 
@@ -217,7 +218,7 @@ impl CpuOps {
     pub(super) fn adamw_rows(
         &self,
         adamw: &AdamW,
-        table: Parameter<Shared>,
+        table: Trainable<Shared>,
         width: usize,
         rows: &[u32],
         gradient: &[f32],
@@ -269,8 +270,8 @@ impl CpuOps {
     }
 }
 
-fn parts(parameter: Parameter<'_, Shared>) -> [&mut [f32]; 3] {
-    let Parameter { values, first_moment, second_moment } = parameter;
+fn parts(parameter: Trainable<'_, Shared>) -> [&mut [f32]; 3] {
+    let Trainable { values, first_moment, second_moment } = parameter;
     [values, first_moment, second_moment].map(Shared::make_mut)
 }
 

@@ -6,15 +6,15 @@ use pulp::{Simd, WithSimd};
 
 use super::linear::add_parts;
 use crate::backend::cpu::ops::attention::{HstuAttention, sequences};
-use crate::backend::cpu::ops::gemm::{Matrix, multiply};
 use crate::backend::cpu::ops::shared::{Memory, Shared};
+use crate::backend::cpu::ops::tile_product::{Left, PADDED, add_tile_product, copy_rows, copy_transposed};
 use crate::backend::cpu::simd;
 use crate::backend::cpu::simd::math::{INTERLEAVED, sigmoid};
 use crate::ops::HstuShape;
 use crate::threads;
 
 /// Rows that attend at a time. Half of a tile's last columns are masked, so larger ones waste more of short sequences.
-const TILE: usize = 32;
+const TILE: usize = PADDED;
 
 /// See [`GradientOps::hstu_attention_gradient`](crate::ops::GradientOps::hstu_attention_gradient).
 pub fn hstu_attention_gradient(
@@ -35,7 +35,7 @@ pub fn hstu_attention_gradient(
         tasks.push(Sequence { attention, dy, rows, gradient, bias });
     }
     threads::for_each(tasks.into_iter(), |sequence| {
-        let scratch = memory.unspecified(Scratch::len(sequence.rows.len()));
+        let scratch = memory.unspecified(Extents::new(attention.shape, sequence.rows.len()).all());
         simd::run(Differentiated { sequence, scratch });
     });
     add_parts(&bias_parts, n_bias, 0, memory.gradient(pos_w, n_pos));
@@ -52,33 +52,100 @@ struct Sequence<'a> {
     bias: &'a mut [f32],
 }
 
-/// Arrays (TILE, length).
-struct Scratch<'a> {
-    bias: &'a mut [f32],
-    bias_gradient: &'a mut [f32],
-    /// Arguments of SiLU, then weights.
-    weights: &'a mut [f32],
-    /// Of the weights, then of the arguments.
-    gradient: &'a mut [f32],
-}
-
-impl Scratch<'_> {
-    fn len(length: usize) -> usize {
-        4 * TILE * length
-    }
-
-    fn new(values: &mut [f32]) -> Scratch<'_> {
-        let quarter = values.len() / 4;
-        let (bias, values) = values.split_at_mut(quarter);
-        let (bias_gradient, values) = values.split_at_mut(quarter);
-        let (weights, gradient) = values.split_at_mut(quarter);
-        Scratch { bias, bias_gradient, weights, gradient }
-    }
-}
-
 struct Differentiated<'a> {
     sequence: Sequence<'a>,
     scratch: Shared,
+}
+
+/// Arrays of one head. Lengths and widths are multiples of [`PADDED`], but for those that only a product's depth runs over.
+struct Head<'a> {
+    /// (length, dqk)
+    q: &'a mut [f32],
+    k: &'a mut [f32],
+    q_gradient: &'a mut [f32],
+    k_gradient: &'a mut [f32],
+    /// (length, dv)
+    dy: &'a mut [f32],
+    v_gradient: &'a mut [f32],
+    /// (dqk, length)
+    k_transposed: &'a mut [f32],
+    /// (dv, length)
+    v_transposed: &'a mut [f32],
+}
+
+/// Extents of the arrays of a head.
+#[derive(Clone, Copy)]
+struct Extents {
+    shape: HstuShape,
+    length: usize,
+    /// The same, padded.
+    padded: usize,
+    dqk: usize,
+    dv: usize,
+}
+
+impl Extents {
+    fn new(shape: HstuShape, length: usize) -> Extents {
+        let [padded, dqk, dv] = [length, shape.dqk, shape.dv].map(|n| n.next_multiple_of(PADDED));
+        Extents { shape, length, padded, dqk, dv }
+    }
+
+    /// Floats of a head.
+    fn head(&self) -> usize {
+        self.padded * (4 * self.dqk + 2 * self.dv + self.shape.dqk + self.shape.dv)
+    }
+
+    /// Floats of an array (TILE, length).
+    fn tile(&self) -> usize {
+        TILE * self.padded
+    }
+
+    /// Floats of all heads and of four tiles.
+    fn all(&self) -> usize {
+        self.shape.heads * self.head() + 4 * self.tile()
+    }
+
+    /// The arrays of a head, filled from those of its sequence (length, uvqk) and (length, heads * dv).
+    fn fill<'a>(&self, head: usize, uvqk: &[f32], dy: &[f32], values: &'a mut [f32]) -> Head<'a> {
+        let HstuShape { heads, dqk, dv, .. } = self.shape;
+        let mut rest = values;
+        let mut take = |n: usize| {
+            let (part, others) = std::mem::take(&mut rest).split_at_mut(self.padded * n);
+            rest = others;
+            part
+        };
+        let [q, k, q_gradient, k_gradient] = [(); 4].map(|()| take(self.dqk));
+        let [of_dy, v_gradient] = [(); 2].map(|()| take(self.dv));
+        let (k_transposed, v_transposed) = (take(dqk), take(dv));
+        let (length, stride) = (self.length, self.shape.uvqk());
+        let (of_v, of_q) = (&uvqk[(heads + head) * dv..], &uvqk[2 * heads * dv + head * dqk..]);
+        let of_k = &of_q[heads * dqk..];
+        copy_rows(of_q, stride, dqk, length, self.dqk, q);
+        copy_rows(of_k, stride, dqk, length, self.dqk, k);
+        copy_rows(&dy[head * dv..], heads * dv, dv, length, self.dv, of_dy);
+        copy_transposed(of_k, stride, dqk, length, self.padded, k_transposed);
+        copy_transposed(of_v, stride, dv, length, self.padded, v_transposed);
+        for gradient in [&mut *q_gradient, &mut *k_gradient, &mut *v_gradient] {
+            gradient.fill(0.0);
+        }
+        Head { q, k, q_gradient, k_gradient, dy: of_dy, v_gradient, k_transposed, v_transposed }
+    }
+
+    /// Adds the gradients of a head to that of its sequence (length, uvqk).
+    fn add_to(&self, head: usize, of: &Head, gradient: &mut [f32]) {
+        let HstuShape { heads, dqk, dv, .. } = self.shape;
+        let (v, q) = ((heads + head) * dv, 2 * heads * dv + head * dqk);
+        let k = q + heads * dqk;
+        for (row, gradient) in gradient.chunks_exact_mut(self.shape.uvqk()).enumerate() {
+            let mut add = |at: usize, width: usize, part: &[f32], padded: usize| {
+                let part = &part[row * padded..][..width];
+                gradient[at..at + width].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            };
+            add(v, dv, of.v_gradient, self.dv);
+            add(q, dqk, of.q_gradient, self.dqk);
+            add(k, dqk, of.k_gradient, self.dqk);
+        }
+    }
 }
 
 impl WithSimd for Differentiated<'_> {
@@ -88,46 +155,60 @@ impl WithSimd for Differentiated<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let Sequence { attention, dy, rows, gradient, bias: bias_sums } = self.sequence;
         let HstuAttention { uvqk, shape, max_length, buckets, pos_w, ts_w, .. } = *attention;
-        let HstuShape { heads, dqk, dv, padded_length } = shape;
-        let (stride, width, length) = (shape.uvqk(), shape.attended(), rows.len());
+        let HstuShape { heads, padded_length, .. } = shape;
+        let extents = Extents::new(shape, rows.len());
         let (pos_sums, ts_sums) = bias_sums.split_at_mut(pos_w.len());
-        let Scratch { bias, bias_gradient, weights, gradient: d } = Scratch::new(self.scratch.make_mut());
-        for first in (0..length).step_by(TILE) {
-            let tile = first..length.min(first + TILE);
-            // Columns of the tile: no row of it attends to later ones.
-            let (m, n) = (tile.len(), tile.end);
+        let (of_heads, tiles) = self.scratch.make_mut().split_at_mut(heads * extents.head());
+        let uvqk = &uvqk[rows.start * shape.uvqk()..];
+        let dy = &dy[rows.start * shape.attended()..];
+        let mut of_heads: Vec<Head> = of_heads
+            .chunks_exact_mut(extents.head())
+            .enumerate()
+            .map(|(head, values)| extents.fill(head, uvqk, dy, values))
+            .collect();
+        let (bias, tiles) = tiles.split_at_mut(extents.tile());
+        let (bias_gradient, tiles) = tiles.split_at_mut(extents.tile());
+        // Arguments of SiLU, then weights; gradients of weights, then of arguments.
+        let (weights, d) = tiles.split_at_mut(extents.tile());
+        for first in (0..rows.len()).step_by(TILE) {
+            // Columns of the tile: no row of it attends to later ones. Rows of the tile that the sequence lacks have no weights.
+            let n = first + TILE;
+            let tile = first..rows.len().min(n);
+            bias[..TILE * n].fill(0.0);
+            bias_gradient[..TILE * n].fill(0.0);
             for (bias, i) in bias.chunks_exact_mut(n).zip(tile.clone()) {
                 let buckets = &buckets[(rows.start + i) * max_length..];
                 let pos_w = &pos_w[padded_length - 1 - i..];
                 for (bias, (pos_w, &bucket)) in bias[..=i].iter_mut().zip(pos_w.iter().zip(buckets)) {
                     *bias = pos_w + ts_w[bucket as usize];
                 }
-                // What is masked is computed with numbers that are finite.
-                bias[i + 1..].fill(0.0);
             }
-            bias_gradient[..m * n].fill(0.0);
-            for head in 0..heads {
-                let (v, q) = (heads * dv + head * dv, 2 * heads * dv + head * dqk);
-                let k = q + heads * dqk;
-                let at =
-                    |row: usize, column: usize| Matrix::rows(&uvqk[(rows.start + row) * stride + column..], stride);
-                let dy = Matrix::rows(&dy[(rows.start + first) * width + head * dv..], width);
-                weights[..m * n].copy_from_slice(&bias[..m * n]);
-                multiply((m, dqk, n), 1.0, at(first, q), at(0, k).transposed(), 1.0, weights, n);
-                multiply((m, dv, n), 1.0, dy, at(0, v).transposed(), 0.0, d, n);
-                let tile_rows = weights.chunks_exact_mut(n).zip(d.chunks_exact_mut(n));
-                for ((weights, d), i) in tile_rows.zip(tile.clone()) {
-                    silu_and_gradient(simd, &mut weights[..=i], &mut d[..=i], 1.0 / padded_length as f32);
-                    weights[i + 1..].fill(0.0);
-                    d[i + 1..].fill(0.0);
+            for head in &mut of_heads {
+                let Extents { padded, dqk, dv, .. } = extents;
+                let (q, dy) = (&head.q[first * dqk..], &head.dy[first * dv..]);
+                weights[..TILE * n].copy_from_slice(&bias[..TILE * n]);
+                d[..TILE * n].fill(0.0);
+                let by_k = (TILE, shape.dqk, n);
+                add_tile_product(simd, by_k, Left::Rows(q, dqk), (head.k_transposed, padded), (weights, n));
+                let by_v = (TILE, shape.dv, n);
+                add_tile_product(simd, by_v, Left::Rows(dy, dv), (head.v_transposed, padded), (d, n));
+                for (row, (weights, d)) in weights.chunks_exact_mut(n).zip(d.chunks_exact_mut(n)).take(TILE).enumerate()
+                {
+                    let attended = if first + row < rows.len() { first + row + 1 } else { 0 };
+                    let scale = 1.0 / padded_length as f32;
+                    silu_and_gradient(simd, &mut weights[..attended], &mut d[..attended], scale);
+                    weights[attended..].fill(0.0);
+                    d[attended..].fill(0.0);
                 }
-                for (sum, d) in bias_gradient[..m * n].iter_mut().zip(&*d) {
+                for (sum, d) in bias_gradient[..TILE * n].iter_mut().zip(&*d) {
                     *sum += d;
                 }
-                let (weights, d) = (Matrix::rows(weights, n), Matrix::rows(d, n));
-                multiply((n, m, dv), 1.0, weights.transposed(), dy, 1.0, &mut gradient[v..], stride);
-                multiply((m, n, dqk), 1.0, d, at(0, k), 1.0, &mut gradient[first * stride + q..], stride);
-                multiply((n, m, dqk), 1.0, d.transposed(), at(first, q), 1.0, &mut gradient[k..], stride);
+                let q_gradient = (&mut head.q_gradient[first * dqk..], dqk);
+                add_tile_product(simd, (TILE, n, dqk), Left::Rows(d, n), (head.k, dqk), q_gradient);
+                let k_gradient = (&mut *head.k_gradient, dqk);
+                add_tile_product(simd, (n, TILE, dqk), Left::Columns(d, n), (q, dqk), k_gradient);
+                let v_gradient = (&mut *head.v_gradient, dv);
+                add_tile_product(simd, (n, TILE, dv), Left::Columns(weights, n), (dy, dv), v_gradient);
             }
             for (d, i) in bias_gradient.chunks_exact(n).zip(tile) {
                 let sums = &mut pos_sums[padded_length - 1 - i..][..=i];
@@ -136,6 +217,9 @@ impl WithSimd for Differentiated<'_> {
                     ts_sums[bucket as usize] += d;
                 }
             }
+        }
+        for (head, of) in of_heads.iter().enumerate() {
+            extents.add_to(head, of, gradient);
         }
     }
 }
