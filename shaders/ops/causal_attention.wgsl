@@ -2,9 +2,9 @@
 // row keeps its largest logit so far and rescales when a larger one comes.
 // in   0 params  1 q (rows, heads * d)  2 kv (rows, 2 * heads * d): keys, then values  3 start (rows)
 // out  4 y (rows, heads * d)
-// grid folded ceil(d / (4 ROWS)) * heads * ceil(rows / ROWS), columns inside, rows outside
+// grid folded ceil(d / 32, or 64 if WIDE) * heads * ceil(rows / ROWS), columns inside, rows outside
 // needs lib/attention.wgsl   twin src/backend/cpu/ops/attention.rs
-// loops over rows end at the last row of the workgroup, those inside after ROWS turns, that over columns after 4
+// the loop over keys ends at the last row of the workgroup, those inside after SIDE turns, that over rows after 4
 struct Params {
     rows: u32,
     heads: u32,
@@ -20,26 +20,13 @@ struct Params {
 // Below every logit, and finite: differences of two stay numbers.
 const MASKED: f32 = -1e38;
 
-fn q_at(row: u32, head: u32, d: u32) -> f32 {
-    if row < params.rows && d < params.d {
-        return q[(row * params.heads + head) * params.d + d];
-    }
-    return 0.0;
-}
+fn q_start(row: u32, head: u32) -> u32 { return (row * params.heads + head) * params.d; }
+fn k_start(row: u32, head: u32) -> u32 { return (2u * row * params.heads + head) * params.d; }
+fn v_start(row: u32, head: u32) -> u32 { return ((2u * row + 1u) * params.heads + head) * params.d; }
+fn q_of(index: u32) -> f32 { return q[index]; }
+fn kv_of(index: u32) -> f32 { return kv[index]; }
 
-fn k_at(row: u32, head: u32, d: u32) -> f32 {
-    if row < params.rows && d < params.d {
-        return kv[(2u * row * params.heads + head) * params.d + d];
-    }
-    return 0.0;
-}
-
-fn values_at(row: u32, head: u32, columns: vec4u) -> vec4f {
-    let v = vec4u(((2u * row + 1u) * params.heads + head) * params.d) + columns;
-    return vec4f(kv[v.x], kv[v.y], kv[v.z], kv[v.w]);
-}
-
-@compute @workgroup_size(ROWS, ROWS)
+@compute @workgroup_size(SIDE, SIDE)
 fn main(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) grid: vec3u,
@@ -49,43 +36,59 @@ fn main(
     if task.first_row >= params.rows {
         return;
     }
-    let columns = columns_of(task, local.x);
-    // Columns that do not exist are read as the last one, and not written.
-    let read_columns = min(columns, vec4u(params.d - 1u));
-
-    let i = task.first_row + local.y;
-    let sequence = start[min(i, params.rows - 1u)];
+    let rows = rows_of(task, local.y);
+    let sequences = vec4u(start[rows.x], start[rows.y], start[rows.z], start[rows.w]);
     let end = min(task.first_row + ROWS, params.rows);
-    let scale = sqrt(f32(params.d));
-    let own = local.y * ROWS + local.x;
-    var largest = MASKED;
-    var denominator = 0.0;
-    var sums = vec4f();
-    for (var first_j = start[task.first_row]; first_j < end; first_j += ROWS) {
-        var logit = logit_of(i, first_j, task.head, params.d, local);
-        let j = first_j + local.x;
-        let attended = j >= sequence && j <= i;
-        logit = select(MASKED, logit / scale, attended);
-        tile_weights[own] = logit;
+    let scale = 1.0 / sqrt(f32(params.d));
+    // Of each row: the largest logit so far, and of the keys of this thread the sum of the exponentials.
+    var largest = vec4f(MASKED);
+    var denominators: vec4f;
+    var sums: Pair;
+    var more_sums: Pair;
+    for (var first_j = start[task.first_row]; first_j < end; first_j += KEYS) {
+        var logits = logits_of(rows, first_j, task.head, params.d, local.xy);
+        let j = first_j + 2u * local.x;
+        let first = (vec4u(j) >= sequences) & (vec4u(j) <= rows);
+        let second = (vec4u(j + 1u) >= sequences) & (vec4u(j + 1u) <= rows);
+        logits[0] = select(vec4f(MASKED), logits[0] * scale, first);
+        logits[1] = select(vec4f(MASKED), logits[1] * scale, second);
+
+        tile_weights[local.x][local.y] = max(logits[0], logits[1]);
         workgroupBarrier();
         let before = largest;
-        for (var other = 0u; other < ROWS; other++) {
-            largest = max(largest, tile_weights[local.y * ROWS + other]);
-        }
+        for (var x = 0u; x < SIDE; x++) { largest = max(largest, tile_weights[x][local.y]); }
         workgroupBarrier();
-        tile_weights[own] = select(0.0, exp(logit - largest), attended);
-        workgroupBarrier();
+
+        let exponentials = Pair(
+            select(vec4f(), exp(logits[0] - largest), first),
+            select(vec4f(), exp(logits[1] - largest), second),
+        );
+        tile_weights[2u * local.x][local.y] = exponentials[0];
+        tile_weights[2u * local.x + 1u][local.y] = exponentials[1];
         let rescale = exp(before - largest);
-        denominator *= rescale;
-        for (var other = 0u; other < ROWS; other++) {
-            denominator += tile_weights[local.y * ROWS + other];
+        denominators = denominators * rescale + exponentials[0] + exponentials[1];
+        sums = Pair(sums[0] * rescale, sums[1] * rescale);
+        sums = with_values(sums, first_j, task.head, task.first_column, params.d, local.xy);
+        if WIDE {
+            more_sums = Pair(more_sums[0] * rescale, more_sums[1] * rescale);
+            more_sums = with_values(more_sums, first_j, task.head, task.first_column + KEYS, params.d, local.xy);
         }
-        sums = with_values(sums * rescale, first_j, end, task.head, read_columns, local.y);
-        workgroupBarrier();
     }
-    for (var c = 0u; c < 4u; c++) {
-        if i < params.rows && columns[c] < params.d {
-            y[(i * params.heads + task.head) * params.d + columns[c]] = sums[c] / denominator;
-        }
+    // The denominators of all keys.
+    tile_weights[local.x][local.y] = denominators;
+    workgroupBarrier();
+    denominators = vec4f();
+    for (var x = 0u; x < SIDE; x++) { denominators += tile_weights[x][local.y]; }
+    write(task, Pair(sums[0] / denominators, sums[1] / denominators), 0u, local.xy);
+    if WIDE { write(task, Pair(more_sums[0] / denominators, more_sums[1] / denominators), KEYS, local.xy); }
+}
+
+fn write(task: Task, sums: Pair, columns: u32, local: vec2u) {
+    let column = task.first_column + columns + 2u * local.x;
+    for (var r = 0u; r < 4u; r++) {
+        let i = task.first_row + 4u * local.y + r;
+        let at = (i * params.heads + task.head) * params.d + column;
+        if i < params.rows && column < params.d { y[at] = sums[0][r]; }
+        if i < params.rows && column + 1u < params.d { y[at + 1u] = sums[1][r]; }
     }
 }

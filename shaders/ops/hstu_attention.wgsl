@@ -3,9 +3,9 @@
 // in   0 params  1 uvqk (rows, 2 * heads * (dv + dqk)): u, v, q, k, heads outermost in each  2 start (rows)
 //      3 buckets (rows, words), of time_buckets  4 pos_w (2 N - 1)  5 ts_w (129)
 // out  6 y (rows, heads * dv)
-// grid folded ceil(dv / (4 ROWS)) * heads * ceil(rows / ROWS), columns inside, rows outside
+// grid folded ceil(dv / 32, or 64 if WIDE) * heads * ceil(rows / ROWS), columns inside, rows outside
 // needs lib/attention.wgsl, lib/activation.wgsl   twin src/backend/cpu/ops/attention.rs
-// loops over rows end at the last row of the workgroup, that over columns after 4 turns
+// the loop over keys ends at the last row of the workgroup, the others after 2 and 4 turns
 struct Params {
     rows: u32,
     heads: u32,
@@ -27,24 +27,20 @@ fn uvqk_row(row: u32) -> u32 {
     return row * 2u * params.heads * (params.dv + params.dqk);
 }
 
-fn q_at(row: u32, head: u32, d: u32) -> f32 {
-    if row < params.rows && d < params.dqk {
-        return uvqk[uvqk_row(row) + 2u * params.heads * params.dv + head * params.dqk + d];
-    }
-    return 0.0;
+fn q_start(row: u32, head: u32) -> u32 {
+    return uvqk_row(row) + 2u * params.heads * params.dv + head * params.dqk;
 }
 
-fn k_at(row: u32, head: u32, d: u32) -> f32 {
-    if row < params.rows && d < params.dqk {
-        return uvqk[uvqk_row(row) + 2u * params.heads * params.dv + (params.heads + head) * params.dqk + d];
-    }
-    return 0.0;
+fn k_start(row: u32, head: u32) -> u32 {
+    return uvqk_row(row) + 2u * params.heads * params.dv + (params.heads + head) * params.dqk;
 }
 
-fn values_at(row: u32, head: u32, columns: vec4u) -> vec4f {
-    let v = vec4u(uvqk_row(row) + (params.heads + head) * params.dv) + columns;
-    return vec4f(uvqk[v.x], uvqk[v.y], uvqk[v.z], uvqk[v.w]);
+fn v_start(row: u32, head: u32) -> u32 {
+    return uvqk_row(row) + (params.heads + head) * params.dv;
 }
+
+fn q_of(index: u32) -> f32 { return uvqk[index]; }
+fn kv_of(index: u32) -> f32 { return uvqk[index]; }
 
 fn bias(i: u32, j: u32, sequence: u32) -> f32 {
     let byte = j - sequence;
@@ -52,7 +48,7 @@ fn bias(i: u32, j: u32, sequence: u32) -> f32 {
     return pos_w[params.padded_length - 1u + j - i] + ts_w[bucket];
 }
 
-@compute @workgroup_size(ROWS, ROWS)
+@compute @workgroup_size(SIDE, SIDE)
 fn main(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) grid: vec3u,
@@ -62,29 +58,37 @@ fn main(
     if task.first_row >= params.rows {
         return;
     }
-    let columns = columns_of(task, local.x);
-    // Columns that do not exist are read as the last one, and not written.
-    let read_columns = min(columns, vec4u(params.dv - 1u));
-
-    let i = task.first_row + local.y;
-    let sequence = start[min(i, params.rows - 1u)];
+    let rows = rows_of(task, local.y);
+    let sequences = vec4u(start[rows.x], start[rows.y], start[rows.z], start[rows.w]);
     let end = min(task.first_row + ROWS, params.rows);
-    var sums = vec4f();
-    for (var first_j = start[task.first_row]; first_j < end; first_j += ROWS) {
-        let logit = logit_of(i, first_j, task.head, params.dqk, local);
-        let j = first_j + local.x;
-        var weight = 0.0;
-        if i < params.rows && j >= sequence && j <= i {
-            weight = silu(logit + bias(i, j, sequence)) / f32(params.padded_length);
+    let scale = 1.0 / f32(params.padded_length);
+    var sums: Pair;
+    var more_sums: Pair;
+    for (var first_j = start[task.first_row]; first_j < end; first_j += KEYS) {
+        let logits = logits_of(rows, first_j, task.head, params.dqk, local.xy);
+        for (var c = 0u; c < 2u; c++) {
+            let j = first_j + 2u * local.x + c;
+            var weights: vec4f;
+            for (var r = 0u; r < 4u; r++) {
+                if j >= sequences[r] && j <= rows[r] {
+                    weights[r] = silu(logits[c][r] + bias(rows[r], j, sequences[r])) * scale;
+                }
+            }
+            tile_weights[2u * local.x + c][local.y] = weights;
         }
-        tile_weights[local.y * ROWS + local.x] = weight;
-        workgroupBarrier();
-        sums = with_values(sums, first_j, end, task.head, read_columns, local.y);
-        workgroupBarrier();
+        sums = with_values(sums, first_j, task.head, task.first_column, params.dv, local.xy);
+        if WIDE { more_sums = with_values(more_sums, first_j, task.head, task.first_column + KEYS, params.dv, local.xy); }
     }
-    for (var c = 0u; c < 4u; c++) {
-        if i < params.rows && columns[c] < params.dv {
-            y[(i * params.heads + task.head) * params.dv + columns[c]] = sums[c];
-        }
+    write(task, sums, 0u, local.xy);
+    if WIDE { write(task, more_sums, KEYS, local.xy); }
+}
+
+fn write(task: Task, sums: Pair, columns: u32, local: vec2u) {
+    let column = task.first_column + columns + 2u * local.x;
+    for (var r = 0u; r < 4u; r++) {
+        let i = task.first_row + 4u * local.y + r;
+        let at = (i * params.heads + task.head) * params.dv + column;
+        if i < params.rows && column < params.dv { y[at] = sums[0][r]; }
+        if i < params.rows && column + 1u < params.dv { y[at + 1u] = sums[1][r]; }
     }
 }

@@ -2,7 +2,7 @@
 // scans a task: up to TILE rows of one list for one vector.
 // in  0 params    7 tasks    8 positions of the items, in the order of the lists; of this shard
 // grid folded tasks   twin src/backend/cpu/scan/list_scan.rs
-// needs constant QUERY_WORDS and what lib/dot.wgsl or lib/dot_i8.wgsl needs, with QUERIES_PER_THREAD = 1; lib/hit_filter.wgsl
+// needs constant QUERY_WORDS and what lib/dot.wgsl or lib/dot_i8.wgsl needs, with QUERIES_PER_THREAD = 1 and BLOCKS = 1; lib/hit_filter.wgsl
 const ASCENDING: bool = false;
 
 struct Params {
@@ -33,5 +33,5 @@ fn main(
     let row = task.first + thread;
     if row >= task.end { return; }
     let item_base = row / TILE * ITEM_QUADS * TILE + row % TILE;
-    offer(task.query, positions[row], of_query(dot_scores(task.query * QUERY_WORDS, item_base), 0u));
+    offer(task.query, positions[row], of_query(dot_scores(task.query * QUERY_WORDS, item_base)[0], 0u));
 }

@@ -1,13 +1,10 @@
 // mol_scan: Mixture-of-Logits of every (query, item) pair of one chunk, filtered at once; nothing of size B * N * L is
 // stored. One thread owns one item and QUERIES_PER_THREAD queries.
-// in  7 weights
 // grid (query blocks, tiles of the chunk)   twin src/backend/cpu/scan/mol_scan.rs
-// needs what lib/mol.wgsl needs; lib/chunk.wgsl
-@group(0) @binding(7) var<storage, read> weights: array<vec4f>;
-
+// needs what lib/mol.wgsl needs; lib/weights_*.wgsl; lib/chunk.wgsl
 @compute @workgroup_size(TILE)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let tile = params.first_tile + group.y;
     let scores = mol_scores(group.x * QUERY_QUADS * 4u, tile * ITEM_QUADS * TILE + thread);
-    offer_all(group.x, tile * TILE + thread, scores);
+    offer_all(group.x, tile * TILE + thread, Scores(scores));
 }

@@ -167,5 +167,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         }
         workgroupBarrier();
     }
-    offer_all(query, tile * TILE + item, mixture(&z, &g, query_base, item_base));
+    offer_all(query, tile * TILE + item, Scores(mixture(&z, &g, query_base, item_base)));
 }

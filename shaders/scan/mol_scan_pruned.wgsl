@@ -29,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     if all_beaten(group.x, bounds_of(&z)) {
         if item < params.n_items { atomicAdd(&skipped, 1u); }
     } else {
-        offer_all(group.x, item, mixtures_of(&z, query_base, item_base));
+        offer_all(group.x, item, Scores(mixtures_of(&z, query_base, item_base)));
     }
     workgroupBarrier();
     let query = group.x * QUERIES_PER_THREAD + thread;

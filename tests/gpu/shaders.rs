@@ -47,7 +47,8 @@ fn bindings(module: &Module) -> Vec<(u32, u32, Bind)> {
     let bound = module.global_variables.iter().filter_map(|(_, variable)| {
         let binding = variable.binding?;
         let bind = match variable.space {
-            AddressSpace::Uniform => Bind::Params,
+            AddressSpace::Uniform if binding.binding == 0 => Bind::Params,
+            AddressSpace::Uniform => Bind::Uniform,
             AddressSpace::Storage { access } if access == StorageAccess::LOAD => Bind::Read,
             AddressSpace::Storage { .. } => Bind::Write,
             other => panic!("a binding in {other:?}"),
@@ -66,7 +67,8 @@ fn check_bindings(spec: &KernelSpec, module: &Module) -> Result<(), String> {
 }
 
 fn check_params(label: &str, layout: &ParamsLayout, module: &Module) -> Result<(), String> {
-    let uniform = module.global_variables.iter().find(|(_, variable)| variable.space == AddressSpace::Uniform);
+    let is_first = |variable: &naga::GlobalVariable| variable.binding.is_some_and(|binding| binding.binding == 0);
+    let uniform = module.global_variables.iter().find(|(_, variable)| is_first(variable));
     let (_, uniform) = uniform.ok_or_else(|| format!("{label}: no uniform"))?;
     let TypeInner::Struct { members, span } = &module.types[uniform.ty].inner else {
         return Err(format!("{label}: the uniform is no struct"));

@@ -1,6 +1,6 @@
 // chunk: what the scans of chunks of items share - their parameters. Chunks are scanned in ascending position.
 // in  0 params    needs lib/hit_filter.wgsl
-// loops end after QUERIES_PER_THREAD turns
+// loops end after BLOCKS and QUERIES_PER_THREAD turns, the last one after as many as there are queries
 const ASCENDING: bool = true;
 
 struct Params {
@@ -15,11 +15,24 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 
-// Offers the scores of one item for all queries of one block.
-fn offer_all(block: u32, item: u32, scores: PerQuery) {
+// Offers the scores of one item for all queries of a thread. Few pass: which ones is found out first, with indices that are constants
+// once the loops are written out.
+fn offer_all(first_block: u32, item: u32, scores: Scores) {
     if item >= params.n_items { return; }
-    for (var own = 0u; own < QUERIES_PER_THREAD; own++) {
-        let query = block * QUERIES_PER_THREAD + own;
-        if query < params.n_queries { offer(query, params.first_position + item, of_query(scores, own)); }
+    let first_query = first_block * QUERIES_PER_THREAD;
+    var passing = 0u;
+    for (var block = 0u; block < BLOCKS; block++) {
+        for (var own = 0u; own < QUERIES_PER_THREAD; own++) {
+            let index = block * QUERIES_PER_THREAD + own;
+            let query = min(first_query + index, params.n_queries - 1u);
+            let passes = query == first_query + index && !is_beaten(query, order_key(of_query(scores[block], own)));
+            passing |= select(0u, 1u << index, passes);
+        }
+    }
+    while passing != 0u {
+        let index = firstTrailingBit(passing);
+        passing &= passing - 1u;
+        let score = of_query(scores[index / QUERIES_PER_THREAD], index % QUERIES_PER_THREAD);
+        offer(first_query + index, params.first_position + item, score);
     }
 }

@@ -1,4 +1,4 @@
-// dot: inner products of QUERIES_PER_THREAD queries and one item, summed over GROUPS vectors of each.
+// dot: inner products of BLOCKS * QUERIES_PER_THREAD queries and one item, summed over GROUPS vectors of each.
 //
 //     sum_m <q_m, v_m>                          v_m: vectors of the item from FIRST_GROUP on
 //     sum_m (<q_m, x> + b_m) / norm_m           if TRANSFORMED: components that the only vector x stands for, and
@@ -7,26 +7,32 @@
 // queries: GROUPS * D4 quads, then, if TRANSFORMED, b_m
 // items:   vectors of D4 quads each; from quad NORMS on the inverse norms of the components, if TRANSFORMED
 // twin src/backend/cpu/scan/dot_scan.rs
-// loops end after GROUPS, D4 and 4 turns
-// needs constants GROUPS, FIRST_GROUP, D4, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of the kernel: bindings
+// loops end after GROUPS, D4, BLOCKS and 4 turns
+// needs constants BLOCKS, QUERY_WORDS, GROUPS, FIRST_GROUP, D4, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of the kernel: bindings
 // queries, items
-fn dot_scores(query_base: u32, item_base: u32) -> PerQuery {
-    var total = PerQuery(0.0);
+// query_base: where the first of BLOCKS query blocks is.
+fn dot_scores(query_base: u32, item_base: u32) -> Scores {
+    var totals: Scores;
     for (var m = 0u; m < GROUPS; m++) {
-        let vector = select(FIRST_GROUP + m, 0u, TRANSFORMED);
-        let first = item_base + vector * D4 * TILE;
-        var sums = array<PerQuery, 4>(PerQuery(0.0), PerQuery(0.0), PerQuery(0.0), PerQuery(0.0));
+        let first = item_base + select(FIRST_GROUP + m, 0u, TRANSFORMED) * D4 * TILE;
+        var sums: array<array<PerQuery, 4>, BLOCKS>;
         for (var d = 0u; d < D4; d++) {
             let x = unpacked(items[first + d * TILE]);
             let q = query_base + (m * D4 + d) * 4u;
-            for (var c = 0u; c < 4u; c++) { sums[c] = fma(queries[q + c], PerQuery(x[c]), sums[c]); }
+            for (var block = 0u; block < BLOCKS; block++) {
+                for (var c = 0u; c < 4u; c++) {
+                    sums[block][c] = fma(queries[q + block * QUERY_WORDS + c], PerQuery(x[c]), sums[block][c]);
+                }
+            }
         }
-        var sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        if TRANSFORMED {
-            sum += queries[query_base + GROUPS * D4 * 4u + m];
-            sum *= number(item_base, NORMS, FIRST_GROUP + m);
+        for (var block = 0u; block < BLOCKS; block++) {
+            var sum = (sums[block][0] + sums[block][1]) + (sums[block][2] + sums[block][3]);
+            if TRANSFORMED {
+                sum += queries[query_base + block * QUERY_WORDS + GROUPS * D4 * 4u + m];
+                sum *= number(item_base, NORMS, FIRST_GROUP + m);
+            }
+            totals[block] += sum;
         }
-        total += sum;
     }
-    return total;
+    return totals;
 }

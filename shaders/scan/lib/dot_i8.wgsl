@@ -9,8 +9,8 @@
 // items:   vectors of D4 words each; from word SCALES on their scales; from word NORMS on the inverse norms of the
 //          components, if TRANSFORMED
 // twin src/backend/cpu/dot/int8_tile.rs
-// loops end after GROUPS and D4 turns
-// needs constants GROUPS, FIRST_GROUP, D4, SCALES, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of the kernel:
+// loops end after GROUPS, D4 and BLOCKS turns
+// needs constants BLOCKS, QUERY_WORDS, GROUPS, FIRST_GROUP, D4, SCALES, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of the kernel:
 // bindings queries, items
 
 // Words of a vector whose sum cannot leave 32 bits: 512 * 32512 * 128 < 2^31. Sums of wider vectors are added as floats, in
@@ -19,33 +19,41 @@ const PART: u32 = 128u;
 const QUERY_SCALES: u32 = GROUPS * D4 * 2u;
 const QUERY_BIASES: u32 = QUERY_SCALES + GROUPS;
 
-fn dot_scores(query_base: u32, item_base: u32) -> PerQuery {
-    var total = PerQuery(0.0);
+// query_base: where the first of BLOCKS query blocks is.
+fn dot_scores(query_base: u32, item_base: u32) -> Scores {
+    var totals: Scores;
     for (var m = 0u; m < GROUPS; m++) {
         let vector = select(FIRST_GROUP + m, 0u, TRANSFORMED);
         let first = item_base + vector * D4 * TILE;
-        var sum = PerQuery(0.0);
-        var high = PerQueryInt(0);
-        var low = PerQueryInt(0);
+        var sums: Scores;
+        var high: array<PerQueryInt, BLOCKS>;
+        var low: array<PerQueryInt, BLOCKS>;
         for (var d = 0u; d < D4; d++) {
             if D4 > PART && d > 0u && d % PART == 0u {
-                sum += PerQuery(high * 256 + low);
-                high = PerQueryInt(0);
-                low = PerQueryInt(0);
+                for (var block = 0u; block < BLOCKS; block++) {
+                    sums[block] += PerQuery(high[block] * 256 + low[block]);
+                    high[block] = PerQueryInt(0);
+                    low[block] = PerQueryInt(0);
+                }
             }
             let x = items[first + d * TILE];
-            let q = query_base + (m * D4 + d) * 2u;
-            high += dots(queries[q], x);
-            low += dots(queries[q + 1u], x);
+            for (var block = 0u; block < BLOCKS; block++) {
+                let q = query_base + block * QUERY_WORDS + (m * D4 + d) * 2u;
+                high[block] += dots(queries[q], x);
+                low[block] += dots(queries[q + 1u], x);
+            }
         }
-        sum += PerQuery(high * 256 + low);
-        sum *= number(item_base, SCALES, vector);
-        sum *= bitcast<PerQuery>(queries[query_base + QUERY_SCALES + m]);
-        if TRANSFORMED {
-            sum += bitcast<PerQuery>(queries[query_base + QUERY_BIASES + m]);
-            sum *= number(item_base, NORMS, FIRST_GROUP + m);
+        for (var block = 0u; block < BLOCKS; block++) {
+            let words = query_base + block * QUERY_WORDS;
+            var sum = sums[block] + PerQuery(high[block] * 256 + low[block]);
+            sum *= number(item_base, SCALES, vector);
+            sum *= bitcast<PerQuery>(queries[words + QUERY_SCALES + m]);
+            if TRANSFORMED {
+                sum += bitcast<PerQuery>(queries[words + QUERY_BIASES + m]);
+                sum *= number(item_base, NORMS, FIRST_GROUP + m);
+            }
+            totals[block] += sum;
         }
-        total += sum;
     }
-    return total;
+    return totals;
 }

@@ -9,13 +9,16 @@
 //         4 denied: positions that no query may find, 32 to a word, the first one in the lowest bit
 // in/out  5 state (B)    6 hits (B, capacity)
 // loops end when nothing is left between the ends of the search
-// needs constant ASCENDING; alias Query, which is PerQuery or PerQueryWord; lib/table_*.wgsl; lib/per_query_*.wgsl; ../lib/order_key.wgsl; of the kernel:
+// needs constants ASCENDING, BLOCKS; alias Query, which is PerQuery or PerQueryWord; lib/table_*.wgsl; lib/per_query_*.wgsl; ../lib/order_key.wgsl; of the kernel:
 // params.capacity, the hits that a list has room for, and params.has_denied
 struct QueryState {
     threshold: u32,        // key of the k-th hit so far; 0 while there are fewer
     count: atomic<u32>,    // hits in the hit list; beyond its capacity they are counted only
     pruned: atomic<u32>,   // items left out
 }
+
+// Of one item: the scores of all queries of a thread.
+alias Scores = array<PerQuery, BLOCKS>;
 
 @group(0) @binding(1) var<storage, read> queries: array<Query>;
 @group(0) @binding(2) var<storage, read> items: array<Quad>;

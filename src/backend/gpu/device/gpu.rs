@@ -240,6 +240,16 @@ impl Gpu {
         Ok(buffer)
     }
 
+    /// A new buffer with this content, for bindings of either kind.
+    pub(crate) fn upload_uniform(&self, data: &[f32]) -> Result<Buffer> {
+        let data: &[u8] = bytemuck::cast_slice(data);
+        let bytes = data.len() as u64;
+        let buffer = self.create(bytes.max(16), bytes, STORAGE | wgpu::BufferUsages::UNIFORM)?;
+        let buffer = Buffer::permanent(buffer, bytes, &self.pool);
+        self.write(&buffer, data)?;
+        Ok(buffer)
+    }
+
     /// A buffer from the pool. Its contents are left over from its last use.
     pub(crate) fn temporary(&self, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
         let size = Pool::size_class(bytes).min(self.limits.max_buffer_size & !3).max(bytes);

@@ -14,6 +14,8 @@ const MAX_GROUPS: u64 = 65535;
 pub enum Bind {
     /// The uniform parameters; at most one per kernel.
     Params,
+    /// A uniform buffer of fixed size, for what all threads read at the same places.
+    Uniform,
     /// A storage buffer that is only read.
     Read,
     /// A storage buffer that is written.
@@ -177,7 +179,7 @@ impl Kernel {
 
 fn layout_entry(binding: u32, bind: Bind) -> wgpu::BindGroupLayoutEntry {
     let ty = match bind {
-        Bind::Params => wgpu::BufferBindingType::Uniform,
+        Bind::Params | Bind::Uniform => wgpu::BufferBindingType::Uniform,
         Bind::Read => wgpu::BufferBindingType::Storage { read_only: true },
         Bind::Write => wgpu::BufferBindingType::Storage { read_only: false },
     };

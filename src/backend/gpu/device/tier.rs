@@ -8,8 +8,11 @@ use crate::names::names;
 /// A kernel that scans by Mixture-of-Logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tier {
-    /// Logits in registers; a thread serves up to so many queries: 1, 2 or 4. All of these give the same bits.
+    /// Sums in registers; a thread serves up to so many queries: 1, 2 or 4, by inner products 8 or 16, too. All of these give the
+    /// same bits.
     Registers(usize),
+    /// As in registers, with the weights of the gate in a uniform buffer, which some devices read by another unit.
+    Uniform(usize),
     /// Products by cooperative matrices; a workgroup serves up to so many queries: 1 or 2.
     Cooperative(usize),
 }
@@ -18,14 +21,14 @@ impl Tier {
     /// Queries that a thread, or a workgroup, serves together.
     pub fn queries(self) -> usize {
         match self {
-            Tier::Registers(queries) | Tier::Cooperative(queries) => queries,
+            Tier::Registers(queries) | Tier::Uniform(queries) | Tier::Cooperative(queries) => queries,
         }
     }
 
     /// Queries that lie side by side in the packed table.
     pub fn queries_per_thread(self) -> usize {
         match self {
-            Tier::Registers(queries) => queries,
+            Tier::Registers(queries) | Tier::Uniform(queries) => queries.min(4),
             Tier::Cooperative(_) => 1,
         }
     }
@@ -34,7 +37,7 @@ impl Tier {
     pub fn named(name: &str) -> Option<Tier> {
         [1, 2, 4]
             .into_iter()
-            .flat_map(|n| [Tier::Registers(n), Tier::Cooperative(n)])
+            .flat_map(|n| [Tier::Registers(n), Tier::Uniform(n), Tier::Cooperative(n)])
             .find(|tier| tier.to_string() == name)
     }
 
@@ -47,6 +50,7 @@ impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Tier::Registers(queries) => write!(f, "registers-{queries}"),
+            Tier::Uniform(queries) => write!(f, "uniform-{queries}"),
             Tier::Cooperative(queries) => write!(f, "cooperative-{queries}"),
         }
     }
@@ -84,7 +88,11 @@ mod tests {
 
     #[test]
     fn tiers_have_names() {
-        for (tier, name) in [(Tier::Registers(4), "registers-4"), (Tier::Cooperative(2), "cooperative-2")] {
+        for (tier, name) in [
+            (Tier::Registers(4), "registers-4"),
+            (Tier::Uniform(1), "uniform-1"),
+            (Tier::Cooperative(2), "cooperative-2"),
+        ] {
             assert_eq!((tier.to_string().as_str(), Tier::named(name)), (name, Some(tier)));
         }
         assert_eq!(Tier::named("registers-3"), None);

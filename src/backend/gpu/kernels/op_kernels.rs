@@ -36,6 +36,14 @@ kernel!(CAUSAL_ATTENTION = "causal_attention" [ATTENTION] Params Read Read Read 
 pub(crate) static LAYER_NORM: LazyLock<KernelSpec> =
     LazyLock::new(|| KernelSpec { constants: vec![("CENTRED", 1.0)], ..L2_NORM.clone() });
 
+/// For heads of more than 32 columns.
+pub(crate) static HSTU_ATTENTION_WIDE: LazyLock<KernelSpec> = LazyLock::new(|| wide(&HSTU_ATTENTION));
+pub(crate) static CAUSAL_ATTENTION_WIDE: LazyLock<KernelSpec> = LazyLock::new(|| wide(&CAUSAL_ATTENTION));
+
+fn wide(attention: &KernelSpec) -> KernelSpec {
+    KernelSpec { constants: vec![("WIDE", 1.0)], ..attention.clone() }
+}
+
 params!(GatherParams { n: u32, width: u32 });
 params!(EmbedParams { n: u32, width: u32, scale: f32 });
 params!(LinearParams { rows: u32, n_in: u32, n_out: u32, activation: u32, has_bias: u32, has_residual: u32 });
@@ -59,7 +67,9 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
         (CONCAT.clone(), ConcatParams::LAYOUT),
         (TIME_BUCKETS.clone(), TimeBucketsParams::LAYOUT),
         (HSTU_ATTENTION.clone(), HstuAttentionParams::LAYOUT),
+        (HSTU_ATTENTION_WIDE.clone(), HstuAttentionParams::LAYOUT),
         (HSTU_GATE.clone(), HstuGateParams::LAYOUT),
         (CAUSAL_ATTENTION.clone(), CausalAttentionParams::LAYOUT),
+        (CAUSAL_ATTENTION_WIDE.clone(), CausalAttentionParams::LAYOUT),
     ]
 }

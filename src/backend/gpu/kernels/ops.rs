@@ -16,8 +16,9 @@ const BUCKET_WORDS: usize = 64;
 /// Rows and columns that a workgroup of `linear` computes: 4 `SIDE`.
 pub(super) const LINEAR_SIDE: usize = 64;
 /// `ROWS` of the attention kernels.
-pub(super) const ATTENTION_ROWS: usize = 16;
-const ATTENTION_COLUMNS: usize = 4 * ATTENTION_ROWS;
+pub(super) const ATTENTION_ROWS: usize = 64;
+/// Columns of a workgroup of theirs, if they are not `WIDE`.
+pub(super) const ATTENTION_COLUMNS: usize = 32;
 
 impl Recorder {
     fn result(&mut self, n: usize) -> Buffer {
@@ -48,7 +49,8 @@ fn code(activation: Activation) -> u32 {
 
 /// Workgroups of an attention: tiles of rows, times heads, times tiles of the `width` columns of one head.
 fn attention_grid(rows: usize, heads: usize, width: usize) -> [u32; 3] {
-    grid_1d((rows.div_ceil(ATTENTION_ROWS) * heads * width.div_ceil(ATTENTION_COLUMNS)) as u64)
+    let columns = if width > ATTENTION_COLUMNS { 2 * ATTENTION_COLUMNS } else { ATTENTION_COLUMNS };
+    grid_1d((rows.div_ceil(ATTENTION_ROWS) * heads * width.div_ceil(columns)) as u64)
 }
 
 /// Words of one row of time buckets, four to a word.
@@ -192,7 +194,8 @@ impl Ops for Recorder {
             words: bucket_words(rows.max_length) as u32,
         };
         let buffers = [uvqk, &rows.start, buckets, pos_w, ts_w, &y];
-        self.dispatch(&HSTU_ATTENTION, &params, &buffers, attention_grid(rows.n_rows, shape.heads, shape.dv));
+        let kernel = if shape.dv > ATTENTION_COLUMNS { &HSTU_ATTENTION_WIDE } else { &HSTU_ATTENTION };
+        self.dispatch(kernel, &params, &buffers, attention_grid(rows.n_rows, shape.heads, shape.dv));
         y
     }
 
@@ -227,7 +230,8 @@ impl Ops for Recorder {
         let y = self.result(rows.n_rows * width);
         let d = width / heads;
         let params = CausalAttentionParams { rows: rows.n_rows as u32, heads: heads as u32, d: d as u32 };
-        self.dispatch(&CAUSAL_ATTENTION, &params, &[q, kv, &rows.start, &y], attention_grid(rows.n_rows, heads, d));
+        let kernel = if d > ATTENTION_COLUMNS { &CAUSAL_ATTENTION_WIDE } else { &CAUSAL_ATTENTION };
+        self.dispatch(kernel, &params, &[q, kv, &rows.start, &y], attention_grid(rows.n_rows, heads, d));
         y
     }
 }

@@ -364,7 +364,9 @@ fn encode_pass(
             let mut buffers = buffers.iter();
             let mut resource = |bind: &Bind| match bind {
                 Bind::Params => Some(binding(arena, params.start as u64, params.len() as u64)),
-                Bind::Read | Bind::Write => buffers.next().map(|part| binding(&part.buffer, part.offset, part.bytes)),
+                Bind::Uniform | Bind::Read | Bind::Write => {
+                    buffers.next().map(|part| binding(&part.buffer, part.offset, part.bytes))
+                }
             };
             let entries = (0u32..)
                 .zip(kernel.bindings)

@@ -1,14 +1,17 @@
 //! The encoder kernels at the shapes of published models.
 
 use super::op_kernels::*;
-use super::ops::{ATTENTION_ROWS, LINEAR_SIDE};
+use super::ops::{ATTENTION_COLUMNS, ATTENTION_ROWS, LINEAR_SIDE};
 use crate::backend::gpu::device::{KernelSpec, ShapedKernel};
 
 /// Threads of a workgroup of `linear` and of the attentions.
 const THREADS: usize = 256;
 
-/// Columns of `x` that `linear` takes at a time.
-const LINEAR_DEPTH: usize = 16;
+/// Columns of what is multiplied that `linear` and the attentions take at a time; the last ones by four.
+const DEPTH: usize = 16;
+
+/// Keys that an attention takes at a time.
+const KEYS: usize = 32;
 
 /// Threads of a workgroup of `norm`.
 const NORM_THREADS: usize = 64;
@@ -21,15 +24,22 @@ fn shaped(spec: &KernelSpec, shape: String, multiply_adds: f64, turns: Vec<usize
     ShapedKernel { spec: spec.clone(), shape, dtype: "f32", multiply_adds, turns }
 }
 
-fn linear(n_in: usize) -> ShapedKernel {
-    let sums = LINEAR_SIDE * LINEAR_SIDE / THREADS;
-    shaped(&LINEAR, format!("n_in={n_in}"), (sums * n_in) as f64, vec![n_in.div_ceil(LINEAR_DEPTH)])
+/// Turns of the two loops over so many columns.
+fn turns_over(columns: usize) -> [usize; 2] {
+    [columns / DEPTH, (columns % DEPTH).div_ceil(4)]
 }
 
-/// The last rows of a history: its attention to all of it, products of `width` numbers for each pair of rows.
-fn attention(spec: &KernelSpec, heads: &str, width: usize, turns: Vec<usize>) -> ShapedKernel {
-    let pairs = ATTENTION_ROWS * ATTENTION_ROWS * turns[0];
-    shaped(spec, heads.to_string(), (pairs * width) as f64 / THREADS as f64, turns)
+fn linear(n_in: usize) -> ShapedKernel {
+    let sums = LINEAR_SIDE * LINEAR_SIDE / THREADS;
+    shaped(&LINEAR, format!("n_in={n_in}"), (sums * n_in) as f64, turns_over(n_in).to_vec())
+}
+
+/// The last rows of a history: their attention to all of it, by heads of width `d`.
+fn attention([narrow, wide]: [&KernelSpec; 2], heads: &str, d: usize) -> ShapedKernel {
+    let kernel = if d > ATTENTION_COLUMNS { wide } else { narrow };
+    let turns = [&[LENGTH.div_ceil(KEYS)], &turns_over(d)[..]].concat();
+    let pairs = ATTENTION_ROWS * KEYS * turns[0] / THREADS;
+    shaped(kernel, heads.to_string(), (pairs * 2 * d) as f64, turns)
 }
 
 /// Sums and products of a number: those of `kinds` loops over a row.
@@ -40,14 +50,11 @@ fn norm(spec: &KernelSpec, name: &str, width: usize, operations: usize, loops: u
 
 /// All of them.
 pub(crate) fn shaped_kernels() -> Vec<ShapedKernel> {
-    let tiles = LENGTH.div_ceil(ATTENTION_ROWS);
     let mut kernels = vec![linear(50), linear(256)];
-    for (heads, d) in [("2 heads of 25", 25usize), ("8 heads of 32", 32)] {
-        let turns = vec![tiles, d.div_ceil(ATTENTION_ROWS), ATTENTION_ROWS];
-        kernels.push(attention(&HSTU_ATTENTION, heads, 2 * d, turns));
+    for (heads, d) in [("2 heads of 25", 25), ("8 heads of 32", 32)] {
+        kernels.push(attention([&HSTU_ATTENTION, &HSTU_ATTENTION_WIDE], heads, d));
     }
-    let turns = vec![tiles, 50usize.div_ceil(ATTENTION_ROWS), ATTENTION_ROWS];
-    kernels.push(attention(&CAUSAL_ATTENTION, "1 head of 50", 100, turns));
+    kernels.push(attention([&CAUSAL_ATTENTION, &CAUSAL_ATTENTION_WIDE], "1 head of 50", 50));
     for width in [50, 256] {
         kernels.push(norm(&L2_NORM, "l2", width, 2, 2));
         kernels.push(norm(&LAYER_NORM, "layer", width, 4, 3));

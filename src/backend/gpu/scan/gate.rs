@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 /// A cross gate on the device.
 #[derive(Debug)]
 pub(crate) struct GateWeights {
-    /// From [`cross_weights`].
+    /// From [`cross_weights`]; also for a uniform binding, where they are few enough.
     pub floats: Buffer,
     /// For cooperative matrices, where they may be used.
     pub halves: Option<Buffer>,
@@ -21,7 +21,8 @@ impl GateWeights {
     /// # Errors
     /// If they do not fit, or the device fails.
     pub fn new(gpu: &Gpu, variant: &ShaderVariant, cross: &CrossGate<Tensor>) -> Result<GateWeights> {
-        let floats = gpu.upload(&cross_weights(cross))?;
+        let floats = cross_weights(cross);
+        let floats = if variant.has_uniform_weights() { gpu.upload_uniform(&floats)? } else { gpu.upload(&floats)? };
         let halves = variant.coop_weights(cross).map(|halves| gpu.upload(&halves)).transpose()?;
         Ok(GateWeights { floats, halves })
     }

@@ -6,7 +6,7 @@ use super::rescore::RescoreParams;
 use super::variant::{Score, ShaderVariant, Target};
 use super::{pack, quantized_queries};
 use crate::backend::Dtype;
-use crate::backend::gpu::device::{KernelSpec, Matrices, ParamsLayout};
+use crate::backend::gpu::device::{Bind, KernelSpec, Matrices, ParamsLayout};
 use crate::config::{GatingCombination, MolConfig};
 use crate::model::CrossGate;
 use crate::ops::Linear;
@@ -50,7 +50,7 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
                 };
                 let matrices = |edge| Matrices { edge, subgroup: 32, workgroup_bytes: 32 << 10 };
                 let edge = if dtype == Dtype::F16 { 16 } else { 8 };
-                let target = Target { software: true, matrices: Some(matrices(edge)) };
+                let target = Target { software: true, uniform_bytes: 64 << 10, matrices: Some(matrices(edge)) };
                 mols.extend(
                     scores.into_iter().map(|score| ShaderVariant::mol(&config, &items, (form, 7), score, target)),
                 );
@@ -63,11 +63,13 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
         kernels.collect()
     };
     let mut specs = scans(&dots, ShaderVariant::scan_kernel);
+    specs.extend(dots.iter().map(|variant| (variant.scan_kernel(16), ScanParams::LAYOUT)));
     specs.extend(scans(&mols, ShaderVariant::scan_kernel));
     let tiers =
         |variant: &ShaderVariant| variant.candidates().into_iter().map(|tier| variant.tier_kernel(tier)).collect();
-    let coop = mols.iter().flat_map(|variant| -> Vec<KernelSpec> { tiers(variant) });
-    specs.extend(coop.filter(|kernel| kernel.label == "mol_scan_coop").map(|kernel| (kernel, ScanParams::LAYOUT)));
+    let tiers = mols.iter().flat_map(|variant| -> Vec<KernelSpec> { tiers(variant) });
+    let others = tiers.filter(|kernel| kernel.label == "mol_scan_coop" || kernel.bindings.contains(&Bind::Uniform));
+    specs.extend(others.map(|kernel| (kernel, ScanParams::LAYOUT)));
     specs.extend(scans(&mols[..3], ShaderVariant::pruned_kernel));
     specs.extend(dots.iter().map(|variant| (variant.list_kernel(), ListParams::LAYOUT)));
     specs.extend(mols.iter().map(|variant| (variant.rescore_kernel(), RescoreParams::LAYOUT)));

@@ -40,7 +40,11 @@ impl GpuMol {
     /// If it does not fit, or the device fails.
     pub fn new(gpu: &Gpu, similarity: &Similarity, items: &ItemLayout, (form, dim): (Form, usize)) -> Result<GpuMol> {
         let mol = &similarity.mol;
-        let target = Target { software: gpu.info().kind == DeviceKind::SoftwareGpu, matrices: gpu.matrices() };
+        let target = Target {
+            software: gpu.info().kind == DeviceKind::SoftwareGpu,
+            uniform_bytes: gpu.limits().max_uniform_buffer_binding_size as usize,
+            matrices: gpu.matrices(),
+        };
         let variant = |score: Score<Tensor>| ShaderVariant::mol(&mol.config, items, (form, dim), score, target);
         let mixture = |cross: &CrossGate<Tensor>| -> Result<(ShaderVariant, GateWeights)> {
             let variant = variant(Score::Mixture(cross));

@@ -13,6 +13,9 @@ use crate::tables::Form;
 /// Hidden units of every gate.
 const HIDDEN: usize = 128;
 
+/// Scores of an item that pass the filter: few do.
+const PASSING: u64 = 0;
+
 /// A published similarity: P_Q x P_X x D_P over embeddings of a width.
 struct Published {
     name: &'static str,
@@ -27,8 +30,11 @@ const PUBLISHED: [Published; 3] = [
     Published { name: "books 8x8x32", groups: (8, 8), width: 32, dim: 64 },
 ];
 
-const TARGET: Target =
-    Target { software: false, matrices: Some(Matrices { edge: 16, subgroup: 64, workgroup_bytes: 32 << 10 }) };
+const TARGET: Target = Target {
+    software: false,
+    uniform_bytes: 64 << 10,
+    matrices: Some(Matrices { edge: 16, subgroup: 64, workgroup_bytes: 32 << 10 }),
+};
 
 impl Published {
     fn config(&self) -> MolConfig {
@@ -66,7 +72,7 @@ impl Published {
             shape: format!("{}{words}", self.name),
             dtype: dtype.name(),
             multiply_adds: multiply_adds as f64,
-            turns: vec![if form == Form::Raw { self.dim } else { self.width }.div_ceil(4) as u64],
+            turns: vec![if form == Form::Raw { self.dim } else { self.width }.div_ceil(4) as u64, PASSING],
         };
         let mut kernels = Vec::new();
         for n_queries in [1, 32] {
@@ -74,6 +80,10 @@ impl Published {
             let pairs = |variant: &ShaderVariant| variant.pair_flops / 2 * queries as u64;
             let words = format!("{words}, B={n_queries}");
             kernels.push(shaped(mixture.scan_kernel(queries), &words, pairs(&mixture)));
+            if form == Form::Components && mixture.has_uniform_weights() {
+                let kernel = mixture.tier_kernel(Tier::Uniform(queries));
+                kernels.push(shaped(kernel, &format!("{words}, uniform weights"), pairs(&mixture)));
+            }
             if form == Form::Components {
                 kernels.push(shaped(bound.scan_kernel(queries), &format!("{words}, bound"), pairs(&bound)));
                 // What it does depends on the scores: its products are those of the other scan.
@@ -100,7 +110,7 @@ fn first_stage(dtype: Dtype, (groups, width): (usize, usize)) -> Vec<ShapedKerne
         shape: format!("{} columns{words}", groups * width),
         dtype: dtype.name(),
         multiply_adds: (products * queries) as f64,
-        turns: Vec::new(),
+        turns: vec![PASSING],
     };
     let scan = |n_queries| {
         let queries = variant.queries_per_thread(n_queries);

@@ -36,6 +36,8 @@ pub(crate) struct ShaderVariant {
     most_queries: usize,
     /// Of mixtures over tables that hold no more than halves, on devices with such matrices.
     coop: Option<Padded>,
+    /// Of mixtures whose gate weights fit into a uniform buffer of the device.
+    uniform: bool,
     /// Factor of the logits.
     pub inverse_temperature: f32,
     /// What the packed query table holds of a query.
@@ -51,6 +53,8 @@ pub(crate) struct ShaderVariant {
 pub(crate) struct Target {
     /// A software driver gains from four queries a thread however many registers they take.
     pub software: bool,
+    /// Bytes of a uniform binding.
+    pub uniform_bytes: usize,
     pub matrices: Option<Matrices>,
 }
 
@@ -108,8 +112,9 @@ impl ShaderVariant {
             kind: Kind::Dot,
             prelude: prelude(&counts, &[("TRANSFORMED", transformed)]),
             dtype: items.dtype,
-            most_queries: 4,
+            most_queries: 16,
             coop: None,
+            uniform: false,
             inverse_temperature: 1.0,
             pair_flops: 8 * queries.quads() as u64,
             queries,
@@ -149,6 +154,8 @@ impl ShaderVariant {
             Score::Mixture(cross) => (cross.hidden.as_ref().map_or(0, |layer| layer.n_out), cross.has_linear_part()),
             Score::Bound => (0, false),
         };
+        let quads = n_logits.div_ceil(4);
+        let weights = quads + hidden * (1 + 2 * quads) + if linear { n_logits * quads } else { 0 };
         let gating = match config.gating_combination {
             GatingCombination::GluSilu => 0,
             GatingCombination::GluSiluLn => 1,
@@ -186,6 +193,7 @@ impl ShaderVariant {
             dtype: items.dtype,
             most_queries: if target.software { 4 } else { REGISTER_LOGITS / n_logits },
             coop,
+            uniform: matches!(score, Score::Mixture(_)) && 16 * weights <= target.uniform_bytes,
             inverse_temperature: 1.0 / config.temperature,
             queries,
             quantized: None,
@@ -193,7 +201,7 @@ impl ShaderVariant {
         }
     }
 
-    /// Queries that one thread serves in a batch of `n_queries`: 1, 2 or 4.
+    /// Queries that one thread serves in a batch of `n_queries`: 1, 2, 4, 8 or 16.
     pub fn queries_per_thread(&self, n_queries: usize) -> usize {
         fitting(self.most_queries, n_queries)
     }
@@ -202,7 +210,9 @@ impl ShaderVariant {
     pub fn candidates(&self) -> Vec<Tier> {
         let cooperative = |padded: &Padded| [1, 2].into_iter().filter(|&queries| padded.fits(queries)).collect();
         let cooperative: Vec<usize> = self.coop.as_ref().map_or(Vec::new(), cooperative);
-        [1, 2, 4].map(Tier::Registers).into_iter().chain(cooperative.into_iter().map(Tier::Cooperative)).collect()
+        let uniform = [1, 2, 4].into_iter().filter(|_| self.uniform).map(Tier::Uniform);
+        let cooperative = cooperative.into_iter().map(Tier::Cooperative);
+        [1, 2, 4].map(Tier::Registers).into_iter().chain(uniform).chain(cooperative).collect()
     }
 
     /// `chosen`, or what suits most devices, for a batch of `n_queries`.
@@ -210,6 +220,7 @@ impl ShaderVariant {
         match chosen {
             None => Tier::Registers(self.queries_per_thread(n_queries)),
             Some(Tier::Registers(most)) => Tier::Registers(fitting(most, n_queries)),
+            Some(Tier::Uniform(most)) => Tier::Uniform(fitting(most, n_queries)),
             Some(Tier::Cooperative(most)) => Tier::Cooperative(fitting(most, n_queries)),
         }
     }
@@ -218,8 +229,27 @@ impl ShaderVariant {
     pub fn tier_kernel(&self, tier: Tier) -> KernelSpec {
         match (tier, &self.coop) {
             (Tier::Cooperative(queries), Some(padded)) => self.coop_kernel(padded, queries),
-            (Tier::Registers(queries) | Tier::Cooperative(queries), _) => self.scan_kernel(queries),
+            (Tier::Uniform(queries), _) if self.uniform => self.uniform_kernel(queries),
+            (Tier::Registers(queries) | Tier::Uniform(queries) | Tier::Cooperative(queries), _) => {
+                self.scan_kernel(queries)
+            }
         }
+    }
+
+    /// Whether gate weights are bound as a uniform buffer by one of the kernels.
+    pub fn has_uniform_weights(&self) -> bool {
+        self.uniform
+    }
+
+    fn uniform_kernel(&self, queries: usize) -> KernelSpec {
+        const UNIFORM_WEIGHTS: &[Bind] =
+            &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write, Bind::Write, Bind::Uniform];
+        self.mol_kernel(queries, wgsl!("scan/lib/weights_uniform.wgsl"), UNIFORM_WEIGHTS)
+    }
+
+    fn mol_kernel(&self, queries: usize, weights: &'static str, bindings: &'static [Bind]) -> KernelSpec {
+        let main = wgsl!("scan/mol_scan.wgsl");
+        self.spec("mol_scan", queries, &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, PAIR, MOL, weights, main], bindings)
     }
 
     fn coop_kernel(&self, padded: &Padded, queries: usize) -> KernelSpec {
@@ -256,10 +286,7 @@ impl ShaderVariant {
                     &BINDINGS[..7],
                 )
             }
-            Kind::Mol => {
-                let main = wgsl!("scan/mol_scan.wgsl");
-                self.spec("mol_scan", queries, &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, PAIR, MOL, main], &BINDINGS[..8])
-            }
+            Kind::Mol => self.mol_kernel(queries, wgsl!("scan/lib/weights_storage.wgsl"), &BINDINGS[..8]),
         }
     }
 
@@ -291,6 +318,8 @@ impl ShaderVariant {
             Dtype::F16 => wgsl!("scan/lib/table_f16.wgsl"),
             Dtype::I8 => wgsl!("scan/lib/table_i8.wgsl"),
         };
+        // Up to four queries lie side by side.
+        let blocks = format!("const BLOCKS: u32 = {}u;\n", queries.div_ceil(4));
         let queries = match queries {
             1 => wgsl!("scan/lib/per_query_1.wgsl"),
             2 => wgsl!("scan/lib/per_query_2.wgsl"),
@@ -299,7 +328,7 @@ impl ShaderVariant {
         let query =
             if self.quantized.is_some() { "alias Query = PerQueryWord;\n" } else { "alias Query = PerQuery;\n" };
         let files = [query, table, queries].into_iter().chain(own.iter().copied()).map(Cow::Borrowed);
-        let sources = std::iter::once(Cow::Owned(self.prelude.clone())).chain(files).collect();
+        let sources = [self.prelude.clone(), blocks].map(Cow::Owned).into_iter().chain(files).collect();
         KernelSpec { sources, ..KernelSpec::of_files(label, &[], bindings) }
     }
 }
@@ -308,9 +337,25 @@ impl ShaderVariant {
 const BINDINGS: &[Bind] =
     &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write, Bind::Write, Bind::Read, Bind::Read];
 
-/// The most of 1, 2 or 4, up to `most`, that `n_queries` do not leave half empty.
+/// The most of 1, 2, 4, 8 or 16, up to `most`, that `n_queries` do not leave half empty; of more than 4, so that a fifth of all threads' queries
+/// at most is missing.
 fn fitting(most: usize, n_queries: usize) -> usize {
-    [4, 2].into_iter().find(|&queries| queries <= most && queries / 2 < n_queries).unwrap_or(1)
+    let fits = |queries: usize| queries / 2 < n_queries;
+    let fills = |queries: usize| queries <= 4 || 4 * n_queries.next_multiple_of(queries) <= 5 * n_queries;
+    [16, 8, 4, 2].into_iter().find(|&queries| queries <= most && fits(queries) && fills(queries)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn threads_take_as_many_queries_as_there_are() {
+        let all = |most| [1, 2, 3, 5, 7, 8, 9, 13, 16, 17, 20, 32].map(|n_queries| fitting(most, n_queries));
+        assert_eq!(all(16), [1, 2, 4, 4, 8, 8, 4, 16, 16, 4, 8, 16]);
+        assert_eq!(all(4), [1, 2, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]);
+        assert_eq!((fitting(2, 9), fitting(1, 9)), (2, 1));
+    }
 }
 
 fn prelude(counts: &[(&str, usize)], flags: &[(&str, bool)]) -> String {
