@@ -91,6 +91,8 @@ struct State {
     cancel: Option<Cancel>,
     stage: AtomicU8,
     bytes: AtomicU64,
+    submissions: AtomicU64,
+    readbacks: AtomicU64,
     kernels: Option<Mutex<Vec<KernelTime>>>,
 }
 
@@ -98,7 +100,14 @@ impl SearchContext {
     /// Of a search that `cancel` ends and that, if `profiled`, wants to know what kernels take.
     pub(crate) fn new(cancel: Option<Cancel>, profiled: bool) -> SearchContext {
         let kernels = profiled.then(Mutex::default);
-        SearchContext(Some(Arc::new(State { cancel, stage: AtomicU8::new(0), bytes: AtomicU64::new(0), kernels })))
+        SearchContext(Some(Arc::new(State {
+            cancel,
+            stage: AtomicU8::new(0),
+            bytes: AtomicU64::new(0),
+            submissions: AtomicU64::new(0),
+            readbacks: AtomicU64::new(0),
+            kernels,
+        })))
     }
 
     fn cancel(&self) -> Option<&Cancel> {
@@ -143,18 +152,46 @@ impl SearchContext {
         self.0.as_ref().map_or(0, |state| state.bytes.load(Ordering::Relaxed))
     }
 
+    /// Counts a submission to a GPU.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn submitted(&self) {
+        if let Some(state) = &self.0 {
+            state.submissions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts results that are waited for and read from a GPU.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn read_back(&self) {
+        if let Some(state) = &self.0 {
+            state.readbacks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Submissions to GPUs so far, and how often results were read back.
+    pub(crate) fn submissions_and_readbacks(&self) -> (u64, u64) {
+        let counts =
+            |state: &Arc<State>| (state.submissions.load(Ordering::Relaxed), state.readbacks.load(Ordering::Relaxed));
+        self.0.as_ref().map_or((0, 0), counts)
+    }
+
+    /// The stage that work belongs to now.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn stage(&self) -> Stage {
+        self.0.as_ref().map_or(Stage::QuerySide, |state| Stage::ALL[state.stage.load(Ordering::Relaxed) as usize])
+    }
+
     /// Whether to measure kernels.
     #[cfg(feature = "gpu")]
     pub(crate) fn is_profiled(&self) -> bool {
         self.0.as_ref().is_some_and(|state| state.kernels.is_some())
     }
 
-    /// Counts a dispatch of a kernel.
+    /// Counts a dispatch of a kernel in a stage.
     #[cfg(feature = "gpu")]
-    pub(crate) fn dispatched(&self, kernel: &'static str, time: Duration) {
+    pub(crate) fn dispatched(&self, stage: Stage, kernel: &'static str, time: Duration) {
         let Some(state) = &self.0 else { return };
         let Some(kernels) = &state.kernels else { return };
-        let stage = Stage::ALL[state.stage.load(Ordering::Relaxed) as usize];
         let mut kernels = kernels.lock().unwrap_or_else(PoisonError::into_inner);
         match kernels.iter_mut().find(|known| (known.stage, known.kernel) == (stage, kernel)) {
             Some(known) => {

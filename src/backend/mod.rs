@@ -16,6 +16,7 @@ pub mod loss;
 mod order_key;
 mod prepared_queries;
 mod query_batch;
+mod retrieval;
 pub mod select;
 mod training;
 
@@ -25,6 +26,7 @@ pub use device_output::{DeviceOutput, GpuHits, GpuQueries};
 pub use exclusions::{Bits, Exclusions};
 pub use prepared_queries::PreparedQueries;
 pub use query_batch::QueryBatch;
+pub use retrieval::{CandidateScan, Retrieval, Retrieved};
 pub use training::{AdamW, MolArrays, MolLossSettings, MolSide, Trainable, TrainingOps};
 
 use std::sync::Arc;
@@ -137,6 +139,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// If the device fails.
     fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide>;
+
+    /// Whether indexes on the device can do this by [`DeviceIndex::retrieve`].
+    fn retrieves(&self, _: &Retrieval) -> bool {
+        false
+    }
 
     /// Makes tables searchable on the device, for [`Scorer::Mol`] by `similarity` if they have been made for one.
     ///
@@ -251,6 +258,23 @@ pub trait DeviceIndex: Send + Sync {
         queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>>;
+
+    /// Candidates and their rescoring by the full similarity in one go: the best `k` candidates of each query, without the
+    /// candidates leaving the device, unless `keep` asks for them. `None` where the device cannot do it so, as for some
+    /// queries that leave many more candidates than expected: then the caller goes scan by scan.
+    ///
+    /// # Errors
+    /// As [`DeviceIndex::scan`].
+    fn retrieve(
+        &self,
+        _context: &SearchContext,
+        _retrieval: &Retrieval,
+        _queries: &PreparedQueries,
+        (_k, _keep): (usize, bool),
+        _excluded: &Exclusions,
+    ) -> Result<Option<Vec<Retrieved>>> {
+        Ok(None)
+    }
 
     /// Scans whose results stay on the device, where programs can go on with them there; `None` where they cannot.
     #[cfg(feature = "gpu")]

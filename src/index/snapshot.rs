@@ -8,8 +8,8 @@ use super::enlarged::Enlarged;
 use super::filter::PerSegment;
 use super::{Filter, Segment};
 use crate::backend::{
-    Columns, DeviceIndex, Exclusions, Hits, PreparedQueries, QueryBatch, ScoredPosition, Scorer, SearchContext,
-    Similarity,
+    CandidateScan, Columns, DeviceIndex, Exclusions, Hits, PreparedQueries, QueryBatch, Retrieval, Retrieved,
+    ScoredPosition, Scorer, SearchContext, Similarity,
 };
 use crate::error::Parameter;
 use crate::learn::Sample;
@@ -380,6 +380,53 @@ impl Snapshot {
         let mut scores: Vec<Vec<f32>> = candidates.iter().map(|list| Vec::with_capacity(list.len())).collect();
         parts.into_iter().for_each(|part| scores.iter_mut().zip(part).for_each(|(all, part)| all.extend(part)));
         Ok(scores)
+    }
+
+    /// Whether [`Snapshot::retrieve`] can do this: on one segment, whose device can.
+    pub fn retrieves(&self, retrieval: &Retrieval) -> bool {
+        matches!(self.segments.as_slice(), [segment] if segment.backend().retrieves(retrieval))
+    }
+
+    /// See [`DeviceIndex::retrieve`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn retrieve(
+        &self,
+        context: &SearchContext,
+        retrieval: &Retrieval,
+        queries: &PreparedQueries,
+        (k, keep): (usize, bool),
+        excluded: &Excluded,
+    ) -> Result<Option<Vec<Retrieved>>> {
+        let [segment] = self.segments.as_slice() else { return Ok(None) };
+        let retrieved = segment.on_device(context, |device| {
+            device.retrieve(context, retrieval, queries, (k, keep), &excluded.per_segment[0])
+        })?;
+        if let Some(retrieved) = &retrieved {
+            let left = |query| self.left(excluded, query);
+            let judged = |n: usize| (0..queries.batch().len()).map(|query| n.min(left(query))).sum();
+            let tables = segment.tables();
+            for scan in &retrieval.scans {
+                match scan {
+                    CandidateScan::Best { columns, n, .. } | CandidateScan::Lists { columns, n, .. } => {
+                        context.reads(segment.len(), cost::of_columns(tables, *columns));
+                        if retrieval.distilled.is_some() {
+                            context.reads(judged(*n), cost::of_scorer(tables, Scorer::Distilled));
+                        }
+                    }
+                    CandidateScan::Above { columns, .. } => {
+                        context.reads(segment.len(), cost::of_columns(tables, *columns));
+                    }
+                    CandidateScan::Distilled { .. } => {
+                        context.reads(segment.len(), cost::of_scorer(tables, Scorer::Distilled));
+                    }
+                }
+            }
+            let scored = retrieved.iter().map(|retrieved| retrieved.n_candidates).sum();
+            context.reads(scored, cost::of_scorer(tables, Scorer::Mol));
+        }
+        Ok(retrieved)
     }
 
     /// Hits in the order of a result: by score descending, then id ascending.

@@ -3,7 +3,7 @@
 use super::algorithm::Algorithm;
 use super::first_stage::FirstStage;
 use super::tangent;
-use crate::backend::{Columns, DeviceIndex, Hits, ScoredPosition, Scorer};
+use crate::backend::{CandidateScan, Columns, DeviceIndex, Hits, Retrieval, Retrieved, ScoredPosition, Scorer};
 use crate::error::Parameter;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -12,81 +12,100 @@ use crate::{Error, Result};
 pub(super) type Candidates = Vec<Vec<u32>>;
 
 impl FirstStage<'_> {
-    /// At least `k` candidates per query, as far as so many items are left and can be scored: where the algorithm's own number
-    /// does not suffice for a query, it is doubled for that query until it does, or is that of all items.
+    /// At least `k` candidates per query, as far as so many items are left and can be scored: where `retrieval`, which is that of
+    /// the algorithm's own numbers, does not suffice for a query, they are doubled for that query until they do, or are all items.
     ///
     /// # Errors
     /// If the algorithm collects none, needs what the index does not have, or the device fails.
-    pub fn collect(&self, algorithm: Algorithm, k: usize) -> Result<Candidates> {
-        let mut lists = self.candidates(algorithm, 1)?;
-        lists.iter_mut().for_each(unique);
-        let mut short: Vec<usize> = (0..lists.len()).collect();
+    pub fn collect(&self, algorithm: Algorithm, retrieval: &Retrieval, k: usize) -> Result<Candidates> {
+        let first = self.candidates(retrieval)?;
+        let more = |stage: &FirstStage, scale| stage.candidates(&stage.retrieval(algorithm, scale)?).map(Some);
+        Ok(self.doubled(k, first, Vec::len, |list, more| *list = more, more)?.unwrap_or_default())
+    }
+
+    /// [`FirstStage::collect`] and the rescoring of the candidates, on the device. `None` where it cannot do it so.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn retrieve(
+        &self,
+        algorithm: Algorithm,
+        retrieval: &Retrieval,
+        k: usize,
+        keep: bool,
+    ) -> Result<Option<Vec<Retrieved>>> {
+        let retrieve = |stage: &FirstStage, retrieval: &Retrieval| {
+            stage.snapshot.retrieve(stage.context, retrieval, stage.queries, (k, keep), stage.excluded)
+        };
+        let Some(first) = retrieve(self, retrieval)? else { return Ok(None) };
+        let more = |stage: &FirstStage, scale| retrieve(stage, &stage.retrieval(algorithm, scale)?);
+        let replace = |before: &mut Retrieved, found: Retrieved| {
+            *before = Retrieved { n_scored: before.n_scored + found.n_scored, ..found };
+        };
+        self.doubled(k, first, |retrieved| retrieved.n_candidates, replace, more)
+    }
+
+    /// `found` for each query; for those of fewer than `k` items though more are left, what `more` finds with twice, four times,
+    /// ... the algorithm's numbers, until it is enough or all items were asked for. `None` where `more` finds nothing at all.
+    fn doubled<T>(
+        &self,
+        k: usize,
+        mut found: Vec<T>,
+        n_found: impl Fn(&T) -> usize,
+        replace: impl Fn(&mut T, T),
+        more: impl Fn(&FirstStage, usize) -> Result<Option<Vec<T>>>,
+    ) -> Result<Option<Vec<T>>> {
+        let mut short: Vec<usize> = (0..found.len()).collect();
         let (n_items, mut scale) = (self.snapshot.len(), 1usize);
         while scale < n_items {
             scale = scale.saturating_mul(2);
             short.retain(|&query| {
-                lists[query].len() < k && lists[query].len() < self.snapshot.left(self.excluded, query)
+                n_found(&found[query]) < k && n_found(&found[query]) < self.snapshot.left(self.excluded, query)
             });
             if short.is_empty() {
                 break;
             }
             let batch = self.queries.batch().select(&short);
-            let queries = batch.prepared();
             let excluded = self.snapshot.select_queries(self.excluded, &short);
             let components = self.components.select_rows(&short);
-            let stage = FirstStage { queries: &queries, excluded: &excluded, components, ..*self };
-            for (&query, mut list) in short.iter().zip(stage.candidates(algorithm, scale)?) {
-                unique(&mut list);
-                lists[query] = list;
-            }
+            let stage = FirstStage { queries: &batch.prepared(), excluded: &excluded, components, ..*self };
+            let Some(lists) = more(&stage, scale)? else { return Ok(None) };
+            short.iter().zip(lists).for_each(|(&query, list)| replace(&mut found[query], list));
         }
-        Ok(lists)
+        Ok(Some(found))
     }
 
-    /// The candidates of `algorithm` with `scale` times its own numbers.
-    fn candidates(&self, algorithm: Algorithm, scale: usize) -> Result<Candidates> {
+    /// How `algorithm` finds candidates with `scale` times its own numbers.
+    ///
+    /// # Errors
+    /// If it collects none, needs what the index does not have, or the device fails.
+    pub fn retrieval(&self, algorithm: Algorithm, scale: usize) -> Result<Retrieval> {
         let n_items = self.snapshot.len();
         let scaled = |n: usize| n.saturating_mul(scale).min(n_items);
         let probes = |n: usize| n.saturating_mul(scale);
-        Ok(match algorithm {
-            Algorithm::Naive { per_group } => self.naive(scaled(per_group), None)?,
-            Algorithm::NaiveIvf { per_group, n_probe } => self.naive(scaled(per_group), Some(probes(n_probe)))?,
-            Algorithm::Avg { candidates } => positions(self.avg(scaled(candidates))?, 1),
+        let scans = match algorithm {
+            Algorithm::Naive { per_group } => self.naive(scaled(per_group), None),
+            Algorithm::NaiveIvf { per_group, n_probe } => self.naive(scaled(per_group), Some(probes(n_probe))),
+            Algorithm::Avg { candidates } => vec![self.avg(scaled(candidates))],
             Algorithm::Comb { per_group, candidates } => {
-                let mut lists = self.naive(scaled(per_group), None)?;
-                let avg = positions(self.avg(scaled(candidates))?, 1);
-                lists.iter_mut().zip(avg).for_each(|(list, avg)| list.extend(avg));
-                lists
+                let avg = self.avg(scaled(candidates));
+                self.naive(scaled(per_group), None).into_iter().chain([avg]).collect()
             }
-            Algorithm::HIndexer { candidates } => self.h_indexer(scaled(candidates))?,
+            Algorithm::HIndexer { candidates } => vec![self.h_indexer(scaled(candidates))?],
             Algorithm::Tangent { candidates } => {
-                self.along(&tangent::derivatives(self, candidates)?, scaled(candidates))?
+                vec![self.along(&tangent::derivatives(self, candidates)?, scaled(candidates))]
             }
             Algorithm::TangentSampled { candidates } => {
-                self.along(&tangent::sampled(self, candidates)?, scaled(candidates))?
+                vec![self.along(&tangent::sampled(self, candidates)?, scaled(candidates))]
             }
             Algorithm::TangentIvf { candidates, n_probe } => {
                 let vectors = tangent::vectors(self, &tangent::derivatives(self, candidates)?);
-                let k = (scaled(candidates), 1);
-                let (columns, n_probe) = (Columns::All, probes(n_probe));
-                positions(self.snapshot.scan_lists(self.context, &vectors, columns, n_probe, k, self.excluded)?, 1)
+                let (n, n_probe) = (scaled(candidates), probes(n_probe));
+                vec![CandidateScan::Lists { vectors, columns: Columns::All, n_probe, n, per_query: 1 }]
             }
-            Algorithm::Distilled { candidates } => positions(
-                self.snapshot.scan(self.context, Scorer::Distilled, self.queries, scaled(candidates), self.excluded)?,
-                1,
-            ),
-            Algorithm::Cascade { tangent, distilled } => {
-                let mut first = self.along(&tangent::derivatives(self, tangent)?, scaled(tangent))?;
-                first.iter_mut().for_each(|list| list.sort_unstable());
-                let scores = self.snapshot.rescore(self.context, Scorer::Distilled, self.queries, &first)?;
-                let keep = |(list, scores): (Vec<u32>, Vec<f32>)| {
-                    let pairs = list.into_iter().zip(scores);
-                    let mut hits: Vec<_> = pairs.map(|(position, score)| ScoredPosition { position, score }).collect();
-                    self.snapshot.sort(&mut hits);
-                    hits.truncate(scaled(distilled));
-                    hits
-                };
-                positions(first.into_iter().zip(scores).map(keep).collect(), 1)
+            Algorithm::Distilled { candidates } => vec![CandidateScan::Distilled { n: scaled(candidates) }],
+            Algorithm::Cascade { tangent, .. } => {
+                vec![self.along(&tangent::derivatives(self, tangent)?, scaled(tangent))]
             }
             Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips => {
                 return Err(Error::argument(
@@ -95,62 +114,102 @@ impl FirstStage<'_> {
                     format!("`{algorithm}`"),
                 ));
             }
+        };
+        let distilled = match algorithm {
+            Algorithm::Cascade { distilled, .. } => Some(scaled(distilled)),
+            _ => None,
+        };
+        Ok(Retrieval { scans, distilled })
+    }
+
+    /// The candidates of a retrieval, scan by scan.
+    fn candidates(&self, retrieval: &Retrieval) -> Result<Candidates> {
+        let mut lists = vec![Vec::new(); self.queries.batch().len()];
+        for scan in &retrieval.scans {
+            lists.iter_mut().zip(self.found(scan)?).for_each(|(list, found)| list.extend(found));
+        }
+        lists.iter_mut().for_each(unique);
+        let Some(n) = retrieval.distilled else { return Ok(lists) };
+        let scores = self.snapshot.rescore(self.context, Scorer::Distilled, self.queries, &lists)?;
+        let keep = |(list, scores): (Vec<u32>, Vec<f32>)| {
+            let pairs = list.into_iter().zip(scores);
+            let mut hits: Vec<_> = pairs.map(|(position, score)| ScoredPosition { position, score }).collect();
+            self.snapshot.sort(&mut hits);
+            hits.truncate(n);
+            hits
+        };
+        let mut lists = positions(lists.into_iter().zip(scores).map(keep).collect(), 1);
+        lists.iter_mut().for_each(unique);
+        Ok(lists)
+    }
+
+    /// What one scan finds for each query, in any order.
+    fn found(&self, scan: &CandidateScan) -> Result<Candidates> {
+        let (context, snapshot, excluded) = (self.context, self.snapshot, self.excluded);
+        Ok(match scan {
+            CandidateScan::Best { vectors, columns, n, per_query } => {
+                let k = (*n, *per_query);
+                positions(snapshot.scan_components(context, vectors, *columns, k, excluded)?, *per_query)
+            }
+            CandidateScan::Lists { vectors, columns, n_probe, n, per_query } => {
+                let k = (*n, *per_query);
+                positions(snapshot.scan_lists(context, vectors, *columns, *n_probe, k, excluded)?, *per_query)
+            }
+            CandidateScan::Above { vectors, columns, thresholds, .. } => {
+                snapshot.above(context, vectors, *columns, thresholds, excluded)?
+            }
+            CandidateScan::Distilled { n } => {
+                positions(snapshot.scan(context, Scorer::Distilled, self.queries, *n, excluded)?, 1)
+            }
         })
     }
 
     /// The best `n` by <f_n, g_m>, for every n and m, of everything or of the lists probed.
-    fn naive(&self, n: usize, n_probe: Option<usize>) -> Result<Candidates> {
-        let (p_q, d_p) =
-            (self.similarity.mol.config.query_dot_product_groups, self.similarity.mol.config.dot_product_dimension);
-        let n_queries = self.queries.batch().len();
-        let vectors = Tensor::trusted(vec![n_queries * p_q, d_p], self.components.data().to_vec());
-        let mut lists = vec![Vec::new(); n_queries];
-        for m in 0..self.similarity.mol.config.item_dot_product_groups {
-            let columns = Columns::Group(m);
-            let hits = match n_probe {
-                None => self.best(&vectors, columns, n, p_q)?,
-                Some(probes) => {
-                    self.snapshot.scan_lists(self.context, &vectors, columns, probes, (n, p_q), self.excluded)?
-                }
-            };
-            lists.iter_mut().zip(positions(hits, p_q)).for_each(|(list, found)| list.extend(found));
-        }
-        Ok(lists)
+    fn naive(&self, n: usize, n_probe: Option<usize>) -> Vec<CandidateScan> {
+        let config = &self.similarity.mol.config;
+        let (per_query, d_p) = (config.query_dot_product_groups, config.dot_product_dimension);
+        let vectors = Tensor::trusted(vec![self.components.rows() * per_query, d_p], self.components.data().to_vec());
+        let scan = |m| {
+            let (vectors, columns) = (vectors.clone(), Columns::Group(m));
+            match n_probe {
+                None => CandidateScan::Best { vectors, columns, n, per_query },
+                Some(n_probe) => CandidateScan::Lists { vectors, columns, n_probe, n, per_query },
+            }
+        };
+        (0..config.item_dot_product_groups).map(scan).collect()
     }
 
     /// The best `n` by the linear combination of logits with coefficients `derivatives` (B, L).
-    fn along(&self, derivatives: &Tensor, n: usize) -> Result<Candidates> {
+    fn along(&self, derivatives: &Tensor, n: usize) -> CandidateScan {
         let (vectors, columns) = tangent::reduced(self, tangent::vectors(self, derivatives));
-        Ok(positions(self.best(&vectors, columns, n, 1)?, 1))
+        CandidateScan::Best { vectors, columns, n, per_query: 1 }
     }
 
     /// The best `n` by (sum_n f_n) . (mean_m g_m).
-    fn avg(&self, n: usize) -> Result<Hits> {
-        self.best(&self.sums(), Columns::Mean, n, 1)
+    fn avg(&self, n: usize) -> CandidateScan {
+        CandidateScan::Best { vectors: self.sums(), columns: Columns::Mean, n, per_query: 1 }
     }
 
     /// All items above a threshold that about `n` of the index exceed, going by the sample.
-    fn h_indexer(&self, n: usize) -> Result<Candidates> {
-        let Some(sample) = self.snapshot.sample()? else {
-            return Ok(vec![Vec::new(); self.queries.batch().len()]);
+    fn h_indexer(&self, n: usize) -> Result<CandidateScan> {
+        let (vectors, columns, n_items) = (self.sums(), Columns::Mean, self.snapshot.len());
+        let everything = |vectors: Tensor| {
+            let thresholds = vec![f32::NEG_INFINITY; vectors.rows()];
+            CandidateScan::Above { vectors, columns, thresholds, expected: n_items }
         };
-        let vectors = self.sums();
-        let expected = n as f64 * sample.len() as f64 / self.snapshot.len().max(1) as f64;
+        let Some(sample) = self.snapshot.sample()? else { return Ok(everything(vectors)) };
+        let expected = n as f64 * sample.len() as f64 / n_items.max(1) as f64;
         // Three standard deviations of the number of sampled items above the threshold, on the side of too many candidates.
         let share = expected / sample.len() as f64;
         let rank = (expected + 3.0 * (expected * (1.0 - share).max(0.0)).sqrt()).ceil() as usize;
-        let thresholds: Vec<f32> = if rank >= sample.len() {
-            vec![f32::NEG_INFINITY; vectors.rows()]
-        } else {
-            let none = Default::default();
-            let best = sample.index().scan_components(self.context, &vectors, Columns::Mean, rank.max(1), &none)?;
-            best.iter().map(|hits| hits.last().map_or(f32::NEG_INFINITY, |hit| hit.score)).collect()
-        };
-        self.snapshot.above(self.context, &vectors, Columns::Mean, &thresholds, self.excluded)
-    }
-
-    fn best(&self, vectors: &Tensor, columns: Columns, n: usize, per_query: usize) -> Result<Hits> {
-        self.snapshot.scan_components(self.context, vectors, columns, (n, per_query), self.excluded)
+        if rank >= sample.len() {
+            return Ok(everything(vectors));
+        }
+        let none = Default::default();
+        let best = sample.index().scan_components(self.context, &vectors, columns, rank.max(1), &none)?;
+        let thresholds = best.iter().map(|hits| hits.last().map_or(f32::NEG_INFINITY, |hit| hit.score)).collect();
+        let expected = (rank as u64 * n_items as u64).div_ceil(sample.len() as u64) as usize;
+        Ok(CandidateScan::Above { vectors, columns, thresholds, expected })
     }
 }
 

@@ -45,7 +45,8 @@ pub(super) fn course<T>(
     let (span, started) = (Span::of_search(request, batch), Instant::now());
     let mut course = Course { context: &context, stats: Stats::default() };
     let done = span.run(|| work(&mut course));
-    let stats = Stats { bytes_read: context.bytes(), total: started.elapsed(), ..course.stats };
+    let (submissions, readbacks) = context.submissions_and_readbacks();
+    let stats = Stats { bytes_read: context.bytes(), submissions, readbacks, total: started.elapsed(), ..course.stats };
     span.end_search((request, batch), &stats, done.as_ref().err());
     Ok((done?, stats, context))
 }

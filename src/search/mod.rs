@@ -9,6 +9,7 @@
 
 mod algorithm;
 mod answer;
+mod approximate;
 mod builder;
 mod candidates;
 mod certificate;
@@ -47,6 +48,7 @@ use crate::backend::{Columns, QueryBatch, ScoredPosition, Scorer, SearchContext,
 use crate::error::Parameter;
 use crate::index::{Excluded, ItemIndex, Snapshot};
 use crate::{Error, Result, threads};
+use approximate::approximate;
 use candidates::Candidates;
 use course::{Course, course};
 use first_stage::FirstStage;
@@ -168,24 +170,7 @@ impl Searcher {
 
         let similarity = similarity(&snapshot, algorithm)?;
         self.mention_missing_lists(&snapshot, algorithm);
-        let stage =
-            course.stage(Stage::QuerySide, || FirstStage::new(context, &snapshot, similarity, queries, &excluded))?;
-        let candidates = course.stage(Stage::FirstStage, || stage.collect(algorithm, k))?;
-        course.stats.candidates = candidates.iter().map(|list| list.len() as u64).sum();
-        let scores = course.stage(Stage::Scoring, || snapshot.rescore(context, Scorer::Mol, queries, &candidates))?;
-        course.stats.pairs = course.stats.candidates;
-        let hits: Vec<Vec<Hit>> = course.stage(Stage::Selection, || {
-            let pairs = candidates.iter().zip(scores);
-            Ok(pairs.map(|(list, scores)| named(&snapshot, best(&snapshot, list, scores, k))).collect())
-        })?;
-        all_found(&snapshot, &excluded, k, &hits)?;
-        let certificates = match certify {
-            true => course.stage(Stage::Certifying, || {
-                certificate::certify(context, &snapshot, queries, k, &hits, &candidates, &excluded)
-            })?,
-            false => Vec::new(),
-        };
-        Ok((hits, certificates))
+        approximate(course, (&snapshot, similarity), queries, (algorithm, k, certify), &excluded)
     }
 
     /// [`Searcher::search`] on a worker thread, for asynchronous programs. It begins at once; dropping the future cancels it,
@@ -240,7 +225,8 @@ impl Searcher {
             ids.sort_unstable();
             ids
         };
-        Ok(stage.collect(algorithm, 1)?.into_iter().map(id_list).collect())
+        let retrieval = stage.retrieval(algorithm, 1)?;
+        Ok(stage.collect(algorithm, &retrieval, 1)?.into_iter().map(id_list).collect())
     }
 
     /// Scores items that the caller has chosen, one list of ids per query, as [`Algorithm::Exact`] does: the candidates of each

@@ -18,9 +18,13 @@ pub struct Stats {
     /// rows of every candidate. Caches save some of them; a GPU that has to cut the batch into slices reads a
     /// table once per slice. The sample of the tangent is left out.
     pub bytes_read: u64,
+    /// Submissions to GPUs, those that move tables there included.
+    pub submissions: u64,
+    /// How often results were waited for and read back from a GPU.
+    pub readbacks: u64,
     /// Time of the query side; for a scan of everything it is part of the scoring.
     pub query_side: Duration,
-    /// Time of the first stage.
+    /// Time of the first stage. Where a GPU does it in one submission with the rescoring, what the host does for it.
     pub first_stage: Duration,
     /// Time of the scan with, or rescoring by, the full similarity. A scan keeps the best as it goes, and that is part of it.
     pub scoring: Duration,

@@ -1,12 +1,12 @@
 //! A backend that tells a test about every piece of work on its indices, before it is done.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rails_wgpu::backend::{
-    Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, PreparedQueries, QueryEncoder, Scorer, SearchContext,
-    Similarity,
+    Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, PreparedQueries, QueryEncoder, Retrieval, Retrieved,
+    Scorer, SearchContext, Similarity,
 };
 use rails_wgpu::model::{Encoder, Mol};
 use rails_wgpu::tables::{ItemSide, Tables};
@@ -24,6 +24,7 @@ pub struct Spy {
     given_up: AtomicUsize,
     /// The batches that pieces worked on, and the query sides of each.
     sides: Mutex<BTreeMap<usize, usize>>,
+    scan_by_scan: AtomicBool,
 }
 
 impl Spy {
@@ -33,6 +34,7 @@ impl Spy {
             begun: AtomicUsize::new(0),
             given_up: AtomicUsize::new(0),
             sides: Mutex::default(),
+            scan_by_scan: AtomicBool::new(false),
         })
     }
 
@@ -48,6 +50,11 @@ impl Spy {
     /// Query sides of each batch that has been worked on since this was asked for last.
     pub fn query_sides(&self) -> Vec<usize> {
         std::mem::take(&mut *self.sides.lock().unwrap()).into_values().collect()
+    }
+
+    /// Whether approximate searches go scan by scan, even where a device could do all of it in one go.
+    pub fn set_scan_by_scan(&self, scan_by_scan: bool) {
+        self.scan_by_scan.store(scan_by_scan, Ordering::SeqCst);
     }
 
     /// A piece of work on the query side.
@@ -86,6 +93,10 @@ impl Backend for SpiedBackend {
 
     fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide> {
         self.inner.item_side(mol, items)
+    }
+
+    fn retrieves(&self, retrieval: &Retrieval) -> bool {
+        !self.spy.scan_by_scan.load(Ordering::SeqCst) && self.inner.retrieves(retrieval)
     }
 
     fn load(
@@ -167,6 +178,17 @@ impl DeviceIndex for SpiedIndex {
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
         self.spy.scored(queries, || self.inner.rescore(context, scorer, queries, candidates))
+    }
+
+    fn retrieve(
+        &self,
+        context: &SearchContext,
+        retrieval: &Retrieval,
+        queries: &PreparedQueries,
+        (k, keep): (usize, bool),
+        excluded: &Exclusions,
+    ) -> Result<Option<Vec<Retrieved>>> {
+        self.spy.scored(queries, || self.inner.retrieve(context, retrieval, queries, (k, keep), excluded))
     }
 
     fn bytes(&self) -> u64 {

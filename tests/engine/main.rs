@@ -16,6 +16,7 @@ mod model_file;
 mod oracle;
 mod overlap;
 mod range;
+mod retrieval;
 mod search;
 mod searcher_builder;
 mod stats;

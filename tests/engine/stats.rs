@@ -1,16 +1,14 @@
 //! What a search tells about itself: counts, times, kernels, log lines.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::common::backends::backends;
 use crate::common::models::{Random, Shape};
-use crate::common::spy::{SpiedBackend, Spy};
 use rails_wgpu::backend::cpu::Cpu;
-use rails_wgpu::backend::{Backend, DeviceKind, Dtype, QueryBatch, Similarity};
+use rails_wgpu::backend::{Backend, DeviceKind, Dtype, QueryBatch};
 use rails_wgpu::index::{IndexOptions, ItemIndex, ListOptions};
 use rails_wgpu::search::{Algorithm, Answer, Request, Searcher, Stage};
-use rails_wgpu::tables::Form;
 
 const DIM: usize = 6;
 const N: usize = 300;
@@ -84,56 +82,6 @@ fn kernels_are_timed_when_asked_for_and_results_stay() {
                 assert!(device <= profiled.stats.total, "{device:?} of {:?}", profiled.stats.total);
                 let scans = of_stage(Stage::Scoring).map(|kernel| kernel.dispatches).sum::<u32>();
                 assert!(scans > 0 && profiled.kernels.iter().all(|kernel| kernel.dispatches > 0));
-            }
-        }
-    }
-}
-
-#[test]
-fn the_query_side_is_computed_once_per_batch_and_device() {
-    let mut random = Random::new(5);
-    let mol = Shape { uid_sizes: vec![], ..Shape::default() }.mol(&mut random, DIM);
-    let (ids, items): (Vec<u64>, _) = ((0..N as u64).collect(), random.tensor(&[N, DIM], 1.0));
-    let queries = QueryBatch::new(random.tensor(&[5, DIM], 1.0));
-    let build = |devices: &[Arc<dyn Backend>], similarity, form| {
-        let options = IndexOptions::default().with_segment_items(60).with_form(form);
-        ItemIndex::build(devices, &ids, &items, Some(similarity), options).unwrap()
-    };
-    let cpu: Arc<dyn Backend> = Arc::new(Cpu::default());
-    let taught = build(&[cpu], Similarity { mol, distilled: None }, Form::Components);
-    taught.distill(&queries).unwrap();
-    let similarity = taught.snapshot().similarity().unwrap().clone();
-    let devices = backends();
-    // Each device by itself, then all of them together.
-    let single = devices.iter().map(|device| vec![device.clone()]);
-    for devices in single.chain([devices.clone()]) {
-        let gpus = devices.iter().filter(|device| device.info().kind != DeviceKind::Cpu).count();
-        for form in [Form::Components, Form::Raw] {
-            let spy = Spy::new(|_| ());
-            let spied = |inner: &Arc<dyn Backend>| {
-                Arc::new(SpiedBackend { inner: inner.clone(), spy: spy.clone() }) as Arc<dyn Backend>
-            };
-            let spied: Vec<_> = devices.iter().map(spied).collect();
-            let searcher = Searcher::new(build(&spied, similarity.clone(), form));
-            assert!(searcher.index().snapshot().segments().len() >= 5);
-            for name in [
-                "exact",
-                "exact-pruned",
-                "naive:9",
-                "avg:40",
-                "comb:9_40",
-                "h-indexer:60",
-                "tangent:40",
-                "tangent-sampled:40",
-                "distilled:40",
-                "cascade:80_40",
-            ] {
-                spy.query_sides();
-                let algorithm: Algorithm = name.parse().unwrap();
-                searcher.answer(&queries, &Request::new(algorithm, 10).with_certify(true)).unwrap();
-                // First stages are prepared on the host, which counts as the CPU whether a segment is there or not.
-                let host = usize::from(gpus < devices.len() || !name.starts_with("exact"));
-                assert_eq!(spy.query_sides(), [gpus + host], "{name}, {form:?}, {} devices", devices.len());
             }
         }
     }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use super::device::{Buffer, Gpu};
 use super::kernels::Recorder;
+use super::retrieve::Retriever;
 use super::scan::{
     GpuMol, InvertedLists, ItemSource, ItemTable, QueryParts, Scan, ScanLimits, ShaderVariant, chosen, rescore, shards,
     slices,
 };
 use crate::Result;
 use crate::backend::{
-    Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, PreparedQueries, Scorer, SearchContext, Similarity, check,
+    Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, PreparedQueries, Retrieval, Retrieved, Scorer, SearchContext,
+    Similarity, check,
 };
 use crate::config::MolConfig;
 use crate::tables::{MolTables, Tables};
@@ -21,7 +23,7 @@ use crate::tensor::Tensor;
 #[derive(Debug)]
 pub struct GpuIndex {
     pub(crate) gpu: Arc<Gpu>,
-    limits: ScanLimits,
+    pub(crate) limits: ScanLimits,
     pub(crate) host: Arc<Tables>,
     /// Raw embeddings; of [`crate::tables::Form::Raw`] with gate part and norms.
     pub(crate) raw: ItemTable,
@@ -95,27 +97,25 @@ impl GpuIndex {
         mol.components.as_ref().unwrap_or(&self.raw)
     }
 
-    fn mol_scan(
+    /// Does `work` with a scan of the tables by a scorer of mixtures.
+    pub(crate) fn mixture_scan<T>(
         &self,
         context: &SearchContext,
         scorer: Scorer,
         queries: &PreparedQueries,
-        (k, prune): (usize, bool),
         excluded: &Exclusions,
-    ) -> Result<(Hits, u64)> {
+        work: impl FnOnce(Scan, &ItemTable) -> Result<T>,
+    ) -> Result<T> {
         let mol = self.mol()?;
         let (variant, weights) = mol.similarity.scorer(scorer)?;
         let query_parts =
             |recorder: &mut Recorder, range: Range<usize>| mol.similarity.query_parts(recorder, queries, range);
         let scan = self.scan_by(context, variant, queries.batch().len(), excluded, &query_parts);
-        let scan = Scan { weights: Some(weights), ..scan };
-        let table = self.mol_table(mol);
-        let tier = if prune { None } else { chosen(&scan, table)? };
-        Scan { tier, ..scan }.best(table, k, prune)
+        work(Scan { weights: Some(weights), ..scan }, self.mol_table(mol))
     }
 
     /// Does `work` with a scan of the tables that first stages use.
-    fn component_scan<T>(
+    pub(crate) fn component_scan<T>(
         &self,
         context: &SearchContext,
         vectors: &Tensor,
@@ -189,7 +189,10 @@ impl DeviceIndex for GpuIndex {
     ) -> Result<Hits> {
         check::scan(self.extent(), scorer, queries.batch(), k, excluded)?;
         if scorer != Scorer::Dot {
-            return Ok(self.mol_scan(context, scorer, queries, (k, false), excluded)?.0);
+            return self.mixture_scan(context, scorer, queries, excluded, |scan, table| {
+                let tier = chosen(&scan, table)?;
+                Ok(Scan { tier, ..scan }.best(table, k, false)?.0)
+            });
         }
         let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, &queries.batch().embeddings, range)];
         let scan = self.scan_by(context, &self.dot, queries.batch().len(), excluded, &rows);
@@ -204,7 +207,7 @@ impl DeviceIndex for GpuIndex {
         excluded: &Exclusions,
     ) -> Result<(Hits, u64)> {
         check::scan(self.extent(), Scorer::Mol, queries.batch(), k, excluded)?;
-        self.mol_scan(context, Scorer::Mol, queries, (k, true), excluded)
+        self.mixture_scan(context, Scorer::Mol, queries, excluded, |scan, table| scan.best(table, k, true))
     }
 
     fn scan_components(
@@ -274,6 +277,19 @@ impl DeviceIndex for GpuIndex {
             scores.extend(rescore(&mut recorder, variant, table, &weights.floats, &parts, &candidates[range])?);
         }
         Ok(scores)
+    }
+
+    fn retrieve(
+        &self,
+        context: &SearchContext,
+        retrieval: &Retrieval,
+        queries: &PreparedQueries,
+        (k, keep): (usize, bool),
+        excluded: &Exclusions,
+    ) -> Result<Option<Vec<Retrieved>>> {
+        check::mol_queries(self.host.raw.width(), self.extent().2, queries.batch())?;
+        check::top_k(self.host.len(), queries.batch().len(), k, excluded)?;
+        Retriever { index: self, context, retrieval, queries, excluded }.retrieve(k, keep)
     }
 
     fn device_output(&self) -> Option<&dyn DeviceOutput> {

@@ -12,6 +12,7 @@ mod device_output;
 mod index;
 mod kernel_specs;
 mod kernels;
+mod retrieve;
 mod scan;
 mod select;
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::timer::Timer;
 use crate::backend::SearchContext;
 use crate::backend::gpu::device::{Bind, Buffer, Gpu, Kernel, KernelSpec, Lease, Pool, TIMEOUT};
+use crate::context::Stage;
 use crate::{Error, Result};
 
 /// Offsets of uniform bindings are multiples of this on every device.
@@ -43,6 +44,7 @@ pub(crate) struct Submission {
 enum Command {
     /// `params` is a range of the uniforms.
     Dispatch {
+        stage: Stage,
         kernel: Arc<Kernel>,
         params: Range<usize>,
         buffers: Vec<Part>,
@@ -173,7 +175,8 @@ impl Recorder {
                 buffers.iter().for_each(|buffer| self.hold(buffer));
                 let params = self.params(bytemuck::bytes_of(params));
                 let buffers = buffers.iter().map(|&buffer| buffer.into()).collect();
-                self.commands.push(Command::Dispatch { kernel, params, buffers, grid });
+                let stage = self.context.stage();
+                self.commands.push(Command::Dispatch { stage, kernel, params, buffers, grid });
             }
             Err(error) => self.fail(error),
         }
@@ -260,6 +263,7 @@ impl Recorder {
             start += buffer.bytes();
         }
         let submission = self.submit_all()?;
+        self.context.read_back();
         let all = if bytes == 0 { Vec::new() } else { self.mapped(&readback, submission)? };
         let mut rest = all.as_slice();
         let mut next = |buffer: &&Buffer| {
@@ -320,7 +324,7 @@ impl Recorder {
         let arena = gpu.temporary(self.uniforms.len() as u64, usage)?;
         gpu.write(&arena, &self.uniforms)?;
         let kernel = |command: &Command| match command {
-            Command::Dispatch { kernel, .. } => Some(kernel.label),
+            Command::Dispatch { stage, kernel, .. } => Some((*stage, kernel.label)),
             _ => None,
         };
         let timer = Timer::of_search(&self.context, gpu, self.commands.iter().filter_map(kernel))?;
@@ -344,6 +348,7 @@ impl Recorder {
             timer.iter().for_each(|timer| timer.resolve(&mut encoder));
             gpu.queue().submit([encoder.finish()])
         })?;
+        self.context.submitted();
         if let Some(timer) = &timer {
             timer.report(&self.mapped(timer.readback(), submission.clone())?);
         }
@@ -360,7 +365,7 @@ fn encode_pass(
 ) {
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
     for command in dispatches {
-        if let Command::Dispatch { kernel, params, buffers, grid } = command {
+        if let Command::Dispatch { kernel, params, buffers, grid, .. } = command {
             let mut buffers = buffers.iter();
             let mut resource = |bind: &Bind| match bind {
                 Bind::Params => Some(binding(arena, params.start as u64, params.len() as u64)),

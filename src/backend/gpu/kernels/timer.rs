@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::Result;
 use crate::backend::SearchContext;
 use crate::backend::gpu::device::{Buffer, Gpu};
+use crate::context::Stage;
 
 /// Passes that one query set has room for, each with a timestamp before and after it.
 const PASSES: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
@@ -13,7 +14,7 @@ const PASSES: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 #[derive(Debug)]
 pub(crate) struct Timer {
     context: SearchContext,
-    kernels: Vec<&'static str>,
+    kernels: Vec<(Stage, &'static str)>,
     sets: Vec<wgpu::QuerySet>,
     resolved: Buffer,
     readback: Buffer,
@@ -22,23 +23,23 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// For dispatches of these kernels, if the search asks for it and the device has timestamps.
+    /// For dispatches of these kernels in these stages, if the search asks for it and the device has timestamps.
     ///
     /// # Errors
     /// If the device fails.
     pub fn of_search(
         context: &SearchContext,
         gpu: &Gpu,
-        kernels: impl Iterator<Item = &'static str>,
+        kernels: impl Iterator<Item = (Stage, &'static str)>,
     ) -> Result<Option<Timer>> {
         if !context.is_profiled() || !gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
-        let kernels: Vec<&'static str> = kernels.collect();
+        let kernels: Vec<(Stage, &'static str)> = kernels.collect();
         if kernels.is_empty() {
             return Ok(None);
         }
-        let set = |passes: &[&str]| {
+        let set = |passes: &[(Stage, &str)]| {
             let count = 2 * passes.len() as u32;
             let descriptor = wgpu::QuerySetDescriptor { label: Some("timer"), ty: wgpu::QueryType::Timestamp, count };
             gpu.guarded("timestamps", || gpu.device().create_query_set(&descriptor))
@@ -81,10 +82,10 @@ impl Timer {
     /// Tells the search what has arrived.
     pub fn report(&self, bytes: &[u8]) {
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(bytes);
-        for (kernel, pair) in self.kernels.iter().zip(ticks.chunks_exact(2)) {
+        for (&(stage, kernel), pair) in self.kernels.iter().zip(ticks.chunks_exact(2)) {
             // A device may set its clock back.
             let ns = pair[1].saturating_sub(pair[0]) as f64 * self.period;
-            self.context.dispatched(kernel, Duration::from_nanos(ns as u64));
+            self.context.dispatched(stage, kernel, Duration::from_nanos(ns as u64));
         }
     }
 }

@@ -82,23 +82,65 @@ impl Scan<'_> {
         for range in self.slices(&plan) {
             let first_query = range.start;
             let mut recorder = Recorder::with_context(self.context, self.gpu);
-            let tier = self.variant.tier(self.tier.filter(|_| !prune), range.len());
-            let slice = self.slice(&mut recorder, range, tier);
-            let kernel =
-                if prune { self.variant.pruned_kernel(tier.queries()) } else { self.variant.tier_kernel(tier) };
-            let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
-            for (i, submission) in plan.submissions.iter().enumerate() {
-                if i > 0 {
-                    recorder.submit()?;
-                }
-                for chunk in submission {
-                    self.dispatch(&mut recorder, &kernel, (table, chunk), &slice, &top_k.lists);
-                    top_k.select(&mut recorder, chunk.n_tiles * TILE, self.limits.long_list);
-                }
-            }
+            let top_k = self.record_best(&mut recorder, (table, &plan), range, (k, prune))?;
             finish(&mut recorder, top_k, first_query)?;
         }
         Ok(())
+    }
+
+    /// Records the scan of `table` for the queries `range`, of which the plan takes so many together. Only the last commands are
+    /// not submitted yet.
+    ///
+    /// # Errors
+    /// Of submissions.
+    pub fn record_best(
+        &self,
+        recorder: &mut Recorder,
+        (table, plan): (&ItemTable, &ScanPlan),
+        range: Range<usize>,
+        (k, prune): (usize, bool),
+    ) -> Result<TopK> {
+        let tier = self.variant.tier(self.tier.filter(|_| !prune), range.len());
+        let slice = self.slice(recorder, range, tier);
+        let kernel = if prune { self.variant.pruned_kernel(tier.queries()) } else { self.variant.tier_kernel(tier) };
+        let mut top_k = TopK::new(recorder, slice.n_queries, k, plan.capacity);
+        for (i, submission) in plan.submissions.iter().enumerate() {
+            if i > 0 {
+                recorder.submit()?;
+            }
+            for chunk in submission {
+                self.dispatch(recorder, &kernel, (table, chunk), &slice, &top_k.lists);
+                top_k.select(recorder, chunk.n_tiles * TILE, self.limits.long_list);
+            }
+        }
+        Ok(top_k)
+    }
+
+    /// Records the scan of `table` for the queries `range`, which leaves the hits of at least these thresholds, as far as there
+    /// is room for them.
+    ///
+    /// # Errors
+    /// Of submissions.
+    pub fn record_above(
+        &self,
+        recorder: &mut Recorder,
+        (table, plan): (&ItemTable, &ScanPlan),
+        range: Range<usize>,
+        (thresholds, capacity): (&[f32], usize),
+    ) -> Result<HitLists> {
+        let tier = self.variant.tier(None, range.len());
+        let slice = self.slice(recorder, range, tier);
+        let kernel = self.variant.tier_kernel(tier);
+        let hits = HitLists::at_least(recorder, thresholds, capacity);
+        for (i, submission) in plan.submissions.iter().enumerate() {
+            if i > 0 {
+                recorder.submit()?;
+            }
+            for chunk in submission {
+                self.dispatch(recorder, &kernel, (table, chunk), &slice, &hits);
+            }
+        }
+        Ok(hits)
     }
 
     /// All positions of `table`, ascending, whose score is at least the query's threshold.
@@ -171,7 +213,7 @@ impl Scan<'_> {
         Ok(hits)
     }
 
-    fn plan(&self, k: usize, shards: &[Range<usize>]) -> Result<ScanPlan> {
+    pub(crate) fn plan(&self, k: usize, shards: &[Range<usize>]) -> Result<ScanPlan> {
         let shape = ScanShape {
             n_queries: self.n_queries,
             k,

@@ -2,7 +2,7 @@
 
 use super::fused_scan::{ListParams, ScanParams};
 use super::item_table::ItemLayout;
-use super::rescore::RescoreParams;
+use super::rescore::{RescoreHitsParams, RescoreParams};
 use super::variant::{Score, ShaderVariant, Target};
 use super::{pack, quantized_queries};
 use crate::backend::Dtype;
@@ -73,6 +73,7 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
     specs.extend(scans(&mols[..3], ShaderVariant::pruned_kernel));
     specs.extend(dots.iter().map(|variant| (variant.list_kernel(), ListParams::LAYOUT)));
     specs.extend(mols.iter().map(|variant| (variant.rescore_kernel(), RescoreParams::LAYOUT)));
+    specs.extend(mols[..3].iter().map(|variant| (variant.rescore_hits_kernel(), RescoreHitsParams::LAYOUT)));
     specs.extend(pack::kernel_specs());
     specs.push(quantized_queries::kernel_spec());
     specs

@@ -7,6 +7,7 @@ use super::variant::ShaderVariant;
 use crate::Result;
 use crate::backend::gpu::device::{Buffer, params};
 use crate::backend::gpu::kernels::Recorder;
+use crate::backend::gpu::select::HitLists;
 
 /// Most queries of one rescore: they are counted along one axis of the grid.
 const MOST_LISTS: usize = 65_535;
@@ -56,5 +57,30 @@ pub(crate) fn rescore(
     let mut rest = scores.into_iter();
     Ok(lists().map(|list| rest.by_ref().take(list.len()).collect()).collect())
 }
+
+/// Records that up to `longest` hits of each list get the scores of `variant` in place of those that they were found by.
+pub(crate) fn rescore_hits(
+    recorder: &mut Recorder,
+    variant: &ShaderVariant,
+    table: &ItemTable,
+    weights: &Buffer,
+    parts: &[Buffer],
+    (lists, longest): (&HitLists, usize),
+) {
+    let queries = packed_queries(recorder, variant, 1, parts, lists.n_queries);
+    for (items, rows) in table.shards.iter().zip(&table.rows) {
+        let params = RescoreHitsParams {
+            first_position: rows.start as u32,
+            n_items: rows.len() as u32,
+            capacity: lists.capacity as u32,
+            inverse_temperature: variant.inverse_temperature,
+        };
+        let buffers = [&queries, items, weights, &lists.state, &lists.hits];
+        let grid = [longest.div_ceil(TILE) as u32, lists.n_queries as u32, 1];
+        recorder.dispatch(&variant.rescore_hits_kernel(), &params, &buffers, grid);
+    }
+}
+
+params!(RescoreHitsParams { first_position: u32, n_items: u32, capacity: u32, inverse_temperature: f32 });
 
 params!(RescoreParams { first_position: u32, n_items: u32, inverse_temperature: f32 });

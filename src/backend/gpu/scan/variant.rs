@@ -20,6 +20,7 @@ const REGISTER_LOGITS: usize = 64;
 const ITEMS: &str = wgsl!("scan/lib/items.wgsl");
 const HIT_FILTER: &str = wgsl!("scan/lib/hit_filter.wgsl");
 const ORDER_KEY: &str = wgsl!("lib/order_key.wgsl");
+const QUERY_STATE: &str = wgsl!("select/lib/query_state.wgsl");
 const CHUNK: &str = wgsl!("scan/lib/chunk.wgsl");
 const DOT: &str = wgsl!("scan/lib/dot.wgsl");
 const DOT_I8: &str = wgsl!("scan/lib/dot_i8.wgsl");
@@ -310,6 +311,13 @@ impl ShaderVariant {
     pub fn rescore_kernel(&self) -> KernelSpec {
         const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
         self.spec("mol_rescore", 1, &[ITEMS, PAIR, MOL, wgsl!("scan/mol_rescore.wgsl")], BINDINGS)
+    }
+
+    /// The kernel that gives hits their score by Mixture-of-Logits.
+    pub fn rescore_hits_kernel(&self) -> KernelSpec {
+        const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
+        let main = wgsl!("scan/mol_rescore_hits.wgsl");
+        self.spec("mol_rescore_hits", 1, &[ITEMS, ORDER_KEY, QUERY_STATE, PAIR, MOL, main], BINDINGS)
     }
 
     fn spec(&self, label: &'static str, queries: usize, own: &[&'static str], bindings: &'static [Bind]) -> KernelSpec {

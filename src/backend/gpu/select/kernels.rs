@@ -5,6 +5,9 @@ use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, params, wgsl};
 const QUERY_STATE: &str = wgsl!("select/lib/query_state.wgsl");
 const LIST_PARAMS: &str = wgsl!("select/lib/list_params.wgsl");
 
+/// Threads of a workgroup of the kernels here.
+pub const WIDTH: usize = 256;
+
 /// Keeps the best k hits of every list.
 pub fn select_kernel() -> KernelSpec {
     KernelSpec::of_files(
@@ -29,6 +32,12 @@ pub fn sort_kernel() -> KernelSpec {
 /// Merges up to 16 runs.
 pub fn merge_kernel() -> KernelSpec {
     KernelSpec::of_files("merge_runs", &[QUERY_STATE, SORT, wgsl!("select/merge_runs.wgsl")], SORT_BINDINGS)
+}
+
+/// The hits of some vectors as one list for each query.
+pub fn unite_kernel() -> KernelSpec {
+    const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Write, Bind::Write, Bind::Write];
+    KernelSpec::of_files("unite_hits", &[QUERY_STATE, wgsl!("select/unite_hits.wgsl")], BINDINGS)
 }
 
 /// Hits as two arrays.
@@ -73,6 +82,8 @@ params!(MergeParams { k: u32, run: u32 });
 
 params!(SplitParams { k: u32, first_query: u32 });
 
+params!(UniteParams { found_capacity: u32, per_query: u32, slots: u32, capacity: u32 });
+
 params!(CountParams { k: u32, capacity: u32, digit: u32 });
 
 /// All kernels, for tests of `shaders/`.
@@ -81,6 +92,7 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
         (select_kernel(), SelectParams::LAYOUT),
         (sort_kernel(), SelectParams::LAYOUT),
         (merge_kernel(), MergeParams::LAYOUT),
+        (unite_kernel(), UniteParams::LAYOUT),
         (split_kernel(), SplitParams::LAYOUT),
         (count_kernel(), CountParams::LAYOUT),
         (gather_kernel(), SelectParams::LAYOUT),

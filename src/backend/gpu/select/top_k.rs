@@ -1,16 +1,15 @@
 //! The running top-k of a scan: the selection of the best hits, and the order in the end.
 
 use super::hit_lists::{HitLists, word};
-use super::kernels::{MergeParams, SelectParams, SplitParams, merge_kernel, select_kernel, sort_kernel, split_kernel};
+use super::kernels::{
+    MergeParams, SelectParams, SplitParams, WIDTH, merge_kernel, select_kernel, sort_kernel, split_kernel,
+};
 use super::long_lists::{LongSelect, list_workgroups};
 use crate::backend::gpu::device::Buffer;
 use crate::backend::gpu::kernels::Recorder;
 use crate::backend::order_key::score_of;
 use crate::backend::{Hits, ScoredPosition};
 use crate::{Error, Result};
-
-/// Threads of a workgroup of the kernels here.
-const WIDTH: usize = 256;
 
 /// Hits that one workgroup sorts in its own memory.
 const BLOCK: usize = 1024;
@@ -36,6 +35,11 @@ impl TopK {
     /// Empty lists for up to `capacity` hits each.
     pub fn new(recorder: &mut Recorder, n_queries: usize, k: usize, capacity: usize) -> TopK {
         TopK { k, lists: HitLists::new(recorder, n_queries, capacity), scanned: 0, long: None }
+    }
+
+    /// The best of lists that are there already.
+    pub fn of(lists: HitLists, k: usize) -> TopK {
+        TopK { k, lists, scanned: 0, long: None }
     }
 
     /// Whether so many hits can be sorted.
@@ -64,7 +68,7 @@ impl TopK {
     }
 
     /// The best k of every query, in order: (B, k) of (key, !position). [`TopK::select`] comes before.
-    fn sort(&self, recorder: &mut Recorder) -> Buffer {
+    pub fn sorted(&self, recorder: &mut Recorder) -> Buffer {
         let HitLists { n_queries, capacity, state, hits: unsorted } = &self.lists;
         let k = self.k as u32;
         let grid = [self.k.div_ceil(BLOCK) as u32, *n_queries as u32, 1];
@@ -86,22 +90,22 @@ impl TopK {
     /// Completes all commands and returns the best k of every query, in order, and how many items were left out for
     /// each. [`TopK::select`] comes before.
     pub fn finish(self, recorder: &mut Recorder) -> Result<(Hits, Vec<u32>)> {
-        let hits = self.sort(recorder);
-        let read: [&Buffer; 2] = [&self.lists.state, &hits];
-        let read = recorder.read_all(&read)?;
-        let states = HitLists::states(&read[0]);
-        let lists = read[1].chunks_exact(self.k * 8);
-        let sorted = lists.zip(states).map(|(list, state)| {
-            let hits = list.chunks_exact(8).take(state.count).map(hit).collect::<Vec<_>>();
-            (hits, state.pruned)
-        });
-        Ok(sorted.unzip())
+        let hits = self.sorted(recorder);
+        let read = recorder.read_all(&[&self.lists.state, &hits])?;
+        let pruned = HitLists::states(&read[0]).map(|state| state.pruned).collect();
+        Ok((self.hits(&read[0], &read[1]), pruned))
+    }
+
+    /// The hits of the bytes of the state of the lists, and of what [`TopK::sorted`] has yielded.
+    pub fn hits(&self, state: &[u8], sorted: &[u8]) -> Hits {
+        let lists = sorted.chunks_exact(self.k * 8).zip(HitLists::states(state));
+        lists.map(|(list, state)| list.chunks_exact(8).take(state.count).map(hit).collect()).collect()
     }
 
     /// Records that the best k of every query go to rows `first_query..` of `positions` and `scores`, each (.., k).
     /// [`TopK::select`] comes before.
     pub fn write(self, recorder: &mut Recorder, [positions, scores]: [&Buffer; 2], first_query: usize) {
-        let hits = self.sort(recorder);
+        let hits = self.sorted(recorder);
         let params = SplitParams { k: self.k as u32, first_query: first_query as u32 };
         let grid = [self.k.div_ceil(WIDTH) as u32, self.lists.n_queries as u32, 1];
         recorder.dispatch(&split_kernel(), &params, &[&self.lists.state, &hits, positions, scores], grid);
