@@ -266,7 +266,7 @@ fn flat(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
 fn top_k(gpu: &Arc<Gpu>, n: usize, batches: &[usize]) -> Result<Vec<Work>> {
     const DIM: usize = 4;
     let mut random = Random::new(4);
-    let whole = ScanLimits { first_chunk: n, ..ScanLimits::default() };
+    let whole = ScanLimits { first_chunk: n, sampled_items: usize::MAX, ..ScanLimits::default() };
     let mut works = Vec::new();
     for (words, limits) in [("in chunks", ScanLimits::default()), ("of one list", whole)] {
         let index = plain(gpu, &mut random, (n, DIM), Dtype::F32, limits)?;

@@ -3,7 +3,7 @@
 // needs constants BLOCKS, QUERY_WORDS and what lib/dot.wgsl or lib/dot_i8.wgsl needs; lib/chunk.wgsl
 @compute @workgroup_size(TILE)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-    let tile = params.first_tile + group.y;
+    let tile = params.first_tile + group.y * params.tile_stride;
     let scores = dot_scores(group.x * BLOCKS * QUERY_WORDS, tile * ITEM_QUADS * TILE + thread);
     offer_all(group.x * BLOCKS, tile * TILE + thread, scores);
 }

@@ -3,11 +3,12 @@
 // in  0 params    1 queries (B, query quads * 4)    2 items (tile, item quads, TILE) of four values each    3 weights
 //     4 state (B)
 // in/out 5 hits (B, capacity) of (key, ~position); those that are not in this shard are left alone
-// grid (longest list / TILE, B)   twin src/backend/cpu/scan/mol_scan.rs
+// grid (longest list / TILE, queries of this dispatch)   twin src/backend/cpu/scan/mol_scan.rs
 // needs what lib/mol.wgsl needs, with QUERIES_PER_THREAD = 1; ../select/lib/query_state.wgsl; ../lib/order_key.wgsl
 struct Params {
     first_position: u32,   // of this shard's first item
     n_items: u32,          // of this shard
+    first_query: u32,      // of this dispatch
     capacity: u32,         // hits that a list has room for; none is longer
     inverse_temperature: f32,
 }
@@ -22,11 +23,12 @@ struct Params {
 @compute @workgroup_size(TILE)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let index = group.x * TILE + thread;
-    if index >= state[group.y].count { return; }
-    let slot = group.y * params.capacity + index;
+    let query = params.first_query + group.y;
+    if index >= state[query].count { return; }
+    let slot = query * params.capacity + index;
     let item = ~hits[slot].y - params.first_position;
     // Positions before the shard wrap around to large numbers.
     if item >= params.n_items { return; }
     let item_base = item / TILE * ITEM_QUADS * TILE + item % TILE;
-    hits[slot].x = order_key(of_query(mol_scores(group.y * QUERY_QUADS * 4u, item_base), 0u));
+    hits[slot].x = order_key(of_query(mol_scores(query * QUERY_QUADS * 4u, item_base), 0u));
 }

@@ -81,7 +81,7 @@ fn multiply(is_first: bool, subgroup: u32, subgroups: u32) {
 @compute @workgroup_size(PAIRS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32,
         @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32) {
-    let tile = params.first_tile + group.y;
+    let tile = params.first_tile + group.y * params.tile_stride;
     let item = thread % TILE;
     let query = group.x * QUERIES_PER_WORKGROUP + thread / TILE;
     let query_base = min(query, params.n_queries - 1u) * QUERY_QUADS * 4u;

@@ -20,7 +20,7 @@ fn all_beaten(block: u32, bounds: PerQuery) -> bool {
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     if thread == 0u { atomicStore(&skipped, 0u); }
     workgroupBarrier();
-    let tile = params.first_tile + group.y;
+    let tile = params.first_tile + group.y * params.tile_stride;
     let item = tile * TILE + thread;
     let query_base = group.x * QUERY_QUADS * 4u;
     let item_base = tile * ITEM_QUADS * TILE + thread;

@@ -19,7 +19,7 @@ var<workgroup> lowest: atomic<u32>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let list = group.x * params.capacity;
     if thread == 0u {
-        count = state[group.x].count;
+        count = min(state[group.x].count, params.capacity);
         atomicStore(&kept, 0u);
         atomicStore(&lowest, 0xffffffffu);
     }

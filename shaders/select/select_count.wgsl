@@ -23,7 +23,7 @@ fn main(
     @builtin(num_workgroups) grid: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    if thread == 0u { count = state[group.y].count; }
+    if thread == 0u { count = min(state[group.y].count, params.capacity); }
     let n = workgroupUniformLoad(&count);
     if n < params.k { return; }
     let prefix = counted_prefix(group.y, params.digit, thread);

@@ -22,7 +22,7 @@ fn candidate(query: u32, in_room: bool, i: u32) -> vec2u {
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let query = group.x;
-    if thread == 0u { lengths = vec2u(state[query].count, atomicLoad(&progress[query].gathered)); }
+    if thread == 0u { lengths = vec2u(min(state[query].count, params.capacity), atomicLoad(&progress[query].gathered)); }
     let found = workgroupUniformLoad(&lengths);
     let n = found.x;
     if n < params.k {

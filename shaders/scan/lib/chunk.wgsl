@@ -5,6 +5,7 @@ const ASCENDING: bool = true;
 
 struct Params {
     first_tile: u32,       // of this chunk, in this shard
+    tile_stride: u32,      // from one tile of the chunk to the next: 1, or more for a sample
     n_items: u32,          // of this shard; its last tile is padded with zeros
     first_position: u32,   // of this shard's first item
     n_queries: u32,

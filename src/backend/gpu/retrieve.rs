@@ -7,7 +7,7 @@ use super::device::Buffer;
 use super::index::GpuIndex;
 use super::kernels::Recorder;
 use super::scan::{ItemTable, Scan, ScanPlan, chosen, rescore_hits};
-use super::select::{HIT_BYTES, HitLists, TopK, Union, union_bytes, word};
+use super::select::{HIT_BYTES, HitLists, Passed, TopK, Union, union_bytes, word};
 use crate::Result;
 use crate::backend::{CandidateScan, Exclusions, PreparedQueries, Retrieval, Retrieved, Scorer, SearchContext, check};
 use crate::context::Stage;
@@ -35,8 +35,8 @@ struct Found {
     /// Most hits of a list.
     longest: usize,
     per_query: usize,
-    /// Whether a list may have passed more hits than it has room for.
-    may_overflow: bool,
+    /// For lists that may lack hits that they should have.
+    passed: Option<Passed>,
 }
 
 impl Retriever<'_> {
@@ -77,13 +77,10 @@ impl Retriever<'_> {
         self.retrieval.scans.iter().map(|scan| self.extent(scan).0).sum()
     }
 
-    /// Queries that one submission has room and time for; 0 if it has none.
+    /// Queries that there is room for at a time; 0 if there is none.
     fn queries_together(&self) -> Result<usize> {
         let (limits, most) = (&self.index.limits, self.most());
-        let pair_flops = self.index.mol()?.similarity.scorer(Scorer::Mol)?.0.pair_flops;
-        let by_time = (limits.dispatch_flops / pair_flops / most.max(1) as u64).max(1);
-        let by_room = limits.binding_bytes / union_bytes(most);
-        let mut together = by_time.min(by_room).min(limits.workgroups as u64) as usize;
+        let mut together = (limits.binding_bytes / union_bytes(most)).min(limits.workgroups as u64) as usize;
         for scan in &self.retrieval.scans {
             let (hits, per_query) = self.extent(scan);
             let of_scan = match scan {
@@ -139,12 +136,21 @@ impl Retriever<'_> {
             CandidateScan::Above { thresholds, .. } => {
                 let room = (&thresholds[range.clone()], hits);
                 let lists = device_scan.record_above(recorder, (table, plan), vectors, room)?;
-                Ok(Found { lists, longest: hits, per_query, may_overflow: true })
+                let passed = Some(lists.passed(recorder, 0));
+                Ok(Found { lists, longest: hits, per_query, passed })
             }
             _ => {
                 let n = hits / per_query;
-                let lists = device_scan.record_best(recorder, (table, plan), vectors, (n, false))?.lists;
-                Ok(Found { lists, longest: n, per_query, may_overflow: false })
+                let sampled = device_scan.sampled_plan(n, &table.rows).filter(|plan| plan.slice >= vectors.len());
+                let (top_k, passed) = match sampled {
+                    Some(plan) => {
+                        let (top_k, passed) =
+                            device_scan.record_sampled(recorder, (table, &plan), vectors, (n, false))?;
+                        (top_k, Some(passed))
+                    }
+                    None => (device_scan.record_best(recorder, (table, plan), vectors, (n, false))?, None),
+                };
+                Ok(Found { lists: top_k.lists, longest: n, per_query, passed })
             }
         })
     }
@@ -156,12 +162,12 @@ impl Retriever<'_> {
         if let ([scan @ (CandidateScan::Best { per_query: 1, .. } | CandidateScan::Distilled { .. })], false) =
             (scans.as_slice(), keep)
         {
-            let Found { lists, longest, .. } = self.record(recorder, scan, range)?;
-            return Ok(Candidates { lists, longest, overflowing: Vec::new() });
+            let Found { lists, longest, passed, .. } = self.record(recorder, scan, range)?;
+            return Ok(Candidates { lists, longest, passed: passed.into_iter().collect() });
         }
         let most = self.most();
         let union = Union::new(recorder, range.len(), most);
-        let mut overflowing = Vec::new();
+        let mut passed = Vec::new();
         let mut flops = 0u64;
         for scan in scans {
             let per_query = self.extent(scan).1;
@@ -176,11 +182,9 @@ impl Retriever<'_> {
             flops = flops.saturating_add(more);
             let found = self.record(recorder, scan, range)?;
             union.add(recorder, &found.lists, found.longest, found.per_query);
-            if found.may_overflow {
-                overflowing.push((found.lists.state, found.lists.capacity));
-            }
+            passed.extend(found.passed);
         }
-        Ok(Candidates { lists: union.lists, longest: most, overflowing })
+        Ok(Candidates { lists: union.lists, longest: most, passed })
     }
 
     fn retrieve_for(&self, range: Range<usize>, k: usize, keep: bool) -> Result<Option<Vec<Retrieved>>> {
@@ -188,13 +192,12 @@ impl Retriever<'_> {
         let (mol, limits) = (index.mol()?, &index.limits);
         let mut recorder = Recorder::with_context(self.context, &index.gpu);
         self.context.enter(Stage::FirstStage);
-        let Candidates { mut lists, mut longest, overflowing } = self.candidates(&mut recorder, &range, keep)?;
+        let Candidates { mut lists, mut longest, passed } = self.candidates(&mut recorder, &range, keep)?;
         let parts = mol.similarity.query_parts(&mut recorder, self.queries, range.clone());
         let rescore = |recorder: &mut Recorder, scorer, lists: &HitLists, longest| -> Result<()> {
             let (variant, weights) = mol.similarity.scorer(scorer)?;
             let table = index.mol_table(mol);
-            rescore_hits(recorder, variant, table, &weights.floats, &parts, (lists, longest));
-            Ok(())
+            rescore_hits(recorder, (variant, &weights.floats, limits), table, &parts, (lists, longest))
         };
         if let Some(n) = self.retrieval.distilled {
             rescore(&mut recorder, Scorer::Distilled, &lists, longest)?;
@@ -218,12 +221,10 @@ impl Retriever<'_> {
         top_k.select(&mut recorder, longest, limits.long_list);
         let sorted = top_k.sorted(&mut recorder);
         let results = [&counts, &top_k.lists.state, &sorted];
-        let others = overflowing.iter().map(|(state, _)| state).chain(&kept);
+        let others = passed.iter().map(|passed| &passed.state).chain(&kept);
         let read = recorder.read_all(&results.into_iter().chain(others).collect::<Vec<&Buffer>>())?;
-        let overflows = |((_, capacity), bytes): (&(Buffer, usize), &Vec<u8>)| {
-            HitLists::states(bytes).any(|state| state.count > *capacity)
-        };
-        if overflowing.iter().zip(&read[3..]).any(overflows) {
+        let lacks = |(passed, state): (&Passed, &Vec<u8>)| passed.lacking(state).contains(&true);
+        if passed.iter().zip(&read[3..]).any(lacks) {
             return Ok(None);
         }
         let hits = top_k.hits(&read[1], &read[2]).into_iter();
@@ -246,6 +247,6 @@ struct Candidates {
     lists: HitLists,
     /// Most hits of a list.
     longest: usize,
-    /// States of the lists that candidates come from, and their room, where they may have passed more.
-    overflowing: Vec<(Buffer, usize)>,
+    /// For the lists that they come from, where these may lack some.
+    passed: Vec<Passed>,
 }

@@ -9,11 +9,12 @@ use super::item_table::ItemTable;
 use super::pack::Layout;
 use super::plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE};
 use super::queries::{packed_queries, position_lists};
+use super::sampled::SampledPlan;
 use super::variant::ShaderVariant;
 use crate::Result;
 use crate::backend::gpu::device::{Buffer, Gpu, KernelSpec, Tier, grid_1d, params};
 use crate::backend::gpu::kernels::Recorder;
-use crate::backend::gpu::select::{HitLists, TopK};
+use crate::backend::gpu::select::{HitLists, Passed, TopK};
 use crate::backend::{Exclusions, Hits, SearchContext};
 
 /// Records the arrays of the query record for some of the queries.
@@ -49,8 +50,36 @@ impl Scan<'_> {
     /// The best `k` items of `table` for every query, and the number of pairs that were left out because `prune` says
     /// that they may be.
     pub fn best(&self, table: &ItemTable, k: usize, prune: bool) -> Result<(Hits, u64)> {
+        TopK::check(k)?;
+        let Some(plan) = self.sampled_plan(k, &table.rows) else {
+            return self.best_by_chunks(table, 0..self.n_queries, k, prune);
+        };
         let (mut hits, mut pruned) = (Vec::with_capacity(self.n_queries), 0);
-        self.selected(table, k, prune, |recorder, top_k, _| {
+        for range in ranges(self.n_queries, plan.slice) {
+            let mut recorder = Recorder::with_context(self.context, self.gpu);
+            let (top_k, passed) = self.record_sampled(&mut recorder, (table, &plan), range.clone(), (k, prune))?;
+            let sorted = top_k.sorted(&mut recorder);
+            let read = recorder.read_all(&[&passed.state, &top_k.lists.state, &sorted])?;
+            let mut found = top_k.hits(&read[1], &read[2]);
+            let mut left_out: Vec<u64> = HitLists::states(&read[1]).map(|state| u64::from(state.pruned)).collect();
+            let lacking = passed.lacking(&read[0]);
+            let first = lacking.iter().position(|&lacks| lacks);
+            if let Some((first, last)) = first.zip(lacking.iter().rposition(|&lacks| lacks)) {
+                let again = range.start + first..range.start + last + 1;
+                let (others, others_pruned) = self.best_by_chunks(table, again, k, prune)?;
+                found.splice(first..=last, others);
+                left_out.splice(first..=last, [others_pruned]);
+            }
+            hits.extend(found);
+            pruned += left_out.into_iter().sum::<u64>();
+        }
+        Ok((hits, pruned))
+    }
+
+    /// [`Scan::best`] of the queries `queries`, in chunks that double, after each of which lists are cut.
+    fn best_by_chunks(&self, table: &ItemTable, queries: Range<usize>, k: usize, prune: bool) -> Result<(Hits, u64)> {
+        let (mut hits, mut pruned) = (Vec::with_capacity(queries.len()), 0);
+        self.selected(table, queries, (k, prune), |recorder, top_k, _| {
             let (found, left_out) = top_k.finish(recorder)?;
             hits.extend(found);
             pruned += left_out.into_iter().map(u64::from).sum::<u64>();
@@ -62,30 +91,69 @@ impl Scan<'_> {
     /// Submits the search for the best `k` items of `table` for every query, which go to `positions` and `scores`, each (B, k)
     /// words. Does not wait.
     pub fn write_best(&self, table: &ItemTable, k: usize, positions_and_scores: [&Buffer; 2]) -> Result<()> {
-        self.selected(table, k, false, |recorder, top_k, first_query| {
+        // Nobody looks at a result that stays there: it must be right at once.
+        self.selected(table, 0..self.n_queries, (k, false), |recorder, top_k, first_query| {
             top_k.write(recorder, positions_and_scores, first_query);
             recorder.submit()
         })
     }
 
-    /// Scans `table` for slices of the batch, and calls `finish` with what each has selected and the number of its first
+    /// Scans `table` for slices of the queries `queries`, and calls `finish` with what each has selected and the number of its first
     /// query.
     fn selected(
         &self,
         table: &ItemTable,
-        k: usize,
-        prune: bool,
+        queries: Range<usize>,
+        (k, prune): (usize, bool),
         mut finish: impl FnMut(&mut Recorder, TopK, usize) -> Result<()>,
     ) -> Result<()> {
         TopK::check(k)?;
         let plan = self.plan(k, &table.rows)?;
-        for range in self.slices(&plan) {
+        for range in ranges(queries.len(), plan.slice) {
+            let range = queries.start + range.start..queries.start + range.end;
             let first_query = range.start;
             let mut recorder = Recorder::with_context(self.context, self.gpu);
             let top_k = self.record_best(&mut recorder, (table, &plan), range, (k, prune))?;
             finish(&mut recorder, top_k, first_query)?;
         }
         Ok(())
+    }
+
+    /// Records the scan of `table` for the queries `range`, of which the plan takes so many together: the threshold from the sample,
+    /// the scan of everything, and the selection. Only the last commands are not submitted yet.
+    ///
+    /// # Errors
+    /// Of submissions.
+    pub fn record_sampled(
+        &self,
+        recorder: &mut Recorder,
+        (table, plan): (&ItemTable, &SampledPlan),
+        range: Range<usize>,
+        (k, prune): (usize, bool),
+    ) -> Result<(TopK, Passed)> {
+        let tier = self.variant.tier(self.tier.filter(|_| !prune), range.len());
+        let slice = self.slice(recorder, range, tier);
+        let plain = self.variant.tier_kernel(tier);
+        let kernel = if prune { self.variant.pruned_kernel(tier.queries()) } else { plain.clone() };
+        let mut sample = TopK::new(recorder, slice.n_queries, plan.rank, plan.capacity);
+        for chunk in &plan.sample {
+            self.dispatch(recorder, &plain, (table, chunk), &slice, &sample.lists);
+        }
+        sample.select(recorder, plan.sampled, self.limits.long_list);
+        let lists = sample.lists;
+        lists.take_threshold(recorder);
+        for (i, submission) in plan.submissions.iter().enumerate() {
+            if i > 0 {
+                recorder.submit()?;
+            }
+            for chunk in submission {
+                self.dispatch(recorder, &kernel, (table, chunk), &slice, &lists);
+            }
+        }
+        let passed = lists.passed(recorder, k);
+        let mut top_k = TopK::of(lists, k);
+        top_k.select(recorder, plan.expected, self.limits.long_list);
+        Ok((top_k, passed))
     }
 
     /// Records the scan of `table` for the queries `range`, of which the plan takes so many together. Only the last commands are
@@ -149,7 +217,7 @@ impl Scan<'_> {
         let chunks: Vec<(usize, &Chunk)> =
             plan.submissions.iter().enumerate().flat_map(|(i, chunks)| chunks.iter().map(move |c| (i, c))).collect();
         let mut all = Vec::with_capacity(self.n_queries);
-        for range in self.slices(&plan) {
+        for range in ranges(self.n_queries, plan.slice) {
             let mut recorder = Recorder::with_context(self.context, self.gpu);
             let tier = self.variant.tier(None, range.len());
             let slice = self.slice(&mut recorder, range.clone(), tier);
@@ -192,7 +260,7 @@ impl Scan<'_> {
         let plan = self.plan(k, std::slice::from_ref(&extent))?;
         let kernel = self.variant.list_kernel();
         let mut hits = Vec::with_capacity(self.n_queries);
-        for range in self.slices(&plan) {
+        for range in ranges(self.n_queries, plan.slice) {
             let mut recorder = Recorder::with_context(self.context, self.gpu);
             let slice = self.slice(&mut recorder, range.clone(), Tier::Registers(1));
             let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
@@ -213,19 +281,22 @@ impl Scan<'_> {
         Ok(hits)
     }
 
-    pub(crate) fn plan(&self, k: usize, shards: &[Range<usize>]) -> Result<ScanPlan> {
-        let shape = ScanShape {
+    fn shape(&self, k: usize) -> ScanShape {
+        ScanShape {
             n_queries: self.n_queries,
             k,
             four_query_bytes: Layout::Queries(4).bytes(&self.variant.queries, 1),
             pair_flops: self.variant.pair_flops,
-        };
-        ScanPlan::new(&shape, shards, self.limits)
+        }
     }
 
-    fn slices(&self, plan: &ScanPlan) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n_queries, slice) = (self.n_queries, plan.slice);
-        (0..n_queries).step_by(slice).map(move |from| from..n_queries.min(from + slice))
+    pub(crate) fn plan(&self, k: usize, shards: &[Range<usize>]) -> Result<ScanPlan> {
+        ScanPlan::new(&self.shape(k), shards, self.limits)
+    }
+
+    /// The plan of a scan with a threshold from a sample, where that is worth it.
+    pub(crate) fn sampled_plan(&self, k: usize, shards: &[Range<usize>]) -> Option<SampledPlan> {
+        SampledPlan::new(&self.shape(k), shards, self.limits)
     }
 
     pub(crate) fn slice(&self, recorder: &mut Recorder, range: Range<usize>, tier: Tier) -> Slice {
@@ -252,6 +323,7 @@ impl Scan<'_> {
         let rows = &table.rows[chunk.shard];
         let params = ScanParams {
             first_tile: chunk.first_tile as u32,
+            tile_stride: chunk.stride as u32,
             n_items: rows.len() as u32,
             first_position: rows.start as u32,
             n_queries: slice.n_queries as u32,
@@ -297,8 +369,14 @@ impl Scan<'_> {
     }
 }
 
+/// So many of `n` queries at a time.
+fn ranges(n: usize, slice: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).step_by(slice.max(1)).map(move |from| from..n.min(from + slice))
+}
+
 params!(ScanParams {
     first_tile: u32,
+    tile_stride: u32,
     n_items: u32,
     first_position: u32,
     n_queries: u32,

@@ -13,6 +13,7 @@ mod quantized_queries;
 mod queries;
 mod query_side;
 mod rescore;
+mod sampled;
 mod shaped_kernels;
 mod transform;
 mod tuning;

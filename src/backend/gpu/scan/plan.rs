@@ -23,6 +23,8 @@ pub struct ScanLimits {
     /// Items of the first chunk. Later chunks are as long as everything before them: as the k-th score rises, each then
     /// yields about as many hits, and the first one, which passes whole, is short.
     pub first_chunk: usize,
+    /// Items from which on a scan takes its threshold from a sample, and cuts its hit lists once.
+    pub sampled_items: usize,
     /// Hits from which on a hit list is cut by several workgroups, if there are few lists: one workgroup takes about 5 ns
     /// for each hit, several take some more dispatches.
     pub long_list: usize,
@@ -41,6 +43,7 @@ impl Default for ScanLimits {
             workgroups: 65_535,
             hit_list_bytes: 64 << 20,
             first_chunk: 4096,
+            sampled_items: 65_536,
             long_list: 16_384,
             dispatch_flops: 50_000_000_000,
             submission_flops: 200_000_000_000,
@@ -80,6 +83,8 @@ pub struct Chunk {
     pub shard: usize,
     /// First tile, counted from the start of the shard.
     pub first_tile: usize,
+    /// Tiles from one to the next.
+    pub stride: usize,
     /// Number of tiles.
     pub n_tiles: usize,
 }
@@ -133,29 +138,40 @@ impl ScanPlan {
             .min(limits.workgroups.max(1) * TILE)
             .min(n_items.next_multiple_of(TILE));
         let longest_tiles = longest / TILE;
-
-        let mut submissions: Vec<Vec<Chunk>> = Vec::new();
-        let (mut scanned, mut flops) = (0, 0u64);
-        for (shard, range) in shards.iter().enumerate() {
-            let (mut first_tile, end) = (0, range.len().div_ceil(TILE));
-            while first_tile < end {
-                let n_tiles = longest_tiles.min((least_chunk / TILE).max(scanned)).min(end - first_tile);
-                let more = (n_tiles * TILE) as u64 * item_flops;
-                let chunk = Chunk { shard, first_tile, n_tiles };
-                flops = flops.saturating_add(more);
-                match submissions.last_mut() {
-                    Some(submission) if flops <= limits.submission_flops => submission.push(chunk),
-                    _ => {
-                        submissions.push(vec![chunk]);
-                        flops = more;
-                    }
-                }
-                first_tile += n_tiles;
-                scanned += n_tiles;
-            }
-        }
+        let next = |scanned: usize| longest_tiles.min((least_chunk / TILE).max(scanned));
+        let submissions = submissions(shards, item_flops, limits, next);
         Ok(ScanPlan { slice, capacity: k + longest_tiles * TILE, submissions })
     }
+}
+
+/// The chunks of each submission: `next` says how many tiles a dispatch may have when so many have been scanned.
+pub(super) fn submissions(
+    shards: &[Range<usize>],
+    item_flops: u64,
+    limits: &ScanLimits,
+    next: impl Fn(usize) -> usize,
+) -> Vec<Vec<Chunk>> {
+    let mut submissions: Vec<Vec<Chunk>> = Vec::new();
+    let (mut scanned, mut flops) = (0, 0u64);
+    for (shard, range) in shards.iter().enumerate() {
+        let (mut first_tile, end) = (0, range.len().div_ceil(TILE));
+        while first_tile < end {
+            let n_tiles = next(scanned).min(end - first_tile);
+            let more = (n_tiles * TILE) as u64 * item_flops;
+            let chunk = Chunk { shard, first_tile, stride: 1, n_tiles };
+            flops = flops.saturating_add(more);
+            match submissions.last_mut() {
+                Some(submission) if flops <= limits.submission_flops => submission.push(chunk),
+                _ => {
+                    submissions.push(vec![chunk]);
+                    flops = more;
+                }
+            }
+            first_tile += n_tiles;
+            scanned += n_tiles;
+        }
+    }
+    submissions
 }
 
 #[cfg(test)]

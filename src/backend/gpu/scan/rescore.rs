@@ -1,7 +1,7 @@
 //! Scores of single candidates.
 
 use super::item_table::ItemTable;
-use super::plan::TILE;
+use super::plan::{ScanLimits, TILE};
 use super::queries::{packed_queries, position_lists};
 use super::variant::ShaderVariant;
 use crate::Result;
@@ -58,29 +58,52 @@ pub(crate) fn rescore(
     Ok(lists().map(|list| rest.by_ref().take(list.len()).collect()).collect())
 }
 
-/// Records that up to `longest` hits of each list get the scores of `variant` in place of those that they were found by.
+/// Records that up to `longest` hits of each list get the scores of `variant` in place of those that they were found by: in several
+/// dispatches, and submissions, where one would take too long.
+///
+/// # Errors
+/// Of submissions.
 pub(crate) fn rescore_hits(
     recorder: &mut Recorder,
-    variant: &ShaderVariant,
+    (variant, weights, limits): (&ShaderVariant, &Buffer, &ScanLimits),
     table: &ItemTable,
-    weights: &Buffer,
     parts: &[Buffer],
     (lists, longest): (&HitLists, usize),
-) {
+) -> Result<()> {
     let queries = packed_queries(recorder, variant, 1, parts, lists.n_queries);
-    for (items, rows) in table.shards.iter().zip(&table.rows) {
-        let params = RescoreHitsParams {
-            first_position: rows.start as u32,
-            n_items: rows.len() as u32,
-            capacity: lists.capacity as u32,
-            inverse_temperature: variant.inverse_temperature,
-        };
-        let buffers = [&queries, items, weights, &lists.state, &lists.hits];
-        let grid = [longest.div_ceil(TILE) as u32, lists.n_queries as u32, 1];
-        recorder.dispatch(&variant.rescore_hits_kernel(), &params, &buffers, grid);
+    let list_flops = (longest as u64 * variant.pair_flops).max(1);
+    let most = ((limits.dispatch_flops / list_flops) as usize).clamp(1, lists.n_queries.max(1));
+    let mut flops = 0u64;
+    for first_query in (0..lists.n_queries).step_by(most) {
+        let n_queries = most.min(lists.n_queries - first_query);
+        let more = n_queries as u64 * list_flops;
+        if flops > 0 && flops.saturating_add(more) > limits.submission_flops {
+            recorder.submit()?;
+            flops = 0;
+        }
+        flops = flops.saturating_add(more);
+        for (items, rows) in table.shards.iter().zip(&table.rows) {
+            let params = RescoreHitsParams {
+                first_position: rows.start as u32,
+                n_items: rows.len() as u32,
+                first_query: first_query as u32,
+                capacity: lists.capacity as u32,
+                inverse_temperature: variant.inverse_temperature,
+            };
+            let buffers = [&queries, items, weights, &lists.state, &lists.hits];
+            let grid = [longest.div_ceil(TILE) as u32, n_queries as u32, 1];
+            recorder.dispatch(&variant.rescore_hits_kernel(), &params, &buffers, grid);
+        }
     }
+    Ok(())
 }
 
-params!(RescoreHitsParams { first_position: u32, n_items: u32, capacity: u32, inverse_temperature: f32 });
+params!(RescoreHitsParams {
+    first_position: u32,
+    n_items: u32,
+    first_query: u32,
+    capacity: u32,
+    inverse_temperature: f32
+});
 
 params!(RescoreParams { first_position: u32, n_items: u32, inverse_temperature: f32 });

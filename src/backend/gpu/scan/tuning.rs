@@ -64,7 +64,7 @@ impl Timing<'_> {
     /// The scores of the first items for the first queries, by position, one query after the other.
     fn some_scores(&self, tier: Tier) -> Result<Vec<ScoredPosition>> {
         let (scan, table) = (self.scan, self.table);
-        let chunk = Chunk { shard: 0, first_tile: 0, n_tiles: table.rows[0].len().div_ceil(TILE).min(4) };
+        let chunk = Chunk { shard: 0, first_tile: 0, stride: 1, n_tiles: table.rows[0].len().div_ceil(TILE).min(4) };
         let mut recorder = Recorder::new(scan.gpu);
         let slice = scan.slice(&mut recorder, 0..scan.n_queries.min(QUERIES), tier);
         let hits = HitLists::new(&mut recorder, slice.n_queries, chunk.n_tiles * TILE);
@@ -78,7 +78,7 @@ impl Timing<'_> {
         let tile_flops = scan.variant.pair_flops * (QUERIES * TILE) as u64;
         let tiles = table.rows[0].len().div_ceil(TILE).min(scan.limits.workgroups);
         let n_tiles = tiles.min((FLOPS / tile_flops.max(1)) as usize).max(1);
-        let chunk = Chunk { shard: 0, first_tile: 0, n_tiles };
+        let chunk = Chunk { shard: 0, first_tile: 0, stride: 1, n_tiles };
         let kernel = scan.variant.tier_kernel(tier);
         let context = SearchContext::new(None, true);
         let mut recorder = Recorder::with_context(&context, scan.gpu);

@@ -1,5 +1,6 @@
 //! Hit lists: what the scan kernels append to, one list per query.
 
+use super::kernels::{ThresholdParams, WIDTH, threshold_kernel};
 use crate::Result;
 use crate::backend::gpu::device::Buffer;
 use crate::backend::gpu::kernels::Recorder;
@@ -27,6 +28,8 @@ pub(crate) struct HitLists {
 /// What kernels say about the list of one query.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListState {
+    /// Key that hits had to exceed; 0 where everything passed.
+    pub threshold: u32,
     /// Hits that passed the filter, whether there was room or not.
     pub count: usize,
     /// Items left out.
@@ -51,9 +54,27 @@ impl HitLists {
         HitLists { n_queries: thresholds.len(), capacity, state, hits }
     }
 
+    /// Records that the lists, cut to their best k, are emptied for scores that are not worse than the worst one in them.
+    pub fn take_threshold(&self, recorder: &mut Recorder) {
+        let params = ThresholdParams { n_queries: self.n_queries as u32 };
+        let grid = [self.n_queries.div_ceil(WIDTH) as u32, 1, 1];
+        recorder.dispatch(&threshold_kernel(), &params, &[&self.state], grid);
+    }
+
+    /// Records what the lists have passed until now, of which the best `k` are wanted.
+    pub fn passed(&self, recorder: &mut Recorder, k: usize) -> Passed {
+        let state = recorder.temporary(self.state.bytes());
+        recorder.copy(&self.state, &state);
+        Passed { state, capacity: self.capacity, k }
+    }
+
     /// [`ListState`] of the bytes of `state`.
     pub fn states(bytes: &[u8]) -> impl Iterator<Item = ListState> {
-        let state = |state: &[u8]| ListState { count: word(state, 4) as usize, pruned: word(state, 8) };
+        let state = |state: &[u8]| ListState {
+            threshold: word(state, 0),
+            count: word(state, 4) as usize,
+            pruned: word(state, 8),
+        };
         bytes.chunks_exact(STATE_BYTES).map(state)
     }
 
@@ -83,6 +104,24 @@ impl HitLists {
             hits
         };
         Ok(Some(read.into_iter().map(hits).collect()))
+    }
+}
+
+/// What hit lists have passed: whether they have the best k of all that was offered is known when this has been read.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    /// A copy of that of the lists.
+    pub state: Buffer,
+    capacity: usize,
+    k: usize,
+}
+
+impl Passed {
+    /// Of the bytes of the state, for each list whether it lacks some of the best k: there was no room for all that passed, or a
+    /// threshold has kept out too many.
+    pub fn lacking(&self, state: &[u8]) -> Vec<bool> {
+        let lacks = |list: ListState| list.count > self.capacity || (list.count < self.k && list.threshold > 0);
+        HitLists::states(state).map(lacks).collect()
     }
 }
 

@@ -34,6 +34,12 @@ pub fn merge_kernel() -> KernelSpec {
     KernelSpec::of_files("merge_runs", &[QUERY_STATE, SORT, wgsl!("select/merge_runs.wgsl")], SORT_BINDINGS)
 }
 
+/// The threshold of a sample as that of an empty list.
+pub fn threshold_kernel() -> KernelSpec {
+    let sources = &[QUERY_STATE, wgsl!("select/take_threshold.wgsl")];
+    KernelSpec::of_files("take_threshold", sources, &[Bind::Params, Bind::Write])
+}
+
 /// The hits of some vectors as one list for each query.
 pub fn unite_kernel() -> KernelSpec {
     const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Write, Bind::Write, Bind::Write];
@@ -82,6 +88,8 @@ params!(MergeParams { k: u32, run: u32 });
 
 params!(SplitParams { k: u32, first_query: u32 });
 
+params!(ThresholdParams { n_queries: u32 });
+
 params!(UniteParams { found_capacity: u32, per_query: u32, slots: u32, capacity: u32 });
 
 params!(CountParams { k: u32, capacity: u32, digit: u32 });
@@ -92,6 +100,7 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
         (select_kernel(), SelectParams::LAYOUT),
         (sort_kernel(), SelectParams::LAYOUT),
         (merge_kernel(), MergeParams::LAYOUT),
+        (threshold_kernel(), ThresholdParams::LAYOUT),
         (unite_kernel(), UniteParams::LAYOUT),
         (split_kernel(), SplitParams::LAYOUT),
         (count_kernel(), CountParams::LAYOUT),
