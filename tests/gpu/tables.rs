@@ -12,12 +12,14 @@ use crate::common::tables::{column_scores, mol_scores, scores_of};
 use rails_wgpu::backend::cpu::{Cpu, CpuIndex};
 use rails_wgpu::backend::gpu::{GpuIndex, ScanLimits};
 use rails_wgpu::backend::{
-    Bits, Columns, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Scorer, SearchContext, Similarity,
+    Bits, CandidateScan, Columns, DeviceIndex, Dtype, Exclusions, Hits, QueryBatch, Retrieval, ScoredPosition, Scorer,
+    SearchContext, Similarity,
 };
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::item_tables;
 use rails_wgpu::model::{CrossGate, Distilled};
 use rails_wgpu::ops::Linear;
+use rails_wgpu::search::profiled;
 use rails_wgpu::tables::{Form, Lists, Tables};
 use rails_wgpu::tensor::Tensor;
 
@@ -233,6 +235,112 @@ fn first_stages_follow_the_definition_in_every_format_and_form() {
             check_above(&what, &scores, &excluded, &thresholds, &found);
             let found = cpu.above(&SearchContext::default(), &vectors, columns, &thresholds, &excluded).unwrap();
             check_above("cpu", &scores, &excluded, &thresholds, &found);
+        }
+    }
+}
+
+/// The candidates of a retrieval, scan by scan, and their scores: best first.
+fn retrieved_by_scans(index: &GpuIndex, case: &Case, retrieval: &Retrieval, excluded: &Exclusions) -> Hits {
+    let context = SearchContext::default();
+    let queries = case.batch.prepared();
+    let mut lists = vec![Vec::new(); case.batch.len()];
+    for scan in &retrieval.scans {
+        let (hits, per_query) = match scan {
+            CandidateScan::Best { vectors, columns, n, per_query } => {
+                let excluded = excluded.repeated(case.batch.len(), *per_query);
+                (index.scan_components(&context, vectors, *columns, *n, &excluded).unwrap(), *per_query)
+            }
+            CandidateScan::Above { vectors, columns, thresholds, .. } => {
+                let found = index.above(&context, vectors, *columns, thresholds, excluded).unwrap();
+                lists.iter_mut().zip(found).for_each(|(list, found)| list.extend(found));
+                continue;
+            }
+            CandidateScan::Distilled { n } => {
+                (index.scan(&context, Scorer::Distilled, &queries, *n, excluded).unwrap(), 1)
+            }
+            CandidateScan::Lists { .. } => panic!("not on a GPU"),
+        };
+        for (list, hits) in lists.iter_mut().zip(hits.chunks(per_query)) {
+            list.extend(hits.iter().flatten().map(|hit| hit.position));
+        }
+    }
+    let sorted = |scorer, lists: &mut Vec<Vec<u32>>| -> Hits {
+        lists.iter_mut().for_each(|list| list.sort_unstable());
+        lists.iter_mut().for_each(|list| list.dedup());
+        let scores = index.rescore(&context, scorer, &queries, lists).unwrap();
+        let best = |(list, scores): (&Vec<u32>, Vec<f32>)| {
+            let pairs = list.iter().zip(scores);
+            let mut hits: Vec<_> = pairs.map(|(&position, score)| ScoredPosition { position, score }).collect();
+            hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.position.cmp(&b.position)));
+            hits
+        };
+        lists.iter().zip(scores).map(best).collect()
+    };
+    if let Some(n) = retrieval.distilled {
+        let judged = sorted(Scorer::Distilled, &mut lists);
+        lists = judged.iter().map(|hits| hits.iter().take(n).map(|hit| hit.position).collect()).collect();
+    }
+    sorted(Scorer::Mol, &mut lists)
+}
+
+#[test]
+fn a_retrieval_is_what_its_scans_find_whatever_the_limits() {
+    let Some(gpu) = gpu::shared() else { return };
+    let timed = gpu.info().features.iter().any(|feature| feature == "timestamp-query");
+    let n_items = 2000;
+    for stored in [(Dtype::F32, Form::Components), (Dtype::I8, Form::Raw)] {
+        let case = Case::new(&Shape::default(), stored, n_items, 5);
+        let config = &case.similarity.mol.config;
+        let (p_q, p_x, d_p) =
+            (config.query_dot_product_groups, config.item_dot_product_groups, config.dot_product_dimension);
+        let mut random = Random::new(23);
+        let mut vectors = |n: usize, width: usize| random.tensor(&[n, width], 1.0);
+        let best = |vectors, columns, n, per_query| CandidateScan::Best { vectors, columns, n, per_query };
+        let groups = vectors(5 * p_q, d_p);
+        let naive: Vec<_> = (0..p_x).map(|m| best(groups.clone(), Columns::Group(m), 20, p_q)).collect();
+        let mean = best(vectors(5, d_p), Columns::Mean, 60, 1);
+        let all = best(vectors(5, p_x * d_p), Columns::All, 90, 1);
+        let above = CandidateScan::Above {
+            vectors: vectors(5, d_p),
+            columns: Columns::Mean,
+            thresholds: vec![0.4, 0.5, f32::INFINITY, 0.3, 0.6],
+            expected: 900,
+        };
+        let retrievals = [
+            (vec![mean.clone()], None),
+            (naive.iter().cloned().chain([mean]).collect(), None),
+            (vec![all], Some(30)),
+            (vec![CandidateScan::Distilled { n: 50 }], None),
+            (vec![above], None),
+        ];
+        let sampled = ScanLimits { sampled_items: 64, ..ScanLimits::default() };
+        let reference = case.on(&gpu, ScanLimits::default());
+        // Tiny ones take a long time: in one format only.
+        let tiny = (stored.0 == Dtype::I8).then(|| ("tiny", tiny()));
+        for (what, limits) in [("default", ScanLimits::default()), ("sampled", sampled)].into_iter().chain(tiny) {
+            let index = case.on(&gpu, limits);
+            for (scans, distilled) in &retrievals {
+                let retrieval = Retrieval { scans: scans.clone(), distilled: *distilled };
+                for (k, keep, excluded) in [(12, false, Exclusions::default()), (12, true, exclusions(n_items, 5))] {
+                    let expected = retrieved_by_scans(&reference, &case, &retrieval, &excluded);
+                    let queries = case.batch.prepared();
+                    let (found, kernels) = profiled(|context| {
+                        index.retrieve(context, &retrieval, &queries, (k, keep), &excluded).unwrap()
+                    });
+                    let what = format!("{stored:?}, {what}, keep {keep}: {retrieval:?}");
+                    let found = found.unwrap_or_else(|| panic!("not in one go: {what}"));
+                    for (found, expected) in found.iter().zip(&expected) {
+                        assert_eq!(found.hits, expected[..k.min(expected.len())], "{what}");
+                        assert_eq!((found.n_candidates, found.n_scored), (expected.len(), expected.len()), "{what}");
+                        let mut positions: Vec<u32> = expected.iter().map(|hit| hit.position).collect();
+                        positions.sort_unstable();
+                        assert!(found.candidates == if keep { positions } else { vec![] }, "{what}");
+                    }
+                    let has_sample = kernels.iter().any(|kernel| kernel.kernel == "take_threshold");
+                    let chunks = matches!(scans[0], CandidateScan::Above { .. }) || limits != sampled;
+                    assert!(!timed || has_sample != chunks, "{what}");
+                }
+            }
         }
     }
 }
