@@ -5,16 +5,9 @@ use std::sync::Arc;
 
 use super::device::{Buffer, Gpu};
 use super::kernels::Recorder;
-use super::retrieve::Retriever;
-use super::scan::{
-    GpuMol, InvertedLists, ItemSource, ItemTable, QueryParts, Scan, ScanLimits, ShaderVariant, chosen, rescore, shards,
-    slices,
-};
+use super::scan::{GpuMol, InvertedLists, ItemSource, ItemTable, QueryParts, Scan, ScanLimits, ShaderVariant, shards};
 use crate::Result;
-use crate::backend::{
-    Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, PreparedQueries, Retrieval, Retrieved, Scorer, SearchContext,
-    Similarity, check,
-};
+use crate::backend::{Columns, Exclusions, PreparedQueries, Scorer, SearchContext, Similarity, check};
 use crate::config::MolConfig;
 use crate::tables::{MolTables, Tables};
 use crate::tensor::Tensor;
@@ -28,17 +21,17 @@ pub struct GpuIndex {
     /// Raw embeddings; of [`crate::tables::Form::Raw`] with gate part and norms.
     pub(crate) raw: ItemTable,
     pub(crate) dot: ShaderVariant,
-    mol: Option<MolIndex>,
-    lists: Vec<InvertedLists>,
+    pub(crate) mol: Option<MolIndex>,
+    pub(crate) lists: Vec<InvertedLists>,
 }
 
 #[derive(Debug)]
 pub(crate) struct MolIndex {
     pub(crate) similarity: GpuMol,
     /// Components and gate part, where they are kept.
-    components: Option<ItemTable>,
-    mean: ItemTable,
-    principal: Option<ItemTable>,
+    pub(crate) components: Option<ItemTable>,
+    pub(crate) mean: ItemTable,
+    pub(crate) principal: Option<ItemTable>,
 }
 
 impl GpuIndex {
@@ -175,131 +168,6 @@ impl GpuIndex {
     /// What [`check::scan`] wants to know.
     pub(crate) fn extent(&self) -> (usize, usize, Option<&MolConfig>) {
         (self.host.len(), self.host.raw.width(), self.mol.as_ref().map(|mol| mol.similarity.config()))
-    }
-}
-
-impl DeviceIndex for GpuIndex {
-    fn scan(
-        &self,
-        context: &SearchContext,
-        scorer: Scorer,
-        queries: &PreparedQueries,
-        k: usize,
-        excluded: &Exclusions,
-    ) -> Result<Hits> {
-        check::scan(self.extent(), scorer, queries.batch(), k, excluded)?;
-        if scorer != Scorer::Dot {
-            return self.mixture_scan(context, scorer, queries, excluded, |scan, table| {
-                let tier = chosen(&scan, table)?;
-                Ok(Scan { tier, ..scan }.best(table, k, false)?.0)
-            });
-        }
-        let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, &queries.batch().embeddings, range)];
-        let scan = self.scan_by(context, &self.dot, queries.batch().len(), excluded, &rows);
-        Ok(scan.best(&self.raw, k, false)?.0)
-    }
-
-    fn scan_pruned(
-        &self,
-        context: &SearchContext,
-        queries: &PreparedQueries,
-        k: usize,
-        excluded: &Exclusions,
-    ) -> Result<(Hits, u64)> {
-        check::scan(self.extent(), Scorer::Mol, queries.batch(), k, excluded)?;
-        self.mixture_scan(context, Scorer::Mol, queries, excluded, |scan, table| scan.best(table, k, true))
-    }
-
-    fn scan_components(
-        &self,
-        context: &SearchContext,
-        vectors: &Tensor,
-        columns: Columns,
-        k: usize,
-        excluded: &Exclusions,
-    ) -> Result<Hits> {
-        self.mol()?;
-        check::components(&self.host, vectors, columns)?;
-        check::top_k(self.host.len(), vectors.rows(), k, excluded)?;
-        self.component_scan(context, vectors, columns, excluded, |scan, table| Ok(scan.best(table, k, false)?.0))
-    }
-
-    fn scan_lists(
-        &self,
-        context: &SearchContext,
-        lists: usize,
-        vectors: &Tensor,
-        probes: &[Vec<u32>],
-        k: usize,
-        excluded: &Exclusions,
-    ) -> Result<Hits> {
-        check::lists(&self.host, lists, vectors, probes)?;
-        check::top_k(self.host.len(), vectors.rows(), k, excluded)?;
-        let vectors_of = &self.host.lists[lists].vectors;
-        let lists = &self.lists[lists];
-        let variant = ShaderVariant::dot(&lists.table.layout, (0, vectors_of.groups()), vectors_of.group_width());
-        let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, vectors, range)];
-        self.scan_by(context, &variant, vectors.rows(), excluded, &rows).best_of_lists(lists, probes, k)
-    }
-
-    fn above(
-        &self,
-        context: &SearchContext,
-        vectors: &Tensor,
-        columns: Columns,
-        thresholds: &[f32],
-        excluded: &Exclusions,
-    ) -> Result<Vec<Vec<u32>>> {
-        self.mol()?;
-        check::components(&self.host, vectors, columns)?;
-        check::thresholds(vectors.rows(), thresholds)?;
-        check::exclusions(self.host.len(), vectors.rows(), excluded)?;
-        self.component_scan(context, vectors, columns, excluded, |scan, table| scan.above(table, thresholds))
-    }
-
-    fn rescore(
-        &self,
-        context: &SearchContext,
-        scorer: Scorer,
-        queries: &PreparedQueries,
-        candidates: &[Vec<u32>],
-    ) -> Result<Vec<Vec<f32>>> {
-        check::mol_scorer(scorer)?;
-        check::mol_queries(self.host.raw.width(), self.extent().2, queries.batch())?;
-        check::candidates(self.host.len(), queries.batch().len(), candidates)?;
-        let mol = self.mol()?;
-        let (variant, weights) = mol.similarity.scorer(scorer)?;
-        let mut scores = Vec::with_capacity(candidates.len());
-        for range in slices(candidates, (self.limits.dispatch_flops / variant.pair_flops) as usize) {
-            let mut recorder = Recorder::with_context(context, &self.gpu);
-            let parts = mol.similarity.query_parts(&mut recorder, queries, range.clone());
-            let table = self.mol_table(mol);
-            scores.extend(rescore(&mut recorder, variant, table, &weights.floats, &parts, &candidates[range])?);
-        }
-        Ok(scores)
-    }
-
-    fn retrieve(
-        &self,
-        context: &SearchContext,
-        retrieval: &Retrieval,
-        queries: &PreparedQueries,
-        (k, keep): (usize, bool),
-        excluded: &Exclusions,
-    ) -> Result<Option<Vec<Retrieved>>> {
-        check::mol_queries(self.host.raw.width(), self.extent().2, queries.batch())?;
-        check::top_k(self.host.len(), queries.batch().len(), k, excluded)?;
-        Retriever { index: self, context, retrieval, queries, excluded }.retrieve(k, keep)
-    }
-
-    fn device_output(&self) -> Option<&dyn DeviceOutput> {
-        Some(self)
-    }
-
-    fn bytes(&self) -> u64 {
-        let mol = self.mol.iter().flat_map(|mol| mol.components.iter().chain(&mol.principal).chain([&mol.mean]));
-        let tables: u64 = std::iter::once(&self.raw).chain(mol).map(ItemTable::bytes).sum();
-        tables + self.lists.iter().map(InvertedLists::bytes).sum::<u64>()
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod backend;
 mod device;
+mod device_index;
 mod device_output;
 mod index;
 mod kernel_specs;
