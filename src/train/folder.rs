@@ -104,7 +104,8 @@ impl RunFolder {
 
     /// Replaces the configuration, in which the number of epochs may change.
     pub(super) fn write_config(&self, config: &RunConfig) -> Result<()> {
-        atomic::write(&self.config_file(), |file| file.write_all(config.to_json().as_bytes()))
+        let json = config.to_json()?;
+        atomic::write(&self.config_file(), |file| file.write_all(json.as_bytes()))
     }
 
     /// Replaces the best model.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Split;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::dataset::Sequence;
+use crate::error::Parameter;
 use crate::metrics::Metric;
 use crate::{Error, Result};
 
@@ -69,9 +70,10 @@ impl RunConfig {
         RunConfig { format: FORMAT, model, train, split, metric, data }
     }
 
-    /// The JSON text.
-    pub(super) fn to_json(&self) -> String {
-        format!("{:#}\n", serde_json::json!(self))
+    /// The JSON text, with numbers as short as they can be.
+    pub(super) fn to_json(&self) -> Result<String> {
+        let unwritable = |error: serde_json::Error| Error::argument(Parameter::RunFolder, "a path in UTF-8", error);
+        Ok(serde_json::to_string_pretty(self).map_err(unwritable)? + "\n")
     }
 
     /// Reads it.
@@ -109,9 +111,9 @@ impl RunConfig {
             let mut config = config.clone();
             config.train.epochs = 1;
             config.data.source = DataSource::default();
-            serde_json::json!(config)
+            Ok::<Value, Error>(serde_json::from_str(&config.to_json()?).unwrap_or_default())
         };
-        match difference("", &plain(self), &plain(other)) {
+        match difference("", &plain(self)?, &plain(other)?) {
             None => Ok(()),
             Some((key, expected, found)) => Err(Error::Config {
                 path: path.to_path_buf(),

@@ -215,6 +215,10 @@ fn bad_input_is_refused_and_nothing_is_lost() {
 
     // Another run.
     refuses(&["train", "--resume", &run, "--seed", "5"], &["`train.seed`: expected 42, as the run began", "found 5"]);
+    refuses(
+        &["train", "--resume", &run, "--learning-rate", "0.01"],
+        &["`train.learning_rate`: expected 0.001, as", "found 0.01"],
+    );
     refuses(&["train", "--resume", &run, "--negatives", "5"], &["`train.negatives`: expected 16", "found 5"]);
     let text = fs::read_to_string(Path::new(crate::ROOT).join(DATA)).unwrap();
     let lines: Vec<&str> = text.lines().collect();
