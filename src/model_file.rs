@@ -119,7 +119,7 @@ impl ModelFile {
     /// D: width of raw embeddings.
     pub fn dim(&self) -> usize {
         match &self.content {
-            Content::Model(model) => model.config.item_embedding_dim,
+            Content::Model(model) => model.config.query_embedding_dim(),
             Content::Mol(mol) => mol.item_dim(),
         }
     }

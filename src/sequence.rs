@@ -24,7 +24,7 @@ pub struct SequenceBatch {
     pub user_ids: Vec<i64>,
     /// (B + 1): first row of each sequence, and R at the end.
     pub offsets: Vec<u32>,
-    /// (R): item of each row.
+    /// (R): item of each row; that of a mask is the row after the last item's.
     pub item_ids: Vec<u32>,
     /// (R): time of each row's event.
     pub timestamps: Vec<i64>,
@@ -33,7 +33,8 @@ pub struct SequenceBatch {
 }
 
 impl SequenceBatch {
-    /// Packs `histories`, each truncated to its last `config.max_sequence_length` events.
+    /// Packs `histories`, each truncated to its last `config.max_sequence_length` events. Where the encoder wants a mask after them
+    /// ([`EncoderConfig::appends_mask`](crate::config::EncoderConfig::appends_mask)), it gets the row `n_item_rows` of the item table.
     ///
     /// # Errors
     /// If a history is empty, its lists differ in length, or an id is not a row 1..`n_item_rows` of the table.
@@ -66,6 +67,11 @@ impl SequenceBatch {
             batch.timestamps.extend_from_slice(&history.timestamps[first..]);
             batch.next_timestamps.extend_from_slice(&history.timestamps[first + 1..]);
             batch.next_timestamps.push(history.now);
+            if config.encoder.appends_mask() {
+                batch.item_ids.push(n_item_rows as u32);
+                batch.timestamps.push(history.now);
+                batch.next_timestamps.push(history.now);
+            }
             batch.offsets.push(batch.item_ids.len() as u32);
         }
         Ok(batch)
@@ -94,6 +100,11 @@ impl SequenceBatch {
     /// (R): first row of each row's sequence.
     pub fn row_starts(&self) -> Vec<u32> {
         self.offsets.windows(2).flat_map(|pair| std::iter::repeat_n(pair[0], (pair[1] - pair[0]) as usize)).collect()
+    }
+
+    /// (R): how many rows of its sequence follow each row.
+    pub fn rows_to_last(&self) -> Vec<u32> {
+        self.offsets.windows(2).flat_map(|pair| (0..pair[1] - pair[0]).rev()).collect()
     }
 
     /// (B): last row of each sequence, whose encoding stands for the user.
@@ -130,15 +141,14 @@ pub fn time_bucket_bounds() -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EmbeddingNorm, EncoderConfig, SasrecConfig, SimilarityConfig};
+    use crate::config::{
+        Bert4recConfig, EmbeddingNorm, EncoderConfig, FfnActivation, OutputConfig, PositionOrder, SasrecConfig,
+        SimilarityConfig,
+    };
 
     fn config(max_sequence_length: usize) -> ModelConfig {
-        let sasrec = SasrecConfig {
-            num_blocks: 1,
-            num_heads: 1,
-            ffn_hidden_dim: 4,
-            ffn_activation: crate::config::FfnActivation::Relu,
-        };
+        let sasrec =
+            SasrecConfig { num_blocks: 1, num_heads: 1, ffn_hidden_dim: 4, ffn_activation: FfnActivation::Relu };
         ModelConfig {
             item_embedding_dim: 4,
             max_sequence_length,
@@ -148,6 +158,7 @@ mod tests {
             l2_norm_eps: 1e-6,
             encoder: EncoderConfig::Sasrec(sasrec),
             similarity: SimilarityConfig::DotProduct,
+            output: OutputConfig::default(),
         }
     }
 
@@ -164,6 +175,31 @@ mod tests {
         assert_eq!(batch.next_timestamps, [30, 99, 99]);
         assert_eq!((batch.offsets.as_slice(), batch.max_length()), (&[0, 2, 3][..], 2));
         assert_eq!((batch.row_starts(), batch.last_rows()), (vec![0, 0, 2], vec![1, 2]));
+    }
+
+    #[test]
+    fn a_mask_follows_the_events() {
+        let bert = Bert4recConfig {
+            num_blocks: 1,
+            num_heads: 1,
+            ffn_hidden_dim: 4,
+            ffn_activation: FfnActivation::Gelu,
+            norm_first: false,
+            embedding_norm: false,
+            final_norm: false,
+            layer_norm_eps: 1e-5,
+            layer_norm_unbiased: false,
+            item_scale: 1.0,
+            positions: PositionOrder::FromLast,
+            output_head: false,
+        };
+        let config = ModelConfig { encoder: EncoderConfig::Bert4rec(bert), ..config(2) };
+        let histories = [history(&[4, 5, 6], &[10, 20, 30]), history(&[7], &[40])];
+        let batch = SequenceBatch::new(&histories, &config, 10).unwrap_or_default();
+        assert_eq!(batch.item_ids, [5, 6, 10, 7, 10]);
+        assert_eq!(batch.rows_to_last(), [2, 1, 0, 1, 0]);
+        assert_eq!((batch.timestamps, batch.next_timestamps), (vec![20, 30, 99, 40, 99], vec![30, 99, 99, 99, 99]));
+        assert!(SequenceBatch::new(&[history(&[10], &[1])], &config, 10).is_err(), "the mask is no item");
     }
 
     #[test]

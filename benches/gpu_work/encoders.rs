@@ -96,7 +96,7 @@ pub fn works(gpu: &Arc<Gpu>, n_users: usize) -> Result<Vec<Work>> {
     let linears: Vec<&Linear<Tensor>> = sasrec.layers.iter().flat_map(linears_of).collect();
     let costs = vec![
         ("linear", layers(rows, &linears)),
-        ("causal_attention", attention(n_users, (n_layers, heads, 2 * dim), 4 * dim)),
+        ("softmax_attention", attention(n_users, (n_layers, heads, 2 * dim), 4 * dim)),
     ];
     let words = format!("SASRec D={dim} layers={n_layers} heads={heads} N={LENGTH} B={n_users}");
     works.push(work(gpu, &mut random, (words, costs), (n_users, dim), EncoderLayers::Sasrec(sasrec))?);
@@ -111,7 +111,10 @@ fn work(
     layers: EncoderLayers<Tensor>,
 ) -> Result<Work> {
     let (items, positions) = (random.tensor(&[N_ITEMS, dim], 0.1), random.tensor(&[LENGTH, dim], 0.1));
-    let encoder = GpuEncoder::new(gpu, &Encoder { items, positions, layers, dim, norm: EmbeddingNorm::L2Norm })?;
+    let encoder = GpuEncoder::new(
+        gpu,
+        &Encoder { items, positions: Some(positions), layers, dim, norm: EmbeddingNorm::L2Norm, appends_one: false },
+    )?;
     let batch = histories(n_users);
     Ok(Work {
         shape,

@@ -37,6 +37,9 @@ pub struct ModelConfig {
     pub encoder: EncoderConfig,
     /// The similarity function.
     pub similarity: SimilarityConfig,
+    /// What query embeddings are compared with, beside the items that the encoder reads.
+    #[serde(default, skip_serializing_if = "OutputConfig::is_tied")]
+    pub output: OutputConfig,
 }
 
 impl ModelConfig {
@@ -46,6 +49,12 @@ impl ModelConfig {
         self.max_sequence_length + self.gr_output_length + 1
     }
 
+    /// Width of query embeddings and of the item embeddings that they are compared with: `item_embedding_dim`, and one more if items
+    /// have a bias, which is then the last number of an item and is multiplied by 1.
+    pub fn query_embedding_dim(&self) -> usize {
+        self.item_embedding_dim + usize::from(self.output.bias)
+    }
+
     /// One line for people: encoder, similarity and their sizes.
     pub fn summary(&self) -> String {
         let encoder = match &self.encoder {
@@ -53,6 +62,8 @@ impl ModelConfig {
             EncoderConfig::Sasrec(sasrec) => {
                 format!("SASRec, {} blocks, {} heads", sasrec.num_blocks, sasrec.num_heads)
             }
+            EncoderConfig::Gru4rec(gru) => format!("GRU4Rec, {} layers of {}", gru.num_layers, gru.hidden_dim),
+            EncoderConfig::Bert4rec(bert) => format!("BERT4Rec, {} blocks, {} heads", bert.num_blocks, bert.num_heads),
         };
         let similarity = match &self.similarity {
             SimilarityConfig::DotProduct => "dot product".to_string(),
@@ -74,6 +85,25 @@ pub enum EmbeddingNorm {
     LayerNorm,
     /// Division by the l2 norm, clamped from below at 1e-6 (the reference fixes it; `l2_norm_eps` is the items').
     L2Norm,
+    /// Nothing.
+    None,
+}
+
+/// What query embeddings are compared with, where it is not only the item embeddings that the encoder reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputConfig {
+    /// Whether it is a table of its own (untied weights).
+    pub separate: bool,
+    /// Whether each item has a bias, which is added to its inner product.
+    pub bias: bool,
+}
+
+impl OutputConfig {
+    /// Whether it is the items that the encoder reads, and nothing else.
+    pub fn is_tied(&self) -> bool {
+        *self == OutputConfig::default()
+    }
 }
 
 /// Which encoder, with its hyper-parameters.
@@ -85,6 +115,18 @@ pub enum EncoderConfig {
     Hstu(HstuConfig),
     /// Self-Attentive Sequential Recommendation (arXiv 1808.09781).
     Sasrec(SasrecConfig),
+    /// Recurrent networks for sessions (arXiv 1511.06939, 1606.08117).
+    Gru4rec(Gru4recConfig),
+    /// Bidirectional transformer with a mask where the next item would be (arXiv 1904.06690).
+    Bert4rec(Bert4recConfig),
+}
+
+impl EncoderConfig {
+    /// Whether a mask token follows each history: its embedding is the last row of the item table, and the query embedding is
+    /// made at its place.
+    pub fn appends_mask(&self) -> bool {
+        matches!(self, EncoderConfig::Bert4rec(_))
+    }
 }
 
 /// Hyper-parameters of HSTU.
@@ -139,6 +181,65 @@ pub enum FfnActivation {
     Relu,
     /// The exact, erf-based GELU.
     Gelu,
+    /// GELU by tanh.
+    GeluTanh,
+    /// x * sigmoid(x).
+    Silu,
+}
+
+/// Hyper-parameters of GRU4Rec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gru4recConfig {
+    /// Number of layers.
+    pub num_layers: usize,
+    /// Width of a layer's state.
+    pub hidden_dim: usize,
+    /// Whether the gates have biases, as `bias` of torch's `nn.GRU`.
+    pub bias: bool,
+    /// Whether a linear layer makes the query embedding of the last state. Without it the two have the same width.
+    pub dense: bool,
+}
+
+/// Hyper-parameters of BERT4Rec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bert4recConfig {
+    /// Number of layers.
+    pub num_blocks: usize,
+    /// Number of attention heads.
+    pub num_heads: usize,
+    /// Hidden width of the feed-forward part.
+    pub ffn_hidden_dim: usize,
+    /// Activation of the feed-forward part.
+    pub ffn_activation: FfnActivation,
+    /// Whether each part of a block normalises what it reads (pre-norm) instead of the sum of that and its result (post-norm).
+    pub norm_first: bool,
+    /// Whether the sum of item and position embeddings is normalised.
+    pub embedding_norm: bool,
+    /// Whether what the last block yields is normalised.
+    pub final_norm: bool,
+    /// Eps of all layer norms.
+    pub layer_norm_eps: f32,
+    /// Whether layer norms divide by the unbiased standard deviation plus eps, as BERT4Rec-VAE-Pytorch does.
+    pub layer_norm_unbiased: bool,
+    /// What is multiplied with item embeddings before positions are added.
+    pub item_scale: f32,
+    /// From where positions are counted.
+    pub positions: PositionOrder,
+    /// Whether a linear layer, an exact GELU and a layer norm make the query embedding of the state of the mask.
+    pub output_head: bool,
+}
+
+/// From where the positions of a sequence are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PositionOrder {
+    /// Position 0 is the first event, as where padding is on the right.
+    FromFirst,
+    /// Position 0 is the last place.
+    FromLast,
 }
 
 /// Which similarity function, with its hyper-parameters.

@@ -56,9 +56,9 @@ pub struct DropoutRates {
     pub input: f32,
     /// HSTU: input of the output projection.
     pub hstu_linear: f32,
-    /// SASRec: attention probabilities.
+    /// SASRec and BERT4Rec: attention probabilities.
     pub attention: f32,
-    /// SASRec: after each of the two layers of the feed-forward part.
+    /// SASRec and BERT4Rec: after each of the two layers of the feed-forward part; BERT4Rec: after the attention, too.
     pub feed_forward: f32,
     /// MoL: input of the query projection.
     pub query: f32,

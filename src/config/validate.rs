@@ -1,7 +1,8 @@
 //! What must hold between hyper-parameters.
 
 use super::{
-    EncoderConfig, GatingCombination, HstuConfig, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig, TrainConfig,
+    Bert4recConfig, EncoderConfig, GatingCombination, Gru4recConfig, HstuConfig, ModelConfig, MolConfig, SasrecConfig,
+    SimilarityConfig, TrainConfig,
 };
 use crate::error::Parameter;
 use crate::{Error, Result};
@@ -35,7 +36,16 @@ impl ModelConfig {
         match &self.encoder {
             EncoderConfig::Hstu(hstu) => hstu.check()?,
             EncoderConfig::Sasrec(sasrec) => sasrec.check(self.item_embedding_dim)?,
+            EncoderConfig::Gru4rec(gru) => gru.check(self.item_embedding_dim)?,
+            EncoderConfig::Bert4rec(bert) => bert.check(self.item_embedding_dim)?,
         }
+        let dot_product = self.similarity == SimilarityConfig::DotProduct;
+        rule("output", self.output.is_tied() || dot_product, "Mixture-of-Logits", || {
+            "a dot product, where items have an output table of their own or a bias".to_string()
+        })?;
+        rule("output.bias", !(self.output.bias && self.item_l2_norm), "item_l2_norm = true", || {
+            "items that are not l2-normalised, where they have a bias".to_string()
+        })?;
         match &self.similarity {
             SimilarityConfig::DotProduct => Ok(()),
             SimilarityConfig::Mol(mol) => mol.check(),
@@ -58,6 +68,30 @@ impl SasrecConfig {
         at_least(1, "sasrec_encoder.num_heads", self.num_heads)?;
         at_least(1, "sasrec_encoder.ffn_hidden_dim", self.ffn_hidden_dim)?;
         rule("sasrec_encoder.num_heads", item_embedding_dim.is_multiple_of(self.num_heads), self.num_heads, || {
+            format!("a divisor of item_embedding_dim = {item_embedding_dim}")
+        })
+    }
+}
+
+impl Gru4recConfig {
+    fn check(&self, item_embedding_dim: usize) -> Check {
+        at_least(1, "gru4rec.num_layers", self.num_layers)?;
+        at_least(1, "gru4rec.hidden_dim", self.hidden_dim)?;
+        rule("gru4rec.hidden_dim", self.dense || self.hidden_dim == item_embedding_dim, self.hidden_dim, || {
+            format!("item_embedding_dim = {item_embedding_dim}, as there is no dense layer")
+        })
+    }
+}
+
+impl Bert4recConfig {
+    fn check(&self, item_embedding_dim: usize) -> Check {
+        at_least(1, "bert4rec.num_blocks", self.num_blocks)?;
+        at_least(1, "bert4rec.num_heads", self.num_heads)?;
+        at_least(1, "bert4rec.ffn_hidden_dim", self.ffn_hidden_dim)?;
+        positive("bert4rec.layer_norm_eps", self.layer_norm_eps)?;
+        positive("bert4rec.item_scale", self.item_scale)?;
+        at_least(if self.layer_norm_unbiased { 2 } else { 1 }, "item_embedding_dim", item_embedding_dim)?;
+        rule("bert4rec.num_heads", item_embedding_dim.is_multiple_of(self.num_heads), self.num_heads, || {
             format!("a divisor of item_embedding_dim = {item_embedding_dim}")
         })
     }

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::checkpoint::Weights;
 use crate::config::{EmbeddingNorm, EncoderConfig, ModelConfig};
-use crate::model::{Hstu, Sasrec, Tap};
+use crate::model::{Bert4rec, Gru4rec, Hstu, Sasrec, Tap};
 use crate::ops::{DropoutSite, Ops, Rows};
 use crate::sequence::SequenceBatch;
 use crate::tensor::Tensor;
@@ -11,19 +11,29 @@ use crate::tensor::Tensor;
 /// Eps of the output normalisation, in both of its forms; the reference fixes it.
 const OUTPUT_EPS: f32 = 1e-6;
 
+/// The tables of the reference's models.
+pub(super) const REFERENCE_ITEMS: &str = "_embedding_module._item_emb.weight";
+pub(super) const REFERENCE_POSITIONS: &str = "_input_features_preproc._pos_emb.weight";
+
+/// Those of GRU4Rec and BERT4Rec.
+pub(super) const ITEMS: &str = "item_embedding.weight";
+pub(super) const POSITIONS: &str = "position_embedding.weight";
+
 /// Weights of an encoder, wherever `T` keeps them.
 #[derive(Clone, Debug)]
 pub struct Encoder<T> {
-    /// (item rows, D): item embeddings.
+    /// (item rows, D): item embeddings; of an encoder that appends masks, that of the mask in the last row.
     pub items: T,
-    /// (N, D): position embeddings.
-    pub positions: T,
+    /// (N, D): position embeddings, where there are any.
+    pub positions: Option<T>,
     /// The layers.
     pub layers: EncoderLayers<T>,
     /// D: width of embeddings.
     pub dim: usize,
     /// Output normalisation.
     pub norm: EmbeddingNorm,
+    /// Whether a query embedding ends with a 1, which is multiplied by the bias of an item.
+    pub appends_one: bool,
 }
 
 /// Layers of one of the supported encoders.
@@ -33,6 +43,10 @@ pub enum EncoderLayers<T> {
     Hstu(Hstu<T>),
     /// See [`Sasrec`].
     Sasrec(Sasrec<T>),
+    /// See [`Gru4rec`].
+    Gru4rec(Gru4rec<T>),
+    /// See [`Bert4rec`].
+    Bert4rec(Bert4rec<T>),
 }
 
 impl Encoder<Tensor> {
@@ -42,20 +56,33 @@ impl Encoder<Tensor> {
     /// As [`crate::model::Model::load`].
     pub fn load(weights: &mut Weights, config: &ModelConfig) -> Result<Encoder<Tensor>> {
         let dim = config.item_embedding_dim;
-        let item_table = "_embedding_module._item_emb.weight";
+        let (item_table, position_table) = table_names(&config.encoder);
         let n_item_rows = weights.rows(item_table)?;
+        let positions = position_table.map(|name| weights.take(name, &[config.padded_length(), dim]));
         Ok(Encoder {
             items: weights.take(item_table, &[n_item_rows, dim])?,
-            positions: weights.take("_input_features_preproc._pos_emb.weight", &[config.padded_length(), dim])?,
+            positions: positions.transpose()?,
             layers: match &config.encoder {
                 EncoderConfig::Hstu(hstu) => {
                     EncoderLayers::Hstu(Hstu::load(weights, hstu, dim, config.padded_length())?)
                 }
                 EncoderConfig::Sasrec(sasrec) => EncoderLayers::Sasrec(Sasrec::load(weights, sasrec, dim)?),
+                EncoderConfig::Gru4rec(gru) => EncoderLayers::Gru4rec(Gru4rec::load(weights, gru, dim)?),
+                EncoderConfig::Bert4rec(bert) => EncoderLayers::Bert4rec(Bert4rec::load(weights, bert, dim)?),
             },
             dim,
             norm: config.user_embedding_norm,
+            appends_one: config.output.bias,
         })
+    }
+}
+
+/// Names of the tables of items and, where there is one, of positions.
+fn table_names(encoder: &EncoderConfig) -> (&'static str, Option<&'static str>) {
+    match encoder {
+        EncoderConfig::Hstu(_) | EncoderConfig::Sasrec(_) => (REFERENCE_ITEMS, Some(REFERENCE_POSITIONS)),
+        EncoderConfig::Gru4rec(_) => (ITEMS, None),
+        EncoderConfig::Bert4rec(_) => (ITEMS, Some(POSITIONS)),
     }
 }
 
@@ -64,33 +91,45 @@ impl<T> Encoder<T> {
     pub fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Encoder<U> {
         Encoder {
             items: f(&self.items),
-            positions: f(&self.positions),
+            positions: self.positions.as_ref().map(&mut *f),
             layers: match &self.layers {
                 EncoderLayers::Hstu(hstu) => EncoderLayers::Hstu(hstu.map(f)),
                 EncoderLayers::Sasrec(sasrec) => EncoderLayers::Sasrec(sasrec.map(f)),
+                EncoderLayers::Gru4rec(gru) => EncoderLayers::Gru4rec(gru.map(f)),
+                EncoderLayers::Bert4rec(bert) => EncoderLayers::Bert4rec(bert.map(f)),
             },
             dim: self.dim,
             norm: self.norm,
+            appends_one: self.appends_one,
         }
     }
 
-    /// (B, D): the query embedding of each sequence, from the state after its last event.
+    /// Width of query embeddings: D, and one more if they end with a 1.
+    pub fn query_dim(&self) -> usize {
+        self.dim + usize::from(self.appends_one)
+    }
+
+    /// (B, [`query_dim`](Encoder::query_dim)): the query embedding of each sequence, from the state at its last row.
     pub fn forward<O: Ops<Floats = T>>(&self, ops: &mut O, batch: &SequenceBatch, tap: Tap<O>) -> T {
         let ids = ops.ints(&batch.item_ids);
         let states = self.states(ops, &self.items, &ids, batch, tap);
         let last_rows = ops.ints(&batch.last_rows());
-        let last = ops.gather(&states, self.dim, &last_rows, batch.len());
-        self.normalised(ops, &last, batch.len())
+        let width = match &self.layers {
+            EncoderLayers::Gru4rec(gru) => gru.hidden_dim(),
+            _ => self.dim,
+        };
+        let last = ops.gather(&states, width, &last_rows, batch.len());
+        self.output(ops, last, batch.len())
     }
 
-    /// (R, D): the query embedding after each event of each sequence, which training asks for. `items` is a table of the item
-    /// embeddings, or of those that the batch needs, and `ids` (R) are its rows that belong to the events.
+    /// (R, [`query_dim`](Encoder::query_dim)): the query embedding after each row of each sequence, which training asks for. `items` is a
+    /// table of the item embeddings, or of those that the batch needs, and `ids` (R) are its rows that belong to the events.
     pub fn forward_all<O: Ops<Floats = T>>(&self, ops: &mut O, items: &T, ids: &O::Ints, batch: &SequenceBatch) -> T {
         let states = self.states(ops, items, ids, batch, &mut |_, _, _| {});
-        self.normalised(ops, &states, batch.n_rows())
+        self.output(ops, states, batch.n_rows())
     }
 
-    /// (R, D): what the layers make of each event of each sequence.
+    /// (R, width of a state): what the layers make of each row of each sequence.
     fn states<O: Ops<Floats = T>>(
         &self,
         ops: &mut O,
@@ -101,19 +140,39 @@ impl<T> Encoder<T> {
     ) -> T {
         let rows =
             Rows { n_rows: batch.n_rows(), max_length: batch.max_length(), start: ops.ints(&batch.row_starts()) };
-        let x = ops.embed(items, &self.positions, self.dim, (self.dim as f32).sqrt(), ids, &rows);
+        let x = match (&self.positions, &self.layers) {
+            (Some(positions), EncoderLayers::Bert4rec(bert)) => {
+                bert.embed(ops, (items, positions, self.dim), ids, batch, &rows)
+            }
+            (Some(positions), _) => ops.embed(items, positions, self.dim, (self.dim as f32).sqrt(), ids, &rows),
+            (None, _) => ops.gather(items, self.dim, ids, rows.n_rows),
+        };
         tap("preproc_out", &x, self.dim);
         let x = ops.dropout(&x, rows.n_rows, self.dim, DropoutSite::Input);
         match &self.layers {
             EncoderLayers::Hstu(hstu) => hstu.forward(ops, x, self.dim, batch, &rows, tap),
             EncoderLayers::Sasrec(sasrec) => sasrec.forward(ops, x, self.dim, &rows, tap),
+            EncoderLayers::Gru4rec(gru) => gru.forward(ops, x, batch, tap),
+            EncoderLayers::Bert4rec(bert) => bert.forward(ops, x, self.dim, &rows, tap),
         }
     }
 
-    fn normalised<O: Ops<Floats = T>>(&self, ops: &mut O, states: &T, rows: usize) -> T {
-        match self.norm {
-            EmbeddingNorm::LayerNorm => ops.layer_norm(states, rows, self.dim, OUTPUT_EPS),
-            EmbeddingNorm::L2Norm => ops.l2_norm(states, rows, self.dim, OUTPUT_EPS),
+    /// (rows, [`query_dim`](Encoder::query_dim)): query embeddings of states.
+    fn output<O: Ops<Floats = T>>(&self, ops: &mut O, states: T, rows: usize) -> T {
+        let states = match &self.layers {
+            EncoderLayers::Hstu(_) | EncoderLayers::Sasrec(_) => states,
+            EncoderLayers::Gru4rec(gru) => gru.output(ops, states, rows),
+            EncoderLayers::Bert4rec(bert) => bert.output(ops, states, rows),
+        };
+        let queries = match self.norm {
+            EmbeddingNorm::LayerNorm => ops.layer_norm(&states, rows, self.dim, OUTPUT_EPS),
+            EmbeddingNorm::L2Norm => ops.l2_norm(&states, rows, self.dim, OUTPUT_EPS),
+            EmbeddingNorm::None => states,
+        };
+        if !self.appends_one {
+            return queries;
         }
+        let ones = ops.floats(&Tensor::trusted(vec![rows, 1], vec![1.0; rows]));
+        ops.concat(&[(&queries, self.dim), (&ones, 1)], rows)
     }
 }

@@ -1,8 +1,10 @@
 //! Typed weights: every tensor of a checkpoint at its place, with its shape asserted, and the forward passes
 //! over any backend's [`Ops`](crate::ops::Ops).
 
+mod bert4rec;
 mod distilled;
 mod encoder;
+mod gru4rec;
 mod hstu;
 mod input_range;
 mod mol;
@@ -10,8 +12,10 @@ mod named_tensors;
 mod sasrec;
 mod tap;
 
+pub use bert4rec::{Bert4rec, TransformerBlock};
 pub use distilled::{Distilled, Tangents};
 pub use encoder::{Encoder, EncoderLayers};
+pub use gru4rec::{Gru4rec, GruLayer};
 pub use hstu::{Hstu, HstuLayer};
 pub use input_range::InputRange;
 pub use mol::{CrossGate, GatePart, ItemParts, Mol, Projection};
@@ -34,6 +38,10 @@ pub struct Model {
     pub encoder: Encoder<Tensor>,
     /// The Mixture-of-Logits similarity; `None` for a dot product.
     pub mol: Option<Mol<Tensor>>,
+    /// (item rows, D): what queries are compared with; `None` if it is the encoder's item table.
+    pub output_items: Option<Tensor>,
+    /// (item rows): the bias of each item, if there is one.
+    pub output_bias: Option<Tensor>,
 }
 
 impl Model {
@@ -51,7 +59,8 @@ impl Model {
     /// As [`ModelConfig::validate`].
     pub fn make(config: ModelConfig, n_item_rows: usize, make: &mut MakeTensor) -> Result<Model> {
         config.validate()?;
-        Model::of_weights(Weights::made(n_item_rows, make), config)
+        let n_rows = n_item_rows + usize::from(config.encoder.appends_mask());
+        Model::of_weights(Weights::made(n_rows, make), config)
     }
 
     fn of_weights(mut weights: Weights, config: ModelConfig) -> Result<Model> {
@@ -60,30 +69,40 @@ impl Model {
             SimilarityConfig::DotProduct => None,
             SimilarityConfig::Mol(mol) => Some(Mol::load(&mut weights, mol, config.item_embedding_dim)?),
         };
+        let n_rows = encoder.items.rows().saturating_sub(usize::from(config.encoder.appends_mask()));
+        let mut output = |has: bool, name: &str, shape: &[usize]| has.then(|| weights.take(name, shape)).transpose();
+        let output_items = output(config.output.separate, "output.weight", &[n_rows, config.item_embedding_dim])?;
+        let output_bias = output(config.output.bias, "output.bias", &[n_rows])?;
         weights.finish()?;
-        Ok(Model { config, encoder, mol })
+        Ok(Model { config, encoder, mol, output_items, output_bias })
     }
 
-    /// Rows of the item table; ids run from 1 to one less than this.
+    /// Rows of the item table, without that of a mask; ids run from 1 to one less than this.
     pub fn n_item_rows(&self) -> usize {
-        self.encoder.items.rows()
+        self.encoder.items.rows().saturating_sub(usize::from(self.config.encoder.appends_mask()))
     }
 
-    /// (n, D): the raw embeddings of the items `ids`.
+    /// (n, D): the raw embeddings of the items `ids`, as queries are compared with them; each ends with its bias if items have one.
     ///
     /// # Errors
     /// If an id is 0 or beyond the table.
     pub fn item_embeddings(&self, ids: &[u32]) -> Result<Tensor> {
-        let (rows, width) = (self.n_item_rows(), self.config.item_embedding_dim);
+        let (rows, width) = (self.n_item_rows(), self.config.query_embedding_dim());
         let mut data = Vec::with_capacity(ids.len() * width);
         for &id in ids {
             if id == 0 || id as usize >= rows {
                 let expected = format!("ids from 1 to {} (rows of the item table)", rows.saturating_sub(1));
                 return Err(Error::argument(Parameter::ItemIds, expected, id));
             }
-            data.extend_from_slice(self.encoder.items.row(id as usize));
+            self.push_item(id as usize, &mut data);
         }
         Ok(Tensor::trusted(vec![ids.len(), width], data))
+    }
+
+    /// Appends the embedding of the item in `row` of the table to `data`.
+    pub(crate) fn push_item(&self, row: usize, data: &mut Vec<f32>) {
+        data.extend_from_slice(self.output_items.as_ref().unwrap_or(&self.encoder.items).row(row));
+        data.extend(self.output_bias.iter().map(|bias| bias.data()[row]));
     }
 }
 

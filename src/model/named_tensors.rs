@@ -1,8 +1,9 @@
 //! Weights under the names of a checkpoint: what [`Model::load`] reads.
 
+use super::encoder::{ITEMS, POSITIONS, REFERENCE_ITEMS, REFERENCE_POSITIONS};
 use super::mol::{GATE, ITEM, QUERY};
-use super::{Encoder, EncoderLayers, GatePart, Hstu, Model, Mol, Projection, Sasrec, transposed};
-use crate::ops::Linear;
+use super::{Bert4rec, Encoder, EncoderLayers, GatePart, Gru4rec, Hstu, Model, Mol, Projection, Sasrec, transposed};
+use crate::ops::{LayerNorm, Linear};
 use crate::tensor::Tensor;
 
 /// Tensors by name.
@@ -13,6 +14,8 @@ impl Model {
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
         let mut named = self.encoder.named_tensors();
         named.extend(self.mol.iter().flat_map(Mol::named_tensors));
+        named.extend(self.output_items.iter().map(|items| ("output.weight".to_string(), items.clone())));
+        named.extend(self.output_bias.iter().map(|bias| ("output.bias".to_string(), bias.clone())));
         named
     }
 }
@@ -20,13 +23,17 @@ impl Model {
 impl Encoder<Tensor> {
     /// The same of an encoder.
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
-        let mut named = vec![
-            ("_embedding_module._item_emb.weight".to_string(), self.items.clone()),
-            ("_input_features_preproc._pos_emb.weight".to_string(), self.positions.clone()),
-        ];
+        let (items, positions) = match &self.layers {
+            EncoderLayers::Hstu(_) | EncoderLayers::Sasrec(_) => (REFERENCE_ITEMS, REFERENCE_POSITIONS),
+            EncoderLayers::Gru4rec(_) | EncoderLayers::Bert4rec(_) => (ITEMS, POSITIONS),
+        };
+        let mut named = vec![(items.to_string(), self.items.clone())];
+        named.extend(self.positions.iter().map(|table| (positions.to_string(), table.clone())));
         match &self.layers {
             EncoderLayers::Hstu(layers) => hstu(&mut named, layers),
             EncoderLayers::Sasrec(layers) => sasrec(&mut named, layers),
+            EncoderLayers::Gru4rec(layers) => gru4rec(&mut named, layers),
+            EncoderLayers::Bert4rec(layers) => bert4rec(&mut named, layers),
         }
         named
     }
@@ -65,19 +72,55 @@ fn hstu(named: &mut Named, hstu: &Hstu<Tensor>) {
     }
 }
 
+fn gru4rec(named: &mut Named, gru: &Gru4rec<Tensor>) {
+    for (i, layer) in gru.layers.iter().enumerate() {
+        for (from, gates) in [("ih", &layer.input), ("hh", &layer.recurrent)] {
+            named.push((format!("gru.weight_{from}_l{i}"), transposed(&gates.weight)));
+            named.extend(gates.bias.iter().map(|bias| (format!("gru.bias_{from}_l{i}"), bias.clone())));
+        }
+    }
+    gru.dense.iter().for_each(|dense| linear(named, "dense", dense));
+}
+
+fn bert4rec(named: &mut Named, bert: &Bert4rec<Tensor>) {
+    bert.embedding_norm.iter().for_each(|norm| layer_norm(named, "embedding_norm", norm));
+    for (i, block) in bert.blocks.iter().enumerate() {
+        let name = format!("blocks.{i}");
+        attention_inputs(named, &format!("{name}.attention"), &block.query, &block.key_value);
+        linear(named, &format!("{name}.attention.out_proj"), &block.output);
+        layer_norm(named, &format!("{name}.attention_norm"), &block.attention_norm);
+        linear(named, &format!("{name}.ffn.0"), &block.ffn_in);
+        linear(named, &format!("{name}.ffn.1"), &block.ffn_out);
+        layer_norm(named, &format!("{name}.ffn_norm"), &block.ffn_norm);
+    }
+    bert.final_norm.iter().for_each(|norm| layer_norm(named, "final_norm", norm));
+    if let Some((dense, norm)) = &bert.head {
+        linear(named, "head.dense", dense);
+        layer_norm(named, "head.norm", norm);
+    }
+}
+
+fn layer_norm(named: &mut Named, name: &str, norm: &LayerNorm<Tensor>) {
+    named.push((format!("{name}.weight"), norm.weight.clone()));
+    named.push((format!("{name}.bias"), norm.bias.clone()));
+}
+
+/// Queries, keys and values as one matrix (3 D, D), as torch's `nn.MultiheadAttention` has them.
+fn attention_inputs(named: &mut Named, name: &str, query: &Linear<Tensor>, key_value: &Linear<Tensor>) {
+    let rows = |layer: &Linear<Tensor>| transposed(&layer.weight).data().to_vec();
+    let (width, n_out) = (query.n_in, query.n_out + key_value.n_out);
+    let weight = Tensor::trusted(vec![n_out, width], [rows(query), rows(key_value)].concat());
+    named.push((format!("{name}.in_proj_weight"), weight));
+    if let (Some(query), Some(key_value)) = (&query.bias, &key_value.bias) {
+        let bias = Tensor::trusted(vec![n_out], [query.data(), key_value.data()].concat());
+        named.push((format!("{name}.in_proj_bias"), bias));
+    }
+}
+
 fn sasrec(named: &mut Named, sasrec: &Sasrec<Tensor>) {
     for (block, layer) in sasrec.layers.iter().enumerate() {
         let attention = format!("attention_layers.{block}");
-        // Queries, keys and values are one matrix (3 D, D) there.
-        let (query, key_value) = (&layer.query, &layer.key_value);
-        let rows = |layer: &Linear<Tensor>| transposed(&layer.weight).data().to_vec();
-        let (width, n_out) = (query.n_in, query.n_out + key_value.n_out);
-        let weight = Tensor::trusted(vec![n_out, width], [rows(query), rows(key_value)].concat());
-        named.push((format!("{attention}.in_proj_weight"), weight));
-        if let (Some(query), Some(key_value)) = (&query.bias, &key_value.bias) {
-            let bias = Tensor::trusted(vec![n_out], [query.data(), key_value.data()].concat());
-            named.push((format!("{attention}.in_proj_bias"), bias));
-        }
+        attention_inputs(named, &attention, &layer.query, &layer.key_value);
         linear(named, &format!("{attention}.out_proj"), &layer.output);
         let conv = format!("forward_layers.{block}._conv1d");
         conv1d(named, &format!("{conv}.0"), &layer.ffn_in);

@@ -3,9 +3,9 @@
 
 use crate::Result;
 use crate::checkpoint::Weights;
-use crate::config::{FfnActivation, SasrecConfig};
+use crate::config::SasrecConfig;
 use crate::model::{Tap, rows_of, transposed};
-use crate::ops::{Activation, DropoutSite, Linear, Ops, Rows};
+use crate::ops::{Activation, AttentionMask, AttentionShape, DropoutSite, Linear, Ops, Rows};
 use crate::tensor::Tensor;
 
 const EPS: f32 = 1e-8;
@@ -59,11 +59,7 @@ impl Sasrec<Tensor> {
             })
         });
         let layers = layers.collect::<Result<_>>()?;
-        let activation = match config.ffn_activation {
-            FfnActivation::Relu => Activation::Relu,
-            FfnActivation::Gelu => Activation::Gelu,
-        };
-        Ok(Sasrec { heads: config.num_heads, activation, layers })
+        Ok(Sasrec { heads: config.num_heads, activation: config.ffn_activation.into(), layers })
     }
 }
 
@@ -94,12 +90,13 @@ impl<T> Sasrec<T> {
         rows: &Rows<O::Ints>,
         tap: Tap<O>,
     ) -> T {
+        let shape = AttentionShape { width: dim, heads: self.heads, mask: AttentionMask::Causal };
         for (block, layer) in self.layers.iter().enumerate() {
             let normed = ops.layer_norm(&x, rows.n_rows, dim, EPS);
             let query = ops.linear(&normed, rows.n_rows, &layer.query, Activation::Identity, None);
             let key_value = ops.linear(&x, rows.n_rows, &layer.key_value, Activation::Identity, None);
             let site = DropoutSite::Attention { block };
-            let attended = ops.causal_attention(&query, &key_value, dim, self.heads, rows, site);
+            let attended = ops.softmax_attention(&query, &key_value, shape, rows, site);
             let attended = ops.linear(&attended, rows.n_rows, &layer.output, Activation::Identity, Some(&normed));
             tap(&format!("layer{block}.attention_residual"), &attended, dim);
             let y = ops.layer_norm(&attended, rows.n_rows, dim, EPS);

@@ -11,18 +11,23 @@ pub enum DropoutSite {
         /// Which block.
         block: usize,
     },
-    /// SASRec: attention probabilities of a block.
+    /// SASRec and BERT4Rec: attention probabilities of a block.
     Attention {
         /// Which block.
         block: usize,
     },
-    /// SASRec: after the activation of the feed-forward part.
+    /// SASRec and BERT4Rec: after the activation of the feed-forward part.
     FeedForwardHidden {
         /// Which block.
         block: usize,
     },
-    /// SASRec: after the second layer of the feed-forward part.
+    /// SASRec and BERT4Rec: after the second layer of the feed-forward part.
     FeedForwardOutput {
+        /// Which block.
+        block: usize,
+    },
+    /// BERT4Rec: after the output projection of an attention.
+    AttentionOutput {
         /// Which block.
         block: usize,
     },
@@ -58,6 +63,7 @@ impl DropoutSite {
             DropoutSite::GateItem => (8, 0),
             DropoutSite::GateCross => (9, 0),
             DropoutSite::GateSoftmax => (10, 0),
+            DropoutSite::AttentionOutput { block } => (11, block),
         };
         kind << 16 | index as u32 & 0xffff
     }

@@ -4,7 +4,7 @@
 //! gradient that it has so far: `None` while there is none, an array of the input's shape otherwise. The method adds its part. Sums
 //! over rows have an order that depends on shapes alone.
 
-use super::{Activation, HstuShape, Linear, Ops, Rows};
+use super::{Activation, AttentionShape, HstuShape, LayerNorm, Linear, Ops, Rows};
 use crate::random::Dropout;
 
 /// What [`Ops::embed`] has read.
@@ -82,22 +82,33 @@ pub struct HstuGateInputs<'a, F> {
     pub concat_ua: bool,
 }
 
-/// What [`Ops::causal_attention`] has read.
+/// What [`Ops::softmax_attention`] has read.
 #[derive(Debug)]
-pub struct CausalAttentionInputs<'a, F, I> {
+pub struct SoftmaxAttentionInputs<'a, F, I> {
     /// (rows, width)
     pub q: &'a F,
     /// (rows, 2 * width)
     pub kv: &'a F,
-    /// Width of all heads together.
-    pub width: usize,
-    /// Number of heads.
-    pub heads: usize,
+    /// Width, heads and mask.
+    pub shape: AttentionShape,
     /// The sequences.
     pub rows: &'a Rows<I>,
     /// Dropout of the probabilities. The element of head h of row r for row j of its sequence is
     /// `(r * heads + h) * max_length' + j`, with max_length' the next multiple of 64 of [`Rows::max_length`].
     pub dropout: Option<Dropout>,
+}
+
+/// What [`Ops::gru`] has read, and its result.
+#[derive(Debug)]
+pub struct GruInputs<'a, F> {
+    /// (rows, 3 hidden)
+    pub x: &'a F,
+    /// Hidden -> 3 hidden.
+    pub recurrent: &'a Linear<F>,
+    /// (B + 1): first row of each sequence, and R at the end.
+    pub offsets: &'a [u32],
+    /// (rows, hidden)
+    pub states: &'a F,
 }
 
 /// Gradients of the operations of [`Ops`], and what else the forward passes of training need. See the module documentation.
@@ -119,8 +130,8 @@ pub trait GradientOps: Ops {
         residual: Option<&Self::Floats>,
     ) -> (Self::Floats, Self::Floats);
 
-    /// [`Ops::causal_attention`] with dropout.
-    fn causal_attention_with(&mut self, inputs: &CausalAttentionInputs<Self::Floats, Self::Ints>) -> Self::Floats;
+    /// [`Ops::softmax_attention`] with dropout.
+    fn softmax_attention_with(&mut self, inputs: &SoftmaxAttentionInputs<Self::Floats, Self::Ints>) -> Self::Floats;
 
     /// Of [`Ops::gather`], to the table.
     fn gather_gradient(
@@ -156,6 +167,15 @@ pub trait GradientOps: Ops {
         eps: f32,
         dy: &Self::Floats,
         gradient: &mut Option<Self::Floats>,
+    );
+
+    /// Of [`Ops::affine_layer_norm`], to x, weight and bias.
+    fn affine_layer_norm_gradient(
+        &mut self,
+        x: &Self::Floats,
+        norm: &LayerNorm<Self::Floats>,
+        dy: &Self::Floats,
+        gradients: [&mut Option<Self::Floats>; 3],
     );
 
     /// Of [`Ops::l2_norm`].
@@ -204,11 +224,19 @@ pub trait GradientOps: Ops {
         gradients: [&mut Option<Self::Floats>; 2],
     );
 
-    /// Of [`Ops::causal_attention`], to q and kv.
-    fn causal_attention_gradient(
+    /// Of [`Ops::softmax_attention`], to q and kv.
+    fn softmax_attention_gradient(
         &mut self,
-        inputs: &CausalAttentionInputs<Self::Floats, Self::Ints>,
+        inputs: &SoftmaxAttentionInputs<Self::Floats, Self::Ints>,
         dy: &Self::Floats,
         gradients: [&mut Option<Self::Floats>; 2],
+    );
+
+    /// Of [`Ops::gru`], to x and the recurrent layer.
+    fn gru_gradient(
+        &mut self,
+        inputs: &GruInputs<Self::Floats>,
+        dy: &Self::Floats,
+        gradients: LinearGradients<Self::Floats>,
     );
 }

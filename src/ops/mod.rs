@@ -11,7 +11,8 @@ mod gradient;
 
 pub use dropout::DropoutSite;
 pub use gradient::{
-    CausalAttentionInputs, EmbedInputs, GradientOps, HstuAttentionInputs, HstuGateInputs, LinearGradients, LinearInputs,
+    EmbedInputs, GradientOps, GruInputs, HstuAttentionInputs, HstuGateInputs, LinearGradients, LinearInputs,
+    SoftmaxAttentionInputs,
 };
 
 use crate::Result;
@@ -29,6 +30,8 @@ pub enum Activation {
     Relu,
     /// x * Phi(x), with the exact Gaussian distribution function
     Gelu,
+    /// The same with tanh in the place of the error function: `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`
+    GeluTanh,
 }
 
 /// A fully connected layer `y = x W + b`.
@@ -48,6 +51,29 @@ impl<T> Linear<T> {
     /// The same layer with its arrays elsewhere, e.g. uploaded to a device.
     pub fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Linear<U> {
         Linear { weight: f(&self.weight), bias: self.bias.as_ref().map(&mut *f), n_in: self.n_in, n_out: self.n_out }
+    }
+}
+
+/// A layer normalisation with weights: `y = (x - mean) / deviation * weight + bias` over each row.
+#[derive(Clone, Debug)]
+pub struct LayerNorm<T> {
+    /// (width)
+    pub weight: T,
+    /// (width)
+    pub bias: T,
+    /// Width of a row.
+    pub width: usize,
+    /// Added to the variance, or to the deviation.
+    pub eps: f32,
+    /// Which deviation: `sqrt(variance + eps)`, or, if this is true, `sqrt(sum (x - mean)^2 / (width - 1)) + eps`.
+    pub unbiased: bool,
+}
+
+impl<T> LayerNorm<T> {
+    /// The same with its arrays elsewhere.
+    pub fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> LayerNorm<U> {
+        let LayerNorm { width, eps, unbiased, .. } = *self;
+        LayerNorm { weight: f(&self.weight), bias: f(&self.bias), width, eps, unbiased }
     }
 }
 
@@ -84,8 +110,39 @@ pub struct Rows<I> {
     pub n_rows: usize,
     /// Rows of the longest sequence.
     pub max_length: usize,
-    /// (R): the first row of the sequence that each row belongs to. Row r attends to `start[r] ..= r`.
+    /// (R): the first row of the sequence that each row belongs to.
     pub start: I,
+}
+
+/// What a row attends to in its sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionMask {
+    /// Itself and the rows before it.
+    Causal,
+    /// All rows.
+    Bidirectional,
+}
+
+impl AttentionMask {
+    /// How many rows, from the first on, row `i` of a sequence of `length` rows attends to.
+    #[inline]
+    pub fn attended(self, i: usize, length: usize) -> usize {
+        match self {
+            AttentionMask::Causal => i + 1,
+            AttentionMask::Bidirectional => length,
+        }
+    }
+}
+
+/// Shape of a softmax attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Width of all heads together.
+    pub width: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// What a row attends to.
+    pub mask: AttentionMask,
 }
 
 /// Array operations of a backend. See the module documentation for the conventions.
@@ -152,6 +209,9 @@ pub trait Ops {
     /// (rows, width) = (x - mean) / sqrt(variance + eps) over each row, without affine weights.
     fn layer_norm(&mut self, x: &Self::Floats, rows: usize, width: usize, eps: f32) -> Self::Floats;
 
+    /// (rows, width): layer normalisation with weights.
+    fn affine_layer_norm(&mut self, x: &Self::Floats, rows: usize, norm: &LayerNorm<Self::Floats>) -> Self::Floats;
+
     /// (rows, width) = x / max(||x||, eps) over each row.
     fn l2_norm(&mut self, x: &Self::Floats, rows: usize, width: usize, eps: f32) -> Self::Floats;
 
@@ -189,15 +249,20 @@ pub trait Ops {
         concat_ua: bool,
     ) -> Self::Floats;
 
-    /// (rows, heads * d) with d = width / heads: causal softmax attention, scale 1 / sqrt(d).
-    /// `q` is (rows, width); `kv` is (rows, 2 * width): keys, then values. In training, probabilities have the dropout of `site`.
-    fn causal_attention(
+    /// (rows, width): softmax attention within sequences, scale 1 / sqrt(width of a head). `q` is (rows, width); `kv` is
+    /// (rows, 2 * width): keys, then values. In training, probabilities have the dropout of `site`.
+    fn softmax_attention(
         &mut self,
         q: &Self::Floats,
         kv: &Self::Floats,
-        width: usize,
-        heads: usize,
+        shape: AttentionShape,
         rows: &Rows<Self::Ints>,
         site: DropoutSite,
     ) -> Self::Floats;
+
+    /// (rows, hidden): the states of a layer of gated recurrent units (arXiv 1406.1078), as torch's `nn.GRU` has it. `x` (rows, 3 hidden)
+    /// is what the layer's input adds to the reset gate, the update gate and the candidate; `recurrent` (hidden -> 3 hidden) is the
+    /// same of the state before, zeros at the beginning of each sequence; `offsets` (B + 1) are their first rows, and R at the end:
+    /// `r = sigmoid(x_r + h_r)`, `z = sigmoid(x_z + h_z)`, `n = tanh(x_n + r * h_n)`, `state = (1 - z) * n + z * state before`.
+    fn gru(&mut self, x: &Self::Floats, recurrent: &Linear<Self::Floats>, offsets: &[u32]) -> Self::Floats;
 }

@@ -308,7 +308,7 @@ fn with_encoder(index: ItemIndex, model: Option<&Model>) -> Result<Searcher> {
     let (Some(model), Some(backend)) = (model, searcher.index.backends().into_iter().next()) else {
         return Ok(searcher);
     };
-    let (own, dim) = (model.config.item_embedding_dim, searcher.index.dim());
+    let (own, dim) = (model.config.query_embedding_dim(), searcher.index.dim());
     if own != dim {
         let expected = format!("the encoder of a model with embeddings of width {dim}, that of the items");
         return Err(Error::argument(Parameter::Encoder, expected, own));

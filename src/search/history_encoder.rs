@@ -32,7 +32,7 @@ impl HistoryEncoder {
     pub fn encode(&self, histories: &[History]) -> Result<QueryBatch> {
         let batch = SequenceBatch::new(histories, &self.config, self.n_item_rows)?;
         let embeddings = match batch.is_empty() {
-            true => Tensor::trusted(vec![0, self.config.item_embedding_dim], Vec::new()),
+            true => Tensor::trusted(vec![0, self.config.query_embedding_dim()], Vec::new()),
             false => self.encoder.encode(&batch)?,
         };
         Ok(QueryBatch::new(embeddings).with_users(batch.user_ids))

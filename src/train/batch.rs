@@ -1,4 +1,4 @@
-//! Batches to train on: histories of users, each position supervised by the event after it.
+//! Batches to train on: histories of users, each position supervised by the event after it, or masks by the events they stand for.
 
 use std::fmt;
 
@@ -13,6 +13,12 @@ use crate::{Error, Result};
 
 /// Site of the random order of users, which is drawn once per epoch; no step draws there.
 const ORDER_SITE: u32 = u32::MAX;
+
+/// Site of the random places of masks, which are drawn once per epoch, too.
+const MASK_SITE: u32 = u32::MAX - 1;
+
+/// The share of events that are masked, unless another is asked for: RecBole's.
+const MASK_PROBABILITY: f32 = 0.2;
 
 /// What is left out of training, to be predicted: the split that results are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,10 +53,17 @@ impl Split {
 /// Some users' sequences: R supervised positions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainBatch {
-    /// What the encoder sees. The last position of each user is that before the last event.
+    /// What the encoder sees. The last position of each user is that before the last event, or the mask in the place of that.
     pub sequences: SequenceBatch,
-    /// (R): the item of the event after each position.
+    /// (R): the item of the event after each position, or that a mask stands for; 0 where nothing is to be predicted.
     pub targets: Vec<u32>,
+}
+
+impl TrainBatch {
+    /// The positions, that is rows, with a target.
+    pub fn supervised(&self) -> Vec<u32> {
+        (0..).zip(&self.targets).filter(|(_, target)| **target > 0).map(|(row, _)| row).collect()
+    }
 }
 
 /// The users of a data set as training sees them.
@@ -61,6 +74,7 @@ pub struct TrainData {
     n_item_rows: usize,
     batch_size: usize,
     seed: u64,
+    mask_probability: f32,
 }
 
 impl TrainData {
@@ -106,7 +120,20 @@ impl TrainData {
                 format!("{} users, all with fewer", sequences.len()),
             ));
         }
-        Ok(TrainData { users, config: config.clone(), n_item_rows, batch_size: batch_size.max(1), seed })
+        Ok(TrainData {
+            users,
+            config: config.clone(),
+            n_item_rows,
+            batch_size: batch_size.max(1),
+            seed,
+            mask_probability: MASK_PROBABILITY,
+        })
+    }
+
+    /// For encoders that append a mask: masks this share of the other events, too, 0.2 by default. Which ones is drawn in each epoch.
+    #[must_use]
+    pub fn with_mask_probability(self, mask_probability: f32) -> TrainData {
+        TrainData { mask_probability, ..self }
     }
 
     /// Rows of the item table; ids run from 1 to one less than this.
@@ -140,13 +167,14 @@ impl TrainData {
     pub fn epoch(&self, epoch: u32) -> Epoch<'_> {
         let mut order: Vec<u32> = (0..self.users.len() as u32).collect();
         Random::new(self.seed).stream(epoch, ORDER_SITE).shuffle(&mut order);
-        Epoch { data: self, order }
+        Epoch { data: self, number: epoch, order }
     }
 }
 
 /// One pass over all users.
 pub struct Epoch<'a> {
     data: &'a TrainData,
+    number: u32,
     order: Vec<u32>,
 }
 
@@ -169,7 +197,29 @@ impl Epoch<'_> {
                 now: user.timestamps[n],
             });
         }
-        Ok(TrainBatch { sequences: SequenceBatch::new(&histories, &data.config, data.n_item_rows)?, targets })
+        let mut sequences = SequenceBatch::new(&histories, &data.config, data.n_item_rows)?;
+        if data.config.encoder.appends_mask() {
+            targets = self.mask(&mut sequences, users);
+        }
+        Ok(TrainBatch { sequences, targets })
+    }
+
+    /// Masks some events of `sequences`, those of `users`, and says what each mask stands for; the one that is there already stands
+    /// for the event after the history.
+    fn mask(&self, sequences: &mut SequenceBatch, users: &[u32]) -> Vec<u32> {
+        let stream = Random::new(self.data.seed).stream(self.number, MASK_SITE);
+        let mut targets = vec![0; sequences.n_rows()];
+        for (&user, &first) in users.iter().zip(&sequences.offsets) {
+            let events = &self.data.users[user as usize].item_ids;
+            for (i, &event) in events.iter().enumerate() {
+                let drawn = stream.uniform(u64::from(user) << 32 | i as u64) < self.data.mask_probability;
+                if drawn || i + 1 == events.len() {
+                    targets[first as usize + i] = event;
+                    sequences.item_ids[first as usize + i] = self.data.n_item_rows as u32;
+                }
+            }
+        }
+        targets
     }
 }
 
@@ -177,7 +227,10 @@ impl Epoch<'_> {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use crate::config::{EmbeddingNorm, EncoderConfig, FfnActivation, SasrecConfig, SimilarityConfig};
+    use crate::config::{
+        Bert4recConfig, EmbeddingNorm, EncoderConfig, FfnActivation, OutputConfig, PositionOrder, SasrecConfig,
+        SimilarityConfig,
+    };
 
     fn config(max_sequence_length: usize) -> ModelConfig {
         let (num_blocks, num_heads, ffn_hidden_dim) = (1, 1, 4);
@@ -191,6 +244,7 @@ mod tests {
             l2_norm_eps: 1e-6,
             encoder: EncoderConfig::Sasrec(sasrec),
             similarity: SimilarityConfig::DotProduct,
+            output: OutputConfig::default(),
         }
     }
 
@@ -217,6 +271,47 @@ mod tests {
         assert_eq!((sequences.timestamps, sequences.next_timestamps), (vec![20, 30, 40], vec![30, 40, 50]));
         let TrainBatch { sequences, targets } = batch(Split::Validation, 9);
         assert_eq!((sequences.item_ids, targets), (vec![1, 2, 3], vec![2, 3, 4]));
+    }
+
+    #[test]
+    fn masks_stand_for_events_and_the_last_one_always() {
+        let bert = Bert4recConfig {
+            num_blocks: 1,
+            num_heads: 1,
+            ffn_hidden_dim: 4,
+            ffn_activation: FfnActivation::Gelu,
+            norm_first: false,
+            embedding_norm: false,
+            final_norm: false,
+            layer_norm_eps: 1e-5,
+            layer_norm_unbiased: false,
+            item_scale: 1.0,
+            positions: PositionOrder::FromFirst,
+            output_head: false,
+        };
+        let config = ModelConfig { encoder: EncoderConfig::Bert4rec(bert), ..config(5) };
+        let users: Vec<Sequence> = (0..400).map(|id| user(id, 3 + id as u32 % 6)).collect();
+        let data = TrainData::new(&users, Split::Test, &config, 10, 400, 5).unwrap();
+        let masks = |data: &TrainData, epoch| {
+            let batch = data.epoch(epoch).batch(0).unwrap();
+            let (ids, targets) = (&batch.sequences.item_ids, &batch.targets);
+            let last_rows = batch.sequences.last_rows();
+            assert!(last_rows.iter().all(|&row| ids[row as usize] == 10 && targets[row as usize] > 0));
+            // Unmasked, the events are there: consecutive numbers.
+            let events: Vec<u32> =
+                ids.iter().zip(targets).map(|(&id, &target)| if id == 10 { target } else { id }).collect();
+            for pair in batch.sequences.offsets.windows(2) {
+                let events = &events[pair[0] as usize..pair[1] as usize];
+                assert!(events.len() <= 6 && events.windows(2).all(|pair| pair[1] == pair[0] + 1), "{events:?}");
+            }
+            assert!(ids.iter().zip(targets).all(|(&id, &target)| (id == 10) == (target > 0)));
+            assert_eq!(batch.supervised().len(), targets.iter().filter(|&&target| target > 0).count());
+            (batch.supervised().len() - 400) as f64 / (targets.len() - 400) as f64
+        };
+        // About 1,000 events beside the last ones: five standard deviations are .063.
+        assert!((masks(&data, 0) - 0.2).abs() < 0.07 && masks(&data, 0) != masks(&data, 1));
+        assert_eq!(masks(&data.clone().with_mask_probability(0.0), 0), 0.0);
+        assert_eq!(masks(&data.with_mask_probability(1.0), 0), 1.0);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Fresh weights, distributed as in the reference.
+//! Fresh weights, distributed as in the reference; those of GRU4Rec and BERT4Rec as in RecBole 1.2.1.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,7 @@ const SMALL: f64 = 0.02;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Law {
     Zero,
+    One,
     /// Normal, with this deviation.
     Normal(f64),
     /// Normal with this deviation, no value further than two of them from 0.
@@ -26,7 +27,8 @@ enum Law {
     Uniform(f64),
 }
 
-/// A model with fresh weights for items 1..`n_item_rows`, distributed as in the reference; the same for the same seed.
+/// A model with fresh weights for items 1..`n_item_rows`, distributed as in the reference, or, GRU4Rec and BERT4Rec, as in RecBole;
+/// the same for the same seed.
 ///
 /// # Errors
 /// As [`ModelConfig::validate`].
@@ -44,6 +46,7 @@ impl Law {
     fn draw(self, stream: Stream, element: u64) -> f32 {
         let value = match self {
             Law::Zero => 0.0,
+            Law::One => 1.0,
             Law::Normal(deviation) => deviation * stream.normal(element),
             Law::Truncated(deviation) => {
                 // Eight tries each: none within two deviations in one of 10^10 cases.
@@ -58,14 +61,14 @@ impl Law {
 
 /// The laws of a model's tensors.
 struct Laws {
-    is_hstu: bool,
+    encoder: EncoderConfig,
     /// Inputs of the layers whose weights were made.
     n_in: BTreeMap<String, usize>,
 }
 
 impl Laws {
     fn new(config: &ModelConfig) -> Laws {
-        Laws { is_hstu: matches!(config.encoder, EncoderConfig::Hstu(_)), n_in: BTreeMap::new() }
+        Laws { encoder: config.encoder.clone(), n_in: BTreeMap::new() }
     }
 
     /// The law of the tensor that the reference calls `name`. Weights are asked for before biases.
@@ -73,10 +76,19 @@ impl Laws {
         if let Some(layer) = name.strip_suffix(".weight") {
             self.n_in.insert(layer.to_string(), shape.get(1).copied().unwrap_or(1));
         }
+        if name == "output.bias" {
+            return Law::Zero;
+        }
+        match self.encoder {
+            // MoL beside them is the reference's.
+            EncoderConfig::Gru4rec(_) if !name.starts_with('_') => return self.gru4rec(name, shape),
+            EncoderConfig::Bert4rec(_) if !name.starts_with('_') => return bert4rec(name, shape),
+            _ => {}
+        }
         let ends_with = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
         if name == "_embedding_module._item_emb.weight" {
             Law::Truncated(SMALL)
-        } else if name == "_input_features_preproc._pos_emb.weight" && !self.is_hstu {
+        } else if name == "_input_features_preproc._pos_emb.weight" && !matches!(self.encoder, EncoderConfig::Hstu(_)) {
             Law::Truncated((1.0 / shape[1] as f64).sqrt())
         } else if ends_with(&["._uvqk", "._pos_w", "._ts_w"]) {
             Law::Normal(SMALL)
@@ -88,6 +100,17 @@ impl Laws {
             Law::Normal((2.0 / (shape[0] + shape[1]) as f64).sqrt())
         } else {
             self.bias(name)
+        }
+    }
+
+    /// Xavier, the dense layer as `torch.nn.Linear`, the biases of gates as `torch.nn.GRU`.
+    fn gru4rec(&self, name: &str, shape: &[usize]) -> Law {
+        let sides = shape.iter().sum::<usize>() as f64;
+        match name.split_once('.') {
+            Some(("gru", _)) if shape.len() == 2 => Law::Uniform((6.0 / sides).sqrt()),
+            Some(("gru", _)) => Law::Uniform((3.0 / sides).sqrt()),
+            Some(("dense", _)) => Law::Uniform((1.0 / self.n_in.get("dense").map_or(1.0, |&n_in| n_in as f64)).sqrt()),
+            _ => Law::Normal((2.0 / sides).sqrt()),
         }
     }
 
@@ -104,21 +127,36 @@ impl Laws {
     }
 }
 
+/// Matrices are normal, layer norms begin as such.
+fn bert4rec(name: &str, shape: &[usize]) -> Law {
+    match shape.len() {
+        2 => Law::Normal(SMALL),
+        _ if name.ends_with("norm.weight") => Law::One,
+        _ => Law::Zero,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::config::find_config;
 
     fn model(case: &str, seed: u64) -> Model {
-        let gin = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(case).join("config.gin");
-        fresh_model(&ModelConfig::from_gin(gin).unwrap(), 221, seed).unwrap()
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(case);
+        let config = find_config(&Checkpoint::open(folder.join("model.safetensors")).unwrap(), None).unwrap();
+        fresh_model(&config, 221, seed).unwrap()
     }
 
     /// A number that no value exceeds, and the standard deviation, of each tensor whose name ends so.
     fn assert_distributed(case: &str, expected: &[(&str, f64, f64)]) {
-        let mut model = model(case, 3).named_tensors();
+        assert_tensors(case, model(case, 3).named_tensors(), expected);
+    }
+
+    fn assert_tensors(case: &str, mut model: Vec<(String, Tensor)>, expected: &[(&str, f64, f64)]) {
         for &(ends, most, deviation) in expected {
             let before = model.len();
             model.retain(|(name, tensor)| {
@@ -198,6 +236,29 @@ mod tests {
         assert!(zero("tiny_hstu_mol_qhidden0", "_query_emb_proj_module.1.bias"));
         assert!(zero("tiny_hstu_mol_itemhidden", "_item_emb_proj_module.2.bias"));
         assert!(!zero("tiny_hstu_mol_itemhidden", "_item_emb_proj_module.1._b"));
+    }
+
+    #[test]
+    fn tensors_of_gru4rec_and_bert4rec_have_their_distributions() {
+        let expected = [
+            ("item_embedding.weight", ANY, 0.09186),
+            ("gru.weight_ih_l0", 0.26112, 0.15076),
+            ("gru.weight_hh_l0", 0.25001, 0.14434),
+            ("gru.weight_ih_l1", 0.25001, 0.14434),
+            ("gru.weight_hh_l1", 0.25001, 0.14434),
+            ("dense.weight", 0.20413, 0.11785),
+            ("dense.bias", 0.20413, 0.11785),
+        ];
+        assert_distributed("tiny_gru4rec", &expected);
+        let biases = model("tiny_gru4rec_bias", 3).named_tensors();
+        let bias = &biases.iter().find(|(name, _)| name == "gru.bias_hh_l1").unwrap().1;
+        let most = bias.data().iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        assert!((0.2..0.25).contains(&most), "{most}");
+        let mut named = model("tiny_bert4rec", 3).named_tensors();
+        named.retain(|(name, tensor)| !(name.ends_with("norm.weight") && tensor.data().iter().all(|&one| one == 1.0)));
+        assert!(named.iter().all(|(name, _)| !name.ends_with("norm.weight")));
+        assert_eq!(model("tiny_bert4rec", 3).n_item_rows(), 221);
+        assert_tensors("tiny_bert4rec", named, &[("bias", 0.0, 0.0), ("weight", ANY, 0.02)]);
     }
 
     #[test]

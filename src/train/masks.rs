@@ -52,7 +52,9 @@ impl Masks {
             DropoutSite::Input => rates.input,
             DropoutSite::HstuLinear { .. } => rates.hstu_linear,
             DropoutSite::Attention { .. } => rates.attention,
-            DropoutSite::FeedForwardHidden { .. } | DropoutSite::FeedForwardOutput { .. } => rates.feed_forward,
+            DropoutSite::AttentionOutput { .. }
+            | DropoutSite::FeedForwardHidden { .. }
+            | DropoutSite::FeedForwardOutput { .. } => rates.feed_forward,
             DropoutSite::Query => rates.query,
             DropoutSite::Item => rates.item,
             DropoutSite::Uid { .. } => rates.uid,

@@ -43,12 +43,14 @@ impl Negatives {
         Ok(Negatives { sampling, ids, sums, log_shares })
     }
 
-    /// `n` items for each position of a batch, with replacement.
+    /// `n` items for each supervised position of a batch, with replacement.
     pub fn draw(&self, stream: Stream, batch: &TrainBatch, n: usize) -> Vec<u32> {
         let mut of_batch = Vec::new();
         let ids = match self.sampling {
             NegativeSampling::InBatch => {
                 of_batch = [&batch.sequences.item_ids[..], &batch.targets].concat();
+                // Neither masks nor what has no target.
+                of_batch.retain(|&id| id > 0 && (id as usize) < self.log_shares.len());
                 of_batch.sort_unstable();
                 of_batch.dedup();
                 &of_batch
@@ -65,7 +67,7 @@ impl Negatives {
                 ids[stream.below(element, n_items) as usize]
             }
         };
-        let draws = (0..(batch.targets.len() * n) as u64).map(draw).collect();
+        let draws = (0..(batch.supervised().len() * n) as u64).map(draw).collect();
         drop(of_batch);
         draws
     }
@@ -73,7 +75,9 @@ impl Negatives {
     /// What is subtracted from the logits of these items: the logarithm of their probability to be drawn, if that differs by item.
     pub fn correction(&self, ids: &[u32]) -> Option<Vec<f32>> {
         let by_count = self.sampling == NegativeSampling::Popularity;
-        by_count.then(|| ids.iter().map(|&id| self.log_shares[id as usize]).collect())
+        // A mask is never drawn.
+        let log_share = |&id: &u32| self.log_shares.get(id as usize).copied().unwrap_or(0.0);
+        by_count.then(|| ids.iter().map(log_share).collect())
     }
 }
 

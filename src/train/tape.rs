@@ -2,8 +2,8 @@
 
 use crate::Result;
 use crate::ops::{
-    Activation, CausalAttentionInputs, DropoutSite, EmbedInputs, GradientOps, HstuAttentionInputs, HstuGateInputs,
-    HstuShape, Linear, LinearGradients, LinearInputs, Ops, Rows,
+    Activation, AttentionShape, DropoutSite, EmbedInputs, GradientOps, GruInputs, HstuAttentionInputs, HstuGateInputs,
+    HstuShape, LayerNorm, Linear, LinearGradients, LinearInputs, Ops, Rows, SoftmaxAttentionInputs,
 };
 use crate::sequence::SequenceBatch;
 use crate::tensor::Tensor;
@@ -259,6 +259,17 @@ impl<B: GradientOps<Floats: 'static, Ints: Clone + 'static>> Ops for Tape<'_, B>
         })
     }
 
+    fn affine_layer_norm(&mut self, x: &Self::Floats, rows: usize, norm: &LayerNorm<Self::Floats>) -> Self::Floats {
+        let weights = norm.map(&mut values);
+        let y = self.ops.affine_layer_norm(&x.values, rows, &weights);
+        let (x, weight, bias) = (x.clone(), norm.weight.clone(), norm.bias.clone());
+        self.record(y, move |ops, dy, gradients| {
+            gradients.add(ops, [&x, &weight, &bias], |ops, into| {
+                ops.affine_layer_norm_gradient(&x.values, &weights, &dy, into);
+            });
+        })
+    }
+
     fn l2_norm(&mut self, x: &Self::Floats, rows: usize, width: usize, eps: f32) -> Self::Floats {
         let y = self.ops.l2_norm(&x.values, rows, width, eps);
         let x = x.clone();
@@ -333,23 +344,39 @@ impl<B: GradientOps<Floats: 'static, Ints: Clone + 'static>> Ops for Tape<'_, B>
         })
     }
 
-    fn causal_attention(
+    fn softmax_attention(
         &mut self,
         q: &Self::Floats,
         kv: &Self::Floats,
-        width: usize,
-        heads: usize,
+        shape: AttentionShape,
         rows: &Rows<B::Ints>,
         site: DropoutSite,
     ) -> Self::Floats {
         let (q, kv, rows, dropout) = (q.clone(), kv.clone(), rows.clone(), self.masks.at(site));
-        let inputs = CausalAttentionInputs { q: &q.values, kv: &kv.values, width, heads, rows: &rows, dropout };
-        let y = self.ops.causal_attention_with(&inputs);
+        let inputs = SoftmaxAttentionInputs { q: &q.values, kv: &kv.values, shape, rows: &rows, dropout };
+        let y = self.ops.softmax_attention_with(&inputs);
         self.record(y, move |ops, dy, gradients| {
             gradients.add(ops, [&q, &kv], |ops, into| {
-                let inputs = CausalAttentionInputs { q: &q.values, kv: &kv.values, width, heads, rows: &rows, dropout };
-                ops.causal_attention_gradient(&inputs, &dy, into);
+                let inputs = SoftmaxAttentionInputs { q: &q.values, kv: &kv.values, shape, rows: &rows, dropout };
+                ops.softmax_attention_gradient(&inputs, &dy, into);
             });
+        })
+    }
+
+    fn gru(&mut self, x: &Self::Floats, recurrent: &Linear<Self::Floats>, offsets: &[u32]) -> Self::Floats {
+        let weights = recurrent.map(&mut values);
+        let states = self.ops.gru(&x.values, &weights, offsets);
+        let (x, recurrent, offsets, result) = (x.clone(), recurrent.clone(), offsets.to_vec(), states.clone());
+        self.record(states, move |ops, dy, gradients| {
+            let mut of_bias = recurrent.bias.as_ref().and_then(|bias| gradients.take(bias));
+            gradients.add(ops, [&x, &recurrent.weight], |ops, [of_x, of_weight]| {
+                let inputs = GruInputs { x: &x.values, recurrent: &weights, offsets: &offsets, states: &result };
+                let into = LinearGradients { x: of_x, weight: of_weight, bias: &mut of_bias };
+                ops.gru_gradient(&inputs, &dy, into);
+            });
+            if let Some(bias) = &recurrent.bias {
+                gradients.0[bias.number] = of_bias;
+            }
         })
     }
 }

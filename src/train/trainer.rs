@@ -2,10 +2,10 @@
 
 use super::items::BatchItems;
 use super::negatives::Negatives;
-use super::weights::{ITEMS, Shapes, tensors};
+use super::weights::{ITEMS, Shapes, Weights, tensors};
 use crate::backend::loss::{GateDropout, SampledSoftmax};
 use crate::backend::{AdamW, MolArrays, MolLossSettings, Trainable, TrainingOps};
-use crate::config::{ItemDropout, TrainConfig};
+use crate::config::{ItemDropout, ModelConfig, SimilarityConfig, TrainConfig};
 use crate::error::Parameter;
 use crate::model::{Model, Mol};
 use crate::ops::{DropoutSite, Ops};
@@ -67,6 +67,8 @@ pub struct Trainer<B: TrainingOps> {
     random: Random,
     negatives: Negatives,
     n_item_rows: usize,
+    /// Those, and the row of a mask.
+    n_table_rows: usize,
     step: u64,
     /// One for each tensor.
     parameters: Vec<TrainedParameter<B::Floats>>,
@@ -93,6 +95,11 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
     /// If the configuration cannot be used, or as [`Trainer::step`].
     pub fn new(ops: B, model: &Model, config: &TrainConfig, item_counts: Option<&[u32]>) -> Result<Trainer<B>> {
         config.validate()?;
+        if model.config.encoder.appends_mask() && model.mol.is_some() {
+            let expected =
+                "a dot product, or an encoder without masks: masked positions are not trained with Mixture-of-Logits";
+            return Err(Error::argument(Parameter::Model, expected, "BERT4Rec with Mixture-of-Logits"));
+        }
         let n_item_rows = model.n_item_rows();
         let counts = match item_counts {
             Some(counts) if counts.len() != n_item_rows => {
@@ -109,6 +116,7 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
             random: Random::new(config.seed),
             negatives: Negatives::new(config.sampling, &counts)?,
             n_item_rows,
+            n_table_rows: model.encoder.items.rows(),
             step: 0,
             parameters: Vec::new(),
         };
@@ -225,7 +233,7 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
             let read = gradient.as_ref().map(|gradient| self.ops.read(gradient)).transpose()?;
             values.push(match read {
                 Some(rows) if number == ITEMS => {
-                    let mut table = vec![0.0; self.n_item_rows * dim];
+                    let mut table = vec![0.0; self.n_table_rows * dim];
                     for (&id, row) in items.ids.iter().zip(rows.chunks_exact(dim)) {
                         table[id as usize * dim..][..dim].copy_from_slice(row);
                     }
@@ -252,9 +260,10 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
     }
 
     fn check(&self, batch: &TrainBatch, negatives: Option<&[u32]>) -> Result<()> {
-        let n_positions = batch.sequences.n_rows();
-        if n_positions == 0 || batch.targets.len() != n_positions {
-            let found = format!("{n_positions} positions and {} targets", batch.targets.len());
+        let (n_rows, n_positions) = (batch.sequences.n_rows(), batch.supervised().len());
+        let all_supervised = n_positions == n_rows || self.shapes.config().similarity == SimilarityConfig::DotProduct;
+        if n_positions == 0 || batch.targets.len() != n_rows || !all_supervised {
+            let found = format!("{n_rows} positions and {n_positions} targets");
             return Err(Error::argument("training batch", "at least one position, and a target for each", found));
         }
         let Some(negatives) = negatives else { return Ok(()) };
@@ -280,7 +289,9 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
         };
         let negatives = negatives.unwrap_or(&drawn);
         let sequences = &batch.sequences;
-        let items = BatchItems::of(&[&sequences.item_ids, &batch.targets, negatives], self.n_item_rows);
+        let supervised = batch.supervised();
+        let targets: Vec<u32> = supervised.iter().map(|&row| batch.targets[row as usize]).collect();
+        let items = BatchItems::of(&[&sequences.item_ids, &targets, negatives], self.n_table_rows);
         let config = self.shapes.config();
         let dim = config.item_embedding_dim;
         let masks = Masks::new(self.config.dropout, self.random, step);
@@ -294,10 +305,14 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
         drop(rows);
         let weights = self.shapes.place(leaves.iter().cloned());
         let history = tape.ints(&items.places(&sequences.item_ids));
-        let states = weights.encoder.forward_all(&mut tape, &leaves[ITEMS], &history, sequences);
+        let mut states = weights.encoder.forward_all(&mut tape, &leaves[ITEMS], &history, sequences);
+        if supervised.len() < sequences.n_rows() {
+            let rows = tape.ints(&supervised);
+            states = tape.gather(&states, config.query_embedding_dim(), &rows, supervised.len());
+        }
 
         let mut pairs = Pairs {
-            positives: items.places(&batch.targets),
+            positives: items.places(&targets),
             negatives: items.places(negatives),
             correction: self.negatives.correction(&items.ids),
         };
@@ -308,13 +323,12 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
                 step.differentiate(&mut tape, mol, &states, &leaves[ITEMS], &mut pairs, &mut seeds)?
             }
             None => {
-                let embeddings = match config.item_l2_norm {
-                    true => tape.l2_norm(&leaves[ITEMS], items.len(), dim, config.l2_norm_eps),
-                    false => leaves[ITEMS].clone(),
-                };
+                let embeddings =
+                    output_embeddings(&mut tape, &weights, config, &leaves[ITEMS], (&items, self.n_item_rows));
                 let softmax = pairs.softmax(self.config.temperature);
                 let (queries, vectors) = (states.values().clone(), embeddings.values().clone());
-                let (main, [of_queries, of_items]) = tape.ops().dot_loss(dim, &queries, &vectors, softmax)?;
+                let (main, [of_queries, of_items]) =
+                    tape.ops().dot_loss(config.query_embedding_dim(), &queries, &vectors, softmax)?;
                 seeds.extend([(states.clone(), of_queries), (embeddings, of_items)]);
                 Losses { total: main, main, ..Losses::default() }
             }
@@ -323,6 +337,34 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
         let mut gradients = tape.backward(seeds);
         let gradients = leaves.iter().map(|leaf| gradients.take(leaf)).collect();
         Ok(StepGradients { losses, items, gradients })
+    }
+}
+
+/// (M, width of query embeddings): what the queries of a batch are compared with; `rows` are its rows of the encoder's item table.
+fn output_embeddings<B: TrainingOps<Floats: 'static, Ints: 'static>>(
+    tape: &mut Tape<B>,
+    weights: &Weights<Node<B::Floats>>,
+    config: &ModelConfig,
+    rows: &Node<B::Floats>,
+    (items, n_item_rows): (&BatchItems, usize),
+) -> Node<B::Floats> {
+    let (dim, n) = (config.item_embedding_dim, items.len());
+    // Nothing is compared with a mask; it has no row here.
+    let rows_of: Vec<u32> = items.ids.iter().map(|&id| if (id as usize) < n_item_rows { id } else { 0 }).collect();
+    let ids = tape.ints(&rows_of);
+    let mut embeddings = match &weights.output_items {
+        Some(table) => tape.gather(table, dim, &ids, n),
+        None => rows.clone(),
+    };
+    if config.item_l2_norm {
+        embeddings = tape.l2_norm(&embeddings, n, dim, config.l2_norm_eps);
+    }
+    match &weights.output_bias {
+        Some(biases) => {
+            let biases = tape.gather(biases, 1, &ids, n);
+            tape.concat(&[(&embeddings, dim), (&biases, 1)], n)
+        }
+        None => embeddings,
     }
 }
 

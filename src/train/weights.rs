@@ -12,6 +12,8 @@ pub const ITEMS: usize = 0;
 pub struct Weights<T> {
     pub encoder: Encoder<T>,
     pub mol: Option<Mol<T>>,
+    pub output_items: Option<T>,
+    pub output_bias: Option<T>,
 }
 
 /// The shapes of all tensors of a model.
@@ -24,7 +26,12 @@ pub struct Shapes {
 impl<T> Weights<T> {
     fn map<U>(&self, mut f: impl FnMut(&T) -> U) -> Weights<U> {
         let encoder = self.encoder.map(&mut f);
-        Weights { encoder, mol: self.mol.as_ref().map(|mol| mol.map(&mut f)) }
+        Weights {
+            encoder,
+            mol: self.mol.as_ref().map(|mol| mol.map(&mut f)),
+            output_items: self.output_items.as_ref().map(&mut f),
+            output_bias: self.output_bias.as_ref().map(&mut f),
+        }
     }
 }
 
@@ -34,13 +41,15 @@ pub fn tensors(model: &Model) -> Vec<Tensor> {
     let mut add = |tensor: &Tensor| tensors.push(tensor.clone());
     model.encoder.map(&mut add);
     model.mol.iter().for_each(|mol| _ = mol.map(&mut add));
+    model.output_items.iter().chain(&model.output_bias).for_each(add);
     tensors
 }
 
 impl Shapes {
     /// Those of a model.
     pub fn of(model: &Model) -> Shapes {
-        let weights = Weights { encoder: model.encoder.clone(), mol: model.mol.clone() };
+        let Model { encoder, mol, output_items, output_bias, .. } = model.clone();
+        let weights = Weights { encoder, mol, output_items, output_bias };
         Shapes { config: model.config.clone(), shapes: weights.map(|tensor| tensor.shape().to_vec()) }
     }
 
@@ -58,11 +67,11 @@ impl Shapes {
     /// The model with these values of its tensors.
     pub fn model(&self, values: impl IntoIterator<Item = Vec<f32>>) -> Model {
         let mut values = values.into_iter();
-        let Weights { encoder, mol } = self.shapes.map(|shape| {
+        let Weights { encoder, mol, output_items, output_bias } = self.shapes.map(|shape| {
             let n_values = shape.iter().product();
             Tensor::trusted(shape.clone(), values.next().unwrap_or_else(|| vec![0.0; n_values]))
         });
-        Model { config: self.config.clone(), encoder, mol }
+        Model { config: self.config.clone(), encoder, mol, output_items, output_bias }
     }
 
     /// Number of values of the tensor of this number.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rails_wgpu::checkpoint::Checkpoint;
-use rails_wgpu::config::ModelConfig;
+use rails_wgpu::config::find_config;
 use rails_wgpu::model::Model;
 use rails_wgpu::tensor::Tensor;
 use safetensors::SafeTensors;
@@ -11,6 +11,7 @@ use safetensors::SafeTensors;
 /// A case.
 pub struct Case {
     pub name: String,
+    pub checkpoint: Checkpoint,
     pub bytes: Vec<u8>,
     pub model: Model,
 }
@@ -22,10 +23,12 @@ pub fn fixture(name: &str) -> PathBuf {
 
 impl Case {
     pub fn load(folder: &Path) -> Case {
-        let checkpoint = Checkpoint::open(folder.join("model.pt")).unwrap();
-        let model = Model::load(&checkpoint, ModelConfig::from_gin(folder.join("config.gin")).unwrap()).unwrap();
+        // Cases without a `.gin` file have their configuration inside.
+        let pt = Some(folder.join("model.pt")).filter(|path| path.is_file());
+        let checkpoint = Checkpoint::open(pt.unwrap_or_else(|| folder.join("model.safetensors"))).unwrap();
+        let model = Model::load(&checkpoint, find_config(&checkpoint, None).unwrap()).unwrap();
         let bytes = std::fs::read(folder.join("oracle.safetensors")).unwrap();
-        Case { name: folder.file_name().unwrap().to_string_lossy().into_owned(), bytes, model }
+        Case { name: folder.file_name().unwrap().to_string_lossy().into_owned(), checkpoint, bytes, model }
     }
 
     pub fn find<const N: usize, T>(&self, name: &str, number: fn([u8; N]) -> T) -> Option<(Vec<usize>, Vec<T>)> {

@@ -4,7 +4,7 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::rc::Rc;
 
-use rails_wgpu::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
+use rails_wgpu::ops::{Activation, AttentionShape, DropoutSite, HstuShape, LayerNorm, Linear, Ops, Rows};
 use rails_wgpu::sequence::{SequenceBatch, time_bucket};
 use rails_wgpu::tensor::Tensor;
 
@@ -63,12 +63,28 @@ impl Num {
         self * cdf.rounded(1.0)
     }
 
+    pub fn sigmoid(self) -> Num {
+        exact(1.0) / (exact(1.0) + (-self).exp())
+    }
+
+    /// As backends compute it, so that the bound is theirs: precise beside 1, not beside a small tanh.
+    pub fn tanh(self) -> Num {
+        let value = self.value.tanh();
+        Num { value, ..exact(2.0) * (exact(2.0) * self).sigmoid() - exact(1.0) }
+    }
+
+    fn gelu_tanh(self) -> Num {
+        let cubed = exact(0.044_715) * self * self * self;
+        self * (exact(2.0 * (2.0 / std::f64::consts::PI).sqrt()) * (self + cubed)).rounded(2.0).sigmoid()
+    }
+
     pub fn activated(self, activation: Activation) -> Num {
         match activation {
             Activation::Identity => self,
             Activation::Silu => self.silu(),
             Activation::Relu => self.max(exact(0.0)),
             Activation::Gelu => self.gelu(),
+            Activation::GeluTanh => self.gelu_tanh(),
         }
     }
 }
@@ -208,6 +224,20 @@ impl Ops for Naive {
         by_rows(x, width, |row| layer_norm(row, eps))
     }
 
+    fn affine_layer_norm(&mut self, x: &Floats, _rows: usize, norm: &LayerNorm<Floats>) -> Floats {
+        let n = norm.width as f64;
+        by_rows(x, norm.width, |row| {
+            let mean = sum(row.iter().copied()) / exact(n);
+            let centred: Vec<Num> = row.iter().map(|&x| x - mean).collect();
+            let squares = sum(centred.iter().map(|&x| x * x));
+            let deviation = match norm.unbiased {
+                true => (squares / exact(n - 1.0)).sqrt() + exact(norm.eps),
+                false => (squares / exact(n) + exact(norm.eps)).sqrt(),
+            };
+            (0..norm.width).map(|i| centred[i] / deviation * norm.weight[i] + norm.bias[i]).collect()
+        })
+    }
+
     fn l2_norm(&mut self, x: &Floats, _rows: usize, width: usize, eps: f32) -> Floats {
         by_rows(x, width, |row| l2_norm(row, eps))
     }
@@ -279,18 +309,19 @@ impl Ops for Naive {
         Rc::new((0..n_rows).flat_map(row).collect())
     }
 
-    fn causal_attention(
+    fn softmax_attention(
         &mut self,
         q: &Floats,
         kv: &Floats,
-        width: usize,
-        heads: usize,
+        shape: AttentionShape,
         rows: &Rows<Ints>,
         _: DropoutSite,
     ) -> Floats {
+        let AttentionShape { width, heads, mask } = shape;
         let d = width / heads;
         let row_and_head = |i: usize, head: usize| {
-            let attended = rows.start[i] as usize..=i;
+            let (start, end) = (rows.start[i] as usize, rows.start.partition_point(|&start| start <= rows.start[i]));
+            let attended = start..start + mask.attended(i - start, end - start);
             let logit = |j: usize| {
                 let k = &kv[j * 2 * width + head * d..][..d];
                 dot(&q[i * width + head * d..][..d], k.iter().copied()) / exact(d as f64).sqrt()
@@ -304,6 +335,26 @@ impl Ops for Naive {
             (0..d).map(column).collect::<Vec<_>>()
         };
         Rc::new((0..rows.n_rows * heads).flat_map(|cell| row_and_head(cell / heads, cell % heads)).collect())
+    }
+
+    fn gru(&mut self, x: &Floats, recurrent: &Linear<Floats>, offsets: &[u32]) -> Floats {
+        let hidden = recurrent.n_in;
+        let mut states: Vec<Num> = Vec::new();
+        for row in 0..x.len() / (3 * hidden) {
+            let before = match offsets.contains(&(row as u32)) {
+                true => vec![exact(0.0); hidden],
+                false => states[(row - 1) * hidden..].to_vec(),
+            };
+            let of_state = self.linear(&Rc::new(before.clone()), 1, recurrent, Activation::Identity, None);
+            let x = &x[row * 3 * hidden..][..3 * hidden];
+            states.extend((0..hidden).map(|i| {
+                let reset = (x[i] + of_state[i]).sigmoid();
+                let update = (x[hidden + i] + of_state[hidden + i]).sigmoid();
+                let candidate = (x[2 * hidden + i] + reset * of_state[2 * hidden + i]).tanh();
+                (exact(1.0) - update) * candidate + update * before[i]
+            }));
+        }
+        Rc::new(states)
     }
 }
 

@@ -4,8 +4,8 @@
 use std::rc::Rc;
 
 use rails_wgpu::ops::{
-    Activation, CausalAttentionInputs, EmbedInputs, GradientOps, HstuAttentionInputs, HstuGateInputs, HstuShape,
-    Linear, LinearGradients, LinearInputs, Ops,
+    Activation, AttentionShape, EmbedInputs, GradientOps, GruInputs, HstuAttentionInputs, HstuGateInputs, HstuShape,
+    LayerNorm, Linear, LinearGradients, LinearInputs, Ops, SoftmaxAttentionInputs,
 };
 use rails_wgpu::random::Dropout;
 
@@ -33,15 +33,11 @@ impl Terms {
     }
 }
 
-fn sigmoid(x: Num) -> Num {
-    exact(1.0) / (exact(1.0) + (-x).exp())
-}
-
 fn derivative(activation: Activation, x: Num) -> Num {
     match activation {
         Activation::Identity => exact(1.0),
         Activation::Silu => {
-            let s = sigmoid(x);
+            let s = x.sigmoid();
             s + x * s * (exact(1.0) - s)
         }
         // Unless x may be on the other side.
@@ -57,6 +53,12 @@ fn derivative(activation: Activation, x: Num) -> Num {
             let density = (-(exact(0.5) * x * x)).exp() * exact(1.0 / std::f64::consts::TAU.sqrt());
             let derivative = cdf + x * density;
             Num { error: derivative.error + 2.0 * x.error + 1e-9, ..derivative }
+        }
+        Activation::GeluTanh => {
+            let factor = exact((8.0 / std::f64::consts::PI).sqrt());
+            let squared = exact(0.044_715) * x * x;
+            let s = (factor * x * (exact(1.0) + squared)).sigmoid();
+            s + x * factor * (exact(1.0) + exact(3.0) * squared) * s * (exact(1.0) - s)
         }
     }
 }
@@ -108,16 +110,17 @@ impl GradientOps for Naive {
         (self.linear(x, rows, layer, activation, residual), self.linear(x, rows, layer, Activation::Identity, None))
     }
 
-    fn causal_attention_with(&mut self, inputs: &CausalAttentionInputs<Floats, Ints>) -> Floats {
-        let d = inputs.width / inputs.heads;
+    fn softmax_attention_with(&mut self, inputs: &SoftmaxAttentionInputs<Floats, Ints>) -> Floats {
+        let AttentionShape { width, heads, .. } = inputs.shape;
+        let d = width / heads;
         let cell = |i: usize| {
-            let (row, head, column) = (i / inputs.width, i % inputs.width / d, i % d);
+            let (row, head, column) = (i / width, i % width / d, i % d);
             let start = inputs.rows.start[row] as usize;
             let weights = dropped_probabilities(inputs, row, head).1;
-            let value = |j: usize| inputs.kv[(start + j) * 2 * inputs.width + inputs.width + head * d + column];
+            let value = |j: usize| inputs.kv[(start + j) * 2 * width + width + head * d + column];
             dot(&weights, (0..weights.len()).map(value))
         };
-        Rc::new((0..inputs.rows.n_rows * inputs.width).map(cell).collect())
+        Rc::new((0..inputs.rows.n_rows * width).map(cell).collect())
     }
 
     fn gather_gradient(&mut self, table: &Floats, width: usize, indices: &Ints, dy: &Floats, gradient: Gradient) {
@@ -166,6 +169,45 @@ impl GradientOps for Naive {
         let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
         let dx = rows.flat_map(|(x, dy)| layer_norm_gradient(x, eps, dy)).collect();
         self.add(Rc::new(dx), gradient);
+    }
+
+    fn affine_layer_norm_gradient(
+        &mut self,
+        x: &Floats,
+        norm: &LayerNorm<Floats>,
+        dy: &Floats,
+        [of_x, weight, bias]: [Gradient; 3],
+    ) {
+        let width = norm.width;
+        let (mut of_weight, mut of_bias, mut dx) = (Terms::new(width), Terms::new(width), Vec::new());
+        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
+            let n = exact(width as f64);
+            let mean = sum(x.iter().copied()) / n;
+            let centred: Vec<Num> = x.iter().map(|&x| x - mean).collect();
+            let squares = sum(centred.iter().map(|&x| x * x));
+            // The divisor, and its derivative by a number of x, divided by that number's distance from the mean.
+            let (deviation, slope) = match norm.unbiased {
+                true => {
+                    let unbiased = (squares / (n - exact(1.0))).sqrt();
+                    (unbiased + exact(norm.eps), exact(1.0) / (unbiased * (n - exact(1.0))))
+                }
+                false => {
+                    let deviation = (squares / n + exact(norm.eps)).sqrt();
+                    (deviation, exact(1.0) / (deviation * n))
+                }
+            };
+            let weighted: Vec<Num> = dy.iter().zip(norm.weight.iter()).map(|(&dy, &weight)| dy * weight).collect();
+            let mean_dy = sum(weighted.iter().copied()) / n;
+            let along = dot(&weighted, centred.iter().copied()) * slope / deviation;
+            for i in 0..width {
+                of_weight.add(i, dy[i] * centred[i] / deviation);
+                of_bias.add(i, dy[i]);
+                dx.push((weighted[i] - mean_dy - centred[i] * along) / deviation);
+            }
+        }
+        self.add(Rc::new(dx), of_x);
+        of_weight.add_to(weight);
+        of_bias.add_to(bias);
     }
 
     fn l2_norm_gradient(&mut self, x: &Floats, width: usize, eps: f32, dy: &Floats, gradient: Gradient) {
@@ -257,16 +299,17 @@ impl GradientOps for Naive {
         self.add(Rc::new(of_attended), attended);
     }
 
-    fn causal_attention_gradient(
+    fn softmax_attention_gradient(
         &mut self,
-        inputs: &CausalAttentionInputs<Floats, Ints>,
+        inputs: &SoftmaxAttentionInputs<Floats, Ints>,
         dy: &Floats,
         [q, kv]: [Gradient; 2],
     ) {
-        let (width, d) = (inputs.width, inputs.width / inputs.heads);
+        let AttentionShape { width, heads, .. } = inputs.shape;
+        let d = width / heads;
         let scale = exact(1.0) / exact(d as f64).sqrt();
         let (mut of_q, mut of_kv) = (Terms::new(inputs.q.len()), Terms::new(inputs.kv.len()));
-        for (row, head) in (0..inputs.rows.n_rows).flat_map(|row| (0..inputs.heads).map(move |head| (row, head))) {
+        for (row, head) in (0..inputs.rows.n_rows).flat_map(|row| (0..heads).map(move |head| (row, head))) {
             let start = inputs.rows.start[row] as usize;
             let (p, dropped, factors) = dropped_probabilities(inputs, row, head);
             let dy = &dy[row * width + head * d..][..d];
@@ -286,24 +329,70 @@ impl GradientOps for Naive {
         of_q.add_to(q);
         of_kv.add_to(kv);
     }
+
+    fn gru_gradient(&mut self, inputs: &GruInputs<Floats>, dy: &Floats, gradients: LinearGradients<Floats>) {
+        let (hidden, recurrent) = (inputs.recurrent.n_in, inputs.recurrent);
+        let mut of_x = vec![exact(0.0); inputs.x.len()];
+        let mut of_weight = Terms::new(recurrent.weight.len());
+        let mut of_bias = Terms::new(3 * hidden);
+        for pair in inputs.offsets.windows(2) {
+            let mut of_state = vec![exact(0.0); hidden];
+            for row in (pair[0] as usize..pair[1] as usize).rev() {
+                let before = match row == pair[0] as usize {
+                    true => vec![exact(0.0); hidden],
+                    false => inputs.states[(row - 1) * hidden..row * hidden].to_vec(),
+                };
+                let added = self.linear(&Rc::new(before.clone()), 1, recurrent, Activation::Identity, None);
+                let x = &inputs.x[row * 3 * hidden..][..3 * hidden];
+                let mut of_added = vec![exact(0.0); 3 * hidden];
+                for i in 0..hidden {
+                    let r = (x[i] + added[i]).sigmoid();
+                    let z = (x[hidden + i] + added[hidden + i]).sigmoid();
+                    let n = (x[2 * hidden + i] + r * added[2 * hidden + i]).tanh();
+                    let d = of_state[i] + dy[row * hidden + i];
+                    let of_n = d * (exact(1.0) - z) * (exact(1.0) - n * n);
+                    of_added[i] = of_n * added[2 * hidden + i] * r * (exact(1.0) - r);
+                    of_added[hidden + i] = d * (before[i] - n) * z * (exact(1.0) - z);
+                    of_added[2 * hidden + i] = of_n * r;
+                    of_x[row * 3 * hidden + i] = of_added[i];
+                    of_x[row * 3 * hidden + hidden + i] = of_added[hidden + i];
+                    of_x[row * 3 * hidden + 2 * hidden + i] = of_n;
+                    of_state[i] = d * z;
+                }
+                for i in 0..hidden {
+                    let weights = &recurrent.weight[i * 3 * hidden..][..3 * hidden];
+                    of_state[i] = of_state[i] + dot(&of_added, weights.iter().copied());
+                    (0..3 * hidden).for_each(|j| of_weight.add(i * 3 * hidden + j, before[i] * of_added[j]));
+                }
+                (0..3 * hidden).for_each(|j| of_bias.add(j, of_added[j]));
+            }
+        }
+        self.add(Rc::new(of_x), gradients.x);
+        of_weight.add_to(gradients.weight);
+        if recurrent.bias.is_some() {
+            of_bias.add_to(gradients.bias);
+        }
+    }
 }
 
 /// Of a row and head: probabilities, the same after dropout, and what dropout multiplies by.
 fn dropped_probabilities(
-    inputs: &CausalAttentionInputs<Floats, Ints>,
+    inputs: &SoftmaxAttentionInputs<Floats, Ints>,
     row: usize,
     head: usize,
 ) -> (Vec<Num>, Vec<Num>, Vec<Num>) {
-    let (width, d, start) = (inputs.width, inputs.width / inputs.heads, inputs.rows.start[row] as usize);
+    let AttentionShape { width, heads, mask } = inputs.shape;
+    let (d, starts) = (width / heads, &inputs.rows.start);
+    let (start, end) = (starts[row] as usize, starts.partition_point(|&start| start <= starts[row]));
     let q = &inputs.q[row * width + head * d..][..d];
     let logit = |j: usize| dot(q, inputs.kv[j * 2 * width + head * d..][..d].iter().copied()) / exact(d as f64).sqrt();
-    let logits: Vec<Num> = (start..=row).map(logit).collect();
+    let logits: Vec<Num> = (start..start + mask.attended(row - start, end - start)).map(logit).collect();
     let largest = logits.iter().copied().fold(exact(f64::MIN), Num::max);
     let weights: Vec<Num> = logits.iter().map(|&logit| (logit - largest).exp()).collect();
     let total = sum(weights.iter().copied());
     let probabilities: Vec<Num> = weights.iter().map(|&weight| weight / total).collect();
     let stride = inputs.rows.max_length.next_multiple_of(64);
-    let first = (row * inputs.heads + head) * stride;
+    let first = (row * heads + head) * stride;
     let factors: Vec<Num> = (0..probabilities.len()).map(|j| factor(inputs.dropout, first + j)).collect();
     let dropped = probabilities.iter().zip(&factors).map(|(&p, &factor)| p * factor).collect();
     (probabilities, dropped, factors)

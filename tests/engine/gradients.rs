@@ -5,7 +5,9 @@ use std::rc::Rc;
 use crate::common::naive::{Naive, Num, compare, exact, random};
 use rails_wgpu::backend::cpu::CpuOps;
 use rails_wgpu::config::DropoutRates;
-use rails_wgpu::ops::{Activation, DropoutSite, GradientOps, HstuShape, Linear, Ops, Rows};
+use rails_wgpu::ops::{
+    Activation, AttentionMask, AttentionShape, DropoutSite, GradientOps, HstuShape, LayerNorm, Linear, Ops, Rows,
+};
 use rails_wgpu::random::Random;
 use rails_wgpu::sequence::SequenceBatch;
 use rails_wgpu::tensor::Tensor;
@@ -177,7 +179,8 @@ impl Operation for LinearOf {
 
 #[test]
 fn linear() {
-    let activations = [Activation::Identity, Activation::Silu, Activation::Relu, Activation::Gelu];
+    let activations =
+        [Activation::Identity, Activation::Silu, Activation::Relu, Activation::Gelu, Activation::GeluTanh];
     for (i, activation) in activations.into_iter().enumerate() {
         let (bias, residual) = (i != 1, i % 2 == 0);
         let layer = LinearOf { rows: 5, n_in: 3, n_out: 4, bias, activation, residual, dropout: false };
@@ -296,21 +299,70 @@ impl Operation for HstuGateOf {
     }
 }
 
-struct CausalAttentionOf {
+struct SoftmaxAttentionOf {
     batch: SequenceBatch,
-    width: usize,
-    heads: usize,
+    shape: AttentionShape,
     site: DropoutSite,
 }
 
-impl Operation for CausalAttentionOf {
+impl Operation for SoftmaxAttentionOf {
     fn inputs(&self) -> Vec<Vec<usize>> {
-        vec![vec![self.batch.n_rows(), self.width], vec![self.batch.n_rows(), 2 * self.width]]
+        vec![vec![self.batch.n_rows(), self.shape.width], vec![self.batch.n_rows(), 2 * self.shape.width]]
     }
 
     fn run<O: Ops>(&self, ops: &mut O, inputs: &[O::Floats]) -> O::Floats {
         let rows = rows(ops, &self.batch);
-        ops.causal_attention(&inputs[0], &inputs[1], self.width, self.heads, &rows, self.site)
+        ops.softmax_attention(&inputs[0], &inputs[1], self.shape, &rows, self.site)
+    }
+}
+
+struct GruOf {
+    batch: SequenceBatch,
+    hidden: usize,
+    bias: bool,
+}
+
+impl Operation for GruOf {
+    fn inputs(&self) -> Vec<Vec<usize>> {
+        let mut shapes = vec![vec![self.batch.n_rows(), 3 * self.hidden], vec![self.hidden, 3 * self.hidden]];
+        shapes.extend(self.bias.then(|| vec![3 * self.hidden]));
+        shapes
+    }
+
+    fn run<O: Ops>(&self, ops: &mut O, inputs: &[O::Floats]) -> O::Floats {
+        let (n_in, n_out) = (self.hidden, 3 * self.hidden);
+        // Rows of length 1: bounds must not grow much from step to step.
+        let weight = ops.l2_norm(&inputs[1], n_in, n_out, 1e-6);
+        let layer = Linear { weight, bias: inputs.get(2).cloned(), n_in, n_out };
+        ops.gru(&inputs[0], &layer, &self.batch.offsets)
+    }
+}
+
+struct AffineLayerNormOf {
+    rows: usize,
+    width: usize,
+    unbiased: bool,
+}
+
+impl Operation for AffineLayerNormOf {
+    fn inputs(&self) -> Vec<Vec<usize>> {
+        vec![vec![self.rows, self.width], vec![self.width], vec![self.width]]
+    }
+
+    fn run<O: Ops>(&self, ops: &mut O, inputs: &[O::Floats]) -> O::Floats {
+        let (weight, bias) = (inputs[1].clone(), inputs[2].clone());
+        let norm = LayerNorm { weight, bias, width: self.width, eps: 1e-2, unbiased: self.unbiased };
+        ops.affine_layer_norm(&inputs[0], self.rows, &norm)
+    }
+}
+
+#[test]
+fn layer_norms_with_weights() {
+    for unbiased in [false, true] {
+        for (rows, width) in [(1, 2), (3, 5), (4, 18)] {
+            check(&format!("{rows} {width} {unbiased}"), AffineLayerNormOf { rows, width, unbiased });
+        }
+        check_cpu("many rows", &AffineLayerNormOf { rows: 600, width: 6, unbiased });
     }
 }
 
@@ -326,9 +378,17 @@ fn operations_on_sequences() {
             let what = format!("HSTU {heads} {dqk} {dv} {lengths:?}");
             if is_small { check(&what, operation) } else { check_cpu(&what, &operation) }
         }
-        for site in [DropoutSite::Attention { block: 2 }, DropoutSite::Query] {
-            let operation = CausalAttentionOf { batch: batch(lengths), width: 6, heads: 2, site };
-            let what = format!("causal {lengths:?} {site:?}");
+        for mask in [AttentionMask::Causal, AttentionMask::Bidirectional] {
+            for site in [DropoutSite::Attention { block: 2 }, DropoutSite::Query] {
+                let shape = AttentionShape { width: 6, heads: 2, mask };
+                let what = format!("{mask:?} {lengths:?} {site:?}");
+                let operation = SoftmaxAttentionOf { batch: batch(lengths), shape, site };
+                if is_small { check(&what, operation) } else { check_cpu(&what, &operation) }
+            }
+        }
+        for bias in [false, true] {
+            let operation = GruOf { batch: batch(lengths), hidden: 5, bias };
+            let what = format!("GRU {lengths:?}");
             if is_small { check(&what, operation) } else { check_cpu(&what, &operation) }
         }
     }
@@ -366,6 +426,8 @@ fn the_number_of_threads_does_not_show() {
     let activation = Activation::Silu;
     let layer = LinearOf { rows: 3000, n_in: 7, n_out: 9, bias: true, activation, residual: true, dropout: false };
     let embed = Embed(batch(&[40, 3, 70, 1]));
+    let gru = GruOf { batch: batch(&[33, 70, 2, 64, 9, 1]), hidden: 7, bias: true };
+    let norm = AffineLayerNormOf { rows: 3000, width: 5, unbiased: false };
     fn bits(operation: &(impl Operation + Sync), threads: usize) -> Vec<u32> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
@@ -381,5 +443,7 @@ fn the_number_of_threads_does_not_show() {
         assert!(bits(&attention, 1) == bits(&attention, threads), "attention, {threads} threads");
         assert!(bits(&layer, 1) == bits(&layer, threads), "linear, {threads} threads");
         assert!(bits(&embed, 1) == bits(&embed, threads), "embed, {threads} threads");
+        assert!(bits(&gru, 1) == bits(&gru, threads), "GRU, {threads} threads");
+        assert!(bits(&norm, 1) == bits(&norm, threads), "layer norm, {threads} threads");
     }
 }

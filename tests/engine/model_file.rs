@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::common::case::fixture;
+use crate::common::case::{Case, fixture};
 use crate::common::demo::Demo;
 use rails_wgpu::checkpoint::Weights;
 use rails_wgpu::model_file::MOL_KEY;
-use rails_wgpu::{
-    Algorithm, Checkpoint, Dtype, Form, History, Model, ModelConfig, ModelFile, QueryBatch, Searcher, Tensor,
-};
+use rails_wgpu::{Algorithm, Checkpoint, Dtype, Form, History, Model, ModelFile, QueryBatch, Searcher, Tensor};
 
 const DEMO: &str = "assets/demo.safetensors";
 const HISTORY: History = History { user_id: 7, item_ids: &[12, 31, 5], timestamps: &[100, 160, 300], now: 400 };
@@ -54,9 +52,8 @@ fn a_model_and_its_item_embeddings_find_the_same() {
 fn a_model_gives_back_the_tensors_that_it_was_loaded_from() {
     let folders = fs::read_dir(fixture("")).unwrap().map(|entry| entry.unwrap().path());
     let mut cases = 0;
-    for folder in folders.filter(|path| path.join("model.pt").is_file()) {
-        let checkpoint = Checkpoint::open(folder.join("model.pt")).unwrap();
-        let model = Model::load(&checkpoint, ModelConfig::from_gin(folder.join("config.gin")).unwrap()).unwrap();
+    for folder in folders.filter(|path| path.join("model.safetensors").is_file()) {
+        let Case { checkpoint, model, .. } = Case::load(&folder);
         let named = model.named_tensors();
         let names: BTreeSet<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
         let expected: BTreeSet<&str> = checkpoint.names().filter(|&name| name != Weights::IGNORED).collect();
@@ -70,7 +67,7 @@ fn a_model_gives_back_the_tensors_that_it_was_loaded_from() {
         assert_eq!(again.named_tensors(), named);
         cases += 1;
     }
-    assert_eq!(cases, 14);
+    assert_eq!(cases, 19);
 }
 
 #[test]

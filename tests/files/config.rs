@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once};
 
+use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{
     CONFIG_KEY, DropoutRates, EmbeddingNorm, EncoderConfig, EvaluationSchedule, FfnActivation, GatingCombination,
     GluConfig, GluNonlinearity, HstuConfig, LinearActivation, LossWeights, ModelConfig, MolConfig, NegativeSampling,
-    PRESETS, SasrecConfig, SimilarityConfig, TrainConfig, preset,
+    OutputConfig, PRESETS, SasrecConfig, SimilarityConfig, TrainConfig, find_config, preset,
 };
 use rails_wgpu::{Error, Parameter};
 
@@ -103,6 +104,7 @@ fn tiny() -> ModelConfig {
             concat_ua: false,
         }),
         similarity: SimilarityConfig::Mol(tiny_mol()),
+        output: OutputConfig::default(),
     }
 }
 
@@ -185,6 +187,7 @@ fn what_a_file_leaves_out_is_the_references_default() {
             ffn_activation: FfnActivation::Relu,
         }),
         similarity: SimilarityConfig::DotProduct,
+        output: OutputConfig::default(),
     };
     assert_eq!(config, expected);
 
@@ -578,6 +581,36 @@ fn json_has_a_version_and_no_surprises() {
     assert!(edited("\"concat_ua\":false,", "").contains("concat_ua"));
     assert!(edited("\"glu_silu\"", "\"softmax\"").contains("softmax"));
     assert!(edited("{", "").contains("JSON"));
+}
+
+/// The configuration in a fixture, and what is said of it with some text replaced.
+fn said_of_fixture(case: &str, from: &str, to: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(case);
+    let checkpoint = Checkpoint::open(folder.join("model.safetensors")).unwrap();
+    let json = find_config(&checkpoint, None).unwrap().to_json();
+    assert_eq!(ModelConfig::from_json(&json, "a").unwrap(), find_config(&checkpoint, None).unwrap());
+    assert!(json.contains(from), "{from} is not in {json}");
+    ModelConfig::from_json(&json.replacen(from, to, 1), "a").unwrap_err().to_string()
+}
+
+#[test]
+fn gru4rec_and_bert4rec_are_read_from_json_and_checked() {
+    let said = said_of_fixture("tiny_gru4rec_bias", "\"hidden_dim\":16", "\"hidden_dim\":17");
+    assert!(said.contains("gru4rec.hidden_dim") && said.contains("16, as there is no dense layer, found 17"), "{said}");
+    let said = said_of_fixture("tiny_gru4rec", "\"num_layers\":2", "\"num_layers\":0");
+    assert!(said.contains("gru4rec.num_layers"), "{said}");
+    let said = said_of_fixture("tiny_bert4rec", "\"num_heads\":2", "\"num_heads\":3");
+    assert!(said.contains("bert4rec.num_heads") && said.contains("a divisor of item_embedding_dim = 16"), "{said}");
+    let said = said_of_fixture("tiny_bert4rec", "\"layer_norm_eps\":1e-12", "\"layer_norm_eps\":0.0");
+    assert!(said.contains("bert4rec.layer_norm_eps"), "{said}");
+    let said = said_of_fixture("tiny_bert4rec", "\"item_l2_norm\":false", "\"item_l2_norm\":true");
+    assert!(said.contains("output.bias") && said.contains("not l2-normalised"), "{said}");
+    let said = said_of_fixture("tiny_bert4rec", "\"positions\":\"from_first\"", "\"positions\":\"middle\"");
+    assert!(said.contains("middle"), "{said}");
+    let with_bias = ModelConfig { output: OutputConfig { separate: false, bias: true }, ..tiny() };
+    let said = with_bias.validate().unwrap_err().to_string();
+    assert!(said.contains("output: expected a dot product") && said.contains("found Mixture-of-Logits"), "{said}");
+    assert_eq!((with_bias.query_embedding_dim(), tiny().query_embedding_dim()), (17, 16));
 }
 
 #[test]

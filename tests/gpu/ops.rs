@@ -7,8 +7,10 @@ use rails_wgpu::Error;
 use rails_wgpu::backend::QueryEncoder;
 use rails_wgpu::backend::gpu::{Gpu, GpuEncoder, Recorder};
 use rails_wgpu::config::EmbeddingNorm;
-use rails_wgpu::model::{Encoder, EncoderLayers, Hstu, HstuLayer, Sasrec, SasrecLayer};
-use rails_wgpu::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
+use rails_wgpu::model::{Encoder, EncoderLayers, Gru4rec, GruLayer, Hstu, HstuLayer, Sasrec, SasrecLayer};
+use rails_wgpu::ops::{
+    Activation, AttentionMask, AttentionShape, DropoutSite, HstuShape, LayerNorm, Linear, Ops, Rows,
+};
 use rails_wgpu::sequence::SequenceBatch;
 use rails_wgpu::tensor::Tensor;
 
@@ -66,12 +68,16 @@ fn rows<O: Ops>(ops: &mut O, batch: &SequenceBatch) -> Rows<O::Ints> {
     Rows { n_rows: batch.n_rows(), max_length: batch.max_length(), start: ops.ints(&batch.row_starts()) }
 }
 
+/// Nothing is dropped out here.
+const SITE: DropoutSite = DropoutSite::Attention { block: 0 };
+
 const SEQUENCES: [&[usize]; 6] = [&[], &[1], &[16], &[15, 1, 18, 33, 2], &[17, 64], &[211]];
 
 #[test]
 fn linear_of_any_shape() {
     let Some(gpu) = gpu::shared() else { return };
-    let activations = [Activation::Identity, Activation::Silu, Activation::Relu, Activation::Gelu];
+    let activations =
+        [Activation::Identity, Activation::Silu, Activation::Relu, Activation::Gelu, Activation::GeluTanh];
     let shapes =
         [(0, 5, 3), (1, 1, 1), (3, 5, 7), (63, 15, 65), (64, 16, 64), (65, 17, 63), (129, 50, 130), (2, 200, 5)];
     for (i, (n_rows, n_in, n_out)) in shapes.into_iter().enumerate() {
@@ -118,6 +124,14 @@ fn norms_of_any_width() {
         let x = Tensor::new(vec![n_rows, width], x).unwrap();
         check!(&gpu, ops => { let x = ops.floats(&x); ops.layer_norm(&x, n_rows, width, 1e-6) }, "layer {width}");
         check!(&gpu, ops => { let x = ops.floats(&x); ops.l2_norm(&x, n_rows, width, 0.01) }, "l2 {width}");
+        for unbiased in [false, true].into_iter().take(width) {
+            let (weight, bias) = (tensor(10, &[width]), tensor(11, &[width]));
+            let norm = LayerNorm { weight, bias, width, eps: 1e-3, unbiased };
+            check!(&gpu, ops => {
+                let (x, norm) = (ops.floats(&x), norm.map(&mut |tensor| ops.floats(tensor)));
+                ops.affine_layer_norm(&x, n_rows, &norm)
+            }, "affine {width} {unbiased}");
+        }
     }
 }
 
@@ -204,7 +218,7 @@ fn hstu_attention_of_any_shape() {
 }
 
 #[test]
-fn causal_attention_of_any_shape() {
+fn softmax_attention_of_any_shape() {
     let Some(gpu) = gpu::shared() else { return };
     for (heads, d, scale) in [(1, 1, 1.0), (2, 16, 1.0), (1, 50, 1.0), (2, 65, 20.0), (1, 128, 1.0)] {
         for lengths in SEQUENCES {
@@ -212,11 +226,34 @@ fn causal_attention_of_any_shape() {
             let q = random(1, batch.n_rows() * width).iter().map(|x| scale * x).collect();
             let (q, kv) =
                 (Tensor::new(vec![batch.n_rows(), width], q).unwrap(), tensor(2, &[batch.n_rows(), 2 * width]));
-            check!(&gpu, ops => {
-                let (q, kv) = (ops.floats(&q), ops.floats(&kv));
-                let rows = rows(ops, &batch);
-                ops.causal_attention(&q, &kv, width, heads, &rows, DropoutSite::Attention { block: 0 })
-            }, "causal_attention {heads} {d} {lengths:?}");
+            for mask in [AttentionMask::Causal, AttentionMask::Bidirectional] {
+                check!(&gpu, ops => {
+                    let (q, kv) = (ops.floats(&q), ops.floats(&kv));
+                    let rows = rows(ops, &batch);
+                    ops.softmax_attention(&q, &kv, AttentionShape { width, heads, mask }, &rows, SITE)
+                }, "{mask:?} attention {heads} {d} {lengths:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gru_of_any_shape() {
+    let Some(gpu) = gpu::shared() else { return };
+    for hidden in [1, 5, 63, 64, 65, 130] {
+        for lengths in SEQUENCES.into_iter().filter(|lengths| lengths.iter().sum::<usize>() < 100) {
+            let batch = batch(lengths);
+            let x = tensor(1, &[batch.n_rows(), 3 * hidden]);
+            // Small weights: bounds must not grow from step to step.
+            let weight = random(2, 3 * hidden * hidden).iter().map(|w| 0.5 * w / hidden as f32).collect();
+            let weight = Tensor::new(vec![hidden, 3 * hidden], weight).unwrap();
+            for bias in [None, Some(tensor(3, &[3 * hidden]))] {
+                let layer = Linear { weight: weight.clone(), bias, n_in: hidden, n_out: 3 * hidden };
+                check!(&gpu, ops => {
+                    let (x, layer) = (ops.floats(&x), layer.map(&mut |tensor| ops.floats(tensor)));
+                    ops.gru(&x, &layer, &batch.offsets)
+                }, "gru {hidden} {lengths:?}");
+            }
         }
     }
 }
@@ -228,7 +265,7 @@ fn embeddings(seed: u64, rows: usize) -> Tensor {
 
 fn encoder(layers: EncoderLayers<Tensor>, norm: EmbeddingNorm) -> Encoder<Tensor> {
     let (items, positions) = (embeddings(1, 10), embeddings(2, 64));
-    Encoder { items, positions, layers, dim: 12, norm }
+    Encoder { items, positions: Some(positions), layers, dim: 12, norm, appends_one: false }
 }
 
 /// One layer: worst-case bounds multiply from layer to layer until they say nothing.
@@ -284,7 +321,7 @@ fn a_device_with_small_bindings_encodes_in_parts() {
     let gpu = gpu::opened_with(&adapter, |limits| limits.max_storage_buffer_binding_size = 1024);
     let mut wide = hstu();
     wide.items = embeddings(1, 100);
-    wide.positions = embeddings(2, 20);
+    wide.positions = Some(embeddings(2, 20));
     if let EncoderLayers::Hstu(hstu) = &mut wide.layers {
         hstu.layers[0].uvqk = Linear { bias: None, ..linear(10, 12, 16) };
         hstu.layers[0].output = linear(20, 4, 12);
@@ -293,6 +330,21 @@ fn a_device_with_small_bindings_encodes_in_parts() {
     assert_encodes(&gpu, &wide, &batch(&[3, 9, 1, 4, 12, 1]));
     let error = GpuEncoder::new(&gpu, &hstu()).unwrap_err();
     assert!(matches!(error, Error::Limit { have: 1024, .. }), "{error}");
+}
+
+#[test]
+fn a_gru_that_is_too_wide_for_a_device_is_an_error() {
+    let Some(adapter) = gpu::adapter() else { return };
+    let gpu = gpu::opened_with(&adapter, |limits| limits.max_compute_workgroup_storage_size = 16384);
+    let wide = |hidden: usize| {
+        let layer = GruLayer { input: linear(1, 12, 3 * hidden), recurrent: linear(3, hidden, 3 * hidden) };
+        let gru = Gru4rec { layers: vec![layer], dense: Some(linear(5, hidden, 12)) };
+        let encoder = Encoder { positions: None, ..encoder(EncoderLayers::Gru4rec(gru), EmbeddingNorm::None) };
+        GpuEncoder::new(&gpu, &encoder)
+    };
+    assert!(wide(1024).is_ok());
+    let error = wide(1025).unwrap_err();
+    assert!(matches!(error, Error::Limit { need: 16400, have: 16384, .. }), "{error}");
 }
 
 #[test]
@@ -336,7 +388,8 @@ fn the_definition_gives_known_values() {
     // Logits 0 and ln 3: weights 1/4 and 3/4.
     let q = Naive.floats(&Tensor::new(vec![2, 1], vec![9.0, 3f32.ln()]).unwrap());
     let kv = Naive.floats(&Tensor::new(vec![2, 2], vec![0.0, 4.0, 1.0, 8.0]).unwrap());
-    let y = Naive.causal_attention(&q, &kv, 1, 1, &rows, DropoutSite::Attention { block: 0 });
+    let shape = AttentionShape { width: 1, heads: 1, mask: AttentionMask::Causal };
+    let y = Naive.softmax_attention(&q, &kv, shape, &rows, SITE);
     assert_eq!(y[0].value, 4.0);
     assert!((y[1].value - 7.0).abs() < 1e-6);
 }

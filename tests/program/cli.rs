@@ -217,6 +217,34 @@ fn devices_lists_the_cpu_and_what_auto_takes() {
 }
 
 #[test]
+fn models_with_their_configuration_inside_are_evaluated_searched_and_indexed() {
+    for case in ["tiny_gru4rec", "tiny_bert4rec"] {
+        let checkpoint = format!("tests/oracle/{case}/model.safetensors");
+        let facts = std::fs::read_to_string(format!("tests/oracle/{case}/oracle.json")).unwrap();
+        let facts: serde_json::Value = serde_json::from_str(&facts).unwrap();
+        let json = eval_json(&checkpoint, &["--protocol", "reference", "--algorithm", "exact"]);
+        for name in ["hr@10", "ndcg@10", "mrr"] {
+            let (expected, found) = (facts["metrics"][name].as_f64().unwrap(), json["results"][0][name].as_f64());
+            assert!(found.is_some_and(|found| (found - expected).abs() < 1e-6), "{case} {name}: {expected}, {json}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("index");
+        let items = ["--item-ids", "assets/demo.items.txt"];
+        let build = ["index", "build", "--device", "cpu", "--checkpoint", &checkpoint, "-o", path(&index)];
+        succeeds(&[&build[..], &["--items", items[1]]].concat());
+        let search = |more: &[&str]| {
+            let args =
+                ["search", "--device", "cpu", "--dataset", "tests/oracle/tiny.csv", "--user", "37", "--json", "-"];
+            let json: serde_json::Value = serde_json::from_str(&succeeds(&[&args, more].concat())).unwrap();
+            json["results"].clone()
+        };
+        let hits = search(&["--checkpoint", &checkpoint, items[0], items[1]]);
+        assert!(hits.as_array().is_some_and(|hits| !hits.is_empty()), "{hits}");
+        assert_eq!(hits, search(&["--index", path(&index)]), "{case}");
+    }
+}
+
+#[test]
 fn pt_safetensors_and_converted_file_give_identical_results() {
     let folder = tempfile::tempdir().unwrap();
     let converted = folder.path().join("model.safetensors");

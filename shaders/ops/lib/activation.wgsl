@@ -30,12 +30,18 @@ fn normal_cdf(x: f32) -> f32 {
     return select(1.0 - tail, tail, x < 0.0);
 }
 
-// kind: 0 identity, 1 silu, 2 relu, 3 gelu
+// x / 2 (1 + tanh(t)) with t = sqrt(2 / pi) (x + 0.044715 x^3), as x sigmoid(2 t).
+fn gelu_tanh(x: f32) -> f32 {
+    return x * sigmoid(x * (1.5957691 + 0.071354814 * x * x));
+}
+
+// kind: 0 identity, 1 silu, 2 relu, 3 gelu, 4 gelu by tanh
 fn activate(kind: u32, x: f32) -> f32 {
     switch kind {
         case 1u: { return silu(x); }
         case 2u: { return max(x, 0.0); }
         case 3u: { return x * normal_cdf(x); }
+        case 4u: { return gelu_tanh(x); }
         default: { return x; }
     }
 }

@@ -22,6 +22,6 @@ impl CpuEncoder {
 impl QueryEncoder for CpuEncoder {
     fn encode_with(&self, _: &SearchContext, batch: &SequenceBatch) -> Result<Tensor> {
         let queries = self.encoder.forward(&mut CpuOps::default(), batch, &mut |_, _, _| {});
-        Ok(Tensor::trusted(vec![batch.len(), self.encoder.dim], CpuOps::default().read(&queries)?))
+        Ok(Tensor::trusted(vec![batch.len(), self.encoder.query_dim()], CpuOps::default().read(&queries)?))
     }
 }

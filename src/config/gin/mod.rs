@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::{
     EmbeddingNorm, EncoderConfig, FfnActivation, GatingCombination, GluConfig, GluNonlinearity, HstuConfig,
-    LinearActivation, ModelConfig, MolConfig, SasrecConfig, SimilarityConfig, TrainConfig,
+    LinearActivation, ModelConfig, MolConfig, OutputConfig, SasrecConfig, SimilarityConfig, TrainConfig,
 };
 use crate::{Result, input};
 use bindings::{Bindings, MAX_BYTES};
@@ -106,6 +106,7 @@ fn model(gin: &mut Bindings) -> Result<ModelConfig> {
         l2_norm_eps: gin.number("train_fn.l2_norm_eps", Some(1e-6))?,
         encoder: if is_hstu { hstu(gin)? } else { sasrec(gin)? },
         similarity: if is_mol { mol(gin)? } else { dot_product(gin) },
+        output: OutputConfig::default(),
     })
 }
 

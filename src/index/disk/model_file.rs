@@ -57,7 +57,7 @@ impl IndexModel {
     fn whole(tensors: Vec<(String, Tensor)>, model: &Model) -> IndexModel {
         let metadata = BTreeMap::from([(CONFIG_KEY.to_string(), model.config.to_json())]);
         let similarity = model.mol.clone().map(|mol| Similarity { mol, distilled: None });
-        IndexModel { dim: model.config.item_embedding_dim, similarity, tensors, metadata }
+        IndexModel { dim: model.config.query_embedding_dim(), similarity, tensors, metadata }
     }
 
     /// What a folder has in `shard`.

@@ -12,10 +12,11 @@ impl<'a> ItemSource<'a> {
     /// Items 1..=`n`: each is a row of the model's item table, drawn at random, plus noise half as strong as the table
     /// varies. The same for the same seed.
     pub fn random(model: &'a Model, n: usize, seed: u64) -> ItemSource<'a> {
-        let (table, dim) = (&model.encoder.items, model.config.item_embedding_dim);
+        let (table, dim) =
+            (model.output_items.as_ref().unwrap_or(&model.encoder.items), model.config.query_embedding_dim());
         // Row 0 is padding.
-        let rows = table.rows().saturating_sub(1).max(1) as u64;
-        let first = usize::from(table.rows() > 1);
+        let rows = model.n_item_rows().saturating_sub(1).max(1) as u64;
+        let first = usize::from(model.n_item_rows() > 1);
         let mean_square = table.data().iter().map(|x| f64::from(x * x)).sum::<f64>() / table.data().len().max(1) as f64;
         let normalise = model.config.item_l2_norm.then_some(model.config.l2_norm_eps);
         // Of a uniform distribution over -1..1 the standard deviation is 1 / sqrt(3).
@@ -26,6 +27,8 @@ impl<'a> ItemSource<'a> {
             let draw = |i: usize, item: &mut [f32]| {
                 let mut state = seed ^ ((from + i) as u64).wrapping_mul(0xd134_2543_de82_ef95);
                 let row = ((u128::from(split_mix(&mut state)) * u128::from(rows)) >> 64) as usize;
+                let (item, bias) = item.split_at_mut(table.width());
+                bias.iter_mut().zip(&model.output_bias).for_each(|(bias, of_rows)| *bias = of_rows.data()[row + first]);
                 for (values, row) in item.chunks_mut(4).zip(table.row(row + first).chunks(4)) {
                     let bits = split_mix(&mut state);
                     for (lane, (value, row)) in values.iter_mut().zip(row).enumerate() {

@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::backend::cpu::simd::math::{INTERLEAVED, Relu, Silu, map_in_place, sigmoid};
+use crate::backend::cpu::simd::math::{GeluTanh, INTERLEAVED, Relu, Silu, map_in_place, sigmoid};
 use crate::ops::Activation;
 
 /// Applies an activation to every value.
@@ -20,6 +20,7 @@ impl WithSimd for Activate<'_> {
             Activation::Identity => {}
             Activation::Silu => map_in_place(simd, Silu, self.values),
             Activation::Relu => map_in_place(simd, Relu, self.values),
+            Activation::GeluTanh => map_in_place(simd, GeluTanh, self.values),
             Activation::Gelu => self.values.iter_mut().for_each(|x| *x = gelu(*x)),
         }
     }
@@ -44,6 +45,7 @@ impl WithSimd for Differentiate<'_> {
             Activation::Relu => {
                 gradient.iter_mut().zip(x).for_each(|(d, &x)| *d = if x > 0.0 { *d } else { 0.0 });
             }
+            Activation::GeluTanh => gradient.iter_mut().zip(x).for_each(|(d, &x)| *d *= gelu_tanh_derivative(x)),
             Activation::Gelu => gradient.iter_mut().zip(x).for_each(|(d, &x)| *d *= gelu_derivative(x)),
         }
     }
@@ -87,6 +89,14 @@ fn gelu(x: f32) -> f32 {
 fn gelu_derivative(x: f32) -> f32 {
     const INVERSE_SQRT_TAU: f32 = 0.398_942_3;
     normal_distribution(x) + x * INVERSE_SQRT_TAU * (-0.5 * x * x).exp()
+}
+
+/// With gelu(x) = x s, s = sigmoid(2 t) and t = sqrt(2 / pi) (x + 0.044715 x^3): s + 2 x t' s (1 - s).
+fn gelu_tanh_derivative(x: f32) -> f32 {
+    const SQRT_8_BY_PI: f32 = 1.595_769;
+    let squared = 0.044_715 * x * x;
+    let sigmoid = 1.0 / (1.0 + (-SQRT_8_BY_PI * x * (1.0 + squared)).exp());
+    sigmoid + x * SQRT_8_BY_PI * (1.0 + 3.0 * squared) * sigmoid * (1.0 - sigmoid)
 }
 
 fn normal_distribution(x: f32) -> f32 {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::backend::cpu::simd::math::{Exp, Silu, map_in_place};
-use crate::ops::HstuShape;
+use crate::ops::{AttentionShape, HstuShape};
 use crate::random::Dropout;
 use crate::threads;
 
@@ -124,12 +124,11 @@ impl WithSimd for HstuSequence<'_> {
     }
 }
 
-/// See [`Ops::causal_attention`](crate::ops::Ops::causal_attention).
-pub struct CausalAttention<'a> {
+/// See [`Ops::softmax_attention`](crate::ops::Ops::softmax_attention).
+pub struct SoftmaxAttention<'a> {
     pub q: &'a [f32],
     pub kv: &'a [f32],
-    pub width: usize,
-    pub heads: usize,
+    pub shape: AttentionShape,
     pub start: &'a [u32],
     pub dropout: Option<ProbabilityDropout>,
 }
@@ -155,34 +154,35 @@ impl ProbabilityDropout {
     }
 }
 
-impl CausalAttention<'_> {
+impl SoftmaxAttention<'_> {
     /// Adds the result to `out` (rows, width).
     pub fn run(&self, out: &mut [f32]) {
-        for_each_sequence(self.start, out, self.width, |rows, out| {
-            Arch::new().dispatch(CausalSequence { attention: self, rows, out });
+        for_each_sequence(self.start, out, self.shape.width, |rows, out| {
+            Arch::new().dispatch(SoftmaxSequence { attention: self, rows, out });
         });
     }
 }
 
-struct CausalSequence<'a> {
-    attention: &'a CausalAttention<'a>,
+struct SoftmaxSequence<'a> {
+    attention: &'a SoftmaxAttention<'a>,
     rows: Range<usize>,
     out: &'a mut [f32],
 }
 
-impl WithSimd for CausalSequence<'_> {
+impl WithSimd for SoftmaxSequence<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let CausalAttention { q, kv, width, heads, dropout, .. } = *self.attention;
+        let SoftmaxAttention { q, kv, shape, dropout, .. } = *self.attention;
+        let AttentionShape { width, heads, mask } = shape;
         let (d, length) = (width / heads, self.rows.len());
         let scale = 1.0 / (d as f32).sqrt();
         let mut weights = vec![0.0; length];
         for head in 0..heads {
             let keys = transposed_keys(kv, 2 * width, head * d, self.rows.clone(), d);
             for (i, row) in self.rows.clone().enumerate() {
-                let weights = &mut weights[..=i];
+                let weights = &mut weights[..mask.attended(i, length)];
                 weights.fill(0.0);
                 add_products(weights, &q[row * width + head * d..][..d], &keys, length, scale);
                 let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);

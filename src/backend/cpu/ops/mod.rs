@@ -5,6 +5,7 @@ mod adamw;
 mod attention;
 pub mod gemm;
 mod gradient;
+mod gru;
 mod shared;
 mod tile_product;
 
@@ -13,13 +14,14 @@ use std::sync::Arc;
 use crate::Result;
 use crate::backend::cpu::simd;
 use crate::backend::{AdamW, Trainable};
-use crate::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
+use crate::ops::{Activation, AttentionShape, DropoutSite, HstuShape, LayerNorm, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
 use crate::threads;
 use activation::Activate;
-use attention::{CausalAttention, HstuAttention};
+use attention::{HstuAttention, SoftmaxAttention};
 use gemm::add_product;
+use gru::Gru;
 use shared::Memory;
 pub use shared::Shared;
 
@@ -97,6 +99,20 @@ impl Ops for CpuOps {
 
     fn layer_norm(&mut self, x: &Shared, rows: usize, width: usize, eps: f32) -> Shared {
         self.map_rows(x, rows, width, |row, out| layer_norm_row(row, eps, out))
+    }
+
+    fn affine_layer_norm(&mut self, x: &Shared, rows: usize, norm: &LayerNorm<Shared>) -> Shared {
+        self.map_rows(x, rows, norm.width, |row, out| {
+            let (mean, variance) = mean_and_variance(row);
+            let deviation = match norm.unbiased {
+                true => (variance * (norm.width as f32 / (norm.width - 1) as f32)).sqrt() + norm.eps,
+                false => (variance + norm.eps).sqrt(),
+            };
+            let scale = 1.0 / deviation;
+            for (((out, x), weight), bias) in out.iter_mut().zip(row).zip(&*norm.weight).zip(&*norm.bias) {
+                *out = (x - mean) * scale * weight + bias;
+            }
+        })
     }
 
     fn l2_norm(&mut self, x: &Shared, rows: usize, width: usize, eps: f32) -> Shared {
@@ -188,17 +204,22 @@ impl Ops for CpuOps {
         y
     }
 
-    fn causal_attention(
+    fn softmax_attention(
         &mut self,
         q: &Shared,
         kv: &Shared,
-        width: usize,
-        heads: usize,
+        shape: AttentionShape,
         rows: &Rows<Arc<Vec<u32>>>,
         _: DropoutSite,
     ) -> Shared {
-        let mut y = self.memory.zeros(rows.n_rows * width);
-        CausalAttention { q, kv, width, heads, start: &rows.start, dropout: None }.run(y.make_mut());
+        let mut y = self.memory.zeros(rows.n_rows * shape.width);
+        SoftmaxAttention { q, kv, shape, start: &rows.start, dropout: None }.run(y.make_mut());
+        y
+    }
+
+    fn gru(&mut self, x: &Shared, recurrent: &Linear<Shared>, offsets: &[u32]) -> Shared {
+        let mut y = self.memory.unspecified(x.len() / 3);
+        Gru { x, recurrent, offsets }.run(y.make_mut());
         y
     }
 }
@@ -275,10 +296,14 @@ fn parts(parameter: Trainable<'_, Shared>) -> [&mut [f32]; 3] {
     [values, first_moment, second_moment].map(Shared::make_mut)
 }
 
-fn layer_norm_row(row: &[f32], eps: f32, out: &mut [f32]) {
+fn mean_and_variance(row: &[f32]) -> (f32, f32) {
     let inverse = 1.0 / row.len() as f32;
     let mean = row.iter().sum::<f32>() * inverse;
-    let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() * inverse;
+    (mean, row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() * inverse)
+}
+
+fn layer_norm_row(row: &[f32], eps: f32, out: &mut [f32]) {
+    let (mean, variance) = mean_and_variance(row);
     let scale = 1.0 / (variance + eps).sqrt();
     out.iter_mut().zip(row).for_each(|(out, x)| *out = (x - mean) * scale);
 }

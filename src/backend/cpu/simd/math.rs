@@ -27,6 +27,31 @@ pub fn sigmoid<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N
     divide_by_one_plus(simd, [simd.splat_f32s(1.0); N], exp_signed(simd, x, -1.0))
 }
 
+/// The hyperbolic tangent, as `2 sigmoid(2 x) - 1`. The error is below 3e-7; that of a tanh near 0 is not small beside the tanh.
+#[inline(always)]
+pub fn tanh<S: Simd, const N: usize>(simd: S, mut x: [S::f32s; N]) -> [S::f32s; N] {
+    for x in &mut x {
+        *x = simd.add_f32s(*x, *x);
+    }
+    let mut values = sigmoid(simd, x);
+    for value in &mut values {
+        *value = simd.sub_f32s(simd.add_f32s(*value, *value), simd.splat_f32s(1.0));
+    }
+    values
+}
+
+/// `x / 2 * (1 + tanh(t))` with `t = sqrt(2 / pi) (x + 0.044715 x^3)`, as `x * sigmoid(2 t)`. The error is below 1e-6 x.
+#[inline(always)]
+pub fn gelu_tanh<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
+    let mut doubled = x;
+    for value in &mut doubled {
+        let squared = simd.mul_f32s(*value, *value);
+        let factor = simd.mul_add_e_f32s(squared, simd.splat_f32s(0.071_354_814), simd.splat_f32s(1.595_769));
+        *value = simd.mul_f32s(*value, factor);
+    }
+    divide_by_one_plus(simd, x, exp_signed(simd, doubled, -1.0))
+}
+
 /// a / (1 + b) for 0 <= b <= 2^125.
 ///
 /// Dividing 16 floats takes as long as 30 other operations, so registers of that width iterate instead: subtracting the bits of the
@@ -145,6 +170,9 @@ macro_rules! unary {
 unary!(/** [`exp`] */ Exp, exp);
 unary!(/** [`silu`] */ Silu, silu);
 unary!(/** [`relu`] */ Relu, relu);
+unary!(/** [`sigmoid`] */ Sigmoid, sigmoid);
+unary!(/** [`tanh`] */ Tanh, tanh);
+unary!(/** [`gelu_tanh`] */ GeluTanh, gelu_tanh);
 
 /// Applies `F` to every element of `values`.
 #[inline(always)]
@@ -180,8 +208,6 @@ mod tests {
             map_in_place(simd, self.0, self.1);
         }
     }
-
-    unary!(/** [`sigmoid`] */ Sigmoid, sigmoid);
 
     /// 1.2 units in the last place too much, at most.
     #[inline(always)]
@@ -280,6 +306,22 @@ mod tests {
         for ((x, silu), sigmoid) in xs.iter().zip(silus).zip(sigmoids).skip(3) {
             assert!((0.0..4.5e-38).contains(&sigmoid) && silu <= 0.0 && silu >= x * 4.5e-38, "{x}: {silu}, {sigmoid}");
         }
+    }
+
+    #[test]
+    fn tanh_and_gelu_are_within_their_documented_errors() {
+        let mut worst = [0.0f64; 2];
+        let xs: Vec<f32> = (-40_000..=40_000).map(|i| i as f32 * 0.0025).chain([1e30, -1e30]).collect();
+        let (mut tanhs, mut gelus) = (xs.clone(), xs.clone());
+        Arch::new().dispatch(Map(Tanh, &mut tanhs));
+        Arch::new().dispatch(Map(GeluTanh, &mut gelus));
+        for ((&x, tanh), gelu) in xs.iter().zip(tanhs).zip(gelus) {
+            let x = f64::from(x);
+            worst[0] = worst[0].max((f64::from(tanh) - x.tanh()).abs());
+            let t = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            worst[1] = worst[1].max((f64::from(gelu) - x / 2.0 * (1.0 + t.tanh())).abs() / x.abs().max(1e-30));
+        }
+        assert!(worst[0] > 1e-8 && worst[0] < 3e-7 && worst[1] > 1e-8 && worst[1] < 1e-6, "{worst:?}");
     }
 
     #[test]

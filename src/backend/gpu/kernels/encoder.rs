@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::ops::bucket_words;
+use super::ops::{GRU_STATE_BYTES, bucket_words};
 use super::recorder::Recorder;
 use crate::backend::gpu::device::{Buffer, Gpu};
 use crate::backend::{QueryEncoder, SearchContext};
@@ -38,6 +38,14 @@ impl GpuEncoder {
             let none = Tensor::trusted(vec![0, encoder.dim], Vec::new());
             std::mem::replace(&mut encoder.items, none)
         });
+        if let EncoderLayers::Gru4rec(gru) = &encoder.layers {
+            let widest = gru.layers.iter().map(|layer| layer.recurrent.n_in).max().unwrap_or(0);
+            let (need, have) =
+                ((GRU_STATE_BYTES * widest) as u64, gpu.limits().max_compute_workgroup_storage_size.into());
+            if need > have {
+                return Err(Error::Limit { what: "the state of a GRU in workgroup memory", need, have });
+            }
+        }
         let mut failed = None;
         let encoder = encoder.map(&mut |tensor: &Tensor| {
             let uploaded = match bytes(tensor) {
@@ -74,11 +82,11 @@ impl QueryEncoder for GpuEncoder {
     fn encode_with(&self, context: &SearchContext, batch: &SequenceBatch) -> Result<Tensor> {
         let most = ARRAY_BYTES.min(self.gpu.limits().max_storage_buffer_binding_size);
         let max_rows = most as usize / (4 * widest(&self.encoder, batch.max_length()));
-        let mut data = Vec::with_capacity(batch.len() * self.encoder.dim);
+        let mut data = Vec::with_capacity(batch.len() * self.encoder.query_dim());
         for part in parts(batch, max_rows) {
             data.extend(self.encode_part(context, &sequences(batch, part))?);
         }
-        Ok(Tensor::trusted(vec![batch.len(), self.encoder.dim], data))
+        Ok(Tensor::trusted(vec![batch.len(), self.encoder.query_dim()], data))
     }
 }
 
@@ -88,6 +96,10 @@ fn widest(encoder: &Encoder<Buffer>, max_length: usize) -> usize {
         EncoderLayers::Hstu(hstu) => [hstu.shape.uvqk(), 3 * hstu.shape.attended(), bucket_words(max_length)],
         EncoderLayers::Sasrec(sasrec) => {
             [2 * encoder.dim, sasrec.layers.iter().map(|layer| layer.ffn_in.n_out).max().unwrap_or(0), 0]
+        }
+        EncoderLayers::Gru4rec(gru) => [gru.layers.iter().map(|layer| layer.input.n_out).max().unwrap_or(0), 0, 0],
+        EncoderLayers::Bert4rec(bert) => {
+            [2 * encoder.dim, bert.blocks.iter().map(|block| block.ffn_in.n_out).max().unwrap_or(0), 0]
         }
     };
     widths.into_iter().fold(encoder.dim.max(1), usize::max)

@@ -1,12 +1,13 @@
 //! The array operations of encoders as dispatches: see [`Ops`] for what each computes.
 
+use std::cmp::Reverse;
 use std::sync::LazyLock;
 
 use super::op_kernels::*;
 use super::recorder::Recorder;
 use crate::Result;
 use crate::backend::gpu::device::{Buffer, KernelSpec, grid_1d};
-use crate::ops::{Activation, DropoutSite, HstuShape, Linear, Ops, Rows};
+use crate::ops::{Activation, AttentionMask, AttentionShape, DropoutSite, HstuShape, LayerNorm, Linear, Ops, Rows};
 use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
 
@@ -19,6 +20,10 @@ pub(super) const LINEAR_SIDE: usize = 64;
 pub(super) const ATTENTION_ROWS: usize = 64;
 /// Columns of a workgroup of theirs, if they are not `WIDE`.
 pub(super) const ATTENTION_COLUMNS: usize = 32;
+/// Sequences that a workgroup of `gru` computes.
+const GRU_SEQUENCES: usize = 4;
+/// Bytes of a number of their states.
+pub(crate) const GRU_STATE_BYTES: usize = 4 * GRU_SEQUENCES;
 
 impl Recorder {
     fn result(&mut self, n: usize) -> Buffer {
@@ -30,10 +35,12 @@ impl Recorder {
         self.dispatch(kernel, params, buffers, grid_1d(n.div_ceil(ELEMENTS) as u64));
     }
 
+    /// One without weights.
     fn norm(&mut self, kernel: &KernelSpec, x: &Buffer, rows: usize, width: usize, eps: f32) -> Buffer {
         let y = self.result(rows * width);
-        let params = NormParams { rows: rows as u32, width: width as u32, eps };
-        self.dispatch(kernel, &params, &[x, &y], grid_1d(rows as u64));
+        let none = self.gpu().placeholder().clone();
+        let params = NormParams { rows: rows as u32, width: width as u32, eps, unbiased: 0 };
+        self.dispatch(kernel, &params, &[x, &none, &none, &y], grid_1d(rows as u64));
         y
     }
 }
@@ -44,6 +51,7 @@ fn code(activation: Activation) -> u32 {
         Activation::Silu => 1,
         Activation::Relu => 2,
         Activation::Gelu => 3,
+        Activation::GeluTanh => 4,
     }
 }
 
@@ -135,6 +143,14 @@ impl Ops for Recorder {
         self.norm(&LAYER_NORM, x, rows, width, eps)
     }
 
+    fn affine_layer_norm(&mut self, x: &Buffer, rows: usize, norm: &LayerNorm<Buffer>) -> Buffer {
+        let y = self.result(rows * norm.width);
+        let (width, eps, unbiased) = (norm.width as u32, norm.eps, norm.unbiased.into());
+        let params = NormParams { rows: rows as u32, width, eps, unbiased };
+        self.dispatch(&AFFINE_LAYER_NORM, &params, &[x, &norm.weight, &norm.bias, &y], grid_1d(rows as u64));
+        y
+    }
+
     fn l2_norm(&mut self, x: &Buffer, rows: usize, width: usize, eps: f32) -> Buffer {
         self.norm(&L2_NORM, x, rows, width, eps)
     }
@@ -218,20 +234,47 @@ impl Ops for Recorder {
         y
     }
 
-    fn causal_attention(
+    fn softmax_attention(
         &mut self,
         q: &Buffer,
         kv: &Buffer,
-        width: usize,
-        heads: usize,
+        shape: AttentionShape,
         rows: &Rows<Buffer>,
         _: DropoutSite,
     ) -> Buffer {
+        let AttentionShape { width, heads, mask } = shape;
         let y = self.result(rows.n_rows * width);
         let d = width / heads;
-        let params = CausalAttentionParams { rows: rows.n_rows as u32, heads: heads as u32, d: d as u32 };
-        let kernel = if d > ATTENTION_COLUMNS { &CAUSAL_ATTENTION_WIDE } else { &CAUSAL_ATTENTION };
+        let params = SoftmaxAttentionParams { rows: rows.n_rows as u32, heads: heads as u32, d: d as u32 };
+        let kernel = match (mask, d > ATTENTION_COLUMNS) {
+            (AttentionMask::Causal, false) => &CAUSAL_ATTENTION,
+            (AttentionMask::Causal, true) => &CAUSAL_ATTENTION_WIDE,
+            (AttentionMask::Bidirectional, false) => &BIDIRECTIONAL_ATTENTION,
+            (AttentionMask::Bidirectional, true) => &BIDIRECTIONAL_ATTENTION_WIDE,
+        };
         self.dispatch(kernel, &params, &[q, kv, &rows.start, &y], attention_grid(rows.n_rows, heads, d));
         y
     }
+
+    fn gru(&mut self, x: &Buffer, recurrent: &Linear<Buffer>, offsets: &[u32]) -> Buffer {
+        let n_rows = offsets.last().map_or(0, |&end| end as usize);
+        let y = self.result(n_rows * recurrent.n_in);
+        let sequences = by_length(offsets);
+        let groups = sequences.len() / GRU_SEQUENCES;
+        let sequences = self.upload(&sequences);
+        let placeholder = self.gpu().placeholder().clone();
+        let params = GruParams { groups: groups as u32, has_bias: recurrent.bias.is_some().into() };
+        let bias = recurrent.bias.as_ref().unwrap_or(&placeholder);
+        let buffers = [x, &recurrent.weight, bias, &sequences, &y];
+        self.dispatch(&gru(recurrent.n_in), &params, &buffers, grid_1d(groups as u64));
+        y
+    }
+}
+
+/// First row and length of each sequence, the longest first, filled up to whole groups with sequences of length 0.
+fn by_length(offsets: &[u32]) -> Vec<[u32; 2]> {
+    let mut sequences: Vec<[u32; 2]> = offsets.windows(2).map(|pair| [pair[0], pair[1] - pair[0]]).collect();
+    sequences.sort_by_key(|&[_, length]| Reverse(length));
+    sequences.resize(sequences.len().next_multiple_of(GRU_SEQUENCES), [0, 0]);
+    sequences
 }

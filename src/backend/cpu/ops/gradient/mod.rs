@@ -1,9 +1,10 @@
 //! [`GradientOps`] on host slices.
 
-mod causal_attention;
+mod gru;
 mod hstu_attention;
 mod linear;
 mod norm;
+mod softmax_attention;
 mod table;
 
 use std::sync::Arc;
@@ -11,19 +12,20 @@ use std::sync::Arc;
 use pulp::{Simd, WithSimd};
 
 use super::activation::{Activate, Differentiate};
-use super::attention::{CausalAttention, HstuAttention, ProbabilityDropout};
+use super::attention::{HstuAttention, ProbabilityDropout, SoftmaxAttention};
 use super::shared::Shared;
 use super::{CpuOps, MAX_ROWS};
 use crate::backend::cpu::simd;
 use crate::ops::{
-    Activation, CausalAttentionInputs, EmbedInputs, GradientOps, HstuAttentionInputs, HstuGateInputs, Linear,
-    LinearGradients, LinearInputs,
+    Activation, EmbedInputs, GradientOps, GruInputs, HstuAttentionInputs, HstuGateInputs, LayerNorm, Linear,
+    LinearGradients, LinearInputs, SoftmaxAttentionInputs,
 };
 use crate::random::Dropout;
 use crate::threads;
-use causal_attention::causal_attention_gradient;
+use gru::gru_gradient;
 use hstu_attention::hstu_attention_gradient;
 use linear::linear_gradient;
+use softmax_attention::softmax_attention_gradient;
 
 /// Elements that a thread takes at a time.
 const PIECE: usize = 1 << 14;
@@ -67,9 +69,9 @@ impl GradientOps for CpuOps {
         (self.linear_to(x, rows, layer, activation, residual, Some(before.make_mut())), before)
     }
 
-    fn causal_attention_with(&mut self, inputs: &CausalAttentionInputs<Shared, Ints>) -> Shared {
-        let mut y = self.memory.zeros(inputs.rows.n_rows * inputs.width);
-        causal(inputs).run(y.make_mut());
+    fn softmax_attention_with(&mut self, inputs: &SoftmaxAttentionInputs<Shared, Ints>) -> Shared {
+        let mut y = self.memory.zeros(inputs.rows.n_rows * inputs.shape.width);
+        attention(inputs).run(y.make_mut());
         y
     }
 
@@ -89,6 +91,10 @@ impl GradientOps for CpuOps {
 
     fn layer_norm_gradient(&mut self, x: &Shared, width: usize, eps: f32, dy: &Shared, gradient: Gradient) {
         norm::layer_norm(x, width, eps, dy, self.memory.gradient(gradient, x.len()));
+    }
+
+    fn affine_layer_norm_gradient(&mut self, x: &Shared, norm: &LayerNorm<Shared>, dy: &Shared, into: [Gradient; 3]) {
+        norm::affine_layer_norm(&self.memory, x, norm, dy, into);
     }
 
     fn l2_norm_gradient(&mut self, x: &Shared, width: usize, eps: f32, dy: &Shared, gradient: Gradient) {
@@ -139,20 +145,24 @@ impl GradientOps for CpuOps {
         norm::hstu_gate(inputs, dy, of_uvqk, self.memory.gradient(attended, inputs.attended.len()));
     }
 
-    fn causal_attention_gradient(
+    fn softmax_attention_gradient(
         &mut self,
-        inputs: &CausalAttentionInputs<Shared, Ints>,
+        inputs: &SoftmaxAttentionInputs<Shared, Ints>,
         dy: &Shared,
         gradients: [Gradient; 2],
     ) {
-        causal_attention_gradient(&self.memory, &causal(inputs), dy, gradients);
+        softmax_attention_gradient(&self.memory, &attention(inputs), dy, gradients);
+    }
+
+    fn gru_gradient(&mut self, inputs: &GruInputs<Shared>, dy: &Shared, gradients: LinearGradients<Shared>) {
+        gru_gradient(&self.memory, inputs, dy, gradients);
     }
 }
 
-fn causal<'a>(inputs: &CausalAttentionInputs<'a, Shared, Ints>) -> CausalAttention<'a> {
-    let CausalAttentionInputs { q, kv, width, heads, rows, dropout } = *inputs;
+fn attention<'a>(inputs: &SoftmaxAttentionInputs<'a, Shared, Ints>) -> SoftmaxAttention<'a> {
+    let SoftmaxAttentionInputs { q, kv, shape, rows, dropout } = *inputs;
     let dropout = dropout.map(|dropout| ProbabilityDropout::new(dropout, rows.max_length));
-    CausalAttention { q, kv, width, heads, start: &rows.start, dropout }
+    SoftmaxAttention { q, kv, shape, start: &rows.start, dropout }
 }
 
 /// Drops out elements `first ..`, those of the same `sharing` together.

@@ -2,9 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::backend::cpu::ops::shared::Shared;
+use super::linear::add_parts;
+use crate::backend::cpu::ops::shared::{Memory, Shared};
 use crate::backend::cpu::simd;
-use crate::ops::HstuGateInputs;
+use crate::ops::{self, HstuGateInputs};
 use crate::threads;
 
 /// Rows that a thread takes at a time.
@@ -54,10 +55,12 @@ impl WithSimd for LayerNormRows<'_> {
     }
 }
 
-/// Mean of a row, and what its deviations from it are multiplied by.
+/// Mean of a row, what its deviations from it are multiplied by, and minus the derivative of that by half the sum of their squares,
+/// divided by it.
 struct LayerNorm {
     mean: f32,
     scale: f32,
+    slope: f32,
 }
 
 impl LayerNorm {
@@ -65,7 +68,20 @@ impl LayerNorm {
     fn of(x: &[f32], eps: f32) -> LayerNorm {
         let inverse = 1.0 / x.len() as f32;
         let mean = sum(x) * inverse;
-        LayerNorm { mean, scale: 1.0 / (sum_of_products(x, x, mean, mean) * inverse + eps).sqrt() }
+        let scale = 1.0 / (sum_of_products(x, x, mean, mean) * inverse + eps).sqrt();
+        LayerNorm { mean, scale, slope: inverse * scale * scale }
+    }
+
+    /// With the unbiased deviation; see [`ops::LayerNorm`].
+    #[inline(always)]
+    fn unbiased(x: &[f32], eps: f32) -> LayerNorm {
+        let mean = sum(x) / x.len() as f32;
+        let degrees = x.len() as f32 - 1.0;
+        let deviation = (sum_of_products(x, x, mean, mean) / degrees).sqrt();
+        let scale = 1.0 / (deviation + eps);
+        // A row of equal numbers has no slope.
+        let slope = if deviation > 0.0 { scale / (deviation * degrees) } else { 0.0 };
+        LayerNorm { mean, scale, slope }
     }
 
     /// With y = scale (x - mean): `scale (dy - mean(dy) - y mean(dy y))`.
@@ -73,9 +89,60 @@ impl LayerNorm {
     fn add_gradient(&self, x: &[f32], dy: &[f32], gradient: &mut [f32]) {
         let (mean, scale, inverse) = (self.mean, self.scale, 1.0 / x.len() as f32);
         let mean_dy = sum(dy) * inverse;
-        let slope = sum_of_products(dy, x, 0.0, mean) * inverse * scale * scale;
+        let slope = sum_of_products(dy, x, 0.0, mean) * self.slope;
         for (gradient, (x, dy)) in gradient.iter_mut().zip(x.iter().zip(dy)) {
             *gradient += scale * (dy - mean_dy - (x - mean) * slope);
+        }
+    }
+}
+
+/// Adds the gradients of a layer norm with weights of `x` (rows, width) to those of x, weight and bias.
+pub fn affine_layer_norm(
+    memory: &Memory,
+    x: &[f32],
+    norm: &ops::LayerNorm<Shared>,
+    dy: &[f32],
+    [of_x, weight, bias]: [&mut Option<Shared>; 3],
+) {
+    let width = norm.width;
+    // Each piece of rows has sums of its own, which are added in order.
+    let mut sums = memory.zeros(x.len().div_ceil((PIECE * width).max(1)) * 2 * width);
+    let pieces = memory.gradient(of_x, x.len()).chunks_mut((PIECE * width).max(1));
+    let pieces = pieces.zip(sums.make_mut().chunks_mut((2 * width).max(1))).enumerate();
+    threads::for_each(pieces, |(piece, (gradient, sums))| {
+        let from = piece * PIECE * width;
+        simd::run(AffineRows { x: &x[from..], norm, dy: &dy[from..], gradient, sums });
+    });
+    add_parts(&sums, 2 * width, 0, memory.gradient(weight, width));
+    add_parts(&sums, 2 * width, width, memory.gradient(bias, width));
+}
+
+struct AffineRows<'a> {
+    x: &'a [f32],
+    norm: &'a ops::LayerNorm<Shared>,
+    dy: &'a [f32],
+    gradient: &'a mut [f32],
+    /// (2 width): what is added to the gradients of weight and bias.
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for AffineRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let ops::LayerNorm { weight, width, eps, unbiased, .. } = self.norm;
+        let (of_weight, of_bias) = self.sums.split_at_mut(*width);
+        let mut weighted = vec![0.0; *width];
+        let rows = self.x.chunks_exact(*width).zip(self.dy.chunks_exact(*width));
+        for (gradient, (x, dy)) in self.gradient.chunks_exact_mut(*width).zip(rows) {
+            let norm = if *unbiased { LayerNorm::unbiased(x, *eps) } else { LayerNorm::of(x, *eps) };
+            for i in 0..*width {
+                weighted[i] = dy[i] * weight[i];
+                of_weight[i] += dy[i] * (x[i] - norm.mean) * norm.scale;
+                of_bias[i] += dy[i];
+            }
+            norm.add_gradient(x, &weighted, gradient);
         }
     }
 }

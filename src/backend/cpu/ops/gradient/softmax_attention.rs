@@ -1,27 +1,28 @@
-//! Gradient of causal softmax attention. Probabilities are computed again, tile by tile, so that none are stored.
+//! Gradient of softmax attention. Probabilities are computed again, tile by tile, so that none are stored.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::backend::cpu::ops::attention::{CausalAttention, sequences};
+use crate::backend::cpu::ops::attention::{SoftmaxAttention, sequences};
 use crate::backend::cpu::ops::gemm::{Matrix, multiply};
 use crate::backend::cpu::ops::shared::{Memory, Shared};
 use crate::backend::cpu::simd;
 use crate::backend::cpu::simd::math::{Exp, map_in_place};
+use crate::ops::AttentionShape;
 use crate::threads;
 
 /// Rows that attend at a time.
 const TILE: usize = 32;
 
-/// See [`GradientOps::causal_attention_gradient`](crate::ops::GradientOps::causal_attention_gradient).
-pub fn causal_attention_gradient(
+/// See [`GradientOps::softmax_attention_gradient`](crate::ops::GradientOps::softmax_attention_gradient).
+pub fn softmax_attention_gradient(
     memory: &Memory,
-    attention: &CausalAttention,
+    attention: &SoftmaxAttention,
     dy: &[f32],
     [q, kv]: [&mut Option<Shared>; 2],
 ) {
-    let (rows, width) = (attention.start.len(), attention.width);
+    let (rows, width) = (attention.start.len(), attention.shape.width);
     let mut q_rest = memory.gradient(q, rows * width);
     let mut kv_rest = memory.gradient(kv, rows * 2 * width);
     let mut tasks = Vec::new();
@@ -38,7 +39,7 @@ pub fn causal_attention_gradient(
 }
 
 struct Sequence<'a> {
-    attention: &'a CausalAttention<'a>,
+    attention: &'a SoftmaxAttention<'a>,
     dy: &'a [f32],
     rows: Range<usize>,
     /// (rows, width): this is added to.
@@ -54,7 +55,8 @@ impl WithSimd for Sequence<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let CausalAttention { q, kv, width, heads, dropout, .. } = *self.attention;
+        let SoftmaxAttention { q, kv, shape, dropout, .. } = *self.attention;
+        let AttentionShape { width, heads, mask } = shape;
         let (start, length, d) = (self.rows.start, self.rows.len(), width / heads);
         let scale = 1.0 / (d as f32).sqrt();
         let (probabilities, scratch) = self.scratch.make_mut().split_at_mut(TILE * length);
@@ -64,30 +66,31 @@ impl WithSimd for Sequence<'_> {
             let values = Matrix::rows(&kv[start * 2 * width + width + head * d..], 2 * width);
             for first in (0..length).step_by(TILE) {
                 let tile = first..length.min(first + TILE);
-                let (m, n) = (tile.len(), tile.end);
+                let (m, n) = (tile.len(), mask.attended(tile.end - 1, length));
                 let queries = Matrix::rows(&q[(start + first) * width + head * d..], width);
                 let dy = Matrix::rows(&self.dy[(start + first) * width + head * d..], width);
                 multiply((m, d, n), scale, queries, keys.transposed(), 0.0, probabilities, n);
                 multiply((m, d, n), 1.0, dy, values.transposed(), 0.0, gradient, n);
                 let tile_rows = probabilities.chunks_exact_mut(n).zip(dropped.chunks_exact_mut(n));
                 for (((p, dropped), gradient), i) in tile_rows.zip(gradient.chunks_exact_mut(n)).zip(tile) {
-                    softmax(simd, &mut p[..=i]);
-                    p[i + 1..].fill(0.0);
+                    let attended = mask.attended(i, length);
+                    softmax(simd, &mut p[..attended]);
+                    p[attended..].fill(0.0);
                     match dropout {
                         Some(dropout) => {
                             // What probabilities and their gradients are multiplied by, then the probabilities.
                             dropped.fill(0.0);
-                            dropped[..=i].fill(1.0);
-                            dropout.apply(start + i, (head, heads), &mut dropped[..=i]);
+                            dropped[..attended].fill(1.0);
+                            dropout.apply(start + i, (head, heads), &mut dropped[..attended]);
                             gradient.iter_mut().zip(&*dropped).for_each(|(gradient, factor)| *gradient *= factor);
                             dropped.iter_mut().zip(&*p).for_each(|(dropped, p)| *dropped *= p);
                         }
                         None => dropped.copy_from_slice(p),
                     }
-                    let (g, p) = (&mut gradient[..=i], &p[..=i]);
+                    let (g, p) = (&mut gradient[..attended], &p[..attended]);
                     let mean: f32 = g.iter().zip(p).map(|(g, p)| g * p).sum();
                     g.iter_mut().zip(p).for_each(|(g, p)| *g = p * (*g - mean));
-                    gradient[i + 1..].fill(0.0);
+                    gradient[attended..].fill(0.0);
                 }
                 let (dropped, gradient) = (Matrix::rows(dropped, n), Matrix::rows(gradient, n));
                 let of_values = &mut self.kv_gradient[width + head * d..];

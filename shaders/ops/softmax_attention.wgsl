@@ -1,10 +1,12 @@
-// causal_attention: softmax attention over the earlier rows of each sequence, scale 1 / sqrt(d). The softmax is online: each
-// row keeps its largest logit so far and rescales when a larger one comes.
+// softmax_attention: softmax attention within each sequence, to the earlier rows or, if BIDIRECTIONAL, to all; scale 1 / sqrt(d). The
+// softmax is online: each row keeps its largest logit so far and rescales when a larger one comes.
 // in   0 params  1 q (rows, heads * d)  2 kv (rows, 2 * heads * d): keys, then values  3 start (rows)
 // out  4 y (rows, heads * d)
 // grid folded ceil(d / 32, or 64 if WIDE) * heads * ceil(rows / ROWS), columns inside, rows outside
 // needs lib/attention.wgsl   twin src/backend/cpu/ops/attention.rs
-// the loop over keys ends at the last row of the workgroup, those inside after SIDE turns, that over rows after 4
+// the loop over keys ends at the last row of the workgroup, or of all; those inside after SIDE turns, that over rows after 4
+override BIDIRECTIONAL: bool = false;
+
 struct Params {
     rows: u32,
     heads: u32,
@@ -26,6 +28,14 @@ fn v_start(row: u32, head: u32) -> u32 { return ((2u * row + 1u) * params.heads 
 fn q_of(index: u32) -> f32 { return q[index]; }
 fn kv_of(index: u32) -> f32 { return kv[index]; }
 
+// Which of four rows, of sequences that begin there, attend to row j.
+fn attended(j: u32, rows: vec4u, sequences: vec4u) -> vec4<bool> {
+    if BIDIRECTIONAL {
+        return (vec4u(start[min(j, params.rows - 1u)]) == sequences) & vec4<bool>(j < params.rows);
+    }
+    return (vec4u(j) >= sequences) & (vec4u(j) <= rows);
+}
+
 @compute @workgroup_size(SIDE, SIDE)
 fn main(
     @builtin(workgroup_id) group: vec3u,
@@ -38,7 +48,9 @@ fn main(
     }
     let rows = rows_of(task, local.y);
     let sequences = vec4u(start[rows.x], start[rows.y], start[rows.z], start[rows.w]);
-    let end = min(task.first_row + ROWS, params.rows);
+    let own_end = min(task.first_row + ROWS, params.rows);
+    let end = select(own_end, params.rows, BIDIRECTIONAL);
+    let last_sequence = start[own_end - 1u];
     let scale = 1.0 / sqrt(f32(params.d));
     // Of each row: the largest logit so far, and of the keys of this thread the sum of the exponentials.
     var largest = vec4f(MASKED);
@@ -46,10 +58,11 @@ fn main(
     var sums: Pair;
     var more_sums: Pair;
     for (var first_j = start[task.first_row]; first_j < end; first_j += KEYS) {
+        if BIDIRECTIONAL && start[first_j] > last_sequence { break; }
         var logits = logits_of(rows, first_j, task.head, params.d, local.xy);
         let j = first_j + 2u * local.x;
-        let first = (vec4u(j) >= sequences) & (vec4u(j) <= rows);
-        let second = (vec4u(j + 1u) >= sequences) & (vec4u(j + 1u) <= rows);
+        let first = attended(j, rows, sequences);
+        let second = attended(j + 1u, rows, sequences);
         logits[0] = select(vec4f(MASKED), logits[0] * scale, first);
         logits[1] = select(vec4f(MASKED), logits[1] * scale, second);
 
