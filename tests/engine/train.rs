@@ -355,6 +355,47 @@ fn find(name: &str) -> TrainCase {
     cases().into_iter().find(|case| case.name == name).unwrap()
 }
 
+/// With every mask drawn, the gradient of each tensor is the slope of the loss along it.
+#[test]
+fn gradients_under_dropout_are_slopes_of_the_loss() {
+    for name in ["tiny_hstu_mol", "tiny_sasrec_mol"] {
+        let case = find(name);
+        let (config, batch) = (drawn(&case), case.batch());
+        let differentiate = |model: &Model| {
+            let mut trainer = Trainer::new(CpuOps::pooled(), model, &config, None).unwrap();
+            let (losses, gradients) = trainer.gradients(&batch, None).unwrap();
+            (losses.total, gradients)
+        };
+        let (loss, gradients) = differentiate(&case.model);
+        let weights: BTreeMap<String, Tensor> = case.model.named_tensors().into_iter().collect();
+        for (tensor, gradient) in &gradients.named_tensors() {
+            let square: f64 = gradient.data().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            if square < 1e-12 {
+                // SASRec's key biases: no loss depends on them.
+                assert!(tensor.contains("in_proj_bias") || square == 0.0, "{name} {tensor}: {square}");
+                continue;
+            }
+            // A step that changes the loss by a thousandth, far above its rounding.
+            let step = 1e-3 * loss / square;
+            let at = |sign: f64| {
+                let moved = Model::make(case.model.config.clone(), case.model.n_item_rows(), &mut |asked, _| {
+                    let old = &weights[asked];
+                    let change = |(&x, &g): (&f32, &f32)| x + (sign * step * f64::from(g)) as f32;
+                    let values = match asked == tensor {
+                        true => old.data().iter().zip(gradient.data()).map(change).collect(),
+                        false => old.data().to_vec(),
+                    };
+                    Tensor::new(old.shape().to_vec(), values).unwrap()
+                })
+                .unwrap();
+                differentiate(&moved).0
+            };
+            let slope = (at(1.0) - at(-1.0)) / (2.0 * step * square);
+            assert!((slope - 1.0).abs() < 0.02, "{name} {tensor}: slope {slope}");
+        }
+    }
+}
+
 #[test]
 fn neither_threads_nor_a_break_show_in_the_bits() {
     for name in ["tiny_hstu_mol", "tiny_sasrec_mol"] {
