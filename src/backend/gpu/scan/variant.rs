@@ -353,6 +353,17 @@ fn fitting(most: usize, n_queries: usize) -> usize {
     [16, 8, 4, 2].into_iter().find(|&queries| queries <= most && fits(queries) && fills(queries)).unwrap_or(1)
 }
 
+fn prelude(counts: &[(&str, usize)], flags: &[(&str, bool)]) -> String {
+    let mut text = format!("const TILE: u32 = {TILE}u;\n");
+    for (name, value) in counts {
+        let _ = writeln!(text, "const {name}: u32 = {value}u;");
+    }
+    for (name, value) in flags {
+        let _ = writeln!(text, "const {name}: bool = {value};");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::fitting;
@@ -364,15 +375,4 @@ mod tests {
         assert_eq!(all(4), [1, 2, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]);
         assert_eq!((fitting(2, 9), fitting(1, 9)), (2, 1));
     }
-}
-
-fn prelude(counts: &[(&str, usize)], flags: &[(&str, bool)]) -> String {
-    let mut text = format!("const TILE: u32 = {TILE}u;\n");
-    for (name, value) in counts {
-        let _ = writeln!(text, "const {name}: u32 = {value}u;");
-    }
-    for (name, value) in flags {
-        let _ = writeln!(text, "const {name}: bool = {value};");
-    }
-    text
 }
