@@ -13,7 +13,8 @@ use models::{Random, Shape};
 use rails_wgpu::backend::cpu::{Cpu, CpuOps};
 use rails_wgpu::backend::{Dtype, QueryBatch};
 use rails_wgpu::config::{
-    EmbeddingNorm, EncoderConfig, HstuConfig, LinearActivation, ModelConfig, SimilarityConfig, TrainConfig,
+    EmbeddingNorm, EncoderConfig, HstuConfig, LinearActivation, ModelConfig, OutputConfig, SimilarityConfig,
+    TrainConfig,
 };
 use rails_wgpu::index::{ItemIndex, ItemSource, Items};
 use rails_wgpu::search::{Algorithm, Searcher};
@@ -120,6 +121,7 @@ fn later_steps_of_a_training_use_the_memory_of_the_first() {
         l2_norm_eps: 1e-6,
         encoder: EncoderConfig::Hstu(hstu),
         similarity: SimilarityConfig::DotProduct,
+        output: OutputConfig::default(),
     };
     let ids: Vec<u32> = (0..101).map(|i| 1 + 37 * i % 500).collect();
     let times: Vec<i64> = (0..101).map(|i| 1000 * i).collect();
