@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// [`TrainConfig::item_dropout_masks`] by default: close to one for each draw, at next to no cost.
+pub(crate) const ITEM_DROPOUT_MASKS: Option<usize> = Some(8);
+
 /// How a model is trained. [`TrainConfig::default`] has the reference's defaults where it has some, and uniform negatives.
 ///
 /// ```
@@ -37,8 +40,9 @@ pub struct TrainConfig {
     pub lazy_item_updates: bool,
     /// Dropout rates.
     pub dropout: DropoutRates,
-    /// For what a dropout mask of the item side is drawn.
-    pub item_dropout: ItemDropout,
+    /// Masks that dropout of the item side draws for an item of a batch, whose positives and negatives take turns. `None`: one for each
+    /// of them, as in the reference, which computes the item side for each.
+    pub item_dropout_masks: Option<usize>,
     /// Weights of the losses beside the sampled softmax.
     pub loss_weights: LossWeights,
     /// When the model is evaluated.
@@ -89,17 +93,6 @@ pub enum NegativeSampling {
     Popularity,
 }
 
-/// For what a dropout mask of the item side of Mixture-of-Logits is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ItemDropout {
-    /// One for each item of a batch: the item side is computed once per item.
-    PerItem,
-    /// One for each positive and each negative, as in the reference.
-    PerDraw,
-}
-
 /// Weights of the auxiliary losses of Mixture-of-Logits; 0: not computed into the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,7 +131,7 @@ impl Default for TrainConfig {
             max_gradient_norm: None,
             lazy_item_updates: false,
             dropout: DropoutRates::default(),
-            item_dropout: ItemDropout::PerItem,
+            item_dropout_masks: ITEM_DROPOUT_MASKS,
             loss_weights: LossWeights::default(),
             evaluation: EvaluationSchedule::default(),
             seed: 42,
@@ -203,7 +196,7 @@ with!(TrainConfig {
     max_gradient_norm: Option<f32> => with_max_gradient_norm,
     lazy_item_updates: bool => with_lazy_item_updates,
     dropout: DropoutRates => with_dropout,
-    item_dropout: ItemDropout => with_item_dropout,
+    item_dropout_masks: Option<usize> => with_item_dropout_masks,
     loss_weights: LossWeights => with_loss_weights,
     evaluation: EvaluationSchedule => with_evaluation,
     seed: u64 => with_seed,

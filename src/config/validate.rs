@@ -155,6 +155,7 @@ impl TrainConfig {
         at_least(1, "train_fn.full_eval_every_n", self.evaluation.full_every)?;
         at_least(0, "train_fn.partial_eval_num_iters", self.evaluation.partial_batches)?;
         at_least(1, "train_fn.eval_batch_size", self.evaluation.batch_size)?;
+        at_least(1, "item_dropout_masks", self.item_dropout_masks.unwrap_or(1))?;
         positive("train_fn.temperature", self.temperature)?;
         positive("train_fn.learning_rate", self.learning_rate)?;
         not_negative("train_fn.weight_decay", self.weight_decay)?;

@@ -16,6 +16,7 @@ mod batch;
 mod evaluate;
 mod folder;
 mod init;
+mod item_copies;
 mod items;
 mod masks;
 mod negatives;

@@ -1,11 +1,12 @@
 //! Steps of a training.
 
+use super::item_copies::ItemCopies;
 use super::items::BatchItems;
 use super::negatives::Negatives;
 use super::weights::{ITEMS, Shapes, Weights, tensors};
 use crate::backend::loss::{GateDropout, SampledSoftmax};
 use crate::backend::{AdamW, MolArrays, MolLossSettings, Trainable, TrainingOps};
-use crate::config::{ItemDropout, ModelConfig, SimilarityConfig, TrainConfig};
+use crate::config::{ModelConfig, SimilarityConfig, TrainConfig};
 use crate::error::Parameter;
 use crate::model::{Model, Mol};
 use crate::ops::{DropoutSite, Ops};
@@ -426,10 +427,9 @@ impl MolStep<'_> {
             tape.set_pass(0);
             queries
         });
-        let (items, n_items) = match self.config.item_dropout {
-            ItemDropout::PerDraw if rates.item > 0.0 || rates.gate_item > 0.0 => {
-                Self::drawn(tape, items, mol.item_dim(), pairs)
-            }
+        let is_dropped = rates.item > 0.0 || rates.gate_item > 0.0;
+        let (items, n_items) = match self.config.item_dropout_masks {
+            masks if is_dropped && masks != Some(1) => self.copied(tape, items, mol.item_dim(), masks, pairs),
             _ => (items.clone(), self.n_items),
         };
         let parts = mol.item_side(tape, &items, n_items);
@@ -481,28 +481,22 @@ impl MolStep<'_> {
         Ok(losses)
     }
 
-    /// The item of every positive and of every negative, as if each were another one: so that dropout draws for each.
-    fn drawn<B: TrainingOps<Floats: 'static, Ints: 'static>>(
+    /// The items as often as they have dropout masks of their own, and how many that are; `pairs` then are of these.
+    fn copied<B: TrainingOps<Floats: 'static, Ints: 'static>>(
+        &self,
         tape: &mut Tape<B>,
         items: &Node<B::Floats>,
         dim: usize,
+        masks: Option<usize>,
         pairs: &mut Pairs,
     ) -> (Node<B::Floats>, usize) {
-        let all = [&pairs.positives[..], &pairs.negatives].concat();
-        let places = tape.ints(&all);
-        let drawn = tape.gather(items, dim, &places, all.len());
+        let copies = ItemCopies::new(&pairs.positives, &pairs.negatives, self.n_items, masks.unwrap_or(usize::MAX));
+        let places = tape.ints(&copies.items);
+        let copied = tape.gather(items, dim, &places, copies.items.len());
         if let Some(correction) = &mut pairs.correction {
-            *correction = all.iter().map(|&place| correction[place as usize]).collect();
+            *correction = copies.items.iter().map(|&item| correction[item as usize]).collect();
         }
-        let n_negatives = pairs.negatives.len() / pairs.positives.len();
-        let n_positives = pairs.positives.len() as u32;
-        for (i, negative) in pairs.negatives.iter_mut().enumerate() {
-            let position = i / n_negatives;
-            // A negative that is the positive has to be known as such.
-            let is_positive = *negative == pairs.positives[position];
-            *negative = if is_positive { position as u32 } else { n_positives + i as u32 };
-        }
-        pairs.positives = (0..n_positives).collect();
-        (drawn, all.len())
+        (pairs.positives, pairs.negatives) = (copies.positives, copies.negatives);
+        (copied, copies.items.len())
     }
 }

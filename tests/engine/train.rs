@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::common::case::{Case, fixture};
 use crate::common::naive::random;
 use rails_wgpu::backend::cpu::CpuOps;
-use rails_wgpu::config::{DropoutRates, ItemDropout, LossWeights, TrainConfig};
+use rails_wgpu::config::{DropoutRates, LossWeights, TrainConfig};
 use rails_wgpu::error::ErrorKind;
 use rails_wgpu::model::Model;
 use rails_wgpu::ops::Ops;
@@ -483,12 +483,12 @@ fn warm_up_clipping_and_lazy_updates_do_what_they_say() {
 }
 
 #[test]
-fn dropout_per_draw_compares_the_same_pairs() {
+fn masks_of_items_compare_the_same_pairs() {
     // Rates that drop nothing, but are not zero.
     let case = find("tiny_hstu_mol");
     let rates = DropoutRates::NONE.with_item(1e-9);
-    for dropout in [ItemDropout::PerItem, ItemDropout::PerDraw] {
-        let config = case.config().with_dropout(rates).with_item_dropout(dropout);
+    for masks in [Some(1), Some(3), None] {
+        let config = case.config().with_dropout(rates).with_item_dropout_masks(masks);
         let mut trainer = Trainer::new(CpuOps::default(), &case.model, &config, None).unwrap();
         case.check_losses(0, &trainer.step(&case.batch(), Some(&case.negatives(0))).unwrap()).unwrap();
     }

@@ -2,7 +2,8 @@
 
 use super::bindings::Bindings;
 use crate::Result;
-use crate::config::{DropoutRates, EvaluationSchedule, ItemDropout, LossWeights, NegativeSampling, TrainConfig};
+use crate::config::train::ITEM_DROPOUT_MASKS;
+use crate::config::{DropoutRates, EvaluationSchedule, LossWeights, NegativeSampling, TrainConfig};
 
 /// Settings that mean weights or activations in bfloat16.
 const BF16: [&str; 5] = [
@@ -42,7 +43,7 @@ pub(super) fn train(gin: &mut Bindings) -> Result<TrainConfig> {
         max_gradient_norm: None,
         lazy_item_updates: false,
         dropout: dropout(gin)?,
-        item_dropout: ItemDropout::PerItem,
+        item_dropout_masks: ITEM_DROPOUT_MASKS,
         loss_weights: loss_weights(gin)?,
         evaluation: EvaluationSchedule {
             full_every: gin.size("train_fn.full_eval_every_n", Some(1))?,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
-use rails_wgpu::config::{ItemDropout, ModelConfig, PRESETS, TrainConfig, preset};
+use rails_wgpu::config::{ModelConfig, PRESETS, TrainConfig, preset};
 use rails_wgpu::metrics::Metric;
 use rails_wgpu::train::{Ending, EpochRecord, EvaluationRecord, RunConfig, RunFolder, RunLimits, Split};
 use rails_wgpu::{Error, Result, atomic};
@@ -92,10 +92,10 @@ pub struct ChangeArgs {
     /// Evaluate on all users after every N-th epoch and the last, and not after the others [default: the configuration's]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub eval_every: Option<usize>,
-    /// `per-item`: one dropout mask for each item of a batch, several times as fast; `per-draw`: one for each positive and each
-    /// negative, as in the reference [default: per-item]
-    #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(["per-item", "per-draw"]))]
-    pub item_dropout: Option<String>,
+    /// Dropout masks for an item of a batch, whose positives and negatives take turns; 0: one for each of them, as in the reference,
+    /// which takes gigabytes of memory [default: 8]
+    #[arg(long, value_name = "N")]
+    pub item_dropout_masks: Option<usize>,
 }
 
 /// When to end.
@@ -182,11 +182,10 @@ impl ChangeArgs {
         if let Some(every) = self.eval_every {
             config.evaluation = config.evaluation.with_full_every(every).with_partial_batches(0);
         }
-        match self.item_dropout.as_deref() {
-            Some("per-draw") => config.with_item_dropout(ItemDropout::PerDraw),
-            Some(_) => config.with_item_dropout(ItemDropout::PerItem),
-            None => config,
+        if let Some(masks) = self.item_dropout_masks {
+            config.item_dropout_masks = (masks > 0).then_some(masks);
         }
+        config
     }
 }
 
