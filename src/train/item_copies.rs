@@ -52,16 +52,14 @@ mod tests {
 
     #[test]
     fn draws_of_an_item_take_turns() {
-        // Item 1 is drawn four times, item 2 once, item 0 twice; the second position's first negative is its positive.
-        let copies = ItemCopies::new(&[1, 2], &[0, 1, 1, 2, 0, 1], 4, 3);
-        assert_eq!(copies.items, [0, 0, 1, 1, 1, 2]);
-        assert_eq!(copies.positives, [2, 5]);
-        assert_eq!(copies.negatives, [0, 3, 4, 5, 1, 2]);
+        // Item 3 is drawn four times; the second position's first negative is its positive.
+        let negatives = [0, 3, 3, 2, 3, 3];
+        let copies = ItemCopies::new(&[1, 2], &negatives, 5, 3);
+        assert_eq!(copies.items, [0, 1, 2, 3, 3, 3]);
+        assert_eq!(copies.positives, [1, 2]);
+        assert_eq!(copies.negatives, [0, 3, 4, 2, 5, 3]);
         // One copy of each: the items themselves.
-        let single = ItemCopies::new(&[1, 2], &[0, 1, 1, 2, 0, 1], 3, 1);
-        assert_eq!(
-            single,
-            ItemCopies { items: vec![0, 1, 2], positives: vec![1, 2], negatives: vec![0, 1, 1, 2, 0, 1] }
-        );
+        let single = ItemCopies::new(&[1, 2], &negatives, 4, 1);
+        assert_eq!((single.positives, single.negatives.as_slice()), (vec![1, 2], &negatives[..]));
     }
 }

@@ -220,7 +220,7 @@ fn devices_lists_the_cpu_and_what_auto_takes() {
 fn models_with_their_configuration_inside_are_evaluated_searched_and_indexed() {
     for case in ["tiny_gru4rec", "tiny_bert4rec"] {
         let checkpoint = format!("tests/oracle/{case}/model.safetensors");
-        let facts = std::fs::read_to_string(format!("tests/oracle/{case}/oracle.json")).unwrap();
+        let facts = std::fs::read_to_string(format!("{}/tests/oracle/{case}/oracle.json", crate::ROOT)).unwrap();
         let facts: serde_json::Value = serde_json::from_str(&facts).unwrap();
         let json = eval_json(&checkpoint, &["--protocol", "reference", "--algorithm", "exact"]);
         for name in ["hr@10", "ndcg@10", "mrr"] {

@@ -166,7 +166,8 @@ mod tests {
     fn linear_ticks_are_round_and_hold_all_values() {
         let texts = |values: &[f64]| {
             let axis = LinearAxis::around(values.iter().copied(), 0.0, 100.0);
-            assert!(values.iter().all(|value| (-1e-9..=100.0 + 1e-9).contains(&axis.at(*value))));
+            let mut finite = values.iter().filter(|value| value.is_finite());
+            assert!(finite.all(|value| (-1e-9..=100.0 + 1e-9).contains(&axis.at(*value))));
             axis.ticks().into_iter().map(|(_, text)| text).collect::<Vec<_>>()
         };
         assert_eq!(texts(&[0.012, 0.0337]), ["0.010", "0.015", "0.020", "0.025", "0.030", "0.035"]);
