@@ -601,7 +601,7 @@ fn gru4rec_and_bert4rec_are_read_from_json_and_checked() {
     assert!(said.contains("gru4rec.num_layers"), "{said}");
     let said = said_of_fixture("tiny_bert4rec", "\"num_heads\":2", "\"num_heads\":3");
     assert!(said.contains("bert4rec.num_heads") && said.contains("a divisor of item_embedding_dim = 16"), "{said}");
-    let said = said_of_fixture("tiny_bert4rec", "\"layer_norm_eps\":1e-12", "\"layer_norm_eps\":0.0");
+    let said = said_of_fixture("tiny_bert4rec", "\"layer_norm_eps\":", "\"layer_norm_eps\":-");
     assert!(said.contains("bert4rec.layer_norm_eps"), "{said}");
     let said = said_of_fixture("tiny_bert4rec", "\"item_l2_norm\":false", "\"item_l2_norm\":true");
     assert!(said.contains("output.bias") && said.contains("not l2-normalised"), "{said}");
