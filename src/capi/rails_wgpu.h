@@ -46,11 +46,6 @@ typedef int32_t rw_status;
 #endif // __cplusplus
 
 /*
- Dropout rates by site, each from 0 to below 1. A site that a model does not have is passed over.
- */
-typedef struct DropoutRates DropoutRates;
-
-/*
  The devices of this machine, as they were when they were listed.
  */
 typedef struct rw_devices rw_devices;
