@@ -198,6 +198,8 @@ def first_stage(path):
 
 # ---- what a compiler makes of the kernels
 
+# Kernels that have another name in the record from before.
+EARLIER_NAMES = {"softmax_attention": "causal_attention"}
 
 def compiled(path):
     """Generations side by side: the useful share, and what kernels take."""
@@ -213,7 +215,8 @@ def compiled(path):
     percent = lambda share: f"{100 * float(share):.0f} %" if share else "-"
     lines = []
     for key, found in kernels.items():
-        shares = [f"{percent(before.get((name, *key)))} / **{percent(found[name]['useful share'])}**" for name in generations]
+        earlier = (EARLIER_NAMES.get(key[0], key[0]), *key[1:])
+        shares = [f"{percent(before.get((name, *earlier)))} / **{percent(found[name]['useful share'])}**" for name in generations]
         each = lambda column: " / ".join(found[name][column] for name in generations)
         lines.append([f"`{key[0]}`", *key[1:], *shares, each("VGPRs"), each("waves per SIMD")])
     yield from table(["kernel", "shape", "dtype", *generations, "VGPRs", "waves"], lines)
