@@ -1,35 +1,21 @@
 //! Steps of a training.
 
-use super::item_copies::ItemCopies;
 use super::items::BatchItems;
+use super::losses::{MolStep, Pairs};
 use super::negatives::Negatives;
 use super::weights::{ITEMS, Shapes, Weights, tensors};
-use crate::backend::loss::{GateDropout, SampledSoftmax};
-use crate::backend::{AdamW, MolArrays, MolLossSettings, Trainable, TrainingOps};
+use crate::backend::{AdamW, Trainable, TrainingOps};
 use crate::config::{ModelConfig, SimilarityConfig, TrainConfig};
 use crate::error::Parameter;
-use crate::model::{Model, Mol};
-use crate::ops::{DropoutSite, Ops};
+use crate::model::Model;
+use crate::ops::Ops;
 use crate::random::Random;
 use crate::tensor::Tensor;
-use crate::train::{Masks, Node, Tape, TrainBatch};
+use crate::train::{Losses, Masks, Node, Tape, TrainBatch};
 use crate::{Error, Result};
 
 /// Site of the numbers that negatives are drawn with; dropout's are below 2^25.
 const NEGATIVES: u32 = 1 << 31;
-
-/// The losses of a step, before its update.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Losses {
-    /// What is minimised: the sampled softmax and the weighted auxiliary losses.
-    pub total: f64,
-    /// The sampled softmax.
-    pub main: f64,
-    /// The mutual information loss of the gate, unweighted; 0 if its weight is.
-    pub mi_loss: f64,
-    /// The squared norm of uid embeddings, unweighted; 0 if its weight is.
-    pub uid_embedding_l2_norm: f64,
-}
 
 /// What a training needs to go on from where it was.
 #[derive(Clone, Debug)]
@@ -366,137 +352,5 @@ fn output_embeddings<B: TrainingOps<Floats: 'static, Ints: 'static>>(
             tape.concat(&[(&embeddings, dim), (&biases, 1)], n)
         }
         None => embeddings,
-    }
-}
-
-/// What each position is compared with, as places among the items of a batch.
-struct Pairs {
-    positives: Vec<u32>,
-    negatives: Vec<u32>,
-    correction: Option<Vec<f32>>,
-}
-
-impl Pairs {
-    fn softmax(&self, temperature: f32) -> SampledSoftmax<'_> {
-        SampledSoftmax {
-            positives: &self.positives,
-            negatives: &self.negatives,
-            temperature,
-            correction: self.correction.as_deref(),
-        }
-    }
-}
-
-/// The loss of Mixture-of-Logits in a step.
-struct MolStep<'a> {
-    config: &'a TrainConfig,
-    masks: Masks,
-    batch: &'a TrainBatch,
-    n_items: usize,
-}
-
-/// Arrays with the gradient of the loss with respect to each.
-type Seeds<F> = Vec<(Node<F>, F)>;
-
-impl MolStep<'_> {
-    fn differentiate<B: TrainingOps<Floats: 'static, Ints: 'static>>(
-        &self,
-        tape: &mut Tape<B>,
-        mol: &Mol<Node<B::Floats>>,
-        states: &Node<B::Floats>,
-        items: &Node<B::Floats>,
-        pairs: &mut Pairs,
-        seeds: &mut Seeds<B::Floats>,
-    ) -> Result<Losses> {
-        let sequences = &self.batch.sequences;
-        let n_positions = sequences.n_rows();
-        let lengths = || sequences.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
-        let users: Vec<i64> = sequences
-            .user_ids
-            .iter()
-            .zip(lengths())
-            .flat_map(|(&user, length)| std::iter::repeat_n(user, length))
-            .collect();
-        // The reference calls the similarity for the positives and again for the negatives; dropout differs.
-        let queries = mol.query_side(tape, states, n_positions, Some(&users));
-        let rates = &self.config.dropout;
-        let is_dropped = rates.query > 0.0 || (rates.uid > 0.0 && !mol.uid_tables.is_empty());
-        let negative_queries = is_dropped.then(|| {
-            tape.set_pass(1);
-            let queries = mol.query_side(tape, states, n_positions, Some(&users));
-            tape.set_pass(0);
-            queries
-        });
-        let is_dropped = rates.item > 0.0 || rates.gate_item > 0.0;
-        let (items, n_items) = match self.config.item_dropout_masks {
-            masks if is_dropped && masks != Some(1) => self.copied(tape, items, mol.item_dim(), masks, pairs),
-            _ => (items.clone(), self.n_items),
-        };
-        let parts = mol.item_side(tape, &items, n_items);
-        let nodes = MolArrays {
-            queries,
-            negative_queries,
-            items: (parts.components, parts.gate),
-            cross: mol.gate_cross.map(&mut Node::clone),
-        };
-        let gate_dropout = |pass: u32| {
-            let masks = self.masks.of_pass(pass);
-            GateDropout {
-                logits: masks.draw(DropoutSite::GateCross),
-                probabilities: masks.draw(DropoutSite::GateSoftmax),
-            }
-        };
-        let settings = MolLossSettings {
-            config: &mol.config,
-            softmax: pairs.softmax(self.config.temperature),
-            positive_dropout: gate_dropout(0),
-            negative_dropout: gate_dropout(1),
-            mi_weight: self.config.loss_weights.mi_loss,
-        };
-        let (value, gradients) = tape.ops().mol_loss(&nodes.map(&mut |node| node.values().clone()), &settings)?;
-        let mut arrays = Vec::new();
-        gradients.map(&mut |gradient: &B::Floats| arrays.push(gradient.clone()));
-        drop(gradients);
-        let mut arrays = arrays.into_iter();
-        nodes.map(&mut |node: &Node<B::Floats>| seeds.extend(arrays.next().map(|gradient| (node.clone(), gradient))));
-        let mut losses = Losses { total: value.loss, main: value.loss, ..Losses::default() };
-        if self.config.loss_weights.mi_loss != 0.0 {
-            losses.mi_loss = value.mi_loss;
-            losses.total += f64::from(self.config.loss_weights.mi_loss) * losses.mi_loss;
-        }
-        let weight = self.config.loss_weights.uid_embedding_l2_norm;
-        if weight != 0.0 {
-            let shares: Vec<f32> = lengths().map(|length| length as f32 / n_positions as f32).collect();
-            let d_p = mol.config.dot_product_dimension;
-            for (i, table) in mol.uid_tables.iter().enumerate() {
-                let rows = tape.ints(&mol.uid_rows(i, &sequences.user_ids));
-                let embeddings = tape.gather(table, d_p, &rows, sequences.len());
-                let values = embeddings.values().clone();
-                let (squares, gradient) = tape.ops().squared_rows(&values, d_p, &shares, weight)?;
-                losses.uid_embedding_l2_norm += squares;
-                seeds.push((embeddings, gradient));
-            }
-            losses.total += f64::from(weight) * losses.uid_embedding_l2_norm;
-        }
-        Ok(losses)
-    }
-
-    /// The items as often as they have dropout masks of their own, and how many that are; `pairs` then are of these.
-    fn copied<B: TrainingOps<Floats: 'static, Ints: 'static>>(
-        &self,
-        tape: &mut Tape<B>,
-        items: &Node<B::Floats>,
-        dim: usize,
-        masks: Option<usize>,
-        pairs: &mut Pairs,
-    ) -> (Node<B::Floats>, usize) {
-        let copies = ItemCopies::new(&pairs.positives, &pairs.negatives, self.n_items, masks.unwrap_or(usize::MAX));
-        let places = tape.ints(&copies.items);
-        let copied = tape.gather(items, dim, &places, copies.items.len());
-        if let Some(correction) = &mut pairs.correction {
-            *correction = copies.items.iter().map(|&item| correction[item as usize]).collect();
-        }
-        (pairs.positives, pairs.negatives) = (copies.positives, copies.negatives);
-        (copied, copies.items.len())
     }
 }
