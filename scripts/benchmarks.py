@@ -128,6 +128,21 @@ def peers(path):
                        ours(work), *(beside(work, peer) for peer in (EAGER, BEST, "ours exact"))] for work in trained])
 
 
+def train_step(path):
+    """A step of training; memory of the whole process."""
+    steps = {}
+    for row in rows(path):
+        steps.setdefault((row["model"], row["users"], row["positions"], row["negatives"]), {})[row["program"]] = row
+    lines = []
+    for (model, users, positions, negatives), programs in steps.items():
+        others = [programs.get(name) for name in ("ours, one mask", "torch reference", "torch best")]
+        memory = lambda row: f"{float(row['peak MB']):.0f} MB" if row else ""
+        lines.append([f"`{model}`, {users} users, {positions} positions, {negatives} negatives", number(programs["ours"]["ms"]),
+                      *(f"{number(row['ms'])} ({times(row['ratio'])})" if row else "" for row in others),
+                      " / ".join(filter(None, map(memory, [programs["ours"], *others])))])
+    yield from table(["a step, ms", "here", "one mask per item", "PyTorch as the reference", "PyTorch best", "peak memory, in this order"], lines)
+
+
 # ---- share of the machine's peak
 
 
@@ -311,6 +326,7 @@ def speed():
 TABLES = {
     "algorithms": (algorithms, None),
     "peers": (peers, "benches/peers/run.sh"),
+    "train": (train_step, "benches/peers/train.py"),
     "peak": (peak, "cargo bench --bench peak"),
     "machine": (machine_peak, None),
     "scaling": (scaling, "benches/scaling.sh"),

@@ -4,7 +4,7 @@
 
 Writes train.csv: medians of the steps of each program and their ratio to ours. The histories are as long as MovieLens-1M's; for the
 time of a step nothing else in them matters. `--users` is the batch: PyTorch as the reference trains holds the values of every negative
-until the way back, some 0.6 GB for a user of ml-1m/hstu-mol, so compare that with a small batch.
+until the way back, some 0.25 GB for a user of ml-1m/hstu-mol, so compare that with a small batch.
 """
 
 import argparse
@@ -78,10 +78,10 @@ def make(folder, args):
 class Ours:
     """Some steps of `rails-bench train`; what it says of its own steps."""
 
-    def __init__(self, model, folder, args, n_positions):
+    def __init__(self, model, folder, args, n_positions, more=()):
         self.command = [args.program, "train", "-q", "--preset", f"ml-1m/{model}", "--dataset", folder / "data.csv", "--item-ids",
                         folder / "items.txt", "--negatives", str(args.negatives), "--batch-size", str(args.users), "--max-steps", "4",
-                        "--eval-every", "1000", "--threads", str(args.threads), "-o", folder / "run"]
+                        "--eval-every", "1000", "--threads", str(args.threads), "-o", folder / "run", *more]
         self.folder, self.n_positions, self.notes, self.peak = folder / "run", n_positions, "", 0
 
     def step(self):
@@ -129,7 +129,7 @@ def work(args):
 
     torch.set_num_threads(args.threads)
     way, model, folder = args.worker.split(",", 2)
-    trainer = Trainer(Settings(model, items=N_ITEMS), Batch(Path(folder)), best=way == "best")
+    trainer = Trainer(Settings(model, items=N_ITEMS), Batch.load(Path(folder)), best=way == "best")
     trainer.step()
     print(json.dumps({"notes": "; ".join(trainer.notes)}), file=answers, flush=True)
     for _ in sys.stdin:
@@ -151,6 +151,9 @@ def main():
         folder = args.out.absolute() / f"train-{model}"
         n_positions = make(folder, args)
         programs = {"ours": Ours(model, folder, args, n_positions)}
+        if model == "hstu-mol":
+            # What the best PyTorch does: an item of the batch has one dropout mask. By default, ours has eight.
+            programs["ours, one mask"] = Ours(model, folder, args, n_positions, ("--item-dropout-masks", "1"))
         for way in filter(None, args.peers.split(",")):
             programs[f"torch {way}"] = Peer(way, model, folder, args)
         seconds = {name: [] for name in programs}
@@ -165,7 +168,7 @@ def main():
                          f"torch {torch.__version__}"])
             print(*rows[-1][3:11], flush=True)
         for name, program in programs.items():
-            if name != "ours":
+            if isinstance(program, Peer):
                 program.process.stdin.close()
                 program.process.wait()
     with open(args.out / "train.csv", "w", newline="") as file:

@@ -30,18 +30,35 @@ class Settings:
 class Batch:
     """Packed histories: ids, times, next ids and times (R), users (B), lengths (B), negatives (R, n)."""
 
-    def __init__(self, folder):
-        load = lambda name: torch.from_numpy(np.load(folder / f"{name}.npy").astype(np.int64))
-        self.users, self.lengths, self.negatives = load("users"), load("lengths"), load("negatives")
-        self.ids, self.targets, self.times, self.next_times = (load(n) for n in ("ids", "targets", "times", "next_times"))
-        rows = torch.arange(int(self.lengths.max()))
-        self.mask = rows[None] < self.lengths[:, None]
+    PACKED = "ids", "targets", "times", "next_times", "negatives"
+
+    def __init__(self, arrays):
+        for name, values in arrays.items():
+            setattr(self, name, values)
+        self.width = int(self.lengths.max())
+        self.mask = torch.arange(self.width)[None] < self.lengths[:, None]
+        self.rows = self.mask.flatten().nonzero()[:, 0]
         self.user_rows = torch.repeat_interleave(self.users, self.lengths)
 
+    @classmethod
+    def load(cls, folder):
+        names = "users", "lengths", *cls.PACKED
+        return cls({name: torch.from_numpy(np.load(folder / f"{name}.npy").astype(np.int64)) for name in names})
+
+    def of_users(self, users):
+        """Those of some users, in this order."""
+        starts = self.lengths.cumsum(0) - self.lengths
+        rows = torch.cat([torch.arange(int(starts[user]), int(starts[user] + self.lengths[user])) for user in users])
+        packed = {name: getattr(self, name)[rows] for name in self.PACKED}
+        return Batch({"users": self.users[users], "lengths": self.lengths[users], **packed})
+
     def padded(self, packed):
-        out = packed.new_zeros(self.mask.shape + packed.shape[1:])
-        out[self.mask] = packed
-        return out
+        """(B, width, ...)"""
+        out = packed.new_zeros(self.mask.numel(), *packed.shape[1:]).index_copy(0, self.rows, packed)
+        return out.view(*self.mask.shape, *packed.shape[1:])
+
+    def unpadded(self, padded):
+        return padded[:, : self.width].flatten(0, 1)[self.rows]
 
 
 def norm(x):
@@ -106,19 +123,19 @@ class Model(nn.Module):
         """(R, D): the state after each event; the padded matrices are `length` wide."""
         s = self.s
         x = F.dropout(self.items(batch.ids) * math.sqrt(s.dim), 0.0)
-        positions = torch.arange(batch.mask.shape[1]).expand(batch.mask.shape)[batch.mask]
+        positions = batch.rows % batch.width
         x = batch.padded(F.dropout(x + self.positions[positions], s.dropout))
-        x = F.pad(x, (0, 0, 0, length - x.shape[1]))
+        beyond = length - batch.width
+        x = F.pad(x, (0, 0, 0, beyond))
         at = torch.arange(length)
         causal = (at[:, None] >= at[None]).float()[None, None]
-        times = F.pad(batch.padded(batch.times), (0, length - batch.mask.shape[1]))
-        following = F.pad(batch.padded(batch.next_times), (0, length - batch.mask.shape[1]))
+        times, following = (F.pad(batch.padded(packed), (0, beyond)) for packed in (batch.times, batch.next_times))
         buckets = ((following[:, :, None] - times[:, None]).abs().clamp(min=1).float().log() / 0.301).long().clamp(0, 128)
         relative = s.padded - 1 + at[None] - at[:, None]
-        mask = F.pad(batch.mask, (0, length - batch.mask.shape[1]))
+        mask = F.pad(batch.mask, (0, beyond))
         for layer in self.layers:
             x = layer(x, mask, causal, buckets, relative) * mask[..., None]
-        x = x[mask]
+        x = batch.unpadded(x)
         return norm(x) if s.mol else F.normalize(x, dim=-1, eps=EPS)
 
     def query_side(self, states, users):
@@ -158,46 +175,72 @@ def auxiliary(s, p, uid):
 
 
 class Trainer:
-    """`best`: matrices no wider than the longest history, the item side once per distinct item, pairs some positions at a time
-    with their gradients taken at once, compiled if that is faster; else as the reference: everything padded, each negative an item of
-    its own, all values kept for the way back."""
+    """`best`: users of about one length together, in matrices no wider than the longest history; the item side once per distinct item;
+    pairs some positions at a time with their gradients taken at once; compiled if that is faster. Else as the reference: everything
+    padded, each negative an item of its own, all values kept for the way back."""
 
-    def __init__(self, s, batch, best, chunks=(64, 256, 1024), seed=0):
+    def __init__(self, s, batch, best, seed=0):
         torch.manual_seed(seed)
-        self.s, self.batch, self.best, self.notes = s, batch, best, []
+        self.s, self.best, self.notes = s, best, []
         self.model = Model(s)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-8,
                                            weight_decay=s.weight_decay, fused=best or None)
-        self.distinct, index = torch.unique(torch.cat([batch.targets[:, None], batch.negatives], 1), return_inverse=True)
-        self.index = index
-        self.same = batch.negatives == batch.targets[:, None]
-        self.encode, self.chunk_loss, self.chunk = self.model.encode, self.pair_loss, chunks[0]
+        self.batch = batch.of_users(batch.lengths.argsort()) if best else batch
+        targets, negatives = self.batch.targets[:, None], self.batch.negatives
+        self.distinct, self.index = torch.unique(torch.cat([targets, negatives], 1), return_inverse=True)
+        self.same = negatives == targets
+        self.choices = {"groups": 1, "chunk": 64, "scores": "gathered", "encoder": "eager", "pairs": "eager"}
         if best:
-            self.choose(chunks)
+            self.choose()
 
-    def choose(self, chunks):
-        """Whatever is fastest here."""
+    def choose(self):
+        """Whatever is fastest here, one thing after the other."""
         def seconds():
             self.step()
             started = time.perf_counter()
             self.step()
             return time.perf_counter() - started
 
-        trials = {}
-        for self.chunk in chunks if self.s.mol else chunks[:1]:
-            trials["eager", self.chunk] = seconds()
-        _, self.chunk = min(trials, key=trials.get)
-        try:
-            compiled = torch.compile(self.pair_loss, dynamic=True), torch.compile(self.model.encode, dynamic=False)
-            plain = self.chunk_loss, self.encode
-            self.chunk_loss, self.encode = compiled
-            trials["torch.compile", self.chunk] = seconds()
-            if trials["torch.compile", self.chunk] > trials["eager", self.chunk]:
-                self.chunk_loss, self.encode = plain
-        except Exception as error:  # whatever its compiler is missing
-            self.chunk_loss, self.encode = plain
-            self.notes.append(f"torch.compile failed: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
-        self.notes.append(", ".join(f"{name} {chunk}: {1e3 * t:.0f} ms" for (name, chunk), t in trials.items()))
+        more = {"groups": (4, 8), "chunk": (16, 256, 1024) if self.s.mol else (256, 2048), "scores": () if self.s.mol else ("dense",),
+                "encoder": ("compiled",), "pairs": ("compiled",)}
+        self.compiled = {"encoder": torch.compile(self.model.encode, dynamic=False), "pairs": torch.compile(self.chunk_loss, dynamic=True)}
+        self.groups = {}
+        least = seconds()
+        for name, values in more.items():
+            for value in values:
+                before, self.choices[name] = self.choices[name], value
+                try:
+                    found = seconds()
+                except Exception as error:  # whatever the compiler is missing
+                    self.notes.append(f"{name} {value} failed: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
+                    found = math.inf
+                if found < least:
+                    least = found
+                else:
+                    self.choices[name] = before
+        self.notes.append(", ".join(f"{name} {value}" for name, value in self.choices.items()))
+
+    def call(self, name, eager):
+        return eager if self.choices[name] == "eager" else self.compiled[name]
+
+    def states(self):
+        """(R, D), of groups of users."""
+        n = self.choices["groups"]
+        if n not in self.groups:
+            self.groups[n] = [self.batch.of_users(users) for users in torch.arange(len(self.batch.users)).chunk(n)]
+        encode = self.call("encoder", self.model.encode)
+        return torch.cat([encode(group, group.width) for group in self.groups[n]])
+
+    def chunk_loss(self, *inputs):
+        return self.pair_loss(*inputs) if self.s.mol else self.dot_loss(*inputs)
+
+    def dot_loss(self, states, items, index, same, scores):
+        """The sum over some positions."""
+        if scores == "dense":
+            scores = (states @ items.T).gather(1, index)
+        else:
+            scores = torch.matmul(items[index], states[:, :, None])[:, :, 0]
+        return cross_entropy(scores[:, :1], scores[:, 1:], same, self.s.temperature).sum()
 
     def pair_loss(self, f, q, g, x, index, same):
         """Sums over some positions: the loss, the gate's probabilities of the positives and their entropies."""
@@ -232,18 +275,23 @@ class Trainer:
 
     def best_loss(self):
         s, b, m = self.s, self.batch, self.model
-        states = self.encode(b, b.mask.shape[1])
+        states = self.states()
         embeddings = m.items(self.distinct)
+        n, total, chunk = len(states), 0.0, self.choices["chunk"]
+        chunk_loss = self.call("pairs", self.chunk_loss)
         if not s.mol:
-            items = F.normalize(embeddings, dim=-1, eps=EPS)
-            scores = torch.matmul(items[self.index], states[:, :, None])[:, :, 0]
-            loss = cross_entropy(scores[:, :1], scores[:, 1:], self.same, s.temperature).mean()
-            loss.backward()
-            return float(loss.detach())
+            sides = states, F.normalize(embeddings, dim=-1, eps=EPS)
+            leaves = [side.detach().requires_grad_() for side in sides]
+            for at in range(0, n, chunk):
+                rows = slice(at, at + chunk)
+                loss = chunk_loss(leaves[0][rows], leaves[1], self.index[rows], self.same[rows], self.choices["scores"]) / n
+                loss.backward()
+                total += float(loss.detach())
+            torch.autograd.backward(sides, [leaf.grad for leaf in leaves])
+            return total
         f, q, uid = m.query_side(states, b.user_rows)
         sides = (f, q, *m.item_side(embeddings))
         leaves = [side.detach().requires_grad_() for side in sides]
-        n, total = len(states), 0.0
         mean = torch.zeros(s.p_q * s.p_x)
         # The mutual information needs the mean of all positives: a first pass over these alone.
         with torch.no_grad():
@@ -252,9 +300,9 @@ class Trainer:
                 g, x = leaves[2][self.index[rows, :1]], leaves[3][self.index[rows, :1]]
                 mean += m.pairs(leaves[0][rows], leaves[1][rows], g, x)[1].sum((0, 1)) / n
         slope = (mean + EPS).log() + mean / (mean + EPS)
-        for at in range(0, n, self.chunk):
-            rows = slice(at, at + self.chunk)
-            loss, p, entropy = self.chunk_loss(leaves[0][rows], leaves[1][rows], leaves[2], leaves[3], self.index[rows], self.same[rows])
+        for at in range(0, n, chunk):
+            rows = slice(at, at + chunk)
+            loss, p, entropy = chunk_loss(leaves[0][rows], leaves[1][rows], leaves[2], leaves[3], self.index[rows], self.same[rows])
             part = (loss + s.mi_weight * ((p * slope).sum() - entropy)) / n
             part.backward()
             total += float(loss.detach()) / n

@@ -59,6 +59,26 @@ pub fn matrix<T: Element>(py: Python, values: Vec<T>, rows: usize, columns: usiz
     values.into_pyarray(py).reshape([rows, columns])
 }
 
+/// Lists of numbers, one after the other, and where each begins.
+pub struct Lists<T> {
+    values: Vec<T>,
+    offsets: Vec<usize>,
+}
+
+impl<T> Lists<T> {
+    pub fn new(values: Vec<T>, offsets: Vec<u64>) -> PyResult<Lists<T>> {
+        let offsets: Vec<usize> = offsets.into_iter().map(|offset| offset as usize).collect();
+        if !offsets.is_sorted() || offsets.last() != Some(&values.len()) {
+            return Err(PyValueError::new_err("lists: expected offsets that ascend to the number of values"));
+        }
+        Ok(Lists { values, offsets })
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[T]> {
+        self.offsets.windows(2).map(|pair| &self.values[pair[0]..pair[1]])
+    }
+}
+
 fn not_contiguous(name: &str) -> PyErr {
     PyValueError::new_err(format!("{name}: expected a contiguous array"))
 }

@@ -5,6 +5,7 @@ mod arrays;
 mod errors;
 mod logging;
 mod searcher;
+mod train;
 
 use std::ffi::OsString;
 
@@ -42,5 +43,6 @@ fn _native(module: &Bound<PyModule>) -> PyResult<()> {
     module.add_class::<Searcher>()?;
     module.add_function(wrap_pyfunction!(logging::set_log_level, module)?)?;
     module.add_function(wrap_pyfunction!(run_program, module)?)?;
-    module.add_function(wrap_pyfunction!(devices, module)?)
+    module.add_function(wrap_pyfunction!(devices, module)?)?;
+    module.add_function(wrap_pyfunction!(train::train, module)?)
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rails_wgpu::index::{Filter, IndexOptions, ItemSource, OpenOptions};
 use rails_wgpu::search::{Algorithm, Hit, KernelTime, Request, Stage, Stats};
@@ -13,7 +12,7 @@ use rails_wgpu::sequence::History;
 use rails_wgpu::{Cancel, ModelFile, QueryBatch, SearcherBuilder};
 use roaring::RoaringTreemap;
 
-use crate::arrays::{Rows, matrix, numbers, tensor};
+use crate::arrays::{Lists, Rows, matrix, numbers, tensor};
 use crate::errors::{detached, exception};
 
 /// dtype, form, number of inverted lists, bytes on the device.
@@ -33,26 +32,6 @@ type IdLists<'py> = (PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>);
 
 /// Fills a row of ids that has fewer than k items.
 const NO_ITEM: i64 = -1;
-
-/// Lists of numbers, one after the other, and where each begins.
-struct Lists<T> {
-    values: Vec<T>,
-    offsets: Vec<usize>,
-}
-
-impl<T> Lists<T> {
-    fn new(values: Vec<T>, offsets: Vec<u64>) -> PyResult<Lists<T>> {
-        let offsets: Vec<usize> = offsets.into_iter().map(|offset| offset as usize).collect();
-        if !offsets.is_sorted() || offsets.last() != Some(&values.len()) {
-            return Err(PyValueError::new_err("lists: expected offsets that ascend to the number of values"));
-        }
-        Ok(Lists { values, offsets })
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[T]> {
-        self.offsets.windows(2).map(|pair| &self.values[pair[0]..pair[1]])
-    }
-}
 
 fn id_lists(name: &str, (ids, offsets): IdLists) -> PyResult<Lists<u64>> {
     Lists::new(numbers(name, &ids)?, numbers(name, &offsets)?)

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::validate::Wrong;
-use super::{ModelConfig, MolConfig};
+use super::{ModelConfig, MolConfig, TrainConfig};
+use crate::error::Parameter;
 use crate::{Error, Result};
 
 /// Key of the JSON text in the metadata of a `.safetensors` file.
@@ -35,6 +37,36 @@ impl ModelConfig {
     pub fn from_json(json: &str, path: impl AsRef<Path>) -> Result<ModelConfig> {
         read(json, path.as_ref(), ModelConfig::check)
     }
+
+    /// The configuration with the values of a JSON object in the places that it names: `{"max_sequence_length": 50}`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if that is no object, a name is unknown, or a value does not fit.
+    pub fn overridden(&self, json: &str) -> Result<ModelConfig> {
+        let config: ModelConfig = overridden(self, json)?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl TrainConfig {
+    /// The configuration with the values of a JSON object in the places that it names.
+    ///
+    /// ```
+    /// use rails_wgpu::config::TrainConfig;
+    ///
+    /// let config = TrainConfig::default().overridden(r#"{"epochs": 20, "dropout": {"input": 0.1}}"#)?;
+    /// assert_eq!((config.epochs, config.dropout.input, config.dropout.uid), (20, 0.1, 0.5));
+    /// # Ok::<(), rails_wgpu::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if that is no object, a name is unknown, or a value does not fit.
+    pub fn overridden(&self, json: &str) -> Result<TrainConfig> {
+        let config: TrainConfig = overridden(self, json)?;
+        config.validate()?;
+        Ok(config)
+    }
 }
 
 impl MolConfig {
@@ -52,6 +84,28 @@ impl MolConfig {
     }
 }
 
+fn overridden<T: Serialize + DeserializeOwned>(config: &T, json: &str) -> Result<T> {
+    let wrong = |error: serde_json::Error| {
+        Error::argument(Parameter::HyperParameters, "an object with names and values of a configuration", error)
+    };
+    let changes: serde_json::Map<String, Value> = serde_json::from_str(json).map_err(wrong)?;
+    let mut config = serde_json::to_value(config).map_err(wrong)?;
+    merge(&mut config, Value::Object(changes));
+    serde_json::from_value(config).map_err(wrong)
+}
+
+/// Puts the values of `changes` in the place of those of `value`, object by object.
+fn merge(value: &mut Value, changes: Value) {
+    match (value, changes) {
+        (Value::Object(value), Value::Object(changes)) => {
+            for (name, change) in changes {
+                merge(value.entry(name).or_insert(Value::Null), change);
+            }
+        }
+        (value, change) => *value = change,
+    }
+}
+
 fn write<T: Serialize>(model: T) -> String {
     serde_json::json!(Stored { format: FORMAT, model }).to_string()
 }
@@ -63,7 +117,7 @@ fn read<T: DeserializeOwned>(json: &str, path: &Path, check: impl Fn(&T) -> Resu
     };
     let unreadable =
         |e: serde_json::Error| error(e.line(), CONFIG_KEY, "JSON written by `rails-bench convert`", e.to_string());
-    let stored: Stored<serde_json::Value> = serde_json::from_str(json).map_err(unreadable)?;
+    let stored: Stored<Value> = serde_json::from_str(json).map_err(unreadable)?;
     if stored.format != FORMAT {
         let key = format!("{CONFIG_KEY}.format");
         let expected = format!("version {FORMAT}, all this program knows");

@@ -43,6 +43,7 @@ parameters! {
     Form: "form", "How components are kept.";
     Format: "format", "Format of a data set to read.";
     History: "history", "Events of a user.";
+    HyperParameters: "hyper-parameters", "Changes of a configuration.";
     Index: "index", "The index, or what it is made of.";
     InvertedLists: "inverted lists", "Inverted lists of an index.";
     ItemEmbeddings: "item embeddings", "(N, D): raw embeddings of items.";

@@ -188,8 +188,31 @@ impl<T> Mol<T> {
         batch: usize,
         user_ids: Option<&[i64]>,
     ) -> (T, Option<T>) {
-        let (user_ids, d_p) = (user_ids.unwrap_or_default(), self.config.dot_product_dimension);
+        let (projected, gate) = self.query_projection(ops, queries, batch);
+        (self.query_components(ops, projected, batch, user_ids), gate)
+    }
+
+    /// What of the query side depends on the queries (B, D) alone: the projected components (B, (P_Q - uid tables) * D_P), not yet
+    /// normalised, and the query-only gate part (B, L).
+    pub(crate) fn query_projection<O: Ops<Floats = T>>(
+        &self,
+        ops: &mut O,
+        queries: &T,
+        batch: usize,
+    ) -> (T, Option<T>) {
         let projected = self.query.forward(ops, queries, batch, DropoutSite::Query);
+        (projected, self.gate_query.as_ref().map(|part| part.forward(ops, queries, batch)))
+    }
+
+    /// All components (B, P_Q * D_P): those that were projected, and the uid embeddings.
+    pub(crate) fn query_components<O: Ops<Floats = T>>(
+        &self,
+        ops: &mut O,
+        projected: T,
+        batch: usize,
+        user_ids: Option<&[i64]>,
+    ) -> T {
+        let (user_ids, d_p) = (user_ids.unwrap_or_default(), self.config.dot_product_dimension);
         let uid_embeddings: Vec<T> = self
             .uid_tables
             .iter()
@@ -203,8 +226,7 @@ impl<T> Mol<T> {
         let mut parts = vec![(&projected, self.query.output.n_out)];
         parts.extend(uid_embeddings.iter().map(|embedding| (embedding, d_p)));
         let joined = if parts.len() == 1 { projected } else { ops.concat(&parts, batch) };
-        let components = self.normalised(ops, &joined, batch * self.config.query_dot_product_groups);
-        (components.unwrap_or(joined), self.gate_query.as_ref().map(|part| part.forward(ops, queries, batch)))
+        self.normalised(ops, &joined, batch * self.config.query_dot_product_groups).unwrap_or(joined)
     }
 
     /// The rows of uid table `table` that belong to these users.

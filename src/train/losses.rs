@@ -71,15 +71,21 @@ impl MolStep<'_> {
             .flat_map(|(&user, length)| std::iter::repeat_n(user, length))
             .collect();
         // The reference calls the similarity for the positives and again for the negatives; dropout differs.
-        let queries = mol.query_side(tape, states, n_positions, Some(&users));
+        let (projected, gate) = mol.query_projection(tape, states, n_positions);
+        let components = mol.query_components(tape, projected.clone(), n_positions, Some(&users));
         let rates = &self.config.dropout;
         let is_dropped = rates.query > 0.0 || (rates.uid > 0.0 && !mol.uid_tables.is_empty());
         let negative_queries = is_dropped.then(|| {
             tape.set_pass(1);
-            let queries = mol.query_side(tape, states, n_positions, Some(&users));
+            let (projected, gate) = match rates.query > 0.0 {
+                true => mol.query_projection(tape, states, n_positions),
+                false => (projected, gate.clone()),
+            };
+            let components = mol.query_components(tape, projected, n_positions, Some(&users));
             tape.set_pass(0);
-            queries
+            (components, gate)
         });
+        let queries = (components, gate);
         let is_dropped = rates.item > 0.0 || rates.gate_item > 0.0;
         let (items, n_items) = match self.config.item_dropout_masks {
             masks if is_dropped && masks != Some(1) => self.copied(tape, items, mol.item_dim(), masks, pairs),

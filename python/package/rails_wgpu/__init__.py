@@ -17,6 +17,7 @@ from ._devices import Device, devices
 from ._mol import export_mol
 from ._native import DeviceError, __version__
 from ._searcher import NO_ITEM, History, KernelTime, Searcher, Stats
+from ._train import TrainingResult, train
 
 __all__ = [
     "NO_ITEM",
@@ -26,7 +27,9 @@ __all__ = [
     "KernelTime",
     "Searcher",
     "Stats",
+    "TrainingResult",
     "__version__",
     "devices",
     "export_mol",
+    "train",
 ]

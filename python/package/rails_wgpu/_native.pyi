@@ -1,5 +1,5 @@
 import os
-from typing import Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,20 @@ class DeviceError(RuntimeError):
 def set_log_level(level: int) -> None: ...
 def run_program(args: List[str]) -> int: ...
 def devices() -> List[Tuple[str, str, str, str]]: ...
+def train(
+    dataset: Optional[str],
+    histories: Optional[
+        Tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]
+    ],
+    items_file: Optional[str],
+    items: Optional[npt.NDArray[np.uint32]],
+    folder: str,
+    resume: bool,
+    hyper: Tuple[Optional[str], Optional[str], str, str],
+    rules: Tuple[bool, str, Optional[int], Optional[int], Optional[float], float],
+    threads: Optional[int],
+    callback: Optional[Callable[[Dict[str, Any]], object]],
+) -> Dict[str, Any]: ...
 
 class Searcher:
     @staticmethod

@@ -20,7 +20,7 @@ use crate::threads;
 const CHUNK: usize = MAX_GROUP;
 
 /// See [`Rounds::round`].
-const ROUND: usize = 1 << 20;
+const ROUND: usize = 1 << 22;
 
 /// Chunks of a round, for each thread, at least.
 const CHUNKS_PER_THREAD: usize = 4;

@@ -4,7 +4,7 @@ mod published;
 
 use std::fs::{self, DirEntry};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
@@ -21,7 +21,7 @@ use crate::output::outln;
 use crate::paths::{self, Input, Output};
 use crate::progress::{self, note};
 use crate::report::Table;
-use crate::train::{ChangeArgs, LimitArgs, STOPPING, Session, TrainingData};
+use crate::train::{ChangeArgs, LimitArgs, STOPPING, Session, read_data};
 use published::{COLUMNS, published};
 
 /// Data sets with a published table, or a format that one of them has.
@@ -149,8 +149,7 @@ impl ReproduceArgs {
             write_item_ids(&items, &preprocessed.item_ids, &preprocessed.original_items)?;
             preprocessed.dataset.write(&data)?;
         }
-        let place = |path: &Path| std::path::absolute(path).map_err(Error::io("find", path));
-        Ok(DataSource { dataset: place(&data)?, item_ids: Some(place(&items)?), ..DataSource::default() })
+        DataSource::of_files(&data, Some(&items))
     }
 
     /// The run of a model with its n-th seed, new or begun before.
@@ -158,7 +157,7 @@ impl ReproduceArgs {
         let (model_config, train) = preset(&format!("{}/{model}", self.preset_data()))?;
         let train = self.change.apply(train);
         let seed = train.seed.wrapping_add(n);
-        let data = TrainingData::load(source)?;
+        let data = read_data(source)?;
         let split = if self.validation { Split::Validation } else { Split::Test };
         let config = RunConfig::new(model_config, train.with_seed(seed), split, Metric::HitRate(10), data.summary());
         let folder: PathBuf = self.output.join(format!("{model}-{seed}"));

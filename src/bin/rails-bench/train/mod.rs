@@ -21,7 +21,7 @@ use crate::output::outln;
 use crate::paths::{Input, Output};
 use crate::progress::note;
 use crate::report::training_page;
-pub use data::{TrainDataArgs, TrainingData};
+pub use data::{TrainDataArgs, read_data};
 pub use session::Session;
 
 /// What the first Ctrl-C says.
@@ -200,7 +200,7 @@ fn begin(args: &TrainArgs) -> Result<Session> {
     let Some(output) = &args.output else { return Err(missing("--output with a new folder, or --resume")) };
     let train = args.change.apply(train);
     train.validate()?;
-    let data = TrainingData::load(&args.data.source()?)?;
+    let data = read_data(&args.data.source()?)?;
     let split = if args.validation { Split::Validation } else { Split::Test };
     let config = RunConfig::new(model, train, split, args.metric, data.summary());
     Session::create(output, config, data)
@@ -210,7 +210,7 @@ fn begin(args: &TrainArgs) -> Result<Session> {
 fn resume(args: &TrainArgs, folder: &Input) -> Result<Session> {
     let (folder, stored) = RunFolder::open(folder)?;
     let source = args.data.changed(&stored.data.source)?;
-    let data = TrainingData::load(&source)?;
+    let data = read_data(&source)?;
     let mut config = stored.clone();
     config.train = args.change.apply(config.train);
     config.data = data.summary();

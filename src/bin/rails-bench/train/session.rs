@@ -8,11 +8,10 @@ use std::time::Instant;
 use rails_wgpu::backend::{Backend, select};
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::train::{
-    Ending, EpochRecord, EvaluationRecord, Run, RunConfig, RunEvent, RunFolder, RunLimits, Split, TrainSet,
+    Ending, EpochRecord, EvaluationRecord, Run, RunConfig, RunData, RunEvent, RunFolder, RunLimits, Split,
 };
 use rails_wgpu::{Cancel, Result};
 
-use super::TrainingData;
 use crate::output::outln;
 use crate::progress::{self, Bar, two_digits};
 use crate::report::Machine;
@@ -32,16 +31,14 @@ fn cpu() -> Result<Arc<dyn Backend>> {
 
 impl Session {
     /// Begins a run in a new folder.
-    pub fn create(folder: &Path, config: RunConfig, data: TrainingData) -> Result<Session> {
-        let set = TrainSet { sequences: &data.sequences, items: &data.items };
-        let run = Run::create(folder, config, set, cpu()?)?;
+    pub fn create(folder: &Path, config: RunConfig, data: RunData) -> Result<Session> {
+        let run = Run::create(folder, config, data.set(), cpu()?)?;
         Ok(Session { run, interrupted: false, sequences: data.sequences })
     }
 
     /// Goes on with a run.
-    pub fn resume(folder: RunFolder, stored: &RunConfig, config: RunConfig, data: TrainingData) -> Result<Session> {
-        let set = TrainSet { sequences: &data.sequences, items: &data.items };
-        let run = Run::resume(folder, stored, config, set, cpu()?)?;
+    pub fn resume(folder: RunFolder, stored: &RunConfig, config: RunConfig, data: RunData) -> Result<Session> {
+        let run = Run::resume(folder, stored, config, data.set(), cpu()?)?;
         Ok(Session { run, interrupted: false, sequences: data.sequences })
     }
 
