@@ -135,12 +135,12 @@ def train_step(path):
         steps.setdefault((row["model"], row["users"], row["positions"], row["negatives"]), {})[row["program"]] = row
     lines = []
     for (model, users, positions, negatives), programs in steps.items():
-        others = [programs.get(name) for name in ("ours, one mask", "torch reference", "torch best")]
+        others = [programs.get(name) for name in ("torch reference", "torch best")]
         memory = lambda row: f"{float(row['peak MB']):.0f} MB" if row else ""
         lines.append([f"`{model}`, {users} users, {positions} positions, {negatives} negatives", number(programs["ours"]["ms"]),
                       *(f"{number(row['ms'])} ({times(row['ratio'])})" if row else "" for row in others),
                       " / ".join(filter(None, map(memory, [programs["ours"], *others])))])
-    yield from table(["a step, ms", "here", "one mask per item", "PyTorch as the reference", "PyTorch best", "peak memory, in this order"], lines)
+    yield from table(["a step, ms", "here", "PyTorch as the reference", "PyTorch best", "peak memory, in this order"], lines)
 
 
 # ---- share of the machine's peak
