@@ -97,6 +97,12 @@ impl Dropout {
         self.rate
     }
 
+    /// The key of its numbers.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn key(self) -> [u32; 2] {
+        self.stream.key
+    }
+
     /// What an element that is kept is multiplied by: 1 / (1 - rate).
     #[inline(always)]
     pub fn scale(self) -> f32 {

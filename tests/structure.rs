@@ -39,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("CPU backend", &["backend/cpu/"]),
     ("GPU devices", &["backend/gpu/device/"]),
     ("GPU kernels", &["backend/gpu/kernels/"]),
+    ("GPU training", &["backend/gpu/train/"]),
     ("GPU selection", &["backend/gpu/select/"]),
     ("GPU scans", &["backend/gpu/scan/"]),
     ("GPU backend", &["backend/gpu/"]),

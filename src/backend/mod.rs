@@ -27,6 +27,7 @@ pub use exclusions::{Bits, Exclusions};
 pub use prepared_queries::PreparedQueries;
 pub use query_batch::QueryBatch;
 pub use retrieval::{CandidateScan, Retrieval, Retrieved};
+pub(crate) use training::AdamWFactors;
 pub use training::{AdamW, MolArrays, MolLossSettings, MolSide, Trainable, TrainingOps};
 
 use std::sync::Arc;

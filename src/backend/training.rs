@@ -2,7 +2,7 @@
 
 use super::loss::{GateDropout, MolLossValue, SampledSoftmax};
 use crate::Result;
-use crate::config::MolConfig;
+use crate::config::{ModelConfig, MolConfig};
 use crate::model::CrossGate;
 use crate::ops::GradientOps;
 
@@ -26,6 +26,25 @@ impl AdamW {
     pub const BETA_2: f32 = 0.98;
     /// Added to the root of the second moment.
     pub const EPS: f32 = 1e-8;
+
+    /// What the elements of a step share: a weight w with moments m and v becomes
+    /// `keep * w - step_size * m / (sqrt(v) * inverse_root + EPS)`.
+    pub(crate) fn factors(&self) -> AdamWFactors {
+        let power = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
+        AdamWFactors {
+            keep: (1.0 - f64::from(self.learning_rate) * f64::from(self.weight_decay)) as f32,
+            step_size: (f64::from(self.learning_rate) / power(AdamW::BETA_1)) as f32,
+            inverse_root: (1.0 / power(AdamW::BETA_2).sqrt()) as f32,
+        }
+    }
+}
+
+/// See [`AdamW::factors`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdamWFactors {
+    pub keep: f32,
+    pub step_size: f32,
+    pub inverse_root: f32,
 }
 
 /// A parameter with the moments of its gradients, all of one shape.
@@ -86,6 +105,14 @@ pub struct MolLossSettings<'a> {
 
 /// A device on which models can be trained.
 pub trait TrainingOps: GradientOps {
+    /// Whether models of this kind can be trained on the device.
+    ///
+    /// # Errors
+    /// If not: what can be.
+    fn check(&self, _model: &ModelConfig) -> Result<()> {
+        Ok(())
+    }
+
     /// An array of `len` zeros.
     fn zeros(&mut self, len: usize) -> Self::Floats;
 
@@ -123,7 +150,7 @@ pub trait TrainingOps: GradientOps {
         scale: f32,
     ) -> Result<(f64, Self::Floats)>;
 
-    /// The sum of squares of each array, in f64; not finite if one of its elements is not.
+    /// The sum of squares of each array; not finite if one of its elements is not, or on a GPU if a part of the sum is not, in f32.
     ///
     /// # Errors
     /// If the device failed.

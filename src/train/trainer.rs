@@ -82,6 +82,7 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
     /// If the configuration cannot be used, or as [`Trainer::step`].
     pub fn new(ops: B, model: &Model, config: &TrainConfig, item_counts: Option<&[u32]>) -> Result<Trainer<B>> {
         config.validate()?;
+        ops.check(&model.config)?;
         if model.config.encoder.appends_mask() && model.mol.is_some() {
             let expected =
                 "a dot product, or an encoder without masks: masked positions are not trained with Mixture-of-Logits";

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::common::case::{Case, fixture};
 use crate::common::naive::random;
+use rails_wgpu::backend::TrainingOps;
 use rails_wgpu::backend::cpu::CpuOps;
 use rails_wgpu::config::{DropoutRates, LossWeights, TrainConfig};
 use rails_wgpu::error::ErrorKind;
@@ -126,7 +127,11 @@ impl TrainCase {
     }
 
     fn trainer(&self) -> Trainer<CpuOps> {
-        Trainer::new(CpuOps::pooled(), &self.model, &self.config(), None).unwrap()
+        self.trainer_on(CpuOps::pooled())
+    }
+
+    fn trainer_on<B: TrainingOps<Floats: 'static, Ints: 'static>>(&self, ops: B) -> Trainer<B> {
+        Trainer::new(ops, &self.model, &self.config(), None).unwrap()
     }
 
     /// Losses of a step, as the reference has them.
@@ -290,43 +295,50 @@ fn compare_parameters(
     Ok(untold)
 }
 
+fn check_steps<B: TrainingOps<Floats: 'static, Ints: 'static>>(
+    case: &TrainCase,
+    mut trainer: Trainer<B>,
+    (gradients, uncertainty): (Vec<(String, Tensor)>, &BTreeMap<String, f32>),
+) {
+    let batch = case.batch();
+    let start: BTreeMap<String, Tensor> = case.model.named_tensors().into_iter().collect();
+    // The greater of the two: one may be zero where the other is what rounding has left.
+    let reference = case.tensors("grad");
+    let greater = |(name, found): (String, Tensor)| {
+        let pairs = found.data().iter().zip(reference[&name].data());
+        let values = pairs.map(|(a, b)| a.abs().max(b.abs())).collect();
+        let tensor = Tensor::new(found.shape(), values).unwrap();
+        (name, tensor)
+    };
+    let gradients: BTreeMap<String, Tensor> = gradients.into_iter().map(greater).collect();
+    let (mut untold, mut all) = (0, 0);
+    for step in 1..=5 {
+        let losses = trainer.step(&batch, Some(&case.negatives(step - 1))).unwrap();
+        case.check_losses(step - 1, &losses).unwrap();
+        if step != 1 && step != 5 {
+            continue;
+        }
+        let expected = case.tensors(&format!("after{step}"));
+        for (name, found) in trainer.model().unwrap().named_tensors() {
+            let before = (&start[&name], &gradients[&name]);
+            untold += compare_parameters(&found, &expected[&name], before, uncertainty[&name], step)
+                .unwrap_or_else(|wrong| panic!("{} after {step} {name}: {wrong}", case.name));
+            all += found.data().len();
+            // Without the last step, the same values are wrong.
+            if step == 5 && name == "_embedding_module._item_emb.weight" {
+                let wrong = compare_parameters(&found, &case.tensors("after1")[&name], before, uncertainty[&name], 1);
+                assert!(wrong.is_err());
+            }
+        }
+    }
+    assert!(untold * 10 < all, "{}: {untold} of {all} could not be told", case.name);
+}
+
 #[test]
 fn losses_and_parameters_are_those_of_the_reference() {
     for case in cases() {
-        let (mut trainer, batch) = (case.trainer(), case.batch());
-        let start: BTreeMap<String, Tensor> = case.model.named_tensors().into_iter().collect();
-        let (gradients, uncertainty) = gradients(&case);
-        // The greater of the two: one may be zero where the other is what rounding has left.
-        let reference = case.tensors("grad");
-        let greater = |(name, found): (String, Tensor)| {
-            let pairs = found.data().iter().zip(reference[&name].data());
-            let values = pairs.map(|(a, b)| a.abs().max(b.abs())).collect();
-            let tensor = Tensor::new(found.shape(), values).unwrap();
-            (name, tensor)
-        };
-        let gradients: BTreeMap<String, Tensor> = gradients.into_iter().map(greater).collect();
-        let (mut untold, mut all) = (0, 0);
-        for step in 1..=5 {
-            let losses = trainer.step(&batch, Some(&case.negatives(step - 1))).unwrap();
-            case.check_losses(step - 1, &losses).unwrap();
-            if step != 1 && step != 5 {
-                continue;
-            }
-            let expected = case.tensors(&format!("after{step}"));
-            for (name, found) in trainer.model().unwrap().named_tensors() {
-                let before = (&start[&name], &gradients[&name]);
-                untold += compare_parameters(&found, &expected[&name], before, uncertainty[&name], step)
-                    .unwrap_or_else(|wrong| panic!("{} after {step} {name}: {wrong}", case.name));
-                all += found.data().len();
-                // Without the last step, the same values are wrong.
-                if step == 5 && name == "_embedding_module._item_emb.weight" {
-                    let wrong =
-                        compare_parameters(&found, &case.tensors("after1")[&name], before, uncertainty[&name], 1);
-                    assert!(wrong.is_err());
-                }
-            }
-        }
-        assert!(untold * 10 < all, "{}: {untold} of {all} could not be told", case.name);
+        let (found, uncertainty) = gradients(&case);
+        check_steps(&case, case.trainer(), (found, &uncertainty));
     }
 }
 
@@ -515,4 +527,69 @@ fn what_cannot_be_trained_on_is_refused() {
     state.first_moments = find("tiny_sasrec_dot").model;
     let error = Trainer::resume(CpuOps::default(), &state, &case.config(), None).err().unwrap();
     assert!(error.to_string().contains("moments in the shapes of the weights"), "{error}");
+}
+
+#[cfg(feature = "gpu")]
+mod on_gpu {
+    use super::*;
+    use crate::common::gpu;
+    use rails_wgpu::backend::gpu::GpuTrainingOps;
+    use rails_wgpu::config::EncoderConfig;
+
+    /// What the GPU trains: SASRec and HSTU with a dot product.
+    fn trained(case: &TrainCase) -> bool {
+        let encoder = &case.model.config.encoder;
+        case.model.mol.is_none() && matches!(encoder, EncoderConfig::Sasrec(_) | EncoderConfig::Hstu(_))
+    }
+
+    #[test]
+    fn the_gpu_takes_the_steps_of_the_reference_or_says_what_it_cannot() {
+        let Some(device) = gpu::shared() else { return };
+        let mut n_trained = 0;
+        for case in cases() {
+            let ops = GpuTrainingOps::new(&device);
+            if !trained(&case) {
+                let refused = Trainer::new(ops, &case.model, &case.config(), None).err().unwrap().to_string();
+                assert!(refused.contains("GPUs train no others yet"), "{}: {refused}", case.name);
+                continue;
+            }
+            n_trained += 1;
+            let (_, uncertainty) = gradients(&case);
+            let mut trainer = case.trainer_on(ops);
+            let (losses, found) = trainer.gradients(&case.batch(), Some(&case.negatives(0))).unwrap();
+            case.check_losses(0, &losses).unwrap();
+            let found = found.named_tensors();
+            compare_gradients(&case, &found, &uncertainty).unwrap();
+            check_steps(&case, trainer, (found, &uncertainty));
+        }
+        assert!(n_trained >= 2 || std::env::var_os("RAILS_TRAIN_ORACLE").is_some());
+    }
+
+    /// Masks and negatives are the CPU's, so the gradients are, too; and the same steps make the same bits.
+    #[test]
+    fn what_is_drawn_on_the_gpu_is_what_is_drawn_on_the_cpu() {
+        let Some(device) = gpu::shared() else { return };
+        for name in ["tiny_hstu_dot", "tiny_sasrec_dot"] {
+            let case = find(name);
+            let (config, batch) = (drawn(&case), case.batch());
+            let new = || Trainer::new(GpuTrainingOps::new(&device), &case.model, &config, None).unwrap();
+            let mut cpu = Trainer::new(CpuOps::pooled(), &case.model, &config, None).unwrap();
+            let (expected_loss, expected) = cpu.gradients(&batch, None).unwrap();
+            let mut trainer = new();
+            let (loss, found) = trainer.gradients(&batch, None).unwrap();
+            assert!((loss.total / expected_loss.total - 1.0).abs() < 1e-5, "{name}: {loss:?}, not {expected_loss:?}");
+            let of_all = magnitude(&expected.encoder.items);
+            for ((tensor, found), (_, expected)) in found.named_tensors().iter().zip(expected.named_tensors()) {
+                // Gradients that are zero but for rounding are as small as this.
+                let allowed = 1e-4 * magnitude(&expected) + 1e-6 * of_all;
+                let off = distance(found, &expected);
+                assert!(off <= allowed, "{name} {tensor}: off by {off:e}, {allowed:e} allowed");
+            }
+            let mut again = new();
+            for _ in 0..2 {
+                assert_eq!(trainer.step(&batch, None).unwrap(), again.step(&batch, None).unwrap());
+            }
+            assert!(bits(&trainer.model().unwrap()) == bits(&again.model().unwrap()), "{name}: a run shows");
+        }
+    }
 }

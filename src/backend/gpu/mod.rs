@@ -3,7 +3,7 @@
 //! [`enumerate`] lists the adapters, [`Gpu::open`] makes one ready, a [`Recorder`] collects the dispatches of one
 //! submission. Kernels are the files of `shaders/`, described by a [`KernelSpec`] and compiled once per device.
 //!
-//! Rooms, each of which knows those before it only: `device`, `kernels`, `select`, `scan`; then [`GpuIndex`] and
+//! Rooms, each of which knows those before it only: `device`, `kernels`, `train`, `select`, `scan`; then [`GpuIndex`] and
 //! [`GpuBackend`].
 
 mod backend;
@@ -16,6 +16,7 @@ mod kernels;
 mod retrieve;
 mod scan;
 mod select;
+mod train;
 
 pub use backend::GpuBackend;
 pub use device::{
@@ -27,3 +28,4 @@ pub use index::GpuIndex;
 pub use kernel_specs::{kernel_specs, shaped_kernels};
 pub use kernels::{GpuEncoder, Recorder};
 pub use scan::ScanLimits;
+pub use train::{GpuInts, GpuTrainingOps};

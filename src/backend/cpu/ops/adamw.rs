@@ -2,41 +2,20 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::backend::AdamW;
 use crate::backend::cpu::simd;
+use crate::backend::{AdamW, AdamWFactors};
 use crate::threads;
 
 /// Elements that a thread takes at a time.
 const PIECE: usize = 1 << 13;
 
-/// The constants of a step.
-#[derive(Clone, Copy)]
-struct Constants {
-    keep: f32,
-    step_size: f32,
-    inverse_root: f32,
-    gradient_scale: f32,
-}
-
-impl Constants {
-    fn new(adamw: &AdamW) -> Constants {
-        let power = |beta: f32| 1.0 - f64::from(beta).powf(adamw.step as f64);
-        Constants {
-            keep: (1.0 - f64::from(adamw.learning_rate) * f64::from(adamw.weight_decay)) as f32,
-            step_size: (f64::from(adamw.learning_rate) / power(AdamW::BETA_1)) as f32,
-            inverse_root: (1.0 / power(AdamW::BETA_2).sqrt()) as f32,
-            gradient_scale: adamw.gradient_scale,
-        }
-    }
-}
-
 /// Changes parameters and their moments, all of one length.
 pub fn update(adamw: &AdamW, [values, first, second]: [&mut [f32]; 3], gradient: Option<&[f32]>) {
-    let constants = Constants::new(adamw);
+    let (factors, gradient_scale) = (adamw.factors(), adamw.gradient_scale);
     let pieces = values.chunks_mut(PIECE).zip(first.chunks_mut(PIECE)).zip(second.chunks_mut(PIECE));
     threads::for_each(pieces.enumerate(), |(piece, ((values, first), second))| {
         let gradient = gradient.map(|gradient| &gradient[piece * PIECE..][..values.len()]);
-        simd::run(Update { constants, values, first, second, gradient });
+        simd::run(Update { factors, gradient_scale, values, first, second, gradient });
     });
 }
 
@@ -49,7 +28,7 @@ pub fn update_rows(
     gradient: &[f32],
     lazy: bool,
 ) {
-    let constants = Constants::new(adamw);
+    let (factors, gradient_scale) = (adamw.factors(), adamw.gradient_scale);
     let piece_rows = (PIECE / width.max(1)).max(1);
     let len = (piece_rows * width).max(1);
     let pieces = values.chunks_mut(len).zip(first.chunks_mut(len)).zip(second.chunks_mut(len));
@@ -62,14 +41,15 @@ pub fn update_rows(
             let gradient = has_gradient.then(|| &gradient[next * width..][..width]);
             next += usize::from(has_gradient);
             if has_gradient || !lazy {
-                simd::run(Update { constants, values, first, second, gradient });
+                simd::run(Update { factors, gradient_scale, values, first, second, gradient });
             }
         }
     });
 }
 
 struct Update<'a> {
-    constants: Constants,
+    factors: AdamWFactors,
+    gradient_scale: f32,
     values: &'a mut [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
@@ -81,8 +61,8 @@ impl WithSimd for Update<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Constants { keep, step_size, inverse_root, gradient_scale } = self.constants;
-        let Update { values, first, second, gradient, .. } = self;
+        let AdamWFactors { keep, step_size, inverse_root } = self.factors;
+        let Update { gradient_scale, values, first, second, gradient, .. } = self;
         for i in 0..values.len() {
             let gradient = gradient.map_or(0.0, |gradient| gradient[i]) * gradient_scale;
             first[i] += (1.0 - AdamW::BETA_1) * (gradient - first[i]);

@@ -12,7 +12,7 @@ use crate::sequence::{SequenceBatch, time_bucket_bounds};
 use crate::tensor::Tensor;
 
 /// `WORKGROUP` of the element-wise kernels and of `time_buckets`.
-const ELEMENTS: usize = 256;
+pub(crate) const ELEMENTS: usize = 256;
 const BUCKET_WORDS: usize = 64;
 /// Rows and columns that a workgroup of `linear` computes: 4 `SIDE`.
 pub(super) const LINEAR_SIDE: usize = 64;
@@ -45,7 +45,8 @@ impl Recorder {
     }
 }
 
-fn code(activation: Activation) -> u32 {
+/// The number of an activation in `lib/activation.wgsl`.
+pub(crate) fn activation_code(activation: Activation) -> u32 {
     match activation {
         Activation::Identity => 0,
         Activation::Silu => 1,
@@ -128,7 +129,7 @@ impl Ops for Recorder {
             rows: rows as u32,
             n_in: layer.n_in as u32,
             n_out: layer.n_out as u32,
-            activation: code(activation),
+            activation: activation_code(activation),
             has_bias: layer.bias.is_some().into(),
             has_residual: residual.is_some().into(),
         };
@@ -158,7 +159,7 @@ impl Ops for Recorder {
     fn glu(&mut self, x: &Buffer, rows: usize, hidden: usize, activation: Activation) -> Buffer {
         let n = rows * hidden;
         let y = self.result(n);
-        let params = GluParams { n: n as u32, hidden: hidden as u32, activation: code(activation) };
+        let params = GluParams { n: n as u32, hidden: hidden as u32, activation: activation_code(activation) };
         self.element_wise(&GLU, &params, &[x, &y], n);
         y
     }

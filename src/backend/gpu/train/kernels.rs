@@ -1,0 +1,160 @@
+//! The kernels of training: their files, bindings and uniform parameters.
+
+use std::sync::LazyLock;
+
+use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, ShapedKernel, params, wgsl};
+
+const ACTIVATION: &str = wgsl!("ops/lib/activation.wgsl");
+const ELEMENT_WISE: &str = wgsl!("ops/lib/element_wise.wgsl");
+const DROPOUT: &str = wgsl!("train/lib/dropout.wgsl");
+const SLOPE: &str = wgsl!("train/lib/slope.wgsl");
+
+/// `kernel!(NAME = "file" [LIBRARY, ...] Params Read Write)`: the kernel of `shaders/train/file.wgsl`, behind these library files.
+macro_rules! kernel {
+    ($name:ident = $label:literal $([$($lib:ident),+])? $($bind:ident)+) => {
+        pub static $name: LazyLock<KernelSpec> = LazyLock::new(|| KernelSpec {
+            label: $label,
+            sources: vec![$($($lib.into(),)+)? wgsl!(concat!("train/", $label, ".wgsl")).into()],
+            constants: Vec::new(),
+            bindings: &[$(Bind::$bind),+],
+            loops_end: true,
+        });
+    };
+}
+
+kernel!(ADD = "add" [ELEMENT_WISE] Params Read Read Write);
+kernel!(DROP_OUT = "drop_out" [ELEMENT_WISE, DROPOUT] Params Read Write);
+kernel!(ACTIVATION_GRADIENT = "activation_gradient" [ELEMENT_WISE, ACTIVATION, SLOPE] Params Read Read Write);
+kernel!(GLU_GRADIENT = "glu_gradient" [ELEMENT_WISE, ACTIVATION, SLOPE] Params Read Read Write);
+kernel!(COLUMNS = "columns" [ELEMENT_WISE] Params Read Write);
+kernel!(COLUMN_SUMS = "column_sums" [ELEMENT_WISE] Params Read Write);
+kernel!(MATRIX_PRODUCT = "matrix_product" Params Read Read Write);
+kernel!(L2_NORM_GRADIENT = "norm_gradient" Params Read Read Read Write Write);
+kernel!(HSTU_GATE_GRADIENT = "hstu_gate_gradient" [ELEMENT_WISE] Params Read Read Read Write Write);
+kernel!(SUM_LISTS = "sum_lists" [ELEMENT_WISE] Params Read Read Read Read Write);
+kernel!(ATTENTION_SUMS = "attention_sums" [ELEMENT_WISE] Params Read Read Read Write);
+kernel!(SOFTMAX_PAIRS = "softmax_pairs" [DROPOUT] Params Read Read Read Read Write Write);
+kernel!(HSTU_PAIRS = "hstu_pairs" [ELEMENT_WISE, ACTIVATION, SLOPE] Params Read Read Read Read Read Read Write);
+kernel!(HSTU_BIAS_GRADIENT = "hstu_bias_gradient" [ELEMENT_WISE] Params Read Read Read Write);
+kernel!(PAIR_LOGITS = "pair_logits" [ELEMENT_WISE] Params Read Read Read Read Write);
+kernel!(SAMPLED_SOFTMAX = "sampled_softmax" Params Read Read Write Write);
+kernel!(ADAMW = "adamw" [ELEMENT_WISE] Params Read Read Write Write Write);
+kernel!(SQUARE_SUMS = "square_sums" Params Read Write);
+
+/// Whose rows are centred.
+pub static LAYER_NORM_GRADIENT: LazyLock<KernelSpec> =
+    LazyLock::new(|| KernelSpec { constants: vec![("CENTRED", 1.0)], ..L2_NORM_GRADIENT.clone() });
+
+/// The same, with weights.
+pub static AFFINE_LAYER_NORM_GRADIENT: LazyLock<KernelSpec> =
+    LazyLock::new(|| KernelSpec { constants: vec![("CENTRED", 1.0), ("AFFINE", 1.0)], ..L2_NORM_GRADIENT.clone() });
+
+/// The weights of pairs only.
+pub static SOFTMAX_WEIGHTS: LazyLock<KernelSpec> =
+    LazyLock::new(|| KernelSpec { constants: vec![("FORWARD", 1.0)], ..SOFTMAX_PAIRS.clone() });
+
+params!(AddParams { n: u32 });
+params!(DropOutParams { n: u32, sharing: u32, threshold: u32, scale: f32, key_0: u32, key_1: u32 });
+params!(ActivationGradientParams { n: u32, activation: u32 });
+params!(GluGradientParams { n: u32, hidden: u32, activation: u32 });
+params!(ColumnsParams { n: u32, width: u32, total: u32, first: u32 });
+params!(ColumnSumsParams { n: u32, rows: u32, width: u32, chunk: u32 });
+params!(MatrixProductParams {
+    rows: u32,
+    depth: u32,
+    columns: u32,
+    chunk: u32,
+    a_row: u32,
+    a_column: u32,
+    b_row: u32,
+    b_column: u32
+});
+params!(NormGradientParams { rows: u32, width: u32, eps: f32, unbiased: u32 });
+params!(HstuGateGradientParams { n: u32, width: u32, stride: u32, concat_ua: u32 });
+params!(SumListsParams { n: u32, width: u32, scale: f32, divisor: u32, has_coefficients: u32 });
+params!(AttentionSumsParams {
+    n: u32,
+    rows: u32,
+    width: u32,
+    length: u32,
+    x_stride: u32,
+    x_first: u32,
+    y_stride: u32,
+    y_first: u32,
+    transposed: u32,
+    causal: u32
+});
+params!(SoftmaxPairsParams {
+    rows: u32,
+    heads: u32,
+    d: u32,
+    head: u32,
+    length: u32,
+    causal: u32,
+    mask_stride: u32,
+    threshold: u32,
+    scale: f32,
+    key_0: u32,
+    key_1: u32
+});
+params!(HstuPairsParams {
+    n: u32,
+    length: u32,
+    heads: u32,
+    dqk: u32,
+    dv: u32,
+    padded_length: u32,
+    words: u32,
+    head: u32,
+    plane: u32
+});
+params!(HstuBiasGradientParams { n: u32, rows: u32, length: u32, padded_length: u32, words: u32, chunk: u32 });
+params!(PairLogitsParams { n: u32, dim: u32, per_position: u32, temperature: f32, has_correction: u32 });
+params!(SampledSoftmaxParams { positions: u32, per_position: u32, scale: f32 });
+params!(AdamwParams {
+    n: u32,
+    width: u32,
+    has_gradient: u32,
+    has_places: u32,
+    lazy: u32,
+    keep: f32,
+    step_size: f32,
+    inverse_root: f32,
+    gradient_scale: f32,
+    keep_first: f32,
+    keep_second: f32,
+    eps: f32
+});
+params!(SquareSumsParams { n: u32 });
+
+/// All of them.
+pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
+    vec![
+        (ADD.clone(), AddParams::LAYOUT),
+        (DROP_OUT.clone(), DropOutParams::LAYOUT),
+        (ACTIVATION_GRADIENT.clone(), ActivationGradientParams::LAYOUT),
+        (GLU_GRADIENT.clone(), GluGradientParams::LAYOUT),
+        (COLUMNS.clone(), ColumnsParams::LAYOUT),
+        (COLUMN_SUMS.clone(), ColumnSumsParams::LAYOUT),
+        (MATRIX_PRODUCT.clone(), MatrixProductParams::LAYOUT),
+        (L2_NORM_GRADIENT.clone(), NormGradientParams::LAYOUT),
+        (LAYER_NORM_GRADIENT.clone(), NormGradientParams::LAYOUT),
+        (AFFINE_LAYER_NORM_GRADIENT.clone(), NormGradientParams::LAYOUT),
+        (HSTU_GATE_GRADIENT.clone(), HstuGateGradientParams::LAYOUT),
+        (SUM_LISTS.clone(), SumListsParams::LAYOUT),
+        (ATTENTION_SUMS.clone(), AttentionSumsParams::LAYOUT),
+        (SOFTMAX_PAIRS.clone(), SoftmaxPairsParams::LAYOUT),
+        (SOFTMAX_WEIGHTS.clone(), SoftmaxPairsParams::LAYOUT),
+        (HSTU_PAIRS.clone(), HstuPairsParams::LAYOUT),
+        (HSTU_BIAS_GRADIENT.clone(), HstuBiasGradientParams::LAYOUT),
+        (PAIR_LOGITS.clone(), PairLogitsParams::LAYOUT),
+        (SAMPLED_SOFTMAX.clone(), SampledSoftmaxParams::LAYOUT),
+        (ADAMW.clone(), AdamwParams::LAYOUT),
+        (SQUARE_SUMS.clone(), SquareSumsParams::LAYOUT),
+    ]
+}
+
+/// All of them, for checks of what compilers make of them.
+pub(crate) fn shaped_kernels() -> Vec<ShapedKernel> {
+    kernel_specs().into_iter().map(|(spec, _)| ShapedKernel::plain(spec)).collect()
+}
