@@ -32,7 +32,9 @@ echo "-- lints"
 cargo clippy -p rails-wgpu --features capi --lib "$@" -- -D warnings
 
 echo "-- library"
-scripts/install-capi.sh "$work/prefix" --profile dev "$@"
+scripts/install-capi.sh "$work/installed" --profile dev "$@"
+# As an archive is unpacked elsewhere: what was installed works in any folder.
+mv "$work/installed" "$work/prefix"
 export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig
 export LD_LIBRARY_PATH=$work/prefix/lib
 flags=$(pkg-config --cflags --libs rails-wgpu)

@@ -34,7 +34,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 "$venv/bin/rails-bench" convert assets/demo.safetensors -o "$work/model.safetensors" > /dev/null
 RUST_LOG=info "$venv/bin/rails-bench" index build --checkpoint "$work/model.safetensors" --distill assets/demo.csv --device cpu \
     -o "$work/index" > "$work/built" 2> "$work/log"
-grep -q "items *220 in 1 segments" "$work/built"
+grep -q "items *220 in 1 segment;" "$work/built"
 grep -q "learning from" "$work/log"
 if "$venv/bin/rails-bench" index info "$work/nothing" 2> "$work/log"; then exit 1; fi
 grep -q "^error: " "$work/log"

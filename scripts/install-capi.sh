@@ -19,5 +19,5 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 mkdir -p "$prefix/lib/pkgconfig" "$prefix/include"
 cp "$library" "$prefix/lib/"
 cp src/capi/rails_wgpu.h src/capi/rails_wgpu.hpp "$prefix/include/"
-sed "s|@PREFIX@|$prefix|; s|@VERSION@|$version|" src/capi/rails-wgpu.pc.in > "$prefix/lib/pkgconfig/rails-wgpu.pc"
+sed "s|@VERSION@|$version|" src/capi/rails-wgpu.pc.in > "$prefix/lib/pkgconfig/rails-wgpu.pc"
 echo "installed rails-wgpu $version for C in $prefix"

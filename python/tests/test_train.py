@@ -83,7 +83,7 @@ def test_a_callback_sees_each_epoch_and_may_stop(whole, tmp_path):
     assert seen[1:] == [3.0] and went_on.ending == "all epochs done"
     assert content(run / "last.safetensors") == content(folder / "last.safetensors")
     assert [epoch["loss"] for epoch in went_on.epochs] == [epoch["loss"] for epoch in result.epochs]
-    with pytest.raises(ValueError, match="`train.seed`: expected 42, as the run began"):
+    with pytest.raises(ValueError, match="`train.seed`: expected 42, with which the run began"):
         train(None, run, resume=True, seed=5)
     with pytest.raises(ValueError, match="resume: expected neither preset"):
         train(CSV, run, resume=True, validation=True)

@@ -119,7 +119,7 @@ impl RunConfig {
                 path: path.to_path_buf(),
                 line: 0,
                 key,
-                expected: format!("{expected}, as the run began; to change it, begin another run"),
+                expected: format!("{expected}, with which the run began (a change needs a new run)"),
                 found,
             }),
         }

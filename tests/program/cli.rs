@@ -245,6 +245,15 @@ fn models_with_their_configuration_inside_are_evaluated_searched_and_indexed() {
 }
 
 #[test]
+fn eval_says_which_algorithms_are_given_more_candidates_than_they_aim_at() {
+    let checkpoint = format!("{MOL}/model.pt");
+    let algorithms = ["--algorithm", "exact,tangent:5,avg:40", "--k", "20"];
+    let said = stderr(&rails_bench(&eval(&checkpoint, &algorithms)));
+    assert!(said.contains("tangent:5 aims at fewer candidates than the 20 items of a result"), "{said}");
+    assert!(!said.contains("avg:40") && !said.contains("exact aims"), "{said}");
+}
+
+#[test]
 fn pt_safetensors_and_converted_file_give_identical_results() {
     let folder = tempfile::tempdir().unwrap();
     let converted = folder.path().join("model.safetensors");
@@ -408,8 +417,11 @@ fn unwritable_outputs_are_explained_before_the_work() {
     refuses(&eval(&checkpoint, &["--json", "no/such/folder/out.json"]), &["no/such/folder/out.json"]);
     refuses(&["convert", &checkpoint, "-o", "no/such/folder/model.safetensors"], &["no/such/folder"]);
     refuses(&["preprocess", "txt", "no/such.txt", "-o", "no/such/folder/x.csv"], &["no/such/folder/x.csv"]);
-    // Only --json goes to standard output; a file called `-` is nobody's wish.
     let folder = tempfile::tempdir().unwrap();
+    let named_pt = folder.path().join("model.pt");
+    refuses(&["convert", &checkpoint, "-o", path(&named_pt)], &["output: expected a name that ends in .safetensors"]);
+    assert!(!named_pt.exists());
+    // Only --json goes to standard output; a file called `-` is nobody's wish.
     let (kept, csv) = (folder.path().join("kept.json"), folder.path().join("x.csv"));
     let data = ["--checkpoint", &checkpoint, "--dataset", "tests/oracle/tiny.csv"];
     for (args, more) in [
@@ -670,7 +682,7 @@ fn a_similarity_of_ones_own_becomes_an_index() {
         succeeds(&["index", "add", &index, "--items", &at("new.npy")]).contains("1 items added, 0 replaced; 51 now")
     );
     assert!(succeeds(&["index", "add", &index, "--items", &items]).contains("0 items added, 50 replaced; 51 now"));
-    assert!(succeeds(&["index", "remove", &index, "--ids", &at("new.ids.npy")]).contains("1 items removed, 50 left"));
+    assert!(succeeds(&["index", "remove", &index, "--ids", &at("new.ids.npy")]).contains("1 item removed, 50 left"));
     refuses(&[&build[..], &[&at("a")]].concat(), &["items: expected", ".npy file", "no item table", "found none"]);
     refuses(&[&build[..], &[&at("a"), "--items", "random:9"]].concat(), &["no item table", "synthetic"]);
     let distill = ["--items", &items, "--distill", "tests/oracle/tiny.csv"];

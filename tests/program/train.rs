@@ -214,17 +214,20 @@ fn bad_input_is_refused_and_nothing_is_lost() {
     refuses(&train(&at("new"), &["--device", "gpu"]), &["device: expected auto or cpu", "training on GPUs"]);
 
     // Another run.
-    refuses(&["train", "--resume", &run, "--seed", "5"], &["`train.seed`: expected 42, as the run began", "found 5"]);
+    refuses(
+        &["train", "--resume", &run, "--seed", "5"],
+        &["`train.seed`: expected 42, with which the run began", "found 5"],
+    );
     refuses(
         &["train", "--resume", &run, "--learning-rate", "0.01"],
-        &["`train.learning_rate`: expected 0.001, as", "found 0.01"],
+        &["`train.learning_rate`: expected 0.001, with", "found 0.01"],
     );
     refuses(&["train", "--resume", &run, "--negatives", "5"], &["`train.negatives`: expected 16", "found 5"]);
     let text = fs::read_to_string(Path::new(crate::ROOT).join(DATA)).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     fs::write(at("less.csv"), lines[..lines.len() - 1].join("\n")).unwrap();
     let less = ["train", "--resume", &run, "--dataset", &at("less.csv"), "--item-ids", "assets/demo.items.txt"];
-    refuses(&less, &["`data.", "as the run began"]);
+    refuses(&less, &["`data.", "with which the run began"]);
 
     // Data.
     fs::write(at("short.csv"), format!("{}\n0,1,\"1,2\",\"1,1\",\"1,2\"\n", lines[0])).unwrap();

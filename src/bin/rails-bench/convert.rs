@@ -2,7 +2,7 @@
 
 use clap::Args;
 use rails_wgpu::checkpoint::Weights;
-use rails_wgpu::{ModelFile, Result, atomic};
+use rails_wgpu::{Error, ModelFile, Result, atomic};
 
 use crate::output::outln;
 use crate::paths::{Input, Output};
@@ -11,16 +11,20 @@ use crate::paths::{Input, Output};
 pub struct ConvertArgs {
     /// Trained weights: .pt, .pth or .safetensors
     checkpoint: Input,
-    /// Hyper-parameters (.gin); default as for `eval`
+    /// Hyper-parameters (.gin) [default: those inside the checkpoint, else a `config.gin` or a .gin file of the same name beside it]
     #[arg(long, env = "RAILS_CONFIG")]
     config: Option<Input>,
-    /// The file to write
+    /// The .safetensors file to write
     #[arg(short, long)]
     output: Output,
 }
 
 pub fn run(args: &ConvertArgs) -> Result<()> {
     atomic::check(&args.output)?;
+    if args.output.extension().is_none_or(|extension| extension != "safetensors") {
+        // Other programs choose how to read a checkpoint by its name.
+        return Err(Error::argument("output", "a name that ends in .safetensors", args.output.display()));
+    }
     let file = ModelFile::open(&args.checkpoint, args.config.as_deref())?;
     let model = file.whole_model()?;
     file.save(&args.output)?;

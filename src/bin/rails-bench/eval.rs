@@ -88,6 +88,19 @@ impl RunArgs {
     }
 }
 
+/// How many candidates `algorithm` aims at, where that is one number.
+fn first_candidates(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::Avg { candidates }
+        | Algorithm::HIndexer { candidates }
+        | Algorithm::Tangent { candidates }
+        | Algorithm::TangentSampled { candidates }
+        | Algorithm::TangentIvf { candidates, .. }
+        | Algorithm::Distilled { candidates } => candidates,
+        _ => usize::MAX,
+    }
+}
+
 /// Evaluates until all users are done, or that is cancelled.
 pub fn evaluate(searcher: &Searcher, sequences: &[Sequence], args: &RunArgs, cancel: &Cancel) -> Result<QualityReport> {
     let index = searcher.index();
@@ -99,6 +112,11 @@ pub fn evaluate(searcher: &Searcher, sequences: &[Sequence], args: &RunArgs, can
     warn_of_absent(&usable, |id| index.contains(id.into()));
     let k = args.k.unwrap_or(200.min(n_items));
     let depth = args.protocol.depth(k, n_items)?;
+    for algorithm in args.algorithm.iter().filter(|algorithm| first_candidates(**algorithm) < depth) {
+        note!(
+            "note: {algorithm} aims at fewer candidates than the {depth} items of a result: it is given more until there are enough"
+        );
+    }
     let encoder = searcher.encoder()?;
     let has_learned_nothing = |similarity: &Similarity| similarity.distilled.is_none();
     if args.algorithm.iter().any(|algorithm| algorithm.learns())

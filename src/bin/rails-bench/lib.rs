@@ -38,11 +38,11 @@ use rails_wgpu::{Error, ErrorKind, Result};
 #[command(name = "rails-bench", version, about, long_about = None, arg_required_else_help = true)]
 struct Cli {
     /// CPU threads [default: as many as the machine has]
-    #[arg(long, global = true, value_name = "N", env = "RAILS_THREADS",
+    #[arg(long, global = true, display_order = 900, value_name = "N", env = "RAILS_THREADS",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
     threads: Option<usize>,
     /// Print results and errors only: no progress, notes and warnings
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 901)]
     quiet: bool,
     #[command(subcommand)]
     command: Command,
@@ -54,7 +54,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// List every device with its driver, features and limits, and say which one `auto` takes
     Devices(devices::DevicesArgs),
-    /// Turn raw public data files into the sequence CSV that `eval` reads, and the item list
+    /// Turn raw data, public or your own, into the sequence CSV that the other commands read, and the item list
     Preprocess(preprocess::PreprocessArgs),
     /// Turn a checkpoint and its config into one self-contained .safetensors file
     Convert(convert::ConvertArgs),

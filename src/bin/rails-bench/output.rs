@@ -27,3 +27,13 @@ macro_rules! outln {
 }
 
 pub(crate) use {out, outln};
+
+/// `n` of `noun`, in the plural unless there is one: "1 batch", "2 segments".
+pub fn counted(n: usize, noun: &str) -> String {
+    let plural = match noun {
+        _ if n == 1 => "",
+        _ if noun.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{n} {noun}{plural}")
+}

@@ -41,7 +41,8 @@ pub struct BenchArgs {
     /// Trained weights: .pt, .pth or .safetensors
     #[arg(long, env = "RAILS_CHECKPOINT")]
     checkpoint: Option<Input>,
-    /// Hyper-parameters (.gin); default: as for `eval`; for a bench file without any, those of the reference's MovieLens
+    /// Hyper-parameters (.gin); default: those inside the checkpoint, else a `config.gin` or a .gin file of the same name
+    /// beside it; for a bench file without any, those of the reference's MovieLens
     /// models where the shapes do not tell
     #[arg(long, env = "RAILS_CONFIG")]
     config: Option<Input>,

@@ -7,7 +7,7 @@ use rails_wgpu::search::Searcher;
 use rails_wgpu::{Error, Result};
 
 use super::items;
-use crate::output::outln;
+use crate::output::{counted, outln};
 use crate::paths::{IdsArg, Input, ItemsArg};
 use crate::progress;
 
@@ -81,7 +81,7 @@ pub fn remove(args: &RemoveArgs) -> Result<()> {
     let searcher = open(&args.index, "cpu")?;
     let index = searcher.index();
     let n = index.remove(&ids)?;
-    outln!("{}: {n} items removed, {} left", args.index.display(), index.len())?;
+    outln!("{}: {} removed, {} left", args.index.display(), counted(n, "item"), index.len())?;
     Ok(())
 }
 
@@ -91,7 +91,8 @@ pub fn compact(args: &CompactArgs) -> Result<()> {
     let before = index.snapshot().segments().len();
     progress::stage(&format!("compacting {}", args.index.display()), || index.compact())?;
     let after = index.snapshot().segments().len();
-    outln!("{}: {} items in {after} segments (before: {before})", args.index.display(), index.len())?;
+    let segments = counted(after, "segment");
+    outln!("{}: {} in {segments} (before: {before})", args.index.display(), counted(index.len(), "item"))?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use rails_wgpu::{Error, Result};
 
 use crate::exit_code::ExitCode;
 use crate::json_output::JsonOutput;
-use crate::output::outln;
+use crate::output::{counted, outln};
 use crate::paths::{Input, Output};
 use crate::progress;
 
@@ -47,7 +47,7 @@ pub fn print(folder: &Path) -> Result<()> {
     let IndexInfo { generation, items, deleted, dim, dtype, form, similarity, .. } = &info;
     let yes = |held: bool| if held { "yes" } else { "no" };
     outln!("{}: version {generation}", folder.display())?;
-    outln!("items      {items} in {} segments; {deleted} deleted", info.segments.len())?;
+    outln!("items      {items} in {}; {deleted} deleted", counted(info.segments.len(), "segment"))?;
     outln!(
         "similarity {similarity}, D = {dim}; encoder {}; distilled gate {}",
         yes(info.encoder),

@@ -287,7 +287,7 @@ impl Drawing {
     /// What the axes show.
     pub fn axis_titles(&mut self, x_title: &str, y_title: &str) {
         self.text("axis", (LEFT + RIGHT) / 2.0, HEIGHT - 12.0, "middle", x_title);
-        let (cx, cy) = (18.0, (TOP + BOTTOM) / 2.0);
+        let (cx, cy) = (12.0, (TOP + BOTTOM) / 2.0);
         let attributes =
             format!("class=\"axis\" text-anchor=\"middle\" transform=\"translate({cx} {cy}) rotate(-90)\"");
         self.element(&format!("<text {attributes}>{}</text>", escaped(y_title)));

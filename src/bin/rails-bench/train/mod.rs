@@ -31,7 +31,7 @@ pub const STOPPING: &str = "stopping after this step; the run is saved";
 pub struct TrainArgs {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "resume"],
         value_parser = PossibleValuesParser::new(PRESETS.iter().map(|(name, _)| *name)),
-        help = "A published configuration, DATA/MODEL")]
+        help = "A published configuration, DATA/MODEL; this, --config or --resume must be given")]
     preset: Option<String>,
     /// Hyper-parameters of model and training: a .gin file of the reference
     #[arg(long, conflicts_with = "resume")]
@@ -104,7 +104,7 @@ pub struct LimitArgs {
     /// End after so many steps, counted from the beginning of the run, with an evaluation
     #[arg(long, value_name = "N")]
     max_steps: Option<u64>,
-    /// Stop after so many minutes; --resume goes on
+    /// Save and stop after so many minutes; the run can be resumed
     #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     time_limit: Option<Duration>,
     /// End after so many evaluations in a row without a better one [default: never]

@@ -12,7 +12,7 @@ use rails_wgpu::train::{
 };
 use rails_wgpu::{Cancel, Result};
 
-use crate::output::outln;
+use crate::output::{counted, outln};
 use crate::progress::{self, Bar, two_digits};
 use crate::report::Machine;
 
@@ -64,10 +64,10 @@ impl Session {
         )?;
         outln!("split     {split}")?;
         outln!(
-            "training  {} epochs of {} batches of {} users, {} negatives, seed {}",
-            train.epochs,
-            self.run.data().n_batches(),
-            train.batch_size,
+            "training  {} of {} of {}, {} negatives, seed {}",
+            counted(train.epochs, "epoch"),
+            counted(self.run.data().n_batches(), "batch"),
+            counted(train.batch_size, "user"),
             train.negatives,
             train.seed
         )?;
