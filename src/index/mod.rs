@@ -12,6 +12,7 @@ mod enlarged;
 mod filter;
 mod lists;
 mod options;
+mod scans;
 mod segment;
 mod snapshot;
 mod source;
