@@ -2,8 +2,8 @@
 // (x - mean) / (sqrt(sum of squares / (width - 1)) + eps); if AFFINE, that times weight, plus bias. One workgroup per row, sums in a
 // fixed order.
 // in   0 params  1 x (rows, width)  2 weight (width)  3 bias (width)    out 4 y (rows, width)
-// grid folded rows   twin src/backend/cpu/ops/mod.rs
-// loops over columns end at width; that over halves of the workgroup after log2(WORKGROUP) turns
+// grid folded rows   needs lib/reduction.wgsl   twin src/backend/cpu/ops/mod.rs
+// loops over columns end at width
 override CENTRED: bool = false;
 override AFFINE: bool = false;
 
@@ -19,25 +19,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
-
-const WORKGROUP: u32 = 64u;   // a power of two
-
-var<workgroup> partial: array<f32, WORKGROUP>;
-
-// The sum of the values of all threads, in each of them.
-fn sum_of_threads(thread: u32, value: f32) -> f32 {
-    partial[thread] = value;
-    workgroupBarrier();
-    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            partial[thread] += partial[thread + half];
-        }
-        workgroupBarrier();
-    }
-    let sum = partial[0];
-    workgroupBarrier();
-    return sum;
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

@@ -1,8 +1,8 @@
 // norm_gradient: the gradient of ops/norm.wgsl: of x, and if AFFINE, of the weight, row by row. One workgroup per row.
 // in   0 params  1 x (rows, width)  2 weight (width)  3 dy (rows, width)
 // out  4 dx (rows, width)  5 dw (rows, width): to be summed over rows
-// grid folded rows   twin src/backend/cpu/ops/gradient/norm.rs
-// loops over columns end at width; that over halves of the workgroup after log2(WORKGROUP) turns
+// grid folded rows   needs lib/reduction.wgsl   twin src/backend/cpu/ops/gradient/norm.rs
+// loops over columns end at width
 override CENTRED: bool = false;
 override AFFINE: bool = false;
 
@@ -19,25 +19,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(5) var<storage, read_write> dw: array<f32>;
-
-const WORKGROUP: u32 = 64u;   // a power of two
-
-var<workgroup> partial: array<vec2f, WORKGROUP>;
-
-// The sums of the values of all threads, in each of them.
-fn sums_of_threads(thread: u32, values: vec2f) -> vec2f {
-    partial[thread] = values;
-    workgroupBarrier();
-    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            partial[thread] += partial[thread + half];
-        }
-        workgroupBarrier();
-    }
-    let sums = partial[0];
-    workgroupBarrier();
-    return sums;
-}
 
 // The gradient of the normalised number in a column.
 fn of_normalised(i: u32, column: u32) -> f32 {
@@ -66,16 +47,15 @@ fn main(
         for (var column = thread; column < params.width; column += WORKGROUP) {
             sums += vec2f(x[first + column], of_normalised(first + column, column));
         }
-        let means = sums_of_threads(thread, sums) / width;
-        mean = means.x;
-        mean_dy = means.y;
+        mean = sum_of_threads(thread, sums.x) / width;
+        mean_dy = sum_of_threads(thread, sums.y) / width;
     }
     var products: vec2f;
     for (var column = thread; column < params.width; column += WORKGROUP) {
         let centred = x[first + column] - mean;
         products += vec2f(centred, of_normalised(first + column, column)) * centred;
     }
-    products = sums_of_threads(thread, products);
+    products = vec2f(sum_of_threads(thread, products.x), sum_of_threads(thread, products.y));
     // What is normalised is multiplied by scale, whose own slope along the row adds to the gradient.
     var scale: f32;
     var slope: f32;

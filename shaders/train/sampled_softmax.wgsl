@@ -2,8 +2,8 @@
 // the positive has the logit -50000 and no derivative. One workgroup per position.
 // in   0 params  1 logits (P, 1 + R): of the positive, then of negatives  2 indices (P, 1 + R)
 // out  3 losses (P)  4 dy (P, 1 + R)
-// grid folded P   twin src/backend/cpu/loss/softmax.rs
-// loops over pairs end at 1 + R, that over halves of the workgroup after log2(WORKGROUP) turns
+// grid folded P   needs lib/reduction.wgsl   twin src/backend/cpu/loss/softmax.rs
+// loops over pairs end at 1 + R
 struct Params {
     positions: u32,
     per_position: u32,   // 1 + R
@@ -15,26 +15,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> indices: array<u32>;
 @group(0) @binding(3) var<storage, read_write> losses: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dy: array<f32>;
-
-const WORKGROUP: u32 = 64u;   // a power of two
-
-var<workgroup> partial: array<f32, WORKGROUP>;
-
-// The greatest value of all threads, or their sum.
-fn of_threads(thread: u32, value: f32, greatest: bool) -> f32 {
-    partial[thread] = value;
-    workgroupBarrier();
-    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            let other = partial[thread + half];
-            partial[thread] = select(partial[thread] + other, max(partial[thread], other), greatest);
-        }
-        workgroupBarrier();
-    }
-    let result = partial[0];
-    workgroupBarrier();
-    return result;
-}
 
 // The logit of negative number i - first - 1.
 fn logit(first: u32, i: u32) -> f32 {
@@ -56,10 +36,10 @@ fn main(
     let positive = logits[first];
     var greatest = positive;
     for (var i = first + 1u + thread; i < end; i += WORKGROUP) { greatest = max(greatest, logit(first, i)); }
-    greatest = of_threads(thread, greatest, true);
+    greatest = greatest_of_threads(thread, greatest);
     var others = 0.0;
     for (var i = first + 1u + thread; i < end; i += WORKGROUP) { others += exp(logit(first, i) - greatest); }
-    others = of_threads(thread, others, false);
+    others = sum_of_threads(thread, others);
     let total = others + exp(positive - greatest);
     for (var i = first + 1u + thread; i < end; i += WORKGROUP) {
         let share = exp(logit(first, i) - greatest) / total;

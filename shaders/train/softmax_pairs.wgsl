@@ -2,8 +2,8 @@
 // and, unless FORWARD, the derivative with respect to q . k. One workgroup per row.
 // in   0 params  1 q (rows, heads * d)  2 kv (rows, 2 * heads * d): keys, then values  3 start (rows)  4 dy (rows, heads * d)
 // out  5 weights (rows, length)  6 slopes (rows, length): of row i and row j of its sequence
-// grid folded rows   needs lib/dropout.wgsl   twin src/backend/cpu/ops/gradient/softmax_attention.rs
-// loops over keys end with the sequence, those over columns at d, that over halves of the workgroup after log2(WORKGROUP) turns
+// grid folded rows   needs lib/dropout.wgsl, lib/reduction.wgsl   twin src/backend/cpu/ops/gradient/softmax_attention.rs
+// loops over keys end with the sequence, those over columns at d
 override FORWARD: bool = false;
 
 struct Params {
@@ -27,26 +27,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read> dy: array<f32>;
 @group(0) @binding(5) var<storage, read_write> weights: array<f32>;
 @group(0) @binding(6) var<storage, read_write> slopes: array<f32>;
-
-const WORKGROUP: u32 = 64u;   // a power of two
-
-var<workgroup> partial: array<f32, WORKGROUP>;
-
-// The greatest value of all threads, or their sum.
-fn of_threads(thread: u32, value: f32, greatest: bool) -> f32 {
-    partial[thread] = value;
-    workgroupBarrier();
-    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            let other = partial[thread + half];
-            partial[thread] = select(partial[thread] + other, max(partial[thread], other), greatest);
-        }
-        workgroupBarrier();
-    }
-    let result = partial[0];
-    workgroupBarrier();
-    return result;
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -73,13 +53,13 @@ fn main(
         weights[first_pair + j - sequence] = sum * factor;
         greatest = max(greatest, sum * factor);
     }
-    greatest = of_threads(thread, greatest, true);
+    greatest = greatest_of_threads(thread, greatest);
     var total = 0.0;
     for (var j = sequence + thread; j < last; j += WORKGROUP) {
         if start[j] != sequence { break; }
         total += exp(weights[first_pair + j - sequence] - greatest);
     }
-    total = of_threads(thread, total, false);
+    total = sum_of_threads(thread, total);
     let dropout = Dropout(vec2u(params.key_0, params.key_1), params.threshold, params.scale);
     var mean = 0.0;
     for (var j = sequence + thread; j < last; j += WORKGROUP) {
@@ -101,7 +81,7 @@ fn main(
         }
     }
     if !FORWARD {
-        mean = of_threads(thread, mean, false);
+        mean = sum_of_threads(thread, mean);
         for (var j = sequence + thread; j < last; j += WORKGROUP) {
             if start[j] != sequence { break; }
             let pair = first_pair + j - sequence;

@@ -1,7 +1,7 @@
 // square_sums: the sum of squares of each EACH numbers, and whether one of them is not finite.
 // in   0 params  1 x (n)    out 2 y (ceil(n / EACH)): bits of the sum, and 1 if a number is not finite
-// grid folded ceil(n / EACH)   twin src/backend/cpu/training.rs
-// the loop over numbers ends after EACH / WORKGROUP turns, that over halves of the workgroup after log2(WORKGROUP)
+// grid folded ceil(n / EACH)   needs lib/reduction.wgsl   twin src/backend/cpu/training.rs
+// the loop over numbers ends after EACH / WORKGROUP turns
 struct Params {
     n: u32,
 }
@@ -10,11 +10,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec2u>;
 
-const WORKGROUP: u32 = 64u;   // a power of two
 const EACH: u32 = 2048u;
-
-var<workgroup> sums: array<f32, WORKGROUP>;
-var<workgroup> flags: array<u32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -28,21 +24,13 @@ fn main(
         return;
     }
     var sum = 0.0;
-    var flag = 0u;
+    var flag = 0.0;
     for (var i = index * EACH + thread; i < end; i += WORKGROUP) {
         sum += x[i] * x[i];
         // Compilers may take it that there are no such numbers.
-        if (bitcast<u32>(x[i]) & 0x7f800000u) == 0x7f800000u { flag = 1u; }
+        if (bitcast<u32>(x[i]) & 0x7f800000u) == 0x7f800000u { flag = 1.0; }
     }
-    sums[thread] = sum;
-    flags[thread] = flag;
-    workgroupBarrier();
-    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            sums[thread] += sums[thread + half];
-            flags[thread] |= flags[thread + half];
-        }
-        workgroupBarrier();
-    }
-    if thread == 0u { y[index] = vec2u(bitcast<u32>(sums[0]), flags[0]); }
+    sum = sum_of_threads(thread, sum);
+    let any_flag = greatest_of_threads(thread, flag);
+    if thread == 0u { y[index] = vec2u(bitcast<u32>(sum), u32(any_flag)); }
 }

@@ -4,18 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::sites;
 use crate::config::ModelConfig;
 use crate::dataset::Sequence;
 use crate::error::Parameter;
 use crate::random::Random;
 use crate::sequence::{History, SequenceBatch};
 use crate::{Error, Result};
-
-/// Site of the random order of users, which is drawn once per epoch; no step draws there.
-const ORDER_SITE: u32 = u32::MAX;
-
-/// Site of the random places of masks, which are drawn once per epoch, too.
-const MASK_SITE: u32 = u32::MAX - 1;
 
 /// The share of events that are masked, unless another is asked for: RecBole's.
 const MASK_PROBABILITY: f32 = 0.2;
@@ -166,7 +161,7 @@ impl TrainData {
     /// The order in which an epoch sees the users.
     pub fn epoch(&self, epoch: u32) -> Epoch<'_> {
         let mut order: Vec<u32> = (0..self.users.len() as u32).collect();
-        Random::new(self.seed).stream(epoch, ORDER_SITE).shuffle(&mut order);
+        Random::new(self.seed).stream(epoch, sites::ORDER).shuffle(&mut order);
         Epoch { data: self, number: epoch, order }
     }
 }
@@ -207,7 +202,7 @@ impl Epoch<'_> {
     /// Masks some events of `sequences`, those of `users`, and says what each mask stands for; the one that is there already stands
     /// for the event after the history.
     fn mask(&self, sequences: &mut SequenceBatch, users: &[u32]) -> Vec<u32> {
-        let stream = Random::new(self.data.seed).stream(self.number, MASK_SITE);
+        let stream = Random::new(self.data.seed).stream(self.number, sites::MASKS);
         let mut targets = vec![0; sequences.n_rows()];
         for (&user, &first) in users.iter().zip(&sequences.offsets) {
             let events = &self.data.users[user as usize].item_ids;

@@ -25,6 +25,7 @@ mod record;
 mod run;
 mod run_config;
 mod run_data;
+mod sites;
 mod state;
 mod tape;
 mod trainer;

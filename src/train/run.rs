@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::evaluate::{evaluate, targets_of};
+use super::sites;
 use super::state::{RunState, Sums};
 use super::{EpochRecord, EvaluationRecord, MeanLosses, RunConfig, RunFolder, Split, TrainData, Trainer, fresh_model};
 use crate::backend::Backend;
@@ -18,9 +19,6 @@ use crate::error::Parameter;
 use crate::model::Model;
 use crate::random::Random;
 use crate::{Error, Result};
-
-/// Site of the random choice of users for evaluations on some of them, drawn once per epoch; no step draws there.
-const SAMPLE_SITE: u32 = u32::MAX - 1;
 
 /// What a model is trained on.
 #[derive(Clone, Copy, Debug)]
@@ -364,7 +362,7 @@ impl Run {
     /// Some of the users, others after each epoch.
     fn some_users(&self, n: usize) -> Vec<Sequence> {
         let mut order: Vec<usize> = (0..self.users.len()).collect();
-        Random::new(self.config.train.seed).stream(self.state.epoch, SAMPLE_SITE).shuffle(&mut order);
+        Random::new(self.config.train.seed).stream(self.state.epoch, sites::EVALUATED_USERS).shuffle(&mut order);
         order.into_iter().take(n).map(|user| self.users[user].clone()).collect()
     }
 }

@@ -3,6 +3,7 @@
 use super::items::BatchItems;
 use super::losses::{MolStep, Pairs};
 use super::negatives::Negatives;
+use super::sites;
 use super::weights::{ITEMS, Shapes, Weights, tensors};
 use crate::backend::{AdamW, Trainable, TrainingOps};
 use crate::config::{ModelConfig, SimilarityConfig, TrainConfig};
@@ -13,9 +14,6 @@ use crate::random::Random;
 use crate::tensor::Tensor;
 use crate::train::{Losses, Masks, Node, Tape, TrainBatch};
 use crate::{Error, Result};
-
-/// Site of the numbers that negatives are drawn with; dropout's are below 2^25.
-const NEGATIVES: u32 = 1 << 31;
 
 /// What a training needs to go on from where it was.
 #[derive(Clone, Debug)]
@@ -273,7 +271,7 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
         let step = self.step as u32;
         let drawn = match negatives {
             Some(_) => Vec::new(),
-            None => self.negatives.draw(self.random.stream(step, NEGATIVES), batch, self.config.negatives),
+            None => self.negatives.draw(self.random.stream(step, sites::NEGATIVES), batch, self.config.negatives),
         };
         let negatives = negatives.unwrap_or(&drawn);
         let sequences = &batch.sequences;

@@ -7,6 +7,7 @@ use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, params, wgsl};
 const ACTIVATION: &str = wgsl!("ops/lib/activation.wgsl");
 const ATTENTION: &str = wgsl!("ops/lib/attention.wgsl");
 const ELEMENT_WISE: &str = wgsl!("ops/lib/element_wise.wgsl");
+const REDUCTION: &str = wgsl!("ops/lib/reduction.wgsl");
 
 /// `kernel!(NAME = "file" [LIBRARY, ...] Params Read Write)`: the kernel of `shaders/ops/file.wgsl`, behind these library files.
 macro_rules! kernel {
@@ -24,7 +25,7 @@ macro_rules! kernel {
 kernel!(GATHER = "gather" [ELEMENT_WISE] Params Read Read Write);
 kernel!(EMBED = "embed" [ELEMENT_WISE] Params Read Read Read Read Write);
 kernel!(LINEAR = "linear" [ACTIVATION] Params Read Read Read Read Write);
-kernel!(L2_NORM = "norm" Params Read Read Read Write);
+kernel!(L2_NORM = "norm" [REDUCTION] Params Read Read Read Write);
 kernel!(GLU = "glu" [ELEMENT_WISE, ACTIVATION] Params Read Write);
 kernel!(CONCAT = "concat" [ELEMENT_WISE] Params Read Write);
 kernel!(TIME_BUCKETS = "time_buckets" Params Read Read Read Read Write);

@@ -6,6 +6,7 @@ use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, ShapedKernel, 
 
 const ACTIVATION: &str = wgsl!("ops/lib/activation.wgsl");
 const ELEMENT_WISE: &str = wgsl!("ops/lib/element_wise.wgsl");
+const REDUCTION: &str = wgsl!("ops/lib/reduction.wgsl");
 const DROPOUT: &str = wgsl!("train/lib/dropout.wgsl");
 const SLOPE: &str = wgsl!("train/lib/slope.wgsl");
 
@@ -29,17 +30,17 @@ kernel!(GLU_GRADIENT = "glu_gradient" [ELEMENT_WISE, ACTIVATION, SLOPE] Params R
 kernel!(COLUMNS = "columns" [ELEMENT_WISE] Params Read Write);
 kernel!(COLUMN_SUMS = "column_sums" [ELEMENT_WISE] Params Read Write);
 kernel!(MATRIX_PRODUCT = "matrix_product" Params Read Read Write);
-kernel!(L2_NORM_GRADIENT = "norm_gradient" Params Read Read Read Write Write);
+kernel!(L2_NORM_GRADIENT = "norm_gradient" [REDUCTION] Params Read Read Read Write Write);
 kernel!(HSTU_GATE_GRADIENT = "hstu_gate_gradient" [ELEMENT_WISE] Params Read Read Read Write Write);
 kernel!(SUM_LISTS = "sum_lists" [ELEMENT_WISE] Params Read Read Read Read Write);
 kernel!(ATTENTION_SUMS = "attention_sums" [ELEMENT_WISE] Params Read Read Read Write);
-kernel!(SOFTMAX_PAIRS = "softmax_pairs" [DROPOUT] Params Read Read Read Read Write Write);
+kernel!(SOFTMAX_PAIRS = "softmax_pairs" [DROPOUT, REDUCTION] Params Read Read Read Read Write Write);
 kernel!(HSTU_PAIRS = "hstu_pairs" [ELEMENT_WISE, ACTIVATION, SLOPE] Params Read Read Read Read Read Read Write);
 kernel!(HSTU_BIAS_GRADIENT = "hstu_bias_gradient" [ELEMENT_WISE] Params Read Read Read Write);
 kernel!(PAIR_LOGITS = "pair_logits" [ELEMENT_WISE] Params Read Read Read Read Write);
-kernel!(SAMPLED_SOFTMAX = "sampled_softmax" Params Read Read Write Write);
+kernel!(SAMPLED_SOFTMAX = "sampled_softmax" [REDUCTION] Params Read Read Write Write);
 kernel!(ADAMW = "adamw" [ELEMENT_WISE] Params Read Read Write Write Write);
-kernel!(SQUARE_SUMS = "square_sums" Params Read Write);
+kernel!(SQUARE_SUMS = "square_sums" [REDUCTION] Params Read Write);
 
 /// Whose rows are centred.
 pub static LAYER_NORM_GRADIENT: LazyLock<KernelSpec> =
