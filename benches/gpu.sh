@@ -12,7 +12,7 @@
 # makes them, and they are found where cargo puts them: target/release/rails-bench (or --binary), the kernels beside the peak of
 # their unit in target/release/deps/gpu_peak-* (or --peak), the tests of shaders in target/debug/deps (or --tests). With python3
 # and numpy it makes random inputs itself (else --bench-file), with torch it measures PyTorch, eager and compiled, on the same
-# ones; what is missing is said, and left out. A trained model (--checkpoint and its company) adds recall. Writes CSV files and
+# ones; what else is missing is said, and left out. A trained model (--checkpoint and its company) adds recall. Writes CSV files and
 # log.txt to OUT_DIR, and fails in the end if a test did. `--quick` is a trial, for software drivers too: --device llvmpipe.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -62,17 +62,24 @@ echo "== shader tests"
 name=$device
 [ "$device" != gpu ] || name=$(sed -n 's/^gpu: //p' "$out/devices.txt")
 failed=
-for test in shaders gpu_ops gpu_scan gpu_top_k gpu_tables gpu_device; do
-    run=$(newest "$tests" "$test")
+# Programs, and the parts of them that need a GPU; a trial takes the first only.
+tests_of="gpu::shaders gpu::ops gpu::scan gpu::tiers gpu::tables gpu::top_k gpu::device gpu::host gpu::faults
+    engine::oracle engine::int8 engine::determinism engine::retrieval engine::train::on_gpu"
+[ -z "$quick" ] || tests_of=${tests_of%% *}
+for test in $tests_of; do
+    run=$(newest "$tests" "${test%%::*}")
+    report=$out/test-${test//::/-}.txt
     if [ -z "$run" ]; then
-        echo "$test: left out, not in $tests (cargo test --no-run, or --tests DIR)"
-    elif RAILS_REQUIRE_GPU=1 RAILS_TEST_ADAPTER=$name "$run" > "$out/test-$test.txt" 2>&1; then
-        echo "$test: $(grep '^test result' "$out/test-$test.txt")"
+        echo "$test: FAILED: ${test%%::*} is not in $tests (cargo test --no-run, or --tests DIR)"
+    elif RAILS_REQUIRE_GPU=1 RAILS_TEST_ADAPTER=$name "$run" "${test#*::}::" > "$report" 2>&1 &&
+        grep -q '^test result: ok. [1-9]' "$report"; then
+        echo "$test: $(grep '^test result' "$report")"
+        continue
     else
-        failed="$failed $test"
         echo "$test: FAILED"
-        tail -n 40 "$out/test-$test.txt"
+        tail -n 40 "$report"
     fi
+    failed="$failed $test"
 done
 
 echo "== kernels beside the peak of their unit"

@@ -679,7 +679,7 @@ fn a_similarity_of_ones_own_becomes_an_index() {
     npy("new.npy", "<f4", "(1, 16)", &[0; 64]);
     npy("new.ids.npy", "<i8", "(1,)", &77i64.to_le_bytes());
     assert!(
-        succeeds(&["index", "add", &index, "--items", &at("new.npy")]).contains("1 items added, 0 replaced; 51 now")
+        succeeds(&["index", "add", &index, "--items", &at("new.npy")]).contains("1 item added, 0 replaced; 51 now")
     );
     assert!(succeeds(&["index", "add", &index, "--items", &items]).contains("0 items added, 50 replaced; 51 now"));
     assert!(succeeds(&["index", "remove", &index, "--ids", &at("new.ids.npy")]).contains("1 item removed, 50 left"));

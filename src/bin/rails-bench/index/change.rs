@@ -61,7 +61,7 @@ pub fn add(args: &AddArgs) -> Result<()> {
     drop(bar);
     added?;
     let new = index.len() - before;
-    outln!("{}: {new} items added, {} replaced; {} now", args.index.display(), n - new, index.len())?;
+    outln!("{}: {} added, {} replaced; {} now", args.index.display(), counted(new, "item"), n - new, index.len())?;
     Ok(())
 }
 
