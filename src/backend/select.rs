@@ -65,22 +65,30 @@ pub fn open(wanted: &str) -> Result<Arc<dyn Backend>> {
 }
 
 /// The device that `wanted` means: `auto` (a discrete GPU, else an integrated one, else the CPU backend), `cpu`, `gpu`
-/// (the best GPU, which must exist), or a part of a device's name or driver, whatever the case. Software rasterisers
-/// are taken only by name: the CPU backend does the same work many times faster.
+/// (the best GPU, which must exist), or a part of a device's name, API (`vulkan`, `metal`, `dx12`) and driver, in this order and
+/// whatever the case: `3060`, `3060 dx12`, `dx12`. Software rasterisers are taken only by name: the CPU backend does the same
+/// work many times faster. A GPU that has drivers for Vulkan and for DX12 is used through Vulkan, unless `dx12` is named: it takes
+/// shaders as they are, where those for DX12 go through a compiler of HLSL.
 ///
 /// # Errors
 /// If there is no such device.
 pub fn choose(devices: &[&DeviceInfo], wanted: &str) -> Result<usize> {
     let best_gpu = || {
         let preferred = [DeviceKind::DiscreteGpu, DeviceKind::IntegratedGpu, DeviceKind::VirtualGpu];
-        preferred.iter().find_map(|&kind| devices.iter().position(|device| device.kind == kind))
+        let of_kind = |kind: DeviceKind| {
+            let all = devices.iter().enumerate().filter(|(_, device)| device.kind == kind);
+            all.min_by_key(|(_, device)| device.backend == "dx12").map(|(index, _)| index)
+        };
+        preferred.into_iter().find_map(of_kind)
     };
     let cpu = || devices.iter().position(|device| device.kind == DeviceKind::Cpu);
     let named = || {
         let wanted = wanted.to_lowercase();
-        let matches =
-            |device: &&DeviceInfo| format!("{} {}", device.name, device.driver).to_lowercase().contains(&wanted);
-        devices.iter().position(matches).filter(|_| !wanted.is_empty())
+        let words =
+            |device: &DeviceInfo| format!("{} {} {}", device.name, device.backend, device.driver).to_lowercase();
+        let all = devices.iter().enumerate().filter(|(_, device)| words(device).contains(&wanted));
+        let chosen = all.min_by_key(|(_, device)| device.backend == "dx12").map(|(index, _)| index);
+        chosen.filter(|_| !wanted.is_empty())
     };
     let chosen = match wanted {
         "auto" => best_gpu().or_else(cpu),
@@ -137,6 +145,20 @@ mod tests {
         assert_eq!(choose(&[&cpu, &soft], "auto").unwrap(), 0);
         assert_eq!(choose(&[&cpu, &soft, &integrated], "gpu").unwrap(), 2);
         assert!(choose(&[&cpu, &soft], "gpu").is_err());
+    }
+
+    #[test]
+    fn a_gpu_is_used_through_vulkan_unless_dx12_is_named() {
+        let vulkan = device("Radeon RX", DeviceKind::DiscreteGpu);
+        let dx12 = DeviceInfo { backend: "dx12".to_string(), ..vulkan.clone() };
+        let integrated = device("Iris", DeviceKind::IntegratedGpu);
+        for name in ["auto", "gpu", "radeon", "vulkan", "radeon rx vulkan"] {
+            assert_eq!(choose(&[&dx12, &vulkan], name).unwrap(), 1, "{name}");
+        }
+        for name in ["dx12", "DX12", "rx dx12"] {
+            assert_eq!(choose(&[&vulkan, &dx12], name).unwrap(), 1, "{name}");
+        }
+        assert_eq!(choose(&[&integrated, &dx12], "auto").unwrap(), 1, "a discrete GPU, whatever the API");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::paths::Input;
 /// Where to run.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// `auto`, `cpu`, `gpu`, or part of a device's name (see `rails-bench devices`)
+    /// `auto`, `cpu`, `gpu`, or part of a device's name, API and driver (see `rails-bench devices`)
     #[arg(long, default_value = "auto", env = "RAILS_DEVICE")]
     pub device: String,
     /// Number format of the item tables [default: f32; of a stored index, its own, and no other is accepted]

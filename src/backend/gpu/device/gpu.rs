@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::adapter::Adapter;
 use super::buffer::Buffer;
 use super::host::{check_limits, device_descriptor};
-use super::info::{MATRICES, describe};
+use super::info::{MATRICES, describe, hlsl_compiler};
 use super::kernel::{Kernel, KernelSpec};
 use super::lock::lock;
 use super::matrices::Matrices;
@@ -77,6 +77,13 @@ impl Gpu {
             what: format!("not opened: {error}"),
         })?;
         let gpu = Gpu::new(device, queue, matrices, options)?;
+        if hlsl_compiler(adapter.handle.get_info().backend, gpu.device.features()) == Some("FXC") {
+            log::warn!(
+                "`{}`: shaders are compiled by FXC, which is slow and with which nothing was tested; put `dxcompiler.dll` \
+                 (1.8.2502 or later) beside the program, or install a Vulkan driver",
+                gpu.info.name
+            );
+        }
         let lost = gpu.lost.clone();
         gpu.device.set_device_lost_callback(move |reason, message| {
             *lock(&lost) = Some(format!("{reason:?}: {message}"));

@@ -23,11 +23,17 @@ pub(crate) fn describe(info: &wgpu::AdapterInfo, features: wgpu::Features, limit
         wgpu::DeviceType::Other => DeviceKind::Other,
     };
     let useful = USEFUL.iter().chain([&MATRICES]).filter(|(feature, _)| features.contains(*feature));
+    let compiler = hlsl_compiler(info.backend, features).unwrap_or_default();
     DeviceInfo {
         name: info.name.clone(),
         kind,
         backend: info.backend.to_string(),
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        driver: [&info.driver, &info.driver_info, compiler]
+            .map(str::trim)
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" "),
         features: useful.map(|(_, name)| name.to_string()).collect(),
         limits: vec![
             ("max_buffer_size", limits.max_buffer_size),
@@ -38,5 +44,25 @@ pub(crate) fn describe(info: &wgpu::AdapterInfo, features: wgpu::Features, limit
             ("min_subgroup_size", info.subgroup_min_size.into()),
             ("max_subgroup_size", info.subgroup_max_size.into()),
         ],
+    }
+}
+
+/// Which compiler turns the shaders of a DX12 device into its code, as far as the features tell: wgpu loads `dxcompiler.dll`, and
+/// where there is none the old compiler of Windows, for which no device has subgroups.
+pub(crate) fn hlsl_compiler(backend: wgpu::Backend, features: wgpu::Features) -> Option<&'static str> {
+    let dxc = features.contains(wgpu::Features::SUBGROUP);
+    (backend == wgpu::Backend::Dx12).then_some(if dxc { "DXC" } else { "FXC" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dx12_devices_without_subgroups_have_the_old_compiler() {
+        let (subgroups, none) = (wgpu::Features::SUBGROUP, wgpu::Features::empty());
+        assert_eq!(hlsl_compiler(wgpu::Backend::Dx12, subgroups), Some("DXC"));
+        assert_eq!(hlsl_compiler(wgpu::Backend::Dx12, none), Some("FXC"));
+        assert_eq!(hlsl_compiler(wgpu::Backend::Vulkan, subgroups), None);
     }
 }
