@@ -100,8 +100,8 @@ class Searcher:
 
         ``checkpoint`` is a ``.pt`` or ``.safetensors`` file; nothing in it is executed. ``config`` is the ``.gin`` file the
         model was trained with; by default the one beside the checkpoint, or what is inside it. ``item_ids`` (N,) are
-        the rows to index; by default all, from 1 on. ``device`` is ``auto``, ``cpu``, ``gpu`` or a part of a name that
-        :func:`devices` lists; ``dtype`` is the format of the tables: ``f32``, ``f16`` or ``int8``.
+        the rows to index; by default all, from 1 on. ``device`` is ``auto``, ``cpu``, ``gpu`` or a part of what
+        :func:`devices` lists, name, API and driver; ``dtype`` is the format of the tables: ``f32``, ``f16`` or ``int8``.
 
         ``form`` says how item components are kept: ``components``, ``raw`` (computed in every search, for a fraction of
         the memory) or ``auto``, by size. ``n_lists`` inverted lists serve ``naive-ivf`` and ``tangent-ivf``; 0: as many as

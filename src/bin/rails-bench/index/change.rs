@@ -23,7 +23,7 @@ pub struct AddArgs {
     /// Let synthetic items (`random:N`), whose ids are 1 to N, replace items with the same ids too
     #[arg(long)]
     replace: bool,
-    /// Device that computes their tables: `auto`, `cpu`, `gpu`, or part of a name (see `rails-bench devices`)
+    /// Device that computes their tables: `auto`, `cpu`, `gpu`, or part of a device's name, API and driver (see `rails-bench devices`)
     #[arg(long, default_value = "cpu")]
     device: String,
 }
