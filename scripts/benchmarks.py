@@ -136,8 +136,10 @@ def train_step(path):
     lines = []
     for (model, users, positions, negatives), programs in steps.items():
         others = [programs.get(name) for name in ("torch reference", "torch best")]
+        one_mask = programs.get("ours, one mask")
+        here = number(programs["ours"]["ms"]) + (f" (one mask: {number(one_mask['ms'])})" if one_mask else "")
         memory = lambda row: f"{float(row['peak MB']):.0f} MB" if row else ""
-        lines.append([f"`{model}`, {users} users, {positions} positions, {negatives} negatives", number(programs["ours"]["ms"]),
+        lines.append([f"`{model}`, {users} users, {positions} positions, {negatives} negatives", here,
                       *(f"{number(row['ms'])} ({times(row['ratio'])})" if row else "" for row in others),
                       " / ".join(filter(None, map(memory, [programs["ours"], *others])))])
     yield from table(["a step, ms", "here", "PyTorch as the reference", "PyTorch best", "peak memory, in this order"], lines)
