@@ -42,7 +42,7 @@ has() { "$python" -c "import $1" 2> /dev/null; }
 # The newest executable NAME or NAME-HASH in a folder.
 newest() {
     find "$1" -maxdepth 1 -type f -executable \( -name "$2" -o -name "$2-*" \) ! -name '*.*' -printf '%T@ %p\n' 2> /dev/null |
-        sort -n | tail -n 1 | cut -d ' ' -f 2-
+        sort -n | tail -n 1 | cut -d ' ' -f 2- || true
 }
 made=()
 trap 'rm -rf "${made[@]}"' EXIT
