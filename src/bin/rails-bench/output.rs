@@ -28,12 +28,23 @@ macro_rules! outln {
 
 pub(crate) use {out, outln};
 
-/// `n` of `noun`, in the plural unless there is one: "1 batch", "2 segments".
+/// `n` of `noun`, in the plural unless there is one: "1 batch", "2 batches", "3 epochs".
 pub fn counted(n: usize, noun: &str) -> String {
     let plural = match noun {
         _ if n == 1 => "",
-        _ if noun.ends_with("ch") => "es",
+        "batch" => "es",
         _ => "s",
     };
     format!("{n} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nouns_are_counted_in_english() {
+        let written = ["batch", "epoch", "segment"].map(|noun| [counted(1, noun), counted(2, noun)]);
+        assert_eq!(written.concat(), ["1 batch", "2 batches", "1 epoch", "2 epochs", "1 segment", "2 segments"]);
+    }
 }
