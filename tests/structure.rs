@@ -43,7 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("GPU selection", &["backend/gpu/select/"]),
     ("GPU scans", &["backend/gpu/scan/"]),
     ("GPU backend", &["backend/gpu/"]),
-    ("devices by name", &["backend/select.rs"]),
+    ("devices by name", &["backend/select.rs", "backend/training_device.rs"]),
     ("learn", &["learn/"]),
     ("index", &["index/"]),
     ("search", &["search/"]),

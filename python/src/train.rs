@@ -52,6 +52,7 @@ struct Job {
     is_resumed: bool,
     hyper: Hyper,
     rules: Rules,
+    device: Option<String>,
     threads: Option<usize>,
 }
 
@@ -80,6 +81,7 @@ pub fn train<'py>(
     resume: bool,
     hyper: Hyper,
     rules: Rules,
+    device: Option<String>,
     threads: Option<usize>,
     callback: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
@@ -91,7 +93,7 @@ pub fn train<'py>(
         }
         (None, None) => Data::AsBefore,
     };
-    let job = Job { data, folder, is_resumed: resume, hyper, rules, threads };
+    let job = Job { data, folder, is_resumed: resume, hyper, rules, device, threads };
     let (mut raised, stop) = (None, &AtomicBool::new(false));
     let outcome = detached(py, || {
         thread::scope(|scope| {
@@ -195,22 +197,23 @@ impl Job {
 
     /// The run, and the sequences that it is of.
     fn open(self) -> Result<(Run, Vec<Sequence>)> {
-        let Job { data, folder, is_resumed, hyper: (preset, gin, of_model, of_training), rules, .. } = self;
-        let backend = select::open("cpu")?;
+        let Job { data, folder, is_resumed, hyper: (preset, gin, of_model, of_training), rules, device, .. } = self;
         if is_resumed {
             let (folder, stored) = RunFolder::open(&folder)?;
             let data = data.read(Some(&stored.data.source))?;
             let mut config = stored.clone();
             config.train = config.train.overridden(&of_training)?;
             config.data = data.summary();
-            return Ok((Run::resume(folder, &stored, config, data.set(), backend)?, data.sequences));
+            let device = select::open_for_training(device.as_deref().unwrap_or(&stored.device))?;
+            return Ok((Run::resume(folder, &stored, config, data.set(), &device)?, data.sequences));
         }
         let (model, train) = hyper_parameters(preset.as_deref(), gin.as_deref())?;
         let (model, train) = (model.overridden(&of_model)?, train.overridden(&of_training)?);
         let data = data.read(None)?;
         let split = if rules.0 { Split::Validation } else { Split::Test };
         let config = RunConfig::new(model, train, split, rules.1.parse()?, data.summary());
-        Ok((Run::create(&folder, config, data.set(), backend)?, data.sequences))
+        let device = select::open_for_training(device.as_deref().unwrap_or("auto"))?;
+        Ok((Run::create(&folder, config, data.set(), &device)?, data.sequences))
     }
 }
 

@@ -19,6 +19,7 @@ mod query_batch;
 mod retrieval;
 pub mod select;
 mod training;
+mod training_device;
 
 pub(crate) use check::mol_queries;
 #[cfg(feature = "gpu")]
@@ -29,6 +30,7 @@ pub use query_batch::QueryBatch;
 pub use retrieval::{CandidateScan, Retrieval, Retrieved};
 pub(crate) use training::AdamWFactors;
 pub use training::{AdamW, MolArrays, MolLossSettings, MolSide, Trainable, TrainingOps};
+pub use training_device::{TrainingDevice, WithTrainingOps};
 
 use std::sync::Arc;
 

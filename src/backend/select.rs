@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cpu::Cpu;
-use super::{Backend, DeviceInfo, DeviceKind};
+use super::{Backend, DeviceInfo, DeviceKind, TrainingDevice};
 use crate::{Error, Result};
 
 /// A device that can be opened.
@@ -48,6 +48,18 @@ impl Device {
         }
         Ok(Arc::new(Cpu::default()))
     }
+
+    /// Opens it to train on.
+    ///
+    /// # Errors
+    /// If the driver refuses.
+    pub fn open_for_training(&self) -> Result<TrainingDevice> {
+        #[cfg(feature = "gpu")]
+        if let Some(adapter) = &self.adapter {
+            return Ok(TrainingDevice::gpu(&super::gpu::Gpu::open(adapter)?));
+        }
+        Ok(TrainingDevice::cpu())
+    }
 }
 
 /// Opens the device called `wanted`: see [`choose`].
@@ -59,9 +71,25 @@ pub fn open(wanted: &str) -> Result<Arc<dyn Backend>> {
     if wanted == "cpu" {
         return Ok(Arc::new(Cpu::default()));
     }
-    let devices = Device::all();
+    find(wanted)?.open()
+}
+
+/// Opens the device called `wanted` to train on: see [`choose`].
+///
+/// # Errors
+/// If there is none, or the driver refuses.
+pub fn open_for_training(wanted: &str) -> Result<TrainingDevice> {
+    if wanted == "cpu" {
+        return Ok(TrainingDevice::cpu());
+    }
+    find(wanted)?.open_for_training()
+}
+
+fn find(wanted: &str) -> Result<Device> {
+    let mut devices = Device::all();
     let infos: Vec<&DeviceInfo> = devices.iter().map(Device::info).collect();
-    devices[choose(&infos, wanted)?].open()
+    let chosen = choose(&infos, wanted)?;
+    Ok(devices.swap_remove(chosen))
 }
 
 /// The device that `wanted` means: `auto` (a discrete GPU, else an integrated one, else the CPU backend), `cpu`, `gpu`

@@ -21,6 +21,7 @@ mod items;
 mod losses;
 mod masks;
 mod negatives;
+mod on_device;
 mod record;
 mod run;
 mod run_config;

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::evaluate::{evaluate, targets_of};
+use super::on_device::{AnyTrainer, Start, trainer_on};
 use super::sites;
 use super::state::{RunState, Sums};
-use super::{EpochRecord, EvaluationRecord, MeanLosses, RunConfig, RunFolder, Split, TrainData, Trainer, fresh_model};
-use crate::backend::Backend;
-use crate::backend::cpu::CpuOps;
+use super::{EpochRecord, EvaluationRecord, MeanLosses, RunConfig, RunFolder, Split, TrainData, fresh_model};
+use crate::backend::TrainingDevice;
 use crate::checkpoint::Checkpoint;
 use crate::config::TrainConfig;
 use crate::dataset::Sequence;
@@ -94,8 +93,8 @@ pub struct Run {
     /// Users as they are evaluated.
     users: Vec<Sequence>,
     items: Vec<u32>,
-    backend: Arc<dyn Backend>,
-    trainer: Trainer<CpuOps>,
+    device: TrainingDevice,
+    trainer: Box<dyn AnyTrainer>,
     state: RunState,
 }
 
@@ -141,44 +140,48 @@ impl fmt::Display for Ending {
 }
 
 impl Run {
-    /// Begins a run in the new or empty folder `path`, with fresh weights. Evaluations run on `backend`.
+    /// Begins a run in the new or empty folder `path`, with fresh weights, on `device`, whose name goes into the configuration.
     ///
     /// # Errors
-    /// If the folder holds something, the configuration is out of range, or as [`TrainData::new`].
-    pub fn create(path: &Path, config: RunConfig, set: TrainSet, backend: Arc<dyn Backend>) -> Result<Run> {
+    /// If the folder holds something, the configuration is out of range, the device does not train such models, or as
+    /// [`TrainData::new`].
+    pub fn create(path: &Path, mut config: RunConfig, set: TrainSet, device: &TrainingDevice) -> Result<Run> {
+        config.device = device.name();
         config.model.validate()?;
         config.train.validate()?;
         let data = data_of(&config, set)?;
-        let trainer = fresh_trainer(&config, &data, set.items)?;
+        let trainer = fresh_trainer(&config, &data, set.items, device)?;
         let folder = RunFolder::create(path, &config)?;
-        Run::assemble(folder, config, data, set, backend, trainer, RunState::default())
+        Run::assemble(folder, config, data, set, (device, trainer), RunState::default())
     }
 
     /// Goes on with the run in `folder`, on the same data, from its last saved state. `config` may differ from `stored`, what
-    /// [`RunFolder::open`] has read, as far as [`RunConfig::check_same`] allows.
+    /// [`RunFolder::open`] has read, as far as [`RunConfig::check_same`] allows. On [`RunConfig::device`] it arrives at the same bits as
+    /// without a break; another device goes on with other roundings.
     ///
     /// # Errors
     /// If the folder is not that of a run, the configuration or the data are others, or a file is damaged.
     pub fn resume(
         folder: RunFolder,
         stored: &RunConfig,
-        config: RunConfig,
+        mut config: RunConfig,
         set: TrainSet,
-        backend: Arc<dyn Backend>,
+        device: &TrainingDevice,
     ) -> Result<Run> {
+        config.device = device.name();
         stored.check_same(&config, &folder.config_file())?;
         let data = data_of(&config, set)?;
         let (trainer, state) = match folder.read_state(&config.model)? {
             Some((state, trained)) => {
                 let counts = item_counts(&data, set.items);
-                (Trainer::resume(CpuOps::pooled(), &trained, &config.train, Some(&counts))?, state)
+                (trainer_on(device, Start::Resumed(&trained), &config.train, &counts)?, state)
             }
-            None => (fresh_trainer(&config, &data, set.items)?, RunState::default()),
+            None => (fresh_trainer(&config, &data, set.items, device)?, RunState::default()),
         };
         if *stored != config {
             folder.write_config(&config)?;
         }
-        Run::assemble(folder, config, data, set, backend, trainer, state)
+        Run::assemble(folder, config, data, set, (device, trainer), state)
     }
 
     fn assemble(
@@ -186,12 +189,12 @@ impl Run {
         config: RunConfig,
         data: TrainData,
         set: TrainSet,
-        backend: Arc<dyn Backend>,
-        trainer: Trainer<CpuOps>,
+        (device, trainer): (&TrainingDevice, Box<dyn AnyTrainer>),
         state: RunState,
     ) -> Result<Run> {
+        let device = device.clone();
         let users = targets_of(set.sequences, config.split);
-        Ok(Run { folder, config, data, users, items: set.items.to_vec(), backend, trainer, state })
+        Ok(Run { folder, config, data, users, items: set.items.to_vec(), device, trainer, state })
     }
 
     /// Its folder.
@@ -248,7 +251,7 @@ impl Run {
             while self.state.batch < self.data.n_batches() && !limits.is_reached(self.state.step) {
                 let batch = epoch.batch(self.state.batch)?;
                 let started = Instant::now();
-                let losses = MeanLosses::from(self.trainer.step(&batch, None)?);
+                let losses = MeanLosses::from(self.trainer.step(&batch)?);
                 self.state.sums.add(losses, batch.targets.len(), started.elapsed().as_secs_f64());
                 self.state.step += 1;
                 self.state.batch += 1;
@@ -335,7 +338,7 @@ impl Run {
             return Ok(None);
         }
         let batch_size = self.config.train.evaluation.batch_size;
-        let quality = evaluate(model, self.backend.clone(), &self.items, users, batch_size, |done| {
+        let quality = evaluate(model, self.device.backend().clone(), &self.items, users, batch_size, |done| {
             observe(RunEvent::Evaluation { done, users: users.len() })
         })?;
         let chosen = self.config.metric.of(&quality);
@@ -355,7 +358,7 @@ impl Run {
         let model = Model::load(&Checkpoint::open(self.folder.best_file())?, self.config.model.clone())?;
         let users = targets_of(sequences, split);
         let batch_size = self.config.train.evaluation.batch_size;
-        let quality = evaluate(&model, self.backend.clone(), &self.items, &users, batch_size, progress)?;
+        let quality = evaluate(&model, self.device.backend().clone(), &self.items, &users, batch_size, progress)?;
         Ok(EvaluationRecord::new(split, true, &quality, self.config.metric.of(&quality)))
     }
 
@@ -367,9 +370,14 @@ impl Run {
     }
 }
 
-fn fresh_trainer(config: &RunConfig, data: &TrainData, items: &[u32]) -> Result<Trainer<CpuOps>> {
+fn fresh_trainer(
+    config: &RunConfig,
+    data: &TrainData,
+    items: &[u32],
+    device: &TrainingDevice,
+) -> Result<Box<dyn AnyTrainer>> {
     let model = fresh_model(&config.model, data.n_item_rows(), config.train.seed)?;
-    Trainer::new(CpuOps::pooled(), &model, &config.train, Some(&item_counts(data, items)))
+    trainer_on(device, Start::Fresh(&model), &config.train, &item_counts(data, items))
 }
 
 /// (item rows): how often each item is a target, at least once if negatives are drawn of it and never else.

@@ -31,6 +31,15 @@ pub struct RunConfig {
     pub metric: Metric,
     /// What it is trained on.
     pub data: DataSummary,
+    /// The device that it is trained on, as [`select::open_for_training`](crate::backend::select::open_for_training) takes it. [`Run`](
+    /// crate::train::Run) writes it.
+    #[serde(default = "cpu")]
+    pub device: String,
+}
+
+/// What runs without the name of a device were trained on.
+fn cpu() -> String {
+    "cpu".to_string()
 }
 
 /// Tells one data set from another.
@@ -67,7 +76,7 @@ pub struct DataSource {
 impl RunConfig {
     /// Puts the parts together.
     pub fn new(model: ModelConfig, train: TrainConfig, split: Split, metric: Metric, data: DataSummary) -> RunConfig {
-        RunConfig { format: FORMAT, model, train, split, metric, data }
+        RunConfig { format: FORMAT, model, train, split, metric, data, device: cpu() }
     }
 
     /// The JSON text, with numbers as short as they can be.
@@ -102,7 +111,7 @@ impl RunConfig {
     }
 
     /// Whether a run of this configuration may be continued as one of `other`: all that the weights depend on must be equal.
-    /// Numbers of epochs may differ, and so may the places of files.
+    /// Numbers of epochs may differ, and so may the device and the places of files.
     ///
     /// # Errors
     /// [`Error::Config`] that names the first difference; `path` is where this configuration is.
@@ -111,6 +120,7 @@ impl RunConfig {
             let mut config = config.clone();
             config.train.epochs = 1;
             config.data.source = DataSource::default();
+            config.device = cpu();
             Ok::<Value, Error>(serde_json::from_str(&config.to_json()?).unwrap_or_default())
         };
         match difference("", &plain(self)?, &plain(other)?) {

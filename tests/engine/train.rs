@@ -533,8 +533,12 @@ fn what_cannot_be_trained_on_is_refused() {
 mod on_gpu {
     use super::*;
     use crate::common::gpu;
+    use rails_wgpu::backend::TrainingDevice;
     use rails_wgpu::backend::gpu::GpuTrainingOps;
-    use rails_wgpu::config::EncoderConfig;
+    use rails_wgpu::config::{EncoderConfig, ModelConfig};
+    use rails_wgpu::metrics::Metric;
+    use rails_wgpu::train::{DataSource, Ending, Run, RunConfig, RunData, RunEvent, RunFolder, RunLimits, Split};
+    use std::ops::ControlFlow;
 
     /// What the GPU trains: SASRec and HSTU with a dot product.
     fn trained(case: &TrainCase) -> bool {
@@ -563,6 +567,38 @@ mod on_gpu {
             check_steps(&case, trainer, (found, &uncertainty));
         }
         assert!(n_trained >= 2 || std::env::var_os("RAILS_TRAIN_ORACLE").is_some());
+    }
+
+    /// A run that was stopped within an epoch and goes on, and one that was not.
+    #[test]
+    fn a_run_on_the_gpu_goes_on_to_the_same_bits() {
+        let Some(gpu) = gpu::shared() else { return };
+        let (device, folder) = (TrainingDevice::gpu(&gpu), tempfile::tempdir().unwrap());
+        let data = RunData::read(&DataSource::of_files(&fixture("tiny.csv"), None).unwrap()).unwrap();
+        let model = ModelConfig::from_gin(&fixture("tiny_hstu_dot/config.gin")).unwrap();
+        let train = drawn(&find("tiny_hstu_dot")).with_epochs(2).with_batch_size(48);
+        let config = RunConfig::new(model, train, Split::Validation, Metric::HitRate(10), data.summary());
+        let begin = |name| Run::create(&folder.path().join(name), config.clone(), data.set(), &device).unwrap();
+        let mut whole = begin("whole");
+        let ending = whole.train(&RunLimits::default(), &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!((ending, whole.step()), (Ending::Epochs, 4));
+
+        let mut stopped = begin("stopped");
+        let mut stop = |event: RunEvent| match event {
+            RunEvent::Step { step: 3, .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        assert_eq!(stopped.train(&RunLimits::default(), &mut stop).unwrap(), Ending::Stopped);
+        drop(stopped);
+        let (opened, stored) = RunFolder::open(&folder.path().join("stopped")).unwrap();
+        assert_eq!(stored.device, device.name());
+        let mut resumed = Run::resume(opened, &stored, stored.clone(), data.set(), &device).unwrap();
+        resumed.train(&RunLimits::default(), &mut |_| ControlFlow::Continue(())).unwrap();
+        for file in ["last.safetensors", "model.safetensors"] {
+            let read = |name: &str| std::fs::read(folder.path().join(name).join(file)).unwrap();
+            assert!(read("whole") == read("stopped"), "{file}");
+        }
+        assert_eq!(whole.best().unwrap().evaluation, resumed.best().unwrap().evaluation);
     }
 
     /// Masks and negatives are the CPU's, so the gradients are, too; and the same steps make the same bits.

@@ -211,7 +211,7 @@ fn bad_input_is_refused_and_nothing_is_lost() {
     refuses(&["train", "--config", GIN, "--dataset", DATA], &["--output"]);
     refuses(&["train", "--dataset", DATA, "-o", &at("new")], &["--preset or --config"]);
     refuses(&["train", "--config", GIN, "-o", &at("new")], &["--dataset"]);
-    refuses(&train(&at("new"), &["--device", "gpu"]), &["device: expected auto or cpu", "training on GPUs"]);
+    refuses(&train(&at("new"), &["--device", "abacus"]), &["`abacus`", "`auto`"]);
 
     // Another run.
     refuses(

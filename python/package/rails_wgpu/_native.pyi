@@ -26,6 +26,7 @@ def train(
     resume: bool,
     hyper: Tuple[Optional[str], Optional[str], str, str],
     rules: Tuple[bool, str, Optional[int], Optional[int], Optional[float], float],
+    device: Optional[str],
     threads: Optional[int],
     callback: Optional[Callable[[Dict[str, Any]], object]],
 ) -> Dict[str, Any]: ...

@@ -46,11 +46,12 @@ def train(
     patience: Optional[int] = None,
     time_limit: Optional[float] = None,
     save_every: float = 10.0,
+    device: Optional[str] = None,
     threads: Optional[int] = None,
     callback: Optional[Callable[[Metrics], object]] = None,
     **hyper_parameters: Any,
 ) -> TrainingResult:
-    """Trains a model on the CPU, as ``rails-bench train`` does, in the new folder ``output``.
+    """Trains a model as ``rails-bench train`` does, in the new folder ``output``.
 
     ``data`` is a CSV of sequences as ``rails-bench preprocess`` writes it, or a history for each user, held-out events
     included: at least three events, oldest first, item ids from 1, distinct user ids from 0, times in seconds; ``now`` is
@@ -70,10 +71,13 @@ def train(
 
     With ``validation``, the last event but one of each user is held out, too, and chooses the best model by ``metric``
     (``hr@N``, ``ndcg@N`` or ``mrr``); else the last event does, as for the published tables. Training ends after
-    ``max_steps`` steps, or ``patience`` evaluations without a better one. The same seed makes the same bits with any
-    number of ``threads``.
+    ``max_steps`` steps, or ``patience`` evaluations without a better one.
 
-    Raises ValueError, TypeError or OSError. If a loss is no finite number any more, that is a ValueError with the step and
+    ``device`` is ``auto``, ``cpu``, ``gpu``, or part of a device's name, API and driver, as for :class:`Searcher`; by default
+    ``auto``, or that of the run that goes on. The same seed makes the same bits on one device; on the CPU with any number
+    of ``threads``.
+
+    Raises ValueError, TypeError, OSError or DeviceError. If a loss is no finite number any more, that is a ValueError with the step and
     the tensor; the folder keeps the last state that was saved.
     """
     if resume and (preset is not None or config is not None or model is not None or validation or metric != "hr@10"):
@@ -105,6 +109,7 @@ def train(
             time_limit,
             save_every,
         ),
+        device,
         None if threads is None else _arrays.integer("threads", threads, 1, 4096),
         callback,
     )

@@ -24,8 +24,12 @@ impl GpuTrainingOps {
     }
 
     fn mixtures_are_not_trained() -> Error {
-        let expected = "SASRec or HSTU with a dot product: GPUs train no others yet, CPUs do";
-        Error::argument(Parameter::Model, expected, "Mixture-of-Logits")
+        GpuTrainingOps::not_trained("SASRec or HSTU with a dot product", "Mixture-of-Logits")
+    }
+
+    fn not_trained(trained: &str, found: &str) -> Error {
+        let expected = format!("{trained}: GPUs train no others yet, the device `cpu` does");
+        Error::argument(Parameter::Model, expected, found)
     }
 }
 
@@ -57,7 +61,7 @@ impl TrainingOps for GpuTrainingOps {
             EncoderConfig::Gru4rec(_) => "GRU4Rec",
             EncoderConfig::Bert4rec(_) => "BERT4Rec",
         };
-        Err(Error::argument(Parameter::Model, "SASRec or HSTU: GPUs train no others yet, CPUs do", found))
+        Err(GpuTrainingOps::not_trained("SASRec or HSTU", found))
     }
 
     fn zeros(&mut self, len: usize) -> Buffer {

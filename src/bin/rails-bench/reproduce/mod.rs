@@ -21,7 +21,7 @@ use crate::output::outln;
 use crate::paths::{self, Input, Output};
 use crate::progress::{self, note};
 use crate::report::Table;
-use crate::train::{ChangeArgs, LimitArgs, STOPPING, Session, read_data};
+use crate::train::{ChangeArgs, LimitArgs, STOPPING, Session, TrainDeviceArgs, read_data};
 use published::{COLUMNS, published};
 
 /// Data sets with a published table, or a format that one of them has.
@@ -55,6 +55,8 @@ pub struct ReproduceArgs {
     change: ChangeArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    device: TrainDeviceArgs,
 }
 
 /// A row of the table.
@@ -163,9 +165,10 @@ impl ReproduceArgs {
         let folder: PathBuf = self.output.join(format!("{model}-{seed}"));
         if folder.join("config.json").exists() {
             let (folder, stored) = RunFolder::open(&folder)?;
-            return Session::resume(folder, &stored, config, data);
+            let device = self.device.open(Some(&stored))?;
+            return Session::resume(folder, &stored, config, data, &device);
         }
-        Session::create(&folder, config, data)
+        Session::create(&folder, config, data, &self.device.open(None)?)
     }
 
     /// What holds for all rows.

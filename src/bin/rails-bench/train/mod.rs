@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
+use rails_wgpu::backend::{TrainingDevice, select};
 use rails_wgpu::config::{ModelConfig, PRESETS, TrainConfig, preset};
 use rails_wgpu::metrics::Metric;
 use rails_wgpu::train::{Ending, EpochRecord, EvaluationRecord, RunConfig, RunFolder, RunLimits, Split};
@@ -54,9 +55,8 @@ pub struct TrainArgs {
     change: ChangeArgs,
     #[command(flatten)]
     limits: LimitArgs,
-    /// `auto` or `cpu`; training runs on the CPU
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    device: TrainDeviceArgs,
     /// Also write what was measured as JSON to this file; `-`: to standard output, instead of the lines
     #[arg(long, value_name = "FILE")]
     json: Option<Output>,
@@ -98,6 +98,15 @@ pub struct ChangeArgs {
     pub item_dropout_masks: Option<usize>,
 }
 
+/// Where to train.
+#[derive(Args)]
+pub struct TrainDeviceArgs {
+    /// Device that trains and evaluates: `auto`, `cpu`, `gpu`, or part of a device's name, API and driver (see `rails-bench devices`)
+    /// [default: auto; of a run that goes on, the device that it began on, where it arrives at the same bits]
+    #[arg(long, env = "RAILS_DEVICE")]
+    device: Option<String>,
+}
+
 /// When to end.
 #[derive(Args)]
 pub struct LimitArgs {
@@ -122,10 +131,6 @@ fn minutes(text: &str) -> Result<Duration, String> {
 }
 
 pub fn run(args: &TrainArgs) -> Result<ExitCode> {
-    if args.device != "auto" && args.device != "cpu" {
-        let found = format!("`{}`; training on GPUs is not there yet", args.device);
-        return Err(Error::argument("device", "auto or cpu", found));
-    }
     let json = args.json.as_deref().map(JsonOutput::open).transpose()?;
     if let Some(html) = &args.html {
         atomic::check(html)?;
@@ -156,6 +161,20 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
         note!("to go on: rails-bench train --resume {}", session.run.folder().path().display());
     }
     Ok(ExitCode::of_interrupted(session.interrupted))
+}
+
+impl TrainDeviceArgs {
+    /// Opens it, for a new run or the one that was `stored`.
+    pub fn open(&self, stored: Option<&RunConfig>) -> Result<TrainingDevice> {
+        let before = stored.map_or("auto", |stored| &stored.device);
+        let opened = select::open_for_training(self.device.as_deref().unwrap_or(before));
+        if let (Some(stored), Ok(device)) = (stored, &opened)
+            && stored.device != device.name()
+        {
+            note!("the run began on `{}`: on another device its numbers are rounded differently", stored.device);
+        }
+        opened
+    }
 }
 
 impl LimitArgs {
@@ -203,7 +222,7 @@ fn begin(args: &TrainArgs) -> Result<Session> {
     let data = read_data(&args.data.source()?)?;
     let split = if args.validation { Split::Validation } else { Split::Test };
     let config = RunConfig::new(model, train, split, args.metric, data.summary());
-    Session::create(output, config, data)
+    Session::create(output, config, data, &args.device.open(None)?)
 }
 
 /// A run that goes on.
@@ -214,7 +233,8 @@ fn resume(args: &TrainArgs, folder: &Input) -> Result<Session> {
     let mut config = stored.clone();
     config.train = args.change.apply(config.train);
     config.data = data.summary();
-    Session::resume(folder, &stored, config, data)
+    let device = args.device.open(Some(&stored))?;
+    Session::resume(folder, &stored, config, data, &device)
 }
 
 fn print_best(session: &Session, test: Option<&EvaluationRecord>) -> Result<()> {

@@ -2,10 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
-use rails_wgpu::backend::{Backend, select};
+use rails_wgpu::backend::TrainingDevice;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::train::{
     Ending, EpochRecord, EvaluationRecord, Run, RunConfig, RunData, RunEvent, RunFolder, RunLimits, Split,
@@ -24,21 +23,22 @@ pub struct Session {
     sequences: Vec<Sequence>,
 }
 
-/// The device that trains and evaluates.
-fn cpu() -> Result<Arc<dyn Backend>> {
-    select::open("cpu")
-}
-
 impl Session {
     /// Begins a run in a new folder.
-    pub fn create(folder: &Path, config: RunConfig, data: RunData) -> Result<Session> {
-        let run = Run::create(folder, config, data.set(), cpu()?)?;
+    pub fn create(folder: &Path, config: RunConfig, data: RunData, device: &TrainingDevice) -> Result<Session> {
+        let run = Run::create(folder, config, data.set(), device)?;
         Ok(Session { run, interrupted: false, sequences: data.sequences })
     }
 
     /// Goes on with a run.
-    pub fn resume(folder: RunFolder, stored: &RunConfig, config: RunConfig, data: RunData) -> Result<Session> {
-        let run = Run::resume(folder, stored, config, data.set(), cpu()?)?;
+    pub fn resume(
+        folder: RunFolder,
+        stored: &RunConfig,
+        config: RunConfig,
+        data: RunData,
+        device: &TrainingDevice,
+    ) -> Result<Session> {
+        let run = Run::resume(folder, stored, config, data.set(), device)?;
         Ok(Session { run, interrupted: false, sequences: data.sequences })
     }
 
@@ -56,6 +56,7 @@ impl Session {
         };
         outln!("model     {}", config.model.summary())?;
         outln!("machine   {}", Machine::here())?;
+        outln!("device    {}", config.device)?;
         outln!(
             "data      {} users, {} positions to learn from, {} items",
             self.run.data().n_users(),
