@@ -26,7 +26,9 @@ from torch import nn
 HERE = Path(__file__).resolve().parent.parent / "tests/oracle"
 LENGTH, DIM, QUERIES, TOP = 12, 16, 8, 30
 NEGATIVES, TEMPERATURE = 4, 0.5
-TRAINED = ("tiny_gru4rec_bias", "tiny_bert4rec")
+# Trained cases, with their losses.
+TRAINED = {"tiny_gru4rec_bias": "sampled_softmax", "tiny_bert4rec": "sampled_softmax", "tiny_gru4rec": "full_softmax",
+           "tiny_bert4rec_prenorm": "full_softmax"}
 
 
 class UnbiasedNorm(nn.LayerNorm):
@@ -202,7 +204,7 @@ def evaluated(name, case, users, all_ids):
     return oracle, {"case": name, "torch": torch.__version__.split("+")[0], "metrics": metrics}
 
 
-def trained(case, users, all_ids):
+def trained(case, users, all_ids, kind):
     """Five steps of AdamW on one batch. Users without their last event; of that the last LENGTH + 1 events."""
     events = [user["ids"][:-1][-LENGTH - 1:] for user in users[:QUERIES]]
     times = [user["times"][:-1][-LENGTH - 1:] for user in users[:QUERIES]]
@@ -227,18 +229,22 @@ def trained(case, users, all_ids):
     optimiser = torch.optim.AdamW(case.weights.values(), lr=1e-3, betas=(0.9, 0.98), eps=1e-8, weight_decay=1e-3)
     losses = []
     for step in range(5):
-        negatives = torch.tensor(all_ids)[torch.randint(len(all_ids), (int(supervised.sum()), NEGATIVES))]
-        oracle[f"step{step}.negative_ids"] = negatives
         states, is_row = case.states(rows)
         queries = case.queries(states)
         if step == 0:
             oracle["enc.output"] = queries
         positives = flat[supervised]
         queries = queries[is_row][supervised]
-        pairs = torch.cat([positives[:, None], negatives], 1)
-        logits = (queries[:, None] * case.items(pairs.flatten()).view(*pairs.shape, -1)).sum(-1) / TEMPERATURE
-        collides = torch.cat([torch.zeros(len(pairs), 1, dtype=torch.bool), negatives == positives[:, None]], 1)
-        loss = -logits.masked_fill(collides, -5e4).log_softmax(1)[:, 0].mean()
+        if kind == "full_softmax":
+            logits = queries @ case.items(torch.arange(1, case.n_rows)).T / TEMPERATURE
+            loss = nn.functional.cross_entropy(logits, positives - 1)
+        else:
+            negatives = torch.tensor(all_ids)[torch.randint(len(all_ids), (len(queries), NEGATIVES))]
+            oracle[f"step{step}.negative_ids"] = negatives
+            pairs = torch.cat([positives[:, None], negatives], 1)
+            logits = (queries[:, None] * case.items(pairs.flatten()).view(*pairs.shape, -1)).sum(-1) / TEMPERATURE
+            collides = torch.cat([torch.zeros(len(pairs), 1, dtype=torch.bool), negatives == positives[:, None]], 1)
+            loss = -logits.masked_fill(collides, -5e4).log_softmax(1)[:, 0].mean()
         losses.append({"loss": loss.item(), "main_loss": loss.item()})
         optimiser.zero_grad()
         loss.backward()
@@ -247,7 +253,8 @@ def trained(case, users, all_ids):
         optimiser.step()
         if step in (0, 4):
             oracle |= {f"after{step + 1}.{name}": value.detach().clone() for name, value in case.weights.items()}
-    facts = {"losses": losses, "loss_weights": {}, "temperature": TEMPERATURE, "learning_rate": 1e-3, "weight_decay": 1e-3}
+    facts = {"loss": kind, "losses": losses, "loss_weights": {}, "temperature": TEMPERATURE, "learning_rate": 1e-3,
+             "weight_decay": 1e-3}
     return oracle, facts
 
 
@@ -280,7 +287,7 @@ def main():
         save(folder / name / "oracle.safetensors", oracle)
         (folder / name / "oracle.json").write_text(json.dumps(facts, indent=1) + "\n")
         if name in TRAINED:
-            oracle, facts = trained(case, users, all_ids)
+            oracle, facts = trained(case, users, all_ids, TRAINED[name])
             (folder / "train").mkdir(exist_ok=True)
             save(folder / "train" / f"{name}.safetensors", oracle)
             (folder / "train" / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")

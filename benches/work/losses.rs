@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 use rails_wgpu::backend::cpu::loss::{dot_loss, full_softmax, mol_loss};
 use rails_wgpu::backend::loss::{
-    DotGradients, DotLoss, FullSoftmax, GateDropout, MolGradients, MolLoss, MolSide, MolSideGradient, SampledSoftmax,
+    DotGradients, DotLoss, FullDotLoss, FullSoftmax, GateDropout, MolGradients, MolLoss, MolSide, MolSideGradient,
+    SampledSoftmax,
 };
 use rails_wgpu::model::CrossGate;
 use rails_wgpu::ops::Linear;
@@ -113,7 +114,7 @@ fn dot(n: usize) -> Work {
     let run = move || {
         let [mut of_queries, mut of_items] = [&queries, &items].map(|tensor| vec![0.0; tensor.data().len()]);
         let loss = DotLoss { dim, queries: queries.data(), items: items.data(), softmax: batch.softmax(0.05) };
-        let mut gradients = DotGradients { queries: &mut of_queries, items: &mut of_items, bias: None };
+        let mut gradients = DotGradients { queries: &mut of_queries, items: &mut of_items };
         black_box(dot_loss(&loss, &mut gradients));
     };
     let pairs = (n * (NEGATIVES + 1)) as f64;
@@ -131,19 +132,12 @@ fn full(n: usize) -> Work {
     let dim = 64;
     let random = &mut Random::new(9);
     let [queries, items] = [n, ITEMS].map(|rows| random.tensor(&[rows, dim], 0.2));
-    let bias = random.tensor(&[ITEMS], 0.2);
     let targets = Batch::new(n).positives;
     let run = move || {
-        let [mut of_queries, mut of_items, mut of_bias] =
-            [&queries, &items, &bias].map(|tensor| vec![0.0; tensor.data().len()]);
-        let loss = FullSoftmax {
-            dim,
-            queries: queries.data(),
-            items: items.data(),
-            bias: Some(bias.data()),
-            targets: &targets,
-        };
-        let mut gradients = DotGradients { queries: &mut of_queries, items: &mut of_items, bias: Some(&mut of_bias) };
+        let [mut of_queries, mut of_items] = [&queries, &items].map(|tensor| vec![0.0; tensor.data().len()]);
+        let softmax = FullSoftmax { targets: &targets, temperature: 1.0 };
+        let loss = FullDotLoss { dim, queries: queries.data(), items: items.data(), softmax };
+        let mut gradients = DotGradients { queries: &mut of_queries, items: &mut of_items };
         black_box(full_softmax(&loss, &mut gradients));
     };
     Work {

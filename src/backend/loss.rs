@@ -37,31 +37,37 @@ pub struct DotLoss<'a> {
     pub softmax: SampledSoftmax<'a>,
 }
 
-/// Gradients of a [`DotLoss`] or a [`FullSoftmax`]. All are overwritten.
-#[derive(Debug)]
-pub struct DotGradients<'a> {
-    /// (P, D)
-    pub queries: &'a mut [f32],
-    /// (M, D), or (N, D)
-    pub items: &'a mut [f32],
-    /// (N): of the bias of a [`FullSoftmax`], if that has one.
-    pub bias: Option<&'a mut [f32]>,
-}
-
-/// Cross-entropy over all N items: the logit of a position and an item is `<query, item> + bias`, and the loss is the mean of
-/// `-log softmax(logits)[target]` over positions.
+/// What each position is to find, among all M items: the loss of a position is `-log softmax(similarities / temperature)[target]`,
+/// and the loss of a batch is the mean over positions.
 #[derive(Clone, Copy, Debug)]
 pub struct FullSoftmax<'a> {
+    /// (P): which of the M items each position is to find.
+    pub targets: &'a [u32],
+    /// Divisor of similarities.
+    pub temperature: f32,
+}
+
+/// Query and item embeddings whose inner products are the similarities of a [`FullSoftmax`]. A bias of items is the last number of
+/// their embeddings, which that of each query multiplies by 1.
+#[derive(Clone, Copy, Debug)]
+pub struct FullDotLoss<'a> {
     /// D: width of an embedding.
     pub dim: usize,
     /// (P, D)
     pub queries: &'a [f32],
-    /// (N, D)
+    /// (M, D)
     pub items: &'a [f32],
-    /// (N)
-    pub bias: Option<&'a [f32]>,
-    /// (P): which of the N items each position is to find.
-    pub targets: &'a [u32],
+    /// What is to be found.
+    pub softmax: FullSoftmax<'a>,
+}
+
+/// Gradients of a [`DotLoss`] or a [`FullDotLoss`]. All are overwritten.
+#[derive(Debug)]
+pub struct DotGradients<'a> {
+    /// (P, D)
+    pub queries: &'a mut [f32],
+    /// (M, D)
+    pub items: &'a mut [f32],
 }
 
 /// One side of Mixture-of-Logits pairs: queries or items.

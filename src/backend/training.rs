@@ -1,6 +1,6 @@
 //! What training asks of a device beyond gradients: losses, and steps of an optimiser.
 
-use super::loss::{GateDropout, MolLossValue, SampledSoftmax};
+use super::loss::{FullSoftmax, GateDropout, MolLossValue, SampledSoftmax};
 use crate::Result;
 use crate::config::{ModelConfig, MolConfig};
 use crate::model::CrossGate;
@@ -126,6 +126,18 @@ pub trait TrainingOps: GradientOps {
         queries: &Self::Floats,
         items: &Self::Floats,
         softmax: SampledSoftmax,
+    ) -> Result<(f64, [Self::Floats; 2])>;
+
+    /// The softmax over all items of inner products of queries (P, D) and items (M, D) of width `dim`, and their gradients.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn full_softmax_loss(
+        &mut self,
+        dim: usize,
+        queries: &Self::Floats,
+        items: &Self::Floats,
+        softmax: FullSoftmax,
     ) -> Result<(f64, [Self::Floats; 2])>;
 
     /// The sampled softmax of Mixture-of-Logits scores, and the gradients of all it reads.

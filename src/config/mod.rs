@@ -13,7 +13,7 @@ mod validate;
 pub use find::{config_beside, find_config, has_config};
 pub use json::CONFIG_KEY;
 pub use preset::{PRESETS, preset};
-pub use train::{DropoutRates, EvaluationSchedule, LossWeights, NegativeSampling, TrainConfig};
+pub use train::{DropoutRates, EvaluationSchedule, LossKind, LossWeights, NegativeSampling, TrainConfig};
 
 use serde::{Deserialize, Serialize};
 

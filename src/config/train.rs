@@ -21,12 +21,18 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Passes over all users.
     pub epochs: usize,
-    /// Negatives drawn for every position.
+    /// What each position is compared with.
+    #[serde(default)]
+    pub loss: LossKind,
+    /// Negatives drawn for every position; only the sampled softmax has some.
     pub negatives: usize,
     /// Where negatives come from.
     pub sampling: NegativeSampling,
     /// Divisor of similarities in the loss. Not the temperature inside of Mixture-of-Logits, which belongs to the model.
     pub temperature: f32,
+    /// BERT4Rec: the share of events that are masked, the last one aside, which always is.
+    #[serde(default = "mask_probability")]
+    pub mask_probability: f32,
     /// Learning rate of AdamW.
     pub learning_rate: f32,
     /// Decoupled weight decay of AdamW, on all parameters.
@@ -43,7 +49,7 @@ pub struct TrainConfig {
     /// Masks that dropout of the item side draws for an item of a batch, whose positives and negatives take turns. `None`: one for each
     /// of them, as in the reference, which computes the item side for each.
     pub item_dropout_masks: Option<usize>,
-    /// Weights of the losses beside the sampled softmax.
+    /// Weights of the losses beside the softmax.
     pub loss_weights: LossWeights,
     /// When the model is evaluated.
     pub evaluation: EvaluationSchedule,
@@ -78,6 +84,23 @@ pub struct DropoutRates {
     pub gate_cross: f32,
     /// MoL: gate probabilities, which are normalised again.
     pub gate_softmax: f32,
+}
+
+/// What each position is compared with in the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LossKind {
+    /// Its positive and the negatives drawn for it.
+    #[default]
+    SampledSoftmax,
+    /// All items: those that negatives would be drawn of, and the batch's targets. Not with Mixture-of-Logits.
+    FullSoftmax,
+}
+
+/// RecBole's share of masked events.
+fn mask_probability() -> f32 {
+    0.2
 }
 
 /// Where negatives come from.
@@ -122,9 +145,11 @@ impl Default for TrainConfig {
         TrainConfig {
             batch_size: 128,
             epochs: 101,
+            loss: LossKind::SampledSoftmax,
             negatives: 128,
             sampling: NegativeSampling::Uniform,
             temperature: 0.05,
+            mask_probability: mask_probability(),
             learning_rate: 1e-3,
             weight_decay: 1e-3,
             warmup_steps: 0,
@@ -187,9 +212,11 @@ macro_rules! with {
 with!(TrainConfig {
     batch_size: usize => with_batch_size,
     epochs: usize => with_epochs,
+    loss: LossKind => with_loss,
     negatives: usize => with_negatives,
     sampling: NegativeSampling => with_sampling,
     temperature: f32 => with_temperature,
+    mask_probability: f32 => with_mask_probability,
     learning_rate: f32 => with_learning_rate,
     weight_decay: f32 => with_weight_decay,
     warmup_steps: usize => with_warmup_steps,

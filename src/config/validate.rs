@@ -75,9 +75,9 @@ impl SasrecConfig {
 
 impl Gru4recConfig {
     fn check(&self, item_embedding_dim: usize) -> Check {
-        at_least(1, "gru4rec.num_layers", self.num_layers)?;
-        at_least(1, "gru4rec.hidden_dim", self.hidden_dim)?;
-        rule("gru4rec.hidden_dim", self.dense || self.hidden_dim == item_embedding_dim, self.hidden_dim, || {
+        at_least(1, "gru4rec_encoder.num_layers", self.num_layers)?;
+        at_least(1, "gru4rec_encoder.hidden_dim", self.hidden_dim)?;
+        rule("gru4rec_encoder.hidden_dim", self.dense || self.hidden_dim == item_embedding_dim, self.hidden_dim, || {
             format!("item_embedding_dim = {item_embedding_dim}, as there is no dense layer")
         })
     }
@@ -85,13 +85,13 @@ impl Gru4recConfig {
 
 impl Bert4recConfig {
     fn check(&self, item_embedding_dim: usize) -> Check {
-        at_least(1, "bert4rec.num_blocks", self.num_blocks)?;
-        at_least(1, "bert4rec.num_heads", self.num_heads)?;
-        at_least(1, "bert4rec.ffn_hidden_dim", self.ffn_hidden_dim)?;
-        positive("bert4rec.layer_norm_eps", self.layer_norm_eps)?;
-        positive("bert4rec.item_scale", self.item_scale)?;
+        at_least(1, "bert4rec_encoder.num_blocks", self.num_blocks)?;
+        at_least(1, "bert4rec_encoder.num_heads", self.num_heads)?;
+        at_least(1, "bert4rec_encoder.ffn_hidden_dim", self.ffn_hidden_dim)?;
+        positive("bert4rec_encoder.layer_norm_eps", self.layer_norm_eps)?;
+        positive("bert4rec_encoder.item_scale", self.item_scale)?;
         at_least(if self.layer_norm_unbiased { 2 } else { 1 }, "item_embedding_dim", item_embedding_dim)?;
-        rule("bert4rec.num_heads", item_embedding_dim.is_multiple_of(self.num_heads), self.num_heads, || {
+        rule("bert4rec_encoder.num_heads", item_embedding_dim.is_multiple_of(self.num_heads), self.num_heads, || {
             format!("a divisor of item_embedding_dim = {item_embedding_dim}")
         })
     }
@@ -157,6 +157,12 @@ impl TrainConfig {
         at_least(1, "train_fn.eval_batch_size", self.evaluation.batch_size)?;
         at_least(1, "item_dropout_masks", self.item_dropout_masks.unwrap_or(1))?;
         positive("train_fn.temperature", self.temperature)?;
+        rule(
+            "bert4rec_encoder.mask_probability",
+            (0.0..=1.0).contains(&self.mask_probability),
+            self.mask_probability,
+            || "a number from 0 to 1".to_string(),
+        )?;
         positive("train_fn.learning_rate", self.learning_rate)?;
         not_negative("train_fn.weight_decay", self.weight_decay)?;
         positive("max_gradient_norm", self.max_gradient_norm.unwrap_or(1.0))?;

@@ -5,15 +5,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::sites;
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, TrainConfig};
 use crate::dataset::Sequence;
 use crate::error::Parameter;
 use crate::random::Random;
 use crate::sequence::{History, SequenceBatch};
 use crate::{Error, Result};
-
-/// The share of events that are masked, unless another is asked for: RecBole's.
-const MASK_PROBABILITY: f32 = 0.2;
 
 /// What is left out of training, to be predicted: the split that results are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +118,7 @@ impl TrainData {
             n_item_rows,
             batch_size: batch_size.max(1),
             seed,
-            mask_probability: MASK_PROBABILITY,
+            mask_probability: TrainConfig::default().mask_probability,
         })
     }
 

@@ -43,6 +43,11 @@ impl Negatives {
         Ok(Negatives { sampling, ids, sums, log_shares })
     }
 
+    /// Ids that are drawn from, in ascending order.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
     /// `n` items for each supervised position of a batch, with replacement.
     pub fn draw(&self, stream: Stream, batch: &TrainBatch, n: usize) -> Vec<u32> {
         let mut of_batch = Vec::new();

@@ -395,6 +395,7 @@ fn data_of(config: &RunConfig, set: TrainSet) -> Result<TrainData> {
     if set.items.is_empty() {
         return Err(Error::argument(Parameter::ItemIds, "at least one item", "none"));
     }
-    let TrainConfig { batch_size, seed, .. } = config.train;
-    TrainData::new(set.sequences, config.split, &config.model, n_item_rows, batch_size, seed)
+    let TrainConfig { batch_size, seed, mask_probability, .. } = config.train;
+    let data = TrainData::new(set.sequences, config.split, &config.model, n_item_rows, batch_size, seed)?;
+    Ok(data.with_mask_probability(mask_probability))
 }

@@ -5,8 +5,9 @@ use super::losses::{MolStep, Pairs};
 use super::negatives::Negatives;
 use super::sites;
 use super::weights::{ITEMS, Shapes, Weights, tensors};
+use crate::backend::loss::FullSoftmax;
 use crate::backend::{AdamW, Trainable, TrainingOps};
-use crate::config::{ModelConfig, SimilarityConfig, TrainConfig};
+use crate::config::{LossKind, ModelConfig, SimilarityConfig, TrainConfig};
 use crate::error::Parameter;
 use crate::model::Model;
 use crate::ops::Ops;
@@ -74,7 +75,8 @@ struct StepGradients<F> {
 
 impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
     /// Begins with the weights of `model`. Negatives are drawn from the items with a count in `item_counts` (item rows), by default
-    /// from ids 1 to the last; only negatives by popularity look at more than whether there is one.
+    /// from ids 1 to the last; only negatives by popularity look at more than whether there is one. The full softmax is over the same
+    /// items, and the targets of the batch.
     ///
     /// # Errors
     /// If the configuration cannot be used, or as [`Trainer::step`].
@@ -85,6 +87,10 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
             let expected =
                 "a dot product, or an encoder without masks: masked positions are not trained with Mixture-of-Logits";
             return Err(Error::argument(Parameter::Model, expected, "BERT4Rec with Mixture-of-Logits"));
+        }
+        if config.loss == LossKind::FullSoftmax && model.mol.is_some() {
+            let expected = "a dot product: with Mixture-of-Logits only the sampled softmax is trained";
+            return Err(Error::argument(Parameter::HyperParameter("loss"), expected, "the full softmax"));
         }
         let n_item_rows = model.n_item_rows();
         let counts = match item_counts {
@@ -172,7 +178,7 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
     }
 
     /// One step of AdamW on the mean loss of a batch. `negatives` (P, R), the items that each position is compared with, are
-    /// drawn if there are none.
+    /// drawn if there are none; with the full softmax there must be none.
     ///
     /// # Errors
     /// [`Error::Diverged`] if the loss or a gradient is not finite; weights and moments are then as before. An argument error if
@@ -253,6 +259,13 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
             return Err(Error::argument("training batch", "at least one position, and a target for each", found));
         }
         let Some(negatives) = negatives else { return Ok(()) };
+        if self.config.loss == LossKind::FullSoftmax {
+            return Err(Error::argument(
+                "negatives",
+                "none: the full softmax compares with all items",
+                negatives.len(),
+            ));
+        }
         if negatives.is_empty() || negatives.len() % n_positions != 0 {
             let expected = format!("the same number of items for each of {n_positions} positions");
             return Err(Error::argument("negatives", expected, negatives.len()));
@@ -269,15 +282,21 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
     fn differentiate(&mut self, batch: &TrainBatch, negatives: Option<&[u32]>) -> Result<StepGradients<B::Floats>> {
         self.check(batch, negatives)?;
         let step = self.step as u32;
+        let is_full = self.config.loss == LossKind::FullSoftmax;
         let drawn = match negatives {
-            Some(_) => Vec::new(),
-            None => self.negatives.draw(self.random.stream(step, sites::NEGATIVES), batch, self.config.negatives),
+            None if !is_full => {
+                self.negatives.draw(self.random.stream(step, sites::NEGATIVES), batch, self.config.negatives)
+            }
+            _ => Vec::new(),
         };
         let negatives = negatives.unwrap_or(&drawn);
         let sequences = &batch.sequences;
         let supervised = batch.supervised();
         let targets: Vec<u32> = supervised.iter().map(|&row| batch.targets[row as usize]).collect();
-        let items = BatchItems::of(&[&sequences.item_ids, &targets, negatives], self.n_table_rows);
+        // With the full softmax, what queries are compared with.
+        let compared = is_full.then(|| BatchItems::of(&[&targets, self.negatives.ids()], self.n_table_rows));
+        let others = compared.as_ref().map_or(negatives, |compared| &compared.ids);
+        let items = BatchItems::of(&[&sequences.item_ids, &targets, others], self.n_table_rows);
         let config = self.shapes.config();
         let dim = config.item_embedding_dim;
         let masks = Masks::new(self.config.dropout, self.random, step);
@@ -309,12 +328,17 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
                 step.differentiate(&mut tape, mol, &states, &leaves[ITEMS], &mut pairs, &mut seeds)?
             }
             None => {
-                let embeddings =
-                    output_embeddings(&mut tape, &weights, config, &leaves[ITEMS], (&items, self.n_item_rows));
-                let softmax = pairs.softmax(self.config.temperature);
+                let outputs = Outputs { items: &items, compared: compared.as_ref(), n_item_rows: self.n_item_rows };
+                let embeddings = outputs.embeddings(&mut tape, &weights, config, &leaves[ITEMS]);
                 let (queries, vectors) = (states.values().clone(), embeddings.values().clone());
-                let (main, [of_queries, of_items]) =
-                    tape.ops().dot_loss(config.query_embedding_dim(), &queries, &vectors, softmax)?;
+                let (dim, temperature) = (config.query_embedding_dim(), self.config.temperature);
+                let (main, [of_queries, of_items]) = match &compared {
+                    None => tape.ops().dot_loss(dim, &queries, &vectors, pairs.softmax(temperature))?,
+                    Some(compared) => {
+                        let softmax = FullSoftmax { targets: &compared.places(&targets), temperature };
+                        tape.ops().full_softmax_loss(dim, &queries, &vectors, softmax)?
+                    }
+                };
                 seeds.extend([(states.clone(), of_queries), (embeddings, of_items)]);
                 Losses { total: main, main, ..Losses::default() }
             }
@@ -326,30 +350,46 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
     }
 }
 
-/// (M, width of query embeddings): what the queries of a batch are compared with; `rows` are its rows of the encoder's item table.
-fn output_embeddings<B: TrainingOps<Floats: 'static, Ints: 'static>>(
-    tape: &mut Tape<B>,
-    weights: &Weights<Node<B::Floats>>,
-    config: &ModelConfig,
-    rows: &Node<B::Floats>,
-    (items, n_item_rows): (&BatchItems, usize),
-) -> Node<B::Floats> {
-    let (dim, n) = (config.item_embedding_dim, items.len());
-    // Nothing is compared with a mask; it has no row here.
-    let rows_of: Vec<u32> = items.ids.iter().map(|&id| if (id as usize) < n_item_rows { id } else { 0 }).collect();
-    let ids = tape.ints(&rows_of);
-    let mut embeddings = match &weights.output_items {
-        Some(table) => tape.gather(table, dim, &ids, n),
-        None => rows.clone(),
-    };
-    if config.item_l2_norm {
-        embeddings = tape.l2_norm(&embeddings, n, dim, config.l2_norm_eps);
-    }
-    match &weights.output_bias {
-        Some(biases) => {
-            let biases = tape.gather(biases, 1, &ids, n);
-            tape.concat(&[(&embeddings, dim), (&biases, 1)], n)
+/// What the queries of a batch are compared with.
+struct Outputs<'a> {
+    /// All items of the batch.
+    items: &'a BatchItems,
+    /// Those of them that are compared, if not all are.
+    compared: Option<&'a BatchItems>,
+    n_item_rows: usize,
+}
+
+impl Outputs<'_> {
+    /// (items compared, width of query embeddings); `rows` are the rows of all items of the batch in the encoder's item table.
+    fn embeddings<B: TrainingOps<Floats: 'static, Ints: 'static>>(
+        &self,
+        tape: &mut Tape<B>,
+        weights: &Weights<Node<B::Floats>>,
+        config: &ModelConfig,
+        rows: &Node<B::Floats>,
+    ) -> Node<B::Floats> {
+        let (dim, compared) = (config.item_embedding_dim, self.compared.unwrap_or(self.items));
+        let n = compared.len();
+        // Nothing is compared with a mask; it has no row here.
+        let row = |&id: &u32| if (id as usize) < self.n_item_rows { id } else { 0 };
+        let ids = tape.ints(&compared.ids.iter().map(row).collect::<Vec<_>>());
+        let mut embeddings = match &weights.output_items {
+            Some(table) => tape.gather(table, dim, &ids, n),
+            None if n == self.items.len() => rows.clone(),
+            None => {
+                let places = tape.ints(&self.items.places(&compared.ids));
+                tape.gather(rows, dim, &places, n)
+            }
+        };
+        if config.item_l2_norm {
+            embeddings = tape.l2_norm(&embeddings, n, dim, config.l2_norm_eps);
         }
-        None => embeddings,
+        match &weights.output_bias {
+            Some(biases) => {
+                let biases = tape.gather(biases, 1, &ids, n);
+                tape.concat(&[(&embeddings, dim), (&biases, 1)], n)
+            }
+            None => embeddings,
+        }
     }
 }

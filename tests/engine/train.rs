@@ -12,7 +12,7 @@ use crate::common::case::{Case, fixture};
 use crate::common::naive::random;
 use rails_wgpu::backend::TrainingOps;
 use rails_wgpu::backend::cpu::CpuOps;
-use rails_wgpu::config::{DropoutRates, LossWeights, TrainConfig};
+use rails_wgpu::config::{DropoutRates, LossKind, LossWeights, TrainConfig};
 use rails_wgpu::error::ErrorKind;
 use rails_wgpu::model::Model;
 use rails_wgpu::ops::Ops;
@@ -108,13 +108,20 @@ impl TrainCase {
         TrainBatch { sequences, targets }
     }
 
-    fn negatives(&self, step: usize) -> Vec<u32> {
-        self.integers(&format!("step{step}.negative_ids")).iter().map(|&id| id as u32).collect()
+    fn has_negatives(&self) -> bool {
+        self.json["loss"] != "full_softmax"
+    }
+
+    fn negatives(&self, step: usize) -> Option<Vec<u32>> {
+        let ids = || self.integers(&format!("step{step}.negative_ids")).iter().map(|&id| id as u32).collect();
+        self.has_negatives().then(ids)
     }
 
     fn config(&self) -> TrainConfig {
         let weight = |name: &str| self.json["loss_weights"][name].as_f64().unwrap_or_default() as f32;
+        let loss = if self.has_negatives() { LossKind::SampledSoftmax } else { LossKind::FullSoftmax };
         TrainConfig::default()
+            .with_loss(loss)
             .with_temperature(self.number("temperature") as f32)
             .with_learning_rate(self.number("learning_rate") as f32)
             .with_weight_decay(self.number("weight_decay") as f32)
@@ -205,7 +212,7 @@ fn uncertainty(case: &TrainCase, gradients: &[(String, Tensor)]) -> BTreeMap<Str
         };
         let model = Model::make(case.model.config.clone(), case.model.n_item_rows(), &mut moved).unwrap();
         let mut trainer = Trainer::new(CpuOps::pooled(), &model, &case.config(), None).unwrap();
-        let moved = trainer.gradients(&case.batch(), Some(&case.negatives(0))).unwrap().1.named_tensors();
+        let moved = trainer.gradients(&case.batch(), case.negatives(0).as_deref()).unwrap().1.named_tensors();
         for ((name, moved), (_, gradient)) in moved.iter().zip(gradients) {
             let greatest = uncertainty.get_mut(name).unwrap();
             *greatest = greatest.max(UNCERTAINTIES * distance(moved, gradient));
@@ -216,7 +223,7 @@ fn uncertainty(case: &TrainCase, gradients: &[(String, Tensor)]) -> BTreeMap<Str
 
 /// Gradients of the first step, and how uncertain each is.
 fn gradients(case: &TrainCase) -> (Vec<(String, Tensor)>, BTreeMap<String, f32>) {
-    let (losses, gradient) = case.trainer().gradients(&case.batch(), Some(&case.negatives(0))).unwrap();
+    let (losses, gradient) = case.trainer().gradients(&case.batch(), case.negatives(0).as_deref()).unwrap();
     case.check_losses(0, &losses).unwrap();
     let gradients = gradient.named_tensors();
     let uncertainty = uncertainty(case, &gradients);
@@ -313,7 +320,7 @@ fn check_steps<B: TrainingOps<Floats: 'static, Ints: 'static>>(
     let gradients: BTreeMap<String, Tensor> = gradients.into_iter().map(greater).collect();
     let (mut untold, mut all) = (0, 0);
     for step in 1..=5 {
-        let losses = trainer.step(&batch, Some(&case.negatives(step - 1))).unwrap();
+        let losses = trainer.step(&batch, case.negatives(step - 1).as_deref()).unwrap();
         case.check_losses(step - 1, &losses).unwrap();
         if step != 1 && step != 5 {
             continue;
@@ -457,7 +464,7 @@ fn numbers_that_are_not_finite_stop_with_the_last_good_state() {
 #[test]
 fn warm_up_clipping_and_lazy_updates_do_what_they_say() {
     let case = find("tiny_hstu_dot");
-    let (batch, negatives) = (case.batch(), case.negatives(0));
+    let (batch, negatives) = (case.batch(), case.negatives(0).unwrap());
     let start: BTreeMap<String, Tensor> = case.model.named_tensors().into_iter().collect();
     let first_step = |config: TrainConfig| {
         let mut trainer = Trainer::new(CpuOps::default(), &case.model, &config, None).unwrap();
@@ -502,7 +509,7 @@ fn masks_of_items_compare_the_same_pairs() {
     for masks in [Some(1), Some(3), None] {
         let config = case.config().with_dropout(rates).with_item_dropout_masks(masks);
         let mut trainer = Trainer::new(CpuOps::default(), &case.model, &config, None).unwrap();
-        case.check_losses(0, &trainer.step(&case.batch(), Some(&case.negatives(0))).unwrap()).unwrap();
+        case.check_losses(0, &trainer.step(&case.batch(), case.negatives(0).as_deref()).unwrap()).unwrap();
     }
 }
 
@@ -527,6 +534,44 @@ fn what_cannot_be_trained_on_is_refused() {
     state.first_moments = find("tiny_sasrec_dot").model;
     let error = Trainer::resume(CpuOps::default(), &state, &case.config(), None).err().unwrap();
     assert!(error.to_string().contains("moments in the shapes of the weights"), "{error}");
+}
+
+/// With all items as negatives of each position, whose collisions have no weight, the sampled softmax is the full one.
+#[test]
+fn the_full_softmax_is_the_sampled_one_of_all_items() {
+    let mut compared = 0;
+    for case in cases().iter().filter(|case| case.model.mol.is_none()) {
+        let (config, batch) = (case.config(), case.batch());
+        let ids: Vec<u32> = (1..case.model.n_item_rows() as u32).collect();
+        let all: Vec<u32> = batch.supervised().iter().flat_map(|_| ids.iter().copied()).collect();
+        // Some items are in no list: nothing is compared with them but where they are targets.
+        let listed: Vec<u32> = (0..=ids.len() as u32).map(|id| u32::from(id > 0 && id % 3 > 0)).collect();
+        for counts in [None, Some(&listed[..])] {
+            let new =
+                |loss| Trainer::new(CpuOps::default(), &case.model, &config.clone().with_loss(loss), counts).unwrap();
+            let is_compared =
+                |id: u32| counts.is_none_or(|counts| counts[id as usize] > 0) || batch.targets.contains(&id);
+            let negatives: Vec<u32> = all.iter().copied().filter(|&id| is_compared(id)).collect();
+            let (expected_loss, expected) = new(LossKind::SampledSoftmax).gradients(&batch, Some(&negatives)).unwrap();
+            let (loss, found) = new(LossKind::FullSoftmax).gradients(&batch, None).unwrap();
+            assert!((loss.total / expected_loss.total - 1.0).abs() < 1e-6, "{}: {loss:?}", case.name);
+            let of_all = magnitude(&expected.encoder.items);
+            for ((tensor, found), (_, expected)) in found.named_tensors().iter().zip(expected.named_tensors()) {
+                let allowed = 2e-5 * magnitude(&expected) + 1e-6 * of_all;
+                let off = distance(found, &expected);
+                assert!(off <= allowed, "{} {tensor}: off by {off:e}, {allowed:e} allowed", case.name);
+            }
+            compared += 1;
+        }
+        let mut trainer = Trainer::new(CpuOps::default(), &case.model, &config.with_loss(LossKind::FullSoftmax), None);
+        let error = trainer.as_mut().ok().unwrap().step(&batch, Some(&all)).unwrap_err().to_string();
+        assert!(error.contains("the full softmax compares with all items"), "{error}");
+    }
+    assert!(compared >= 8, "{compared}");
+    let case = find("tiny_hstu_mol");
+    let config = case.config().with_loss(LossKind::FullSoftmax);
+    let error = Trainer::new(CpuOps::default(), &case.model, &config, None).err().unwrap().to_string();
+    assert!(error.contains("with Mixture-of-Logits only the sampled softmax is trained"), "{error}");
 }
 
 #[cfg(feature = "gpu")]
@@ -560,7 +605,7 @@ mod on_gpu {
             n_trained += 1;
             let (_, uncertainty) = gradients(&case);
             let mut trainer = case.trainer_on(ops);
-            let (losses, found) = trainer.gradients(&case.batch(), Some(&case.negatives(0))).unwrap();
+            let (losses, found) = trainer.gradients(&case.batch(), case.negatives(0).as_deref()).unwrap();
             case.check_losses(0, &losses).unwrap();
             let found = found.named_tensors();
             compare_gradients(&case, &found, &uncertainty).unwrap();

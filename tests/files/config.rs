@@ -242,7 +242,7 @@ fn how_to_train_is_read_from_the_same_files() {
 #[test]
 fn what_cannot_be_trained_is_named() {
     let cases = [
-        ("train_fn.loss_module = 'BCELoss'", "'SampledSoftmaxLoss', found 'BCELoss'"),
+        ("train_fn.loss_module = 'BCELoss'", "'SampledSoftmaxLoss' or 'FullSoftmaxLoss', found 'BCELoss'"),
         ("train_fn.sampling_strategy = 'global'", "'local' or 'in-batch' or 'popularity', found 'global'"),
         ("train_fn.loss_weights = {'mi': 0.1}", "numbers under 'mi_loss', 'uid_embedding_l2_norm', found {'mi': 0.1}"),
         ("train_fn.loss_weights = {'mi_loss': -0.1}", "a finite number, 0 or above, found -0.1"),
@@ -253,6 +253,7 @@ fn what_cannot_be_trained_is_named() {
         ("train_fn.weight_decay = 1e99", "a finite number, 0 or above, found inf"),
         ("train_fn.dropout_rate = 1", "a number from 0 to below 1, found 1"),
         ("sasrec_encoder.ffn_dropout_rate = -0.1", "a number from 0 to below 1, found -0.1"),
+        ("bert4rec_encoder.mask_probability = 1.5", "a number from 0 to 1, found 1.5"),
     ];
     for (line, says) in cases {
         let error = TrainConfig::parse_gin(&format!("{DOT}{line}\n"), "model.gin").unwrap_err().to_string();
@@ -421,7 +422,7 @@ fn wrong_lines_are_named() {
 fn unsupported_and_impossible_values_are_refused() {
     let hstu = format!("{DOT}train_fn.main_module = 'HSTU'\n");
     let cases = [
-        (DOT, "train_fn.main_module", "'GRU4Rec'", "'HSTU' or 'SASRec'"),
+        (DOT, "train_fn.main_module", "'Caser'", "'HSTU' or 'SASRec' or 'GRU4Rec' or 'BERT4Rec'"),
         (DOT, "train_fn.interaction_module_type", "'Cosine'", "'MoL' or 'DotProduct'"),
         (DOT, "train_fn.embedding_module_type", "'categorical'", "'local'"),
         (DOT, "train_fn.user_embedding_norm", "'none'", "'l2_norm' or 'layer_norm'"),
@@ -596,13 +597,13 @@ fn said_of_fixture(case: &str, from: &str, to: &str) -> String {
 #[test]
 fn gru4rec_and_bert4rec_are_read_from_json_and_checked() {
     let said = said_of_fixture("tiny_gru4rec_bias", "\"hidden_dim\":16", "\"hidden_dim\":17");
-    assert!(said.contains("gru4rec.hidden_dim") && said.contains("16, as there is no dense layer, found 17"), "{said}");
+    assert!(said.contains("gru4rec_encoder.hidden_dim") && said.contains("16, as there is no dense layer, found 17"), "{said}");
     let said = said_of_fixture("tiny_gru4rec", "\"num_layers\":2", "\"num_layers\":0");
-    assert!(said.contains("gru4rec.num_layers"), "{said}");
+    assert!(said.contains("gru4rec_encoder.num_layers"), "{said}");
     let said = said_of_fixture("tiny_bert4rec", "\"num_heads\":2", "\"num_heads\":3");
-    assert!(said.contains("bert4rec.num_heads") && said.contains("a divisor of item_embedding_dim = 16"), "{said}");
+    assert!(said.contains("bert4rec_encoder.num_heads") && said.contains("a divisor of item_embedding_dim = 16"), "{said}");
     let said = said_of_fixture("tiny_bert4rec", "\"layer_norm_eps\":", "\"layer_norm_eps\":-");
-    assert!(said.contains("bert4rec.layer_norm_eps"), "{said}");
+    assert!(said.contains("bert4rec_encoder.layer_norm_eps"), "{said}");
     let said = said_of_fixture("tiny_bert4rec", "\"item_l2_norm\":false", "\"item_l2_norm\":true");
     assert!(said.contains("output.bias") && said.contains("not l2-normalised"), "{said}");
     let said = said_of_fixture("tiny_bert4rec", "\"positions\":\"from_first\"", "\"positions\":\"middle\"");

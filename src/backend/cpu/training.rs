@@ -1,10 +1,11 @@
 //! Losses and optimiser on the CPU.
 
-use super::loss::{dot_loss, mol_loss};
+use super::loss::{dot_loss, full_softmax, mol_loss};
 use super::ops::{CpuOps, Shared};
 use crate::Result;
 use crate::backend::loss::{
-    DotGradients, DotLoss, MolGradients, MolLoss, MolLossValue, MolSide as Side, MolSideGradient, SampledSoftmax,
+    DotGradients, DotLoss, FullDotLoss, FullSoftmax, MolGradients, MolLoss, MolLossValue, MolSide as Side,
+    MolSideGradient, SampledSoftmax,
 };
 use crate::backend::{AdamW, MolArrays, MolLossSettings, MolSide, Trainable, TrainingOps};
 use crate::model::CrossGate;
@@ -24,8 +25,21 @@ impl TrainingOps for CpuOps {
         softmax: SampledSoftmax,
     ) -> Result<(f64, [Shared; 2])> {
         let [mut of_queries, mut of_items] = [queries, items].map(|array| self.memory().unspecified(array.len()));
-        let mut gradients = DotGradients { queries: of_queries.make_mut(), items: of_items.make_mut(), bias: None };
+        let mut gradients = DotGradients { queries: of_queries.make_mut(), items: of_items.make_mut() };
         let loss = dot_loss(&DotLoss { dim, queries, items, softmax }, &mut gradients);
+        Ok((loss, [of_queries, of_items]))
+    }
+
+    fn full_softmax_loss(
+        &mut self,
+        dim: usize,
+        queries: &Shared,
+        items: &Shared,
+        softmax: FullSoftmax,
+    ) -> Result<(f64, [Shared; 2])> {
+        let [mut of_queries, mut of_items] = [queries, items].map(|array| self.memory().unspecified(array.len()));
+        let mut gradients = DotGradients { queries: of_queries.make_mut(), items: of_items.make_mut() };
+        let loss = full_softmax(&FullDotLoss { dim, queries, items, softmax }, &mut gradients);
         Ok((loss, [of_queries, of_items]))
     }
 

@@ -3,7 +3,8 @@
 //! [`parse`] reads the language, [`Bindings`] looks parameters up with the errors a user can act on, and this file
 //! knows which parameters make up a model and what the reference uses where a file is silent: the defaults of
 //! `train_fn` (train.py), `hstu_encoder`, `sasrec_encoder` (modeling/sequential/encoder_utils.py) and
-//! `create_mol_interaction_module` (modeling/similarity_utils.py).
+//! `create_mol_interaction_module` (modeling/similarity_utils.py). GRU4Rec and BERT4Rec, which the reference does not have, take
+//! the same form: `gru4rec_encoder`, `bert4rec_encoder` and, for their loss, `FullSoftmaxLoss`.
 
 mod bindings;
 mod parse;
@@ -12,14 +13,15 @@ mod train;
 use std::path::Path;
 
 use super::{
-    EmbeddingNorm, EncoderConfig, FfnActivation, GatingCombination, GluConfig, GluNonlinearity, HstuConfig,
-    LinearActivation, ModelConfig, MolConfig, OutputConfig, SasrecConfig, SimilarityConfig, TrainConfig,
+    Bert4recConfig, EmbeddingNorm, EncoderConfig, FfnActivation, GatingCombination, GluConfig, GluNonlinearity,
+    Gru4recConfig, HstuConfig, LinearActivation, ModelConfig, MolConfig, OutputConfig, PositionOrder, SasrecConfig,
+    SimilarityConfig, TrainConfig,
 };
 use crate::{Result, input};
 use bindings::{Bindings, MAX_BYTES};
 
 /// Parameters that shape training, logging or evaluation, not the model: function, then its parameters.
-const NOT_OF_THE_MODEL: [(&str, &str); 7] = [
+const NOT_OF_THE_MODEL: [(&str, &str); 8] = [
     (
         "train_fn",
         "rank world_size master_port restore_from_ckpt inference_from_ckpt dataset_name positional_sampling_ratio \
@@ -34,6 +36,7 @@ const NOT_OF_THE_MODEL: [(&str, &str); 7] = [
     ("get_similarity_function", "activation_checkpoint bf16_training"),
     ("hstu_encoder", "linear_dropout_rate attn_dropout_rate activation_checkpoint"),
     ("sasrec_encoder", "ffn_dropout_rate activation_checkpoint"),
+    ("bert4rec_encoder", "attn_dropout_rate hidden_dropout_rate mask_probability"),
     (
         "create_mol_interaction_module",
         "query_dropout_rate item_dropout_rate gating_item_dropout_rate gating_qi_dropout_rate softmax_dropout_rate \
@@ -94,24 +97,57 @@ impl TrainConfig {
 
 fn model(gin: &mut Bindings) -> Result<ModelConfig> {
     gin.only("train_fn.embedding_module_type", "local")?;
-    let is_hstu = gin.choice("train_fn.main_module", "SASRec", &[("HSTU", true), ("SASRec", false)])?;
+    let module = main_module(gin)?;
+    skip_other_encoders(gin, module);
     let is_mol = gin.choice("train_fn.interaction_module_type", "", &[("MoL", true), ("DotProduct", false)])?;
-    let norms = [("l2_norm", EmbeddingNorm::L2Norm), ("layer_norm", EmbeddingNorm::LayerNorm)];
+    let norms =
+        [("l2_norm", EmbeddingNorm::L2Norm), ("layer_norm", EmbeddingNorm::LayerNorm), ("none", EmbeddingNorm::None)];
+    let item_embedding_dim = gin.size("train_fn.item_embedding_dim", Some(240))?;
     Ok(ModelConfig {
-        item_embedding_dim: gin.size("train_fn.item_embedding_dim", Some(240))?,
+        item_embedding_dim,
         max_sequence_length: gin.size("train_fn.max_sequence_length", Some(200))?,
         gr_output_length: gin.size("train_fn.gr_output_length", Some(10))?,
         user_embedding_norm: gin.choice("train_fn.user_embedding_norm", "l2_norm", &norms)?,
         item_l2_norm: gin.flag("train_fn.item_l2_norm", false)?,
         l2_norm_eps: gin.number("train_fn.l2_norm_eps", Some(1e-6))?,
-        encoder: if is_hstu { hstu(gin)? } else { sasrec(gin)? },
+        encoder: match module {
+            MainModule::Hstu => hstu(gin)?,
+            MainModule::Sasrec => sasrec(gin)?,
+            MainModule::Gru4rec => gru4rec(gin, item_embedding_dim)?,
+            MainModule::Bert4rec => bert4rec(gin)?,
+        },
         similarity: if is_mol { mol(gin)? } else { dot_product(gin) },
         output: OutputConfig::default(),
     })
 }
 
+/// The encoders, by `train_fn.main_module`.
+#[derive(Clone, Copy, PartialEq)]
+enum MainModule {
+    Hstu,
+    Sasrec,
+    Gru4rec,
+    Bert4rec,
+}
+
+/// Name of the module and of the function that has its parameters.
+const ENCODERS: [(&str, &str, MainModule); 4] = [
+    ("HSTU", "hstu_encoder", MainModule::Hstu),
+    ("SASRec", "sasrec_encoder", MainModule::Sasrec),
+    ("GRU4Rec", "gru4rec_encoder", MainModule::Gru4rec),
+    ("BERT4Rec", "bert4rec_encoder", MainModule::Bert4rec),
+];
+
+fn main_module(gin: &mut Bindings) -> Result<MainModule> {
+    gin.choice("train_fn.main_module", "SASRec", &ENCODERS.map(|(name, _, module)| (name, module)))
+}
+
+fn skip_other_encoders(gin: &mut Bindings, module: MainModule) {
+    let others = ENCODERS.iter().filter(|(_, _, other)| *other != module);
+    others.for_each(|(_, function, _)| gin.skip_function(function));
+}
+
 fn hstu(gin: &mut Bindings) -> Result<EncoderConfig> {
-    gin.skip_function("sasrec_encoder");
     gin.only("hstu_encoder.linear_config", "uvqk")?;
     gin.only("hstu_encoder.normalization", "rel_bias")?;
     // Without it the reference itself fails.
@@ -128,13 +164,46 @@ fn hstu(gin: &mut Bindings) -> Result<EncoderConfig> {
 }
 
 fn sasrec(gin: &mut Bindings) -> Result<EncoderConfig> {
-    gin.skip_function("hstu_encoder");
     let activations = [("relu", FfnActivation::Relu), ("gelu", FfnActivation::Gelu)];
     Ok(EncoderConfig::Sasrec(SasrecConfig {
         num_blocks: gin.size("sasrec_encoder.num_blocks", Some(2))?,
         num_heads: gin.size("sasrec_encoder.num_heads", Some(1))?,
         ffn_hidden_dim: gin.size("sasrec_encoder.ffn_hidden_dim", Some(64))?,
         ffn_activation: gin.choice("sasrec_encoder.ffn_activation_fn", "relu", &activations)?,
+    }))
+}
+
+/// Defaults are those of torch's `nn.GRU`.
+fn gru4rec(gin: &mut Bindings, item_embedding_dim: usize) -> Result<EncoderConfig> {
+    Ok(EncoderConfig::Gru4rec(Gru4recConfig {
+        num_layers: gin.size("gru4rec_encoder.num_layers", Some(1))?,
+        hidden_dim: gin.size("gru4rec_encoder.hidden_dim", Some(item_embedding_dim))?,
+        bias: gin.flag("gru4rec_encoder.bias", true)?,
+        dense: gin.flag("gru4rec_encoder.dense", false)?,
+    }))
+}
+
+/// Defaults are those of `BertConfig` of Hugging Face transformers, but for the sizes.
+fn bert4rec(gin: &mut Bindings) -> Result<EncoderConfig> {
+    let activations = [
+        ("gelu", FfnActivation::Gelu),
+        ("gelu_tanh", FfnActivation::GeluTanh),
+        ("relu", FfnActivation::Relu),
+        ("silu", FfnActivation::Silu),
+    ];
+    Ok(EncoderConfig::Bert4rec(Bert4recConfig {
+        num_blocks: gin.size("bert4rec_encoder.num_blocks", Some(2))?,
+        num_heads: gin.size("bert4rec_encoder.num_heads", Some(2))?,
+        ffn_hidden_dim: gin.size("bert4rec_encoder.ffn_hidden_dim", Some(256))?,
+        ffn_activation: gin.choice("bert4rec_encoder.ffn_activation_fn", "gelu", &activations)?,
+        norm_first: gin.flag("bert4rec_encoder.norm_first", false)?,
+        embedding_norm: gin.flag("bert4rec_encoder.embedding_norm", true)?,
+        final_norm: gin.flag("bert4rec_encoder.final_norm", false)?,
+        layer_norm_eps: gin.number("bert4rec_encoder.layer_norm_eps", Some(1e-12))?,
+        layer_norm_unbiased: false,
+        item_scale: 1.0,
+        positions: PositionOrder::FromFirst,
+        output_head: gin.flag("bert4rec_encoder.output_head", false)?,
     }))
 }
 

@@ -1,9 +1,10 @@
 //! Which parameters of a gin file make up a [`TrainConfig`], and what the reference uses where the file is silent.
 
 use super::bindings::Bindings;
+use super::{MainModule, main_module};
 use crate::Result;
 use crate::config::train::ITEM_DROPOUT_MASKS;
-use crate::config::{DropoutRates, EvaluationSchedule, LossWeights, NegativeSampling, TrainConfig};
+use crate::config::{DropoutRates, EvaluationSchedule, LossKind, LossWeights, NegativeSampling, TrainConfig};
 
 /// Settings that mean weights or activations in bfloat16.
 const BF16: [&str; 5] = [
@@ -15,7 +16,7 @@ const BF16: [&str; 5] = [
 ];
 
 pub(super) fn train(gin: &mut Bindings) -> Result<TrainConfig> {
-    gin.only("train_fn.loss_module", "SampledSoftmaxLoss")?;
+    let losses = [("SampledSoftmaxLoss", LossKind::SampledSoftmax), ("FullSoftmaxLoss", LossKind::FullSoftmax)];
     let samplings = [
         ("local", NegativeSampling::Uniform),
         ("in-batch", NegativeSampling::InBatch),
@@ -34,9 +35,11 @@ pub(super) fn train(gin: &mut Bindings) -> Result<TrainConfig> {
     Ok(TrainConfig {
         batch_size: gin.size("train_fn.local_batch_size", Some(128))?,
         epochs: gin.size("train_fn.num_epochs", Some(101))?,
+        loss: gin.choice("train_fn.loss_module", "SampledSoftmaxLoss", &losses)?,
         negatives: gin.size("train_fn.num_negatives", Some(1))?,
         sampling: gin.choice("train_fn.sampling_strategy", "in-batch", &samplings)?,
         temperature: gin.number("train_fn.temperature", Some(0.05))?,
+        mask_probability: gin.number("bert4rec_encoder.mask_probability", Some(0.2))?,
         learning_rate: gin.number("train_fn.learning_rate", Some(1e-3))?,
         weight_decay: gin.number("train_fn.weight_decay", Some(1e-3))?,
         warmup_steps: gin.size("train_fn.num_warmup_steps", Some(0))?,
@@ -59,12 +62,15 @@ fn dropout(gin: &mut Bindings) -> Result<DropoutRates> {
     if gin.number(unused, Some(0.0))? != 0.0 {
         gin.warn(unused, "has no effect, here and in the reference");
     }
-    let feed_forward = gin.number("sasrec_encoder.ffn_dropout_rate", Some(0.2))?;
+    let (attention, feed_forward) = match main_module(gin)? {
+        MainModule::Bert4rec => ("bert4rec_encoder.attn_dropout_rate", "bert4rec_encoder.hidden_dropout_rate"),
+        _ => ("sasrec_encoder.ffn_dropout_rate", "sasrec_encoder.ffn_dropout_rate"),
+    };
     Ok(DropoutRates {
         input: gin.number("train_fn.dropout_rate", Some(0.2))?,
         hstu_linear: gin.number("hstu_encoder.linear_dropout_rate", Some(0.0))?,
-        attention: feed_forward,
-        feed_forward,
+        attention: gin.number(attention, Some(0.2))?,
+        feed_forward: gin.number(feed_forward, Some(0.2))?,
         query: gin.number("create_mol_interaction_module.query_dropout_rate", Some(0.0))?,
         item: gin.number("create_mol_interaction_module.item_dropout_rate", Some(0.0))?,
         uid: gin.number("create_mol_interaction_module.uid_dropout_rate", Some(0.5))?,

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use crate::backend::cpu::ops::gemm::{Matrix, multiply};
 use crate::backend::cpu::simd::math::{Exp, map_in_place};
 use crate::backend::cpu::simd::run;
-use crate::backend::loss::{DotGradients, FullSoftmax};
+use crate::backend::loss::{DotGradients, FullDotLoss};
 use crate::threads;
 
 /// Positions and items of a block, whose logits stay in the second-level cache.
@@ -21,13 +21,10 @@ struct Softmax {
 }
 
 /// The mean loss of a batch, and its gradients.
-pub fn full_softmax(loss: &FullSoftmax, gradients: &mut DotGradients) -> f64 {
-    let (n, dim) = (loss.targets.len(), loss.dim);
+pub fn full_softmax(loss: &FullDotLoss, gradients: &mut DotGradients) -> f64 {
+    let (n, dim) = (loss.softmax.targets.len(), loss.dim);
     gradients.queries.fill(0.0);
     gradients.items.fill(0.0);
-    let mut no_bias = vec![0.0; if loss.bias.is_none() { loss.items.len() / dim } else { 0 }];
-    let of_bias = gradients.bias.as_deref_mut().unwrap_or(&mut no_bias);
-    of_bias.fill(0.0);
     if n == 0 {
         return 0.0;
     }
@@ -37,24 +34,25 @@ pub fn full_softmax(loss: &FullSoftmax, gradients: &mut DotGradients) -> f64 {
     threads::for_each_with(blocks, |logits: &mut Vec<f32>, (block, (gradient, (softmaxes, losses)))| {
         loss.forward(block * POSITIONS, logits, softmaxes, losses, gradient);
     });
-    let blocks = gradients.items.chunks_mut(ITEMS * dim).zip(of_bias.chunks_mut(ITEMS)).enumerate();
-    threads::for_each_with(blocks, |logits: &mut Vec<f32>, (block, (gradient, of_bias))| {
-        loss.back(block * ITEMS, logits, &softmaxes, gradient, of_bias);
+    let blocks = gradients.items.chunks_mut(ITEMS * dim).enumerate();
+    threads::for_each_with(blocks, |logits: &mut Vec<f32>, (block, gradient)| {
+        loss.back(block * ITEMS, logits, &softmaxes, gradient);
     });
     losses.iter().sum::<f64>() / n as f64
 }
 
-impl FullSoftmax<'_> {
+impl FullDotLoss<'_> {
+    /// What a logit's derivative is multiplied with.
+    fn scale(&self) -> f64 {
+        1.0 / (self.softmax.targets.len() as f64 * f64::from(self.softmax.temperature))
+    }
+
     /// (positions, items): the logits of a block.
     fn logits(&self, (first, n): (usize, usize), (first_item, n_items): (usize, usize), logits: &mut Vec<f32>) {
         logits.resize(n * n_items, 0.0);
-        if let Some(bias) = self.bias {
-            logits.chunks_exact_mut(n_items).for_each(|row| row.copy_from_slice(&bias[first_item..][..n_items]));
-        }
         let queries = Matrix::rows(&self.queries[first * self.dim..], self.dim);
         let items = Matrix::rows(&self.items[first_item * self.dim..], self.dim).transposed();
-        let keep = if self.bias.is_some() { 1.0 } else { 0.0 };
-        multiply((n, self.dim, n_items), 1.0, queries, items, keep, logits, n_items);
+        multiply((n, self.dim, n_items), 1.0 / self.softmax.temperature, queries, items, 0.0, logits, n_items);
     }
 
     /// A block of positions with all items: their softmaxes, losses and the gradients of their queries.
@@ -67,7 +65,7 @@ impl FullSoftmax<'_> {
         gradient: &mut [f32],
     ) {
         let (n, dim) = (softmaxes.len(), self.dim);
-        let targets = &self.targets[first..first + n];
+        let targets = &self.softmax.targets[first..first + n];
         softmaxes.fill(Softmax { greatest: f32::NEG_INFINITY, total: 0.0 });
         for (block, items) in self.items.chunks(ITEMS * dim).enumerate() {
             let (first_item, n_items) = (block * ITEMS, items.len() / dim);
@@ -88,7 +86,7 @@ impl FullSoftmax<'_> {
                 dim,
             );
         }
-        let scale = 1.0 / self.targets.len() as f64;
+        let scale = self.scale();
         let results = losses.iter_mut().zip(softmaxes).zip(targets).zip(gradient.chunks_exact_mut(dim));
         for (((loss, softmax), &target), gradient) in results {
             *loss += f64::from(softmax.greatest) + softmax.total.ln();
@@ -98,26 +96,19 @@ impl FullSoftmax<'_> {
         }
     }
 
-    /// A block of items with all positions: the gradients of the items and of their biases.
-    fn back(
-        &self,
-        first_item: usize,
-        logits: &mut Vec<f32>,
-        softmaxes: &[Softmax],
-        gradient: &mut [f32],
-        of_bias: &mut [f32],
-    ) {
-        let (n_items, dim) = (of_bias.len(), self.dim);
-        let scale = 1.0 / self.targets.len() as f32;
+    /// A block of items with all positions: the gradients of the items.
+    fn back(&self, first_item: usize, logits: &mut Vec<f32>, softmaxes: &[Softmax], gradient: &mut [f32]) {
+        let dim = self.dim;
+        let n_items = gradient.len() / dim;
+        let scale = self.scale() as f32;
         for (block, softmaxes) in softmaxes.chunks(POSITIONS).enumerate() {
             let (first, n) = (block * POSITIONS, softmaxes.len());
             self.logits((first, n), (first_item, n_items), logits);
             run(Shares { logits, n_items, softmaxes });
-            for (row, &target) in logits.chunks_exact_mut(n_items).zip(&self.targets[first..]) {
+            for (row, &target) in logits.chunks_exact_mut(n_items).zip(&self.softmax.targets[first..]) {
                 if let Some(share) = (target as usize).checked_sub(first_item).and_then(|item| row.get_mut(item)) {
                     *share -= 1.0;
                 }
-                of_bias.iter_mut().zip(row).for_each(|(sum, share)| *sum += *share * scale);
             }
             let shares = Matrix::rows(logits, n_items).transposed();
             let queries = Matrix::rows(&self.queries[first * dim..], dim);

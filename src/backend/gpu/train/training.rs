@@ -4,7 +4,7 @@ use super::kernels::*;
 use super::lists::Lists;
 use super::ops::{GpuTrainingOps, len};
 use crate::backend::gpu::device::{Buffer, grid_1d};
-use crate::backend::loss::{MolLossValue, SampledSoftmax};
+use crate::backend::loss::{FullSoftmax, MolLossValue, SampledSoftmax};
 use crate::backend::{AdamW, MolArrays, MolLossSettings, Trainable, TrainingOps};
 use crate::config::{EncoderConfig, ModelConfig, SimilarityConfig};
 use crate::error::Parameter;
@@ -146,6 +146,11 @@ impl TrainingOps for GpuTrainingOps {
         let of_items = of_items.unwrap_or_else(|| self.cleared(n_items * dim));
         let sum: f64 = losses.iter().map(|&loss| f64::from(loss)).sum();
         Ok((sum / n.max(1) as f64, [of_queries, of_items]))
+    }
+
+    fn full_softmax_loss(&mut self, _: usize, _: &Buffer, _: &Buffer, _: FullSoftmax) -> Result<(f64, [Buffer; 2])> {
+        let expected = "the sampled softmax: GPUs train no other loss yet, CPUs do";
+        Err(Error::argument(Parameter::HyperParameter("loss"), expected, "the full softmax"))
     }
 
     fn mol_loss(&mut self, _: &MolArrays<Buffer>, _: &MolLossSettings) -> Result<(MolLossValue, MolArrays<Buffer>)> {

@@ -39,7 +39,7 @@ impl Batch {
             correction: self.correction.as_deref(),
         };
         let (mut queries, mut items) = (vec![7.0; self.queries.len()], vec![7.0; self.items.len()]);
-        let mut gradients = DotGradients { queries: &mut queries, items: &mut items, bias: None };
+        let mut gradients = DotGradients { queries: &mut queries, items: &mut items };
         let loss = DotLoss { dim: self.dim, queries: &self.queries, items: &self.items, softmax };
         (dot_loss(&loss, &mut gradients), queries, items)
     }
