@@ -425,7 +425,7 @@ fn unsupported_and_impossible_values_are_refused() {
         (DOT, "train_fn.main_module", "'Caser'", "'HSTU' or 'SASRec' or 'GRU4Rec' or 'BERT4Rec'"),
         (DOT, "train_fn.interaction_module_type", "'Cosine'", "'MoL' or 'DotProduct'"),
         (DOT, "train_fn.embedding_module_type", "'categorical'", "'local'"),
-        (DOT, "train_fn.user_embedding_norm", "'none'", "'l2_norm' or 'layer_norm'"),
+        (DOT, "train_fn.user_embedding_norm", "'batch_norm'", "'l2_norm' or 'layer_norm' or 'none'"),
         (DOT, "train_fn.item_embedding_dim", "0", "from 1"),
         (DOT, "train_fn.item_embedding_dim", "9999999999", "to 2147483647"),
         (DOT, "train_fn.max_sequence_length", "0", "from 1"),
