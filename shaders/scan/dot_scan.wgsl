@@ -4,6 +4,6 @@
 @compute @workgroup_size(TILE)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let tile = params.first_tile + group.y * params.tile_stride;
-    let scores = dot_scores(group.x * BLOCKS * QUERY_WORDS, tile * ITEM_QUADS * TILE + thread);
+    let scores = dot_scores(group.x * BLOCKS * QUERY_WORDS, item_of(tile, thread));
     offer_all(group.x * BLOCKS, tile * TILE + thread, scores);
 }

@@ -32,6 +32,6 @@ fn main(
     let task = tasks[index];
     let row = task.first + thread;
     if row >= task.end { return; }
-    let item_base = row / TILE * ITEM_QUADS * TILE + row % TILE;
+    let item_base = item_of(row / TILE, row % TILE);
     offer(task.query, positions[row], of_query(dot_scores(task.query * QUERY_WORDS, item_base)[0], 0u));
 }

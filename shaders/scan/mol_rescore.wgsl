@@ -1,5 +1,5 @@
 // mol_rescore: Mixture-of-Logits of some items of every query. One thread owns one (query, candidate) pair.
-// in  0 params    1 queries (B, query quads * 4)    2 items (tile, item quads, TILE) of four values each    3 weights
+// in  0 params    1 queries (B, query quads * 4)    2 items (tile, item quads / RUN, TILE, RUN) of four values each    3 weights
 //     4 candidates: offsets (B + 1), then positions; offsets count from the start of the array
 // out 5 scores, one per candidate; those of candidates that are not in this shard are left alone
 // grid (longest list / TILE, B)   twin src/backend/cpu/scan/mol_scan.rs
@@ -24,6 +24,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let item = candidates[slot] - params.first_position;
     // Positions before the shard wrap around to large numbers.
     if item >= params.n_items { return; }
-    let item_base = item / TILE * ITEM_QUADS * TILE + item % TILE;
+    let item_base = item_of(item / TILE, item % TILE);
     scores[slot - candidates[0]] = of_query(mol_scores(group.y * QUERY_QUADS * 4u, item_base), 0u);
 }

@@ -1,6 +1,6 @@
 // mol_rescore_hits: Mixture-of-Logits of the hits of every query, which takes the place of the score that they were found by. One
 // thread owns one hit.
-// in  0 params    1 queries (B, query quads * 4)    2 items (tile, item quads, TILE) of four values each    3 weights
+// in  0 params    1 queries (B, query quads * 4)    2 items (tile, item quads / RUN, TILE, RUN) of four values each    3 weights
 //     4 state (B)
 // in/out 5 hits (B, capacity) of (key, ~position); those that are not in this shard are left alone
 // grid (longest list / TILE, queries of this dispatch)   twin src/backend/cpu/scan/mol_scan.rs
@@ -29,6 +29,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let item = ~hits[slot].y - params.first_position;
     // Positions before the shard wrap around to large numbers.
     if item >= params.n_items { return; }
-    let item_base = item / TILE * ITEM_QUADS * TILE + item % TILE;
+    let item_base = item_of(item / TILE, item % TILE);
     hits[slot].x = order_key(of_query(mol_scores(query * QUERY_QUADS * 4u, item_base), 0u));
 }

@@ -5,6 +5,6 @@
 @compute @workgroup_size(TILE)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let tile = params.first_tile + group.y * params.tile_stride;
-    let scores = mol_scores(group.x * QUERY_QUADS * 4u, tile * ITEM_QUADS * TILE + thread);
+    let scores = mol_scores(group.x * QUERY_QUADS * 4u, item_of(tile, thread));
     offer_all(group.x, tile * TILE + thread, Scores(scores));
 }

@@ -56,7 +56,7 @@ fn stage_items(tile: u32, m: u32, depth: u32, thread: u32) {
     for (var i = thread; i < SLICE / 4u * TILE; i += PAIRS) {
         let quad = i / TILE;
         var x = vec4f(0.0);
-        if depth / 4u + quad < D4 { x = unpacked(items[(tile * ITEM_QUADS + m * D4 + depth / 4u + quad) * TILE + i % TILE]); }
+        if depth / 4u + quad < D4 { x = unpacked(items[quad_of_vector(item_of(tile, i % TILE), m, depth / 4u + quad)]); }
         for (var c = 0u; c < 4u; c++) { staged[ITEM_ROWS + (quad * 4u + c) * ITEM_STRIDE + i % TILE] = f16(x[c]); }
     }
 }
@@ -85,7 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let item = thread % TILE;
     let query = group.x * QUERIES_PER_WORKGROUP + thread / TILE;
     let query_base = min(query, params.n_queries - 1u) * QUERY_QUADS * 4u;
-    let item_base = tile * ITEM_QUADS * TILE + item;
+    let item_base = item_of(tile, item);
 
     var z: Logits;
     for (var m = 0u; m < ITEM_VECTORS; m++) {

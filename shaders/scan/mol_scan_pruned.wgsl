@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let tile = params.first_tile + group.y * params.tile_stride;
     let item = tile * TILE + thread;
     let query_base = group.x * QUERY_QUADS * 4u;
-    let item_base = tile * ITEM_QUADS * TILE + thread;
+    let item_base = item_of(tile, thread);
     var z: Logits;
     add_logits(&z, query_base, item_base);
     if all_beaten(group.x, bounds_of(&z)) {

@@ -1,14 +1,15 @@
-// pack: rows of some groups of words -> quads interleaved over the rows of a tile, as the scan reads them.
+// pack: rows of some groups of words -> runs of quads interleaved over the rows of a tile, as the scan reads them.
 //
-//     rows (n_rows, groups, width)  ->  table (tile, record, INTERLEAVE) of quads, from first_quad on in each record
+//     rows (n_rows, groups, width)  ->  table (tile, record / RUN, INTERLEAVE, RUN) of quads, from first_quad on in each record
 //
 // A quad is QUAD_WORDS words of one group, padded with zeros: four values of 32, 16 or 8 bits. With SPLIT_QUADS the words
-// of a quad are interleaved too: (tile, record, QUAD_WORDS, INTERLEAVE). One thread writes one word.
+// of a quad are interleaved too, and RUN is 1: (tile, record, QUAD_WORDS, INTERLEAVE). One thread writes one word.
 // in  0 params  1 rows    out 2 table
 // grid folded words / 256   twin tests/gpu/scan.rs
 override INTERLEAVE: u32 = 64u;
 override SPLIT_QUADS: bool = false;
 override QUAD_WORDS: u32 = 4u;
+override RUN: u32 = 1u;
 
 struct Params {
     n_rows: u32,
@@ -44,6 +45,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) grid:
     if row < params.n_rows && column < params.width {
         value = rows[(row * params.groups + quad / group_quads) * params.width + column];
     }
-    let record = (params.first_tile + tile) * params.record_quads + params.first_quad + quad;
-    table[record * tile_words + inner] = value;
+    let of_record = params.first_quad + quad;
+    let run = (params.first_tile + tile) * params.record_quads + of_record / RUN * RUN;
+    let of_run = (row_in_tile * RUN + of_record % RUN) * QUAD_WORDS + word;
+    table[run * tile_words + select(of_run, inner, SPLIT_QUADS)] = value;
 }

@@ -8,16 +8,21 @@
 // items:   vectors of D4 quads each; from quad NORMS on the inverse norms of the components, if TRANSFORMED
 // twin src/backend/cpu/scan/dot_scan.rs
 // loops end after GROUPS, D4, BLOCKS and 4 turns
-// needs constants BLOCKS, QUERY_WORDS, GROUPS, FIRST_GROUP, D4, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of the kernel: bindings
-// queries, items
+// needs constants BLOCKS, QUERY_WORDS, GROUPS, FIRST_GROUP, D4, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of the
+// kernel: bindings queries, items
+
 // query_base: where the first of BLOCKS query blocks is.
 fn dot_scores(query_base: u32, item_base: u32) -> Scores {
     var totals: Scores;
-    for (var m = 0u; m < GROUPS; m++) {
-        let first = item_base + select(FIRST_GROUP + m, 0u, TRANSFORMED) * D4 * TILE;
+    // From a number that compilers do not know where there are few queries: they would write out a loop over constants, and then give each of
+    // many loads an address of its own.
+    let walk = select(0u, query_base, BLOCKS == 1u && GROUPS > 1u);
+    for (var i = walk; i < walk + GROUPS; i++) {
+        let m = i - walk;
+        let vector = select(FIRST_GROUP + m, 0u, TRANSFORMED);
         var sums: array<array<PerQuery, 4>, BLOCKS>;
         for (var d = 0u; d < D4; d++) {
-            let x = unpacked(items[first + d * TILE]);
+            let x = unpacked(items[quad_of_vector(item_base, vector, d)]);
             let q = query_base + (m * D4 + d) * 4u;
             for (var block = 0u; block < BLOCKS; block++) {
                 for (var c = 0u; c < 4u; c++) {

@@ -10,8 +10,8 @@
 //          components, if TRANSFORMED
 // twin src/backend/cpu/dot/int8_tile.rs
 // loops end after GROUPS, D4 and BLOCKS turns
-// needs constants BLOCKS, QUERY_WORDS, GROUPS, FIRST_GROUP, D4, SCALES, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of the kernel:
-// bindings queries, items
+// needs constants BLOCKS, QUERY_WORDS, GROUPS, FIRST_GROUP, D4, SCALES, TRANSFORMED, NORMS; lib/items.wgsl; lib/per_query_*.wgsl; of
+// the kernel: bindings queries, items
 
 // Words of a vector whose sum cannot leave 32 bits: 512 * 32512 * 128 < 2^31. Sums of wider vectors are added as floats, in
 // this order.
@@ -22,9 +22,11 @@ const QUERY_BIASES: u32 = QUERY_SCALES + GROUPS;
 // query_base: where the first of BLOCKS query blocks is.
 fn dot_scores(query_base: u32, item_base: u32) -> Scores {
     var totals: Scores;
-    for (var m = 0u; m < GROUPS; m++) {
+    // As in dot.wgsl.
+    let walk = select(0u, query_base, BLOCKS == 1u && GROUPS > 1u);
+    for (var i = walk; i < walk + GROUPS; i++) {
+        let m = i - walk;
         let vector = select(FIRST_GROUP + m, 0u, TRANSFORMED);
-        let first = item_base + vector * D4 * TILE;
         var sums: Scores;
         var high: array<PerQueryInt, BLOCKS>;
         var low: array<PerQueryInt, BLOCKS>;
@@ -36,7 +38,7 @@ fn dot_scores(query_base: u32, item_base: u32) -> Scores {
                     low[block] = PerQueryInt(0);
                 }
             }
-            let x = items[first + d * TILE];
+            let x = items[quad_of_vector(item_base, vector, d)];
             for (var block = 0u; block < BLOCKS; block++) {
                 let q = query_base + block * QUERY_WORDS + (m * D4 + d) * 2u;
                 high[block] += dots(queries[q], x);

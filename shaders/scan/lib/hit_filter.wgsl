@@ -4,7 +4,7 @@
 // then position ascending" when the greater is the better, and no two hits of a query are equal. Where a scan is
 // ASCENDING in position, a pair that only ties with the current k-th hit has lost to it already.
 //
-// in      1 queries (block, query words, QUERIES_PER_THREAD)    2 items (tile, item quads, TILE) of four values each
+// in      1 queries (block, query words, QUERIES_PER_THREAD)    2 items (tile, item quads / RUN, TILE, RUN) of four values each
 //         3 excluded: offsets (B + 1), then sorted positions; offsets count from the start of the array
 //         4 denied: positions that no query may find, 32 to a word, the first one in the lowest bit
 // in/out  5 state (B)    6 hits (B, capacity)

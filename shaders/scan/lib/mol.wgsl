@@ -18,7 +18,7 @@
 // twin src/backend/cpu/mol/kernel.rs
 // loops end after D4, QUERY_VECTORS, ITEM_VECTORS, HIDDEN, LINEAR, L and L4 turns: all are constants
 // needs constants TILE, QUERY_VECTORS, ITEM_VECTORS, P_X, D4, L, L4, HIDDEN, LINEAR, GATING, BOUND, TRANSFORMED, SCALED,
-// QUERY_GATE, ITEM_GATE, QUERY_QUADS, QUERY_GATES, ITEM_QUADS, ITEM_GATES, SCALES, GATE_SCALE, NORMS; lib/items.wgsl; lib/per_query_*.wgsl;
+// QUERY_GATE, ITEM_GATE, RUN, QUERY_QUADS, QUERY_GATES, ITEM_QUADS, ITEM_GATES, SCALES, GATE_SCALE, NORMS; lib/items.wgsl; lib/per_query_*.wgsl;
 // lib/pair.wgsl; of the kernel: bindings queries, items, weights and params.inverse_temperature
 const EPSILON: f32 = 0x1p-23f;
 
@@ -36,11 +36,11 @@ fn mol_scores(query_base: u32, item_base: u32) -> PerQuery {
 // Adds the logits to zeros. The loop over D4 walks along an address: written out, as compilers do when they see how short it is,
 // it takes more scalar registers than there are.
 fn add_logits(z: ptr<function, Logits>, query_base: u32, item_base: u32) {
-    var quad = item_base;
+    var d = 0u;
     for (var first = query_base; first < query_base + D4 * 4u; first += 4u) {
         var x: array<vec4f, ITEM_VECTORS>;
-        for (var m = 0u; m < ITEM_VECTORS; m++) { x[m] = unpacked(items[quad + m * D4 * TILE]); }
-        quad += TILE;
+        for (var m = 0u; m < ITEM_VECTORS; m++) { x[m] = unpacked(items[quad_of_vector(item_base, m, d)]); }
+        d++;
         for (var n = 0u; n < QUERY_VECTORS; n++) {
             let q = first + n * D4 * 4u;
             let f = array<PerQuery, 4>(queries[q], queries[q + 1u], queries[q + 2u], queries[q + 3u]);

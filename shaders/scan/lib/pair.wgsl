@@ -3,7 +3,7 @@
 // Loops over logits take four at a time: few enough turns each that compilers write them out, so that arrays are registers.
 //
 // queries, items: as lib/mol.wgsl says
-// loops end after L4 and 4 turns
+// loops end after L4, ITEM_VECTORS, P_X and 4 turns
 // needs what lib/mol.wgsl needs, without weights
 const GLU_SILU: u32 = 0u;
 const GLU_SILU_LN: u32 = 1u;
@@ -18,14 +18,18 @@ fn sigmoid(x: PerQuery) -> PerQuery { return PerQuery(1.0) / (PerQuery(1.0) + ex
 
 // What turns products into logits: scales, biases, norms, the temperature.
 fn scale_logits(z: ptr<function, Logits>, query_base: u32, item_base: u32) {
+    var scales: array<f32, ITEM_VECTORS>;
+    for (var m = 0u; m < ITEM_VECTORS && SCALED; m++) { scales[m] = number(item_base, SCALES, m); }
+    var norms: array<f32, P_X>;
+    for (var m = 0u; m < P_X && TRANSFORMED; m++) { norms[m] = number(item_base, NORMS, m); }
     for (var i = 0u; i < L4; i++) {
         for (var c = 0u; c < 4u; c++) {
             let l = i * 4u + c;
             if l >= L { continue; }
-            if SCALED { (*z)[l] *= number(item_base, SCALES, l % ITEM_VECTORS); }
+            if SCALED { (*z)[l] *= scales[l % ITEM_VECTORS]; }
             if TRANSFORMED {
                 (*z)[l] += queries[query_base + QUERY_VECTORS * D4 * 4u + l];
-                (*z)[l] *= number(item_base, NORMS, l % P_X);
+                (*z)[l] *= norms[l % P_X];
             }
             (*z)[l] *= params.inverse_temperature;
         }
@@ -37,7 +41,7 @@ fn mixture(z: ptr<function, Logits>, g: ptr<function, Logits>, query_base: u32, 
     // The one-sided parts: their product joins g, or, for SUM, each of them does. A missing part is left out.
     for (var i = 0u; i < L4; i++) {
         var x = vec4f(1.0);
-        if ITEM_GATE { x = unpacked(items[item_base + (ITEM_GATES + i) * TILE]); }
+        if ITEM_GATE { x = unpacked(items[quad_of(item_base, ITEM_GATES + i)]); }
         if ITEM_GATE && SCALED { x *= number(item_base, GATE_SCALE, 0u); }
         for (var c = 0u; c < 4u; c++) {
             let l = i * 4u + c;

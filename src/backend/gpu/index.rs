@@ -51,12 +51,12 @@ impl GpuIndex {
         let mol = similarity.zip(tables.mol.as_ref());
         let raw = match mol {
             Some((_, MolTables { components: None, inverse_norms, gate, .. })) => {
-                ItemSource { vectors: &tables.raw, gate: gate.as_ref(), norms: inverse_norms.as_ref() }
+                ItemSource { vectors: &tables.raw, gate: gate.as_ref(), norms: inverse_norms.as_ref(), in_lines: true }
             }
             _ => ItemSource::plain(&tables.raw),
         };
         let components = mol.and_then(|(_, mol)| {
-            Some(ItemSource { vectors: mol.components.as_ref()?, gate: mol.gate.as_ref(), norms: None })
+            Some(ItemSource { vectors: mol.components.as_ref()?, gate: mol.gate.as_ref(), norms: None, in_lines: true })
         });
         let mean = mol.map(|(_, mol)| ItemSource::plain(&mol.mean));
         let principal = mol.and_then(|(_, mol)| mol.principal.as_ref()).map(ItemSource::plain);

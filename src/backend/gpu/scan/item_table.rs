@@ -13,6 +13,9 @@ use crate::backend::gpu::device::{Buffer, Gpu};
 use crate::backend::gpu::kernels::Recorder;
 use crate::tables::Table;
 
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 128;
+
 /// Bytes of the widest upload while a table is built.
 const BUILD_BYTES: usize = 64 << 20;
 
@@ -41,10 +44,16 @@ impl ItemLayout {
             gate.filter(|_| scaled).map(|_| (1, 1)),
             norms.map(|norms| (1, norms)),
         ];
-        let record = Record { quad_words: 4 / per_word, parts: parts.iter().flatten().copied().collect() };
+        let record = Record { quad_words: 4 / per_word, parts: parts.iter().flatten().copied().collect(), run: 1 };
         let start = |part: usize| record.quads_before(parts[..part].iter().flatten().count());
         let [gate, scales, gate_scale, norms] = [1, 2, 3, 4].map(start);
         ItemLayout { dtype, gate, scales, gate_scale, norms, record }
+    }
+
+    /// For tables of which single items are read, too: all of a cache line belongs to one item.
+    pub fn in_lines(mut self) -> ItemLayout {
+        self.record.run = LINE_BYTES / (4 * self.record.quad_words);
+        self
     }
 
     /// Bytes of a tile of items.
@@ -59,18 +68,21 @@ pub(crate) struct ItemSource<'a> {
     pub vectors: &'a Table,
     pub gate: Option<&'a Table>,
     pub norms: Option<&'a Table>,
+    /// Whether single items are read, too.
+    pub in_lines: bool,
 }
 
 impl<'a> ItemSource<'a> {
     /// Vectors alone.
     pub fn plain(vectors: &'a Table) -> ItemSource<'a> {
-        ItemSource { vectors, gate: None, norms: None }
+        ItemSource { vectors, gate: None, norms: None, in_lines: false }
     }
 
     pub fn layout(&self) -> ItemLayout {
         let vectors = (self.vectors.groups(), self.vectors.group_width());
         let width = |table: Option<&Table>| table.map(Table::width);
-        ItemLayout::new(self.vectors.dtype(), vectors, width(self.gate), width(self.norms))
+        let layout = ItemLayout::new(self.vectors.dtype(), vectors, width(self.gate), width(self.norms));
+        if self.in_lines { layout.in_lines() } else { layout }
     }
 
     /// The parts of the record, row-major.
@@ -160,6 +172,10 @@ mod tests {
         assert_eq!((starts(&f16), f16.record.quads(), f16.record.quad_words), ([6, 8, 8, 8], 9, 2));
         let i8 = layout(Dtype::I8);
         assert_eq!((starts(&i8), i8.record.quads(), i8.record.quad_words), ([6, 8, 11, 12], 14, 1));
+        let in_lines = [f32, f16, i8].map(ItemLayout::in_lines);
+        assert_eq!(in_lines.clone().map(|layout| layout.record.run), [8, 16, 32]);
+        assert_eq!(in_lines.clone().map(|layout| layout.record.quads()), [16, 16, 32], "whole lines");
+        assert_eq!(in_lines.map(|layout| layout.tile_bytes()), [16 << 10, 8 << 10, 8 << 10]);
     }
 
     #[test]

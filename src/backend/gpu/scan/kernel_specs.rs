@@ -19,8 +19,9 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
     for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
         let components = ItemLayout::new(dtype, (2, 5), Some(6), None);
         dots.push(ShaderVariant::dot(&components, (1, 1), 5));
-        dots.push(ShaderVariant::dot(&components, (0, 2), 5));
-        dots.push(ShaderVariant::transformed_dot(&ItemLayout::new(dtype, (1, 7), None, Some(2)), (0, 2), 7));
+        dots.push(ShaderVariant::dot(&components.in_lines(), (0, 2), 5));
+        let raw = ItemLayout::new(dtype, (1, 7), None, Some(2)).in_lines();
+        dots.push(ShaderVariant::transformed_dot(&raw, (0, 2), 7));
         for gating_combination in [GatingCombination::GluSilu, GatingCombination::GluSiluLn, GatingCombination::None] {
             for parts in 0..8 {
                 let part = |bit: usize| (parts >> bit & 1 == 1).then_some(4);
@@ -41,7 +42,7 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
                 };
                 let form = if parts % 2 == 0 { Form::Components } else { Form::Raw };
                 let (vectors, norms) = if form == Form::Raw { ((1, 7), Some(2)) } else { ((2, 5), None) };
-                let items = ItemLayout::new(dtype, vectors, part(1).map(|_| 6), norms);
+                let items = ItemLayout::new(dtype, vectors, part(1).map(|_| 6), norms).in_lines();
                 let cross = CrossGate { hidden: part(2).map(layer), output: layer(6), linear: part(0).map(|_| ()) };
                 let scores = if parts < 6 {
                     [Score::Mixture(&cross)].to_vec()

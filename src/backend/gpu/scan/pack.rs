@@ -16,17 +16,19 @@ pub(crate) struct Record {
     pub quad_words: usize,
     /// (groups, words of a group) of each part.
     pub parts: Vec<(usize, usize)>,
+    /// Quads of a row that lie side by side; a power of two.
+    pub run: usize,
 }
 
 impl Record {
     /// Of 32-bit floats.
     pub fn floats(parts: Vec<(usize, usize)>) -> Record {
-        Record { quad_words: 4, parts }
+        Record { quad_words: 4, parts, run: 1 }
     }
 
-    /// Quads of all parts.
+    /// Quads of all parts, in whole runs.
     pub fn quads(&self) -> usize {
-        self.quads_before(self.parts.len())
+        self.quads_before(self.parts.len()).next_multiple_of(self.run)
     }
 
     /// First quad of part `part`.
@@ -38,7 +40,7 @@ impl Record {
 /// Which rows lie side by side in a table, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// Quads of `TILE` items side by side.
+    /// Runs of quads of `TILE` items side by side.
     Items,
     /// Single words of so many queries side by side.
     Queries(usize),
@@ -58,14 +60,15 @@ impl Layout {
         (n_rows.next_multiple_of(self.interleave()) * record.quads() * record.quad_words * 4) as u64
     }
 
-    /// The kernel that writes such tables.
-    pub fn kernel(self, quad_words: usize) -> KernelSpec {
+    /// The kernel that writes such tables of records with so many words of a quad, and quads of a run.
+    pub fn kernel(self, (quad_words, run): (usize, usize)) -> KernelSpec {
         let files = &[wgsl!("scan/pack.wgsl")];
         KernelSpec {
             constants: vec![
                 ("INTERLEAVE", self.interleave() as f64),
                 ("SPLIT_QUADS", f64::from(u8::from(self != Layout::Items))),
                 ("QUAD_WORDS", quad_words as f64),
+                ("RUN", run as f64),
             ],
             ..KernelSpec::of_files("pack", files, &[Bind::Params, Bind::Read, Bind::Write])
         }
@@ -94,7 +97,7 @@ impl Layout {
             };
             let quads = record.quads_before(index + 1) - record.quads_before(index);
             let words = (n_tiles * quads * self.interleave() * record.quad_words) as u64;
-            let kernel = self.kernel(record.quad_words);
+            let kernel = self.kernel((record.quad_words, record.run));
             recorder.dispatch(&kernel, &params, &[part, table], grid_1d(words.div_ceil(WIDTH)));
         }
     }
@@ -112,7 +115,7 @@ params!(PackParams {
 
 /// The kernel of every layout, for tests of `shaders/`.
 pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
-    let items = [1, 2, 4].map(|quad_words| Layout::Items.kernel(quad_words));
-    let queries = [1, 4].map(|quad_words| [1, 2, 4].map(|queries| Layout::Queries(queries).kernel(quad_words)));
+    let items = [(1, 1), (1, 32), (2, 16), (4, 1), (4, 8)].map(|record| Layout::Items.kernel(record));
+    let queries = [1, 4].map(|quad_words| [1, 2, 4].map(|queries| Layout::Queries(queries).kernel((quad_words, 1))));
     [&items[..], &queries.concat()].concat().into_iter().map(|kernel| (kernel, PackParams::LAYOUT)).collect()
 }

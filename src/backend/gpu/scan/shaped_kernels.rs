@@ -64,7 +64,7 @@ impl Published {
             Form::Raw => ((1, self.dim), Some(p_x), ", raw form"),
             Form::Components => ((p_x, self.width), None, ""),
         };
-        let items = ItemLayout::new(dtype, vectors, Some(n_logits), norms);
+        let items = ItemLayout::new(dtype, vectors, Some(n_logits), norms).in_lines();
         let variant = |score| ShaderVariant::mol(&config, &items, (form, self.dim), score, TARGET);
         let (mixture, bound) = (variant(Score::Mixture(&cross)), variant(Score::Bound));
         let shaped = |spec: KernelSpec, words: &str, multiply_adds: u64| ShapedKernel {
@@ -100,7 +100,9 @@ impl Published {
 /// Inner products of `groups` vectors of `width` values: those of first stages.
 fn first_stage(dtype: Dtype, (groups, width): (usize, usize)) -> Vec<ShapedKernel> {
     let items = ItemLayout::new(dtype, (groups, width), None, None);
-    let variant = ShaderVariant::dot(&items, (0, groups), width);
+    // Several vectors are components, which candidates are scored by, too; inverted lists have tables of their own.
+    let scanned = if groups > 1 { items.clone().in_lines() } else { items.clone() };
+    let [variant, listed] = [&scanned, &items].map(|items| ShaderVariant::dot(items, (0, groups), width));
     let products = match dtype {
         Dtype::I8 => groups * width.div_ceil(4) * 2,
         Dtype::F32 | Dtype::F16 => groups * width,
@@ -110,13 +112,14 @@ fn first_stage(dtype: Dtype, (groups, width): (usize, usize)) -> Vec<ShapedKerne
         shape: format!("{} columns{words}", groups * width),
         dtype: dtype.name(),
         multiply_adds: (products * queries) as f64,
-        turns: vec![PASSING],
+        // The loop over vectors, then that over scores.
+        turns: if groups > 1 && queries == 1 { vec![groups as u64, PASSING] } else { vec![PASSING] },
     };
     let scan = |n_queries| {
         let queries = variant.queries_per_thread(n_queries);
         shaped(variant.scan_kernel(queries), &format!(", B={n_queries}"), queries)
     };
-    vec![scan(1), scan(32), shaped(variant.list_kernel(), "", 1)]
+    vec![scan(1), scan(32), shaped(listed.list_kernel(), "", 1)]
 }
 
 /// All of them.

@@ -96,7 +96,7 @@ impl ShaderVariant {
         let integers = items.dtype == Dtype::I8;
         let queries = if integers {
             let planes = (groups, 2 * width.div_ceil(4));
-            Record { quad_words: 1, parts: [planes, (1, groups)].into_iter().chain(biases).collect() }
+            Record { quad_words: 1, parts: [planes, (1, groups)].into_iter().chain(biases).collect(), run: 1 }
         } else {
             Record::floats(std::iter::once((groups, width)).chain(biases).collect())
         };
@@ -105,6 +105,7 @@ impl ShaderVariant {
             ("FIRST_GROUP", first),
             ("D4", width.div_ceil(4)),
             ("QUERY_WORDS", queries.quads() * queries.quad_words),
+            ("RUN", items.record.run),
             ("ITEM_QUADS", items.record.quads()),
             ("SCALES", items.scales),
             ("NORMS", items.norms),
@@ -174,6 +175,7 @@ impl ShaderVariant {
             ("GATING", gating),
             ("QUERY_QUADS", queries.quads()),
             ("QUERY_GATES", queries.quads_before(1 + usize::from(transformed))),
+            ("RUN", items.record.run),
             ("ITEM_QUADS", items.record.quads()),
             ("ITEM_GATES", items.gate),
             ("SCALES", items.scales),
