@@ -26,7 +26,7 @@ const PAIR_STRIDE: u32 = PAIRS + 8u;
 const ITEM_STRIDE: u32 = TILE + 8u;
 const SLICE_STRIDE: u32 = SLICE + 8u;
 
-// Query vectors (ROWS, SLICE) and behind them item vectors (SLICE, TILE); later logits (LOGIT_MATRICES * EDGE, PAIRS) and behind them
+// Query vectors (ROWS, SLICE) and behind them item vectors (TILE, SLICE); later logits (LOGIT_MATRICES * EDGE, PAIRS) and behind them
 // hidden units (EDGE, PAIRS).
 var<workgroup> staged: array<f16, STAGED>;
 // Products (ROWS, TILE); later those of hidden units or of gate values (EDGE, PAIRS).
@@ -51,13 +51,14 @@ fn stage_queries(block: u32, depth: u32, thread: u32) {
     }
 }
 
-// Vectors `m` of the tile's items, from depth `depth` on.
+// Vectors `m` of the tile's items, from depth `depth` on. Threads side by side take quads of an item, as they lie in memory.
 fn stage_items(tile: u32, m: u32, depth: u32, thread: u32) {
     for (var i = thread; i < SLICE / 4u * TILE; i += PAIRS) {
-        let quad = i / TILE;
+        let item = i / (SLICE / 4u);
+        let quad = i % (SLICE / 4u);
         var x = vec4f(0.0);
-        if depth / 4u + quad < D4 { x = unpacked(items[quad_of_vector(item_of(tile, i % TILE), m, depth / 4u + quad)]); }
-        for (var c = 0u; c < 4u; c++) { staged[ITEM_ROWS + (quad * 4u + c) * ITEM_STRIDE + i % TILE] = f16(x[c]); }
+        if depth / 4u + quad < D4 { x = unpacked(items[quad_of_vector(item_of(tile, item), m, depth / 4u + quad)]); }
+        for (var c = 0u; c < 4u; c++) { staged[ITEM_ROWS + item * SLICE_STRIDE + quad * 4u + c] = f16(x[c]); }
     }
 }
 
@@ -71,7 +72,7 @@ fn multiply(is_first: bool, subgroup: u32, subgroups: u32) {
         if is_first { sum = Products(); }
         for (var k = 0u; k < SLICE; k += EDGE) {
             let f = coopLoadT<Left>(&staged[row * SLICE_STRIDE + k], SLICE_STRIDE);
-            let g = coopLoadT<Right>(&staged[ITEM_ROWS + k * ITEM_STRIDE + column], ITEM_STRIDE);
+            let g = coopLoad<Right>(&staged[ITEM_ROWS + column * SLICE_STRIDE + k], SLICE_STRIDE);
             sum = coopMultiplyAdd(f, g, sum);
         }
         coopStoreT(sum, &products[at], ITEM_STRIDE);

@@ -410,10 +410,10 @@ fn smaller_formats_take_less_memory() {
     assert_eq!(bytes(Dtype::F32, Form::Components), 640 * 12 * 16);
     assert_eq!(bytes(Dtype::F16, Form::Components), 640 * 12 * 8);
     assert_eq!(bytes(Dtype::I8, Form::Components), 640 * (12 + 6) * 4);
-    // Raw 2, gate 2, mean 2, norms 1 or 2 or 3; scales 1 + 1 + 1.
+    // Raw 2, gate 2, mean 2, norms 1 or 2 or 3; scales 1 + 1 + 1; 9 of raw form are 10, so that two belong to one item.
     assert_eq!(bytes(Dtype::F32, Form::Raw), 640 * (6 + 1) * 16);
     assert_eq!(bytes(Dtype::F16, Form::Raw), 640 * (6 + 2) * 8);
-    assert_eq!(bytes(Dtype::I8, Form::Raw), 640 * (6 + 3 + 3) * 4);
+    assert_eq!(bytes(Dtype::I8, Form::Raw), 640 * (6 + 3 + 3 + 1) * 4);
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Padded {
         let (edge, slice) = (self.edge(), self.depth.min(SLICE));
         let (pair_stride, item_stride) = (queries * TILE + PADDING, TILE + PADDING);
         let rows = self.rows(queries);
-        let vectors = rows * (slice + PADDING) + slice * item_stride;
+        let vectors = (rows + TILE) * (slice + PADDING);
         let pairs = (self.logit_matrices + 1) * edge * pair_stride;
         (vectors.max(pairs), (rows * item_stride).max(edge * pair_stride))
     }
@@ -177,7 +177,7 @@ mod tests {
         let small = Matrices { workgroup_bytes: 16 << 10, ..EIGHT };
         let (eight, small) = (Padded::new(EIGHT, 2, 5, &cross()), Padded::new(small, 8, 64, &cross()));
         assert!(eight.fits(1) && eight.fits(2));
-        // One query: 8 rows and 64 depths of 72 halves, 8 rows of 72 floats. Two: 16 rows of each, and rows of 136 floats.
+        // One query: 8 rows and 64 items of 72 halves, 8 rows of 72 floats. Two: 16 rows of each.
         assert_eq!((small.memory(1), small.memory(2)), ((72 * 72, 8 * 72), (80 * 72, 16 * 72)));
         assert!(small.fits(1) && small.fits(2));
         let full = Matrices { workgroup_bytes: 12_671, ..small.matrices };

@@ -50,9 +50,16 @@ impl ItemLayout {
         ItemLayout { dtype, gate, scales, gate_scale, norms, record }
     }
 
-    /// For tables of which single items are read, too: all of a cache line belongs to one item.
+    /// For tables of which single items are read, too: all of a cache line belongs to one item; of half a line, or a quarter and so
+    /// on, where whole ones would make the record longer by more than an eighth.
     pub fn in_lines(mut self) -> ItemLayout {
-        self.record.run = LINE_BYTES / (4 * self.record.quad_words);
+        let quads = self.record.quads();
+        let wasted = |run: usize| quads.next_multiple_of(run) - quads;
+        let mut run = LINE_BYTES / (4 * self.record.quad_words);
+        while 8 * wasted(run) > quads {
+            run /= 2;
+        }
+        self.record.run = run;
         self
     }
 
@@ -173,9 +180,22 @@ mod tests {
         let i8 = layout(Dtype::I8);
         assert_eq!((starts(&i8), i8.record.quads(), i8.record.quad_words), ([6, 8, 11, 12], 14, 1));
         let in_lines = [f32, f16, i8].map(ItemLayout::in_lines);
-        assert_eq!(in_lines.clone().map(|layout| layout.record.run), [8, 16, 32]);
-        assert_eq!(in_lines.clone().map(|layout| layout.record.quads()), [16, 16, 32], "whole lines");
-        assert_eq!(in_lines.map(|layout| layout.tile_bytes()), [16 << 10, 8 << 10, 8 << 10]);
+        assert_eq!(
+            in_lines.clone().map(|layout| (layout.record.run, layout.record.quads())),
+            [(2, 10), (2, 10), (2, 14)]
+        );
+        assert_eq!(in_lines.map(|layout| layout.tile_bytes()), [10 << 10, 5 << 10, 14 << 8]);
+    }
+
+    #[test]
+    fn single_items_are_read_by_lines_that_waste_little() {
+        let layout = |dtype| ItemLayout::new(dtype, (4, 64), Some(32), None).in_lines().record;
+        // 72 quads of 16 bytes, as many of 8, and 77 of 4.
+        let [f32, f16, i8] = [Dtype::F32, Dtype::F16, Dtype::I8].map(layout);
+        assert_eq!(
+            [(f32.run, f32.quads()), (f16.run, f16.quads()), (i8.run, i8.quads())],
+            [(8, 72), (16, 80), (16, 80)]
+        );
     }
 
     #[test]
