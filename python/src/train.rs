@@ -21,7 +21,7 @@ use rails_wgpu::{Error, Result};
 use rayon::ThreadPoolBuilder;
 
 use crate::arrays::{Lists, numbers};
-use crate::errors::detached;
+use crate::errors::{detached, exception};
 
 /// How often Python is asked whether somebody has pressed Ctrl-C.
 const SIGNALS: Duration = Duration::from_millis(100);
@@ -89,7 +89,7 @@ pub fn train<'py>(
         (Some(file), _) => Data::Files(file, items_file),
         (None, Some(histories)) => {
             let items = items.map(|items| numbers("item_ids", &items)).transpose()?;
-            Data::Memory(RunData::new(sequences(histories)?, items))
+            Data::Memory(RunData::new(sequences(histories)?, items).map_err(exception)?)
         }
         (None, None) => Data::AsBefore,
     };

@@ -1,4 +1,5 @@
-//! Configurations that come with the crate: the models of the published tables, with their hyper-parameters.
+//! Configurations that come with the crate: the models of the published tables, with their hyper-parameters. The files say where
+//! those are from.
 
 use super::{ModelConfig, TrainConfig};
 use crate::Result;
@@ -14,9 +15,10 @@ macro_rules! presets {
 }
 
 presets! {
-    "ml-1m/sasrec", "ml-1m/hstu", "ml-1m/hstu-large", "ml-1m/hstu-mol",
-    "ml-20m/sasrec", "ml-20m/hstu", "ml-20m/hstu-large", "ml-20m/hstu-mol",
-    "amzn-books/sasrec", "amzn-books/hstu", "amzn-books/hstu-large", "amzn-books/hstu-mol",
+    "ml-1m/sasrec", "ml-1m/gru4rec", "ml-1m/bert4rec", "ml-1m/hstu", "ml-1m/hstu-large", "ml-1m/hstu-mol",
+    "ml-20m/sasrec", "ml-20m/gru4rec", "ml-20m/bert4rec", "ml-20m/hstu", "ml-20m/hstu-large", "ml-20m/hstu-mol",
+    "amzn-books/sasrec", "amzn-books/gru4rec", "amzn-books/bert4rec", "amzn-books/hstu", "amzn-books/hstu-large",
+    "amzn-books/hstu-mol",
 }
 
 /// Model and training of the preset called `name`.

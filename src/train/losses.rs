@@ -12,9 +12,9 @@ use crate::train::{Masks, Node, Tape, TrainBatch};
 /// The losses of a step, before its update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Losses {
-    /// What is minimised: the sampled softmax and the weighted auxiliary losses.
+    /// What is minimised: the softmax and the weighted auxiliary losses.
     pub total: f64,
-    /// The sampled softmax.
+    /// The softmax, sampled or over all items.
     pub main: f64,
     /// The mutual information loss of the gate, unweighted; 0 if its weight is.
     pub mi_loss: f64,

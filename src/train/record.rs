@@ -10,7 +10,7 @@ use crate::metrics::{HIT_RATE_AT, NDCG_AT, Quality};
 pub struct MeanLosses {
     /// Everything, weighted: what training minimises.
     pub total: f64,
-    /// Sampled softmax.
+    /// The softmax, sampled or over all items.
     pub softmax: f64,
     /// Mutual information, without its weight.
     pub mi_loss: f64,

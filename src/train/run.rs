@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::evaluate::{evaluate, targets_of};
 use super::on_device::{AnyTrainer, Start, trainer_on};
+use super::run_data::{TrainSet, n_item_rows};
 use super::sites;
 use super::state::{RunState, Sums};
 use super::{EpochRecord, EvaluationRecord, MeanLosses, RunConfig, RunFolder, Split, TrainData, fresh_model};
@@ -18,15 +19,6 @@ use crate::error::Parameter;
 use crate::model::Model;
 use crate::random::Random;
 use crate::{Error, Result};
-
-/// What a model is trained on.
-#[derive(Clone, Copy, Debug)]
-pub struct TrainSet<'a> {
-    /// Histories of users, oldest event first, held-out events included.
-    pub sequences: &'a [Sequence],
-    /// Items that negatives are drawn of and evaluations search.
-    pub items: &'a [u32],
-}
 
 /// When a run ends and is saved, beside the end of its last epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -390,12 +382,10 @@ fn item_counts(data: &TrainData, items: &[u32]) -> Vec<u32> {
 
 /// The data of a run; an item table has a row for each item that occurs or can be found.
 fn data_of(config: &RunConfig, set: TrainSet) -> Result<TrainData> {
-    let ids = set.sequences.iter().flat_map(|sequence| &sequence.item_ids).chain(set.items);
-    let n_item_rows = ids.max().map_or(0, |&id| id as usize) + 1;
     if set.items.is_empty() {
         return Err(Error::argument(Parameter::ItemIds, "at least one item", "none"));
     }
     let TrainConfig { batch_size, seed, mask_probability, .. } = config.train;
-    let data = TrainData::new(set.sequences, config.split, &config.model, n_item_rows, batch_size, seed)?;
+    let data = TrainData::new(set.sequences, config.split, &config.model, n_item_rows(set)?, batch_size, seed)?;
     Ok(data.with_mask_probability(mask_probability))
 }

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, Once};
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{
     CONFIG_KEY, DropoutRates, EmbeddingNorm, EncoderConfig, EvaluationSchedule, FfnActivation, GatingCombination,
-    GluConfig, GluNonlinearity, HstuConfig, LinearActivation, LossWeights, ModelConfig, MolConfig, NegativeSampling,
-    OutputConfig, PRESETS, SasrecConfig, SimilarityConfig, TrainConfig, find_config, preset,
+    GluConfig, GluNonlinearity, HstuConfig, LinearActivation, LossKind, LossWeights, ModelConfig, MolConfig,
+    NegativeSampling, OutputConfig, PRESETS, SasrecConfig, SimilarityConfig, TrainConfig, find_config, preset,
 };
 use rails_wgpu::{Error, Parameter};
 
@@ -271,16 +271,22 @@ type Numbers = ([usize; 5], [usize; 3], [f32; 3]);
 
 #[test]
 fn presets_have_the_published_hyper_parameters() {
-    let expected: [(&str, Numbers); 12] = [
+    let expected: [(&str, Numbers); 18] = [
         ("ml-1m/sasrec", ([200, 50, 128, 101, 128], [2, 1, 50], [0.2, 0.0, 0.05])),
+        ("ml-1m/gru4rec", ([200, 64, 128, 100, 1], [1, 0, 64], [0.0, 0.0, 1.0])),
+        ("ml-1m/bert4rec", ([200, 64, 128, 200, 1], [2, 2, 256], [0.1, 0.0, 1.0])),
         ("ml-1m/hstu", ([200, 50, 128, 101, 128], [2, 1, 50], [0.2, 0.0, 0.05])),
         ("ml-1m/hstu-large", ([200, 50, 128, 101, 128], [8, 2, 25], [0.2, 1e-3, 0.05])),
         ("ml-1m/hstu-mol", ([200, 50, 128, 101, 128], [8, 2, 25], [0.2, 1e-3, 1.0])),
         ("ml-20m/sasrec", ([200, 256, 128, 101, 128], [4, 4, 256], [0.2, 0.0, 0.05])),
+        ("ml-20m/gru4rec", ([200, 256, 128, 100, 1], [1, 0, 256], [0.0, 0.0, 1.0])),
+        ("ml-20m/bert4rec", ([200, 256, 128, 200, 1], [2, 2, 256], [0.1, 0.0, 1.0])),
         ("ml-20m/hstu", ([200, 256, 128, 101, 128], [4, 4, 64], [0.2, 0.0, 0.05])),
         ("ml-20m/hstu-large", ([200, 256, 128, 101, 128], [16, 8, 32], [0.2, 0.0, 0.05])),
         ("ml-20m/hstu-mol", ([200, 256, 128, 151, 128], [16, 8, 32], [0.2, 1e-3, 1.0])),
         ("amzn-books/sasrec", ([50, 64, 128, 201, 512], [4, 4, 64], [0.5, 0.0, 0.05])),
+        ("amzn-books/gru4rec", ([50, 64, 128, 100, 512], [1, 0, 64], [0.0, 0.0, 1.0])),
+        ("amzn-books/bert4rec", ([50, 64, 128, 200, 512], [2, 2, 256], [0.1, 0.0, 1.0])),
         ("amzn-books/hstu", ([50, 64, 128, 201, 512], [4, 4, 16], [0.5, 0.0, 0.05])),
         ("amzn-books/hstu-large", ([50, 64, 128, 201, 512], [16, 8, 8], [0.5, 0.0, 0.05])),
         ("amzn-books/hstu-mol", ([50, 64, 64, 201, 512], [16, 8, 8], [0.5, 1e-3, 1.0])),
@@ -300,13 +306,32 @@ fn presets_have_the_published_hyper_parameters() {
                 assert_eq!((dropout.attention, sasrec.ffn_activation), (dropout.feed_forward, FfnActivation::Relu));
                 ([sasrec.num_blocks, sasrec.num_heads, sasrec.ffn_hidden_dim], dropout.feed_forward)
             }
+            EncoderConfig::Gru4rec(gru) => {
+                assert!(gru.bias && !gru.dense, "{name}");
+                ([gru.num_layers, 0, gru.hidden_dim], 0.0)
+            }
+            EncoderConfig::Bert4rec(bert) => {
+                assert_eq!((dropout.attention, bert.ffn_activation), (dropout.feed_forward, FfnActivation::Gelu));
+                assert!(bert.embedding_norm && !bert.norm_first && !bert.final_norm && !bert.output_head, "{name}");
+                assert_eq!((bert.layer_norm_eps, train.mask_probability), (1e-12, 0.2), "{name}");
+                ([bert.num_blocks, bert.num_heads, bert.ffn_hidden_dim], dropout.feed_forward)
+            }
             other => panic!("{name}: {other:?}"),
         };
         assert_eq!((sizes, encoder, [rate, train.weight_decay, train.temperature]), numbers, "{name}");
         let is_mol = name.ends_with("mol");
-        assert_eq!((dropout.input, model.item_l2_norm, train.learning_rate), (rate, !is_mol, 1e-3), "{name}");
-        assert_eq!((train.sampling, train.warmup_steps, train.max_gradient_norm), (NegativeSampling::Uniform, 0, None));
-        let norm = if is_mol { EmbeddingNorm::LayerNorm } else { EmbeddingNorm::L2Norm };
+        let is_of_others = name.ends_with("4rec");
+        let is_full = is_of_others && !name.starts_with("amzn-books");
+        assert_eq!(train.loss == LossKind::FullSoftmax, is_full, "{name}");
+        let has_norms = !is_mol && !is_of_others;
+        assert_eq!((dropout.input, model.item_l2_norm, train.learning_rate), (rate, has_norms, 1e-3), "{name}");
+        let sampling = if is_full { NegativeSampling::InBatch } else { NegativeSampling::Uniform };
+        assert_eq!((train.sampling, train.warmup_steps, train.max_gradient_norm), (sampling, 0, None), "{name}");
+        let norm = match is_of_others {
+            true => EmbeddingNorm::None,
+            false if is_mol => EmbeddingNorm::LayerNorm,
+            false => EmbeddingNorm::L2Norm,
+        };
         assert_eq!(
             (model.user_embedding_norm, train.loss_weights == LossWeights::default()),
             (norm, !is_mol),
@@ -326,7 +351,9 @@ fn presets_have_the_published_hyper_parameters() {
     let (_, train) = preset("ml-1m/hstu-mol").unwrap();
     assert_eq!((train.dropout.item, train.dropout.gate_softmax, train.loss_weights.mi_loss), (0.1, 0.2, 1e-3));
     let error = preset("ml-1m/bprmf").unwrap_err().to_string();
-    assert!(error.starts_with("preset: expected ml-1m/sasrec, ml-1m/hstu, ") && error.ends_with("found `ml-1m/bprmf`"));
+    assert!(
+        error.starts_with("preset: expected ml-1m/sasrec, ml-1m/gru4rec, ") && error.ends_with("found `ml-1m/bprmf`")
+    );
 }
 
 // ---- the language
@@ -597,11 +624,17 @@ fn said_of_fixture(case: &str, from: &str, to: &str) -> String {
 #[test]
 fn gru4rec_and_bert4rec_are_read_from_json_and_checked() {
     let said = said_of_fixture("tiny_gru4rec_bias", "\"hidden_dim\":16", "\"hidden_dim\":17");
-    assert!(said.contains("gru4rec_encoder.hidden_dim") && said.contains("16, as there is no dense layer, found 17"), "{said}");
+    assert!(
+        said.contains("gru4rec_encoder.hidden_dim") && said.contains("16, as there is no dense layer, found 17"),
+        "{said}"
+    );
     let said = said_of_fixture("tiny_gru4rec", "\"num_layers\":2", "\"num_layers\":0");
     assert!(said.contains("gru4rec_encoder.num_layers"), "{said}");
     let said = said_of_fixture("tiny_bert4rec", "\"num_heads\":2", "\"num_heads\":3");
-    assert!(said.contains("bert4rec_encoder.num_heads") && said.contains("a divisor of item_embedding_dim = 16"), "{said}");
+    assert!(
+        said.contains("bert4rec_encoder.num_heads") && said.contains("a divisor of item_embedding_dim = 16"),
+        "{said}"
+    );
     let said = said_of_fixture("tiny_bert4rec", "\"layer_norm_eps\":", "\"layer_norm_eps\":-");
     assert!(said.contains("bert4rec_encoder.layer_norm_eps"), "{said}");
     let said = said_of_fixture("tiny_bert4rec", "\"item_l2_norm\":false", "\"item_l2_norm\":true");

@@ -233,7 +233,18 @@ fn bad_input_is_refused_and_nothing_is_lost() {
     fs::write(at("short.csv"), format!("{}\n0,1,\"1,2\",\"1,1\",\"1,2\"\n", lines[0])).unwrap();
     let short = ["train", "--config", GIN, "--dataset", &at("short.csv"), "-o", &at("new")];
     refuses(&short, &["dataset: expected users with at least 3 events: two to train on and 1 held out"]);
+    fs::write(at("big.csv"), format!("{}\n0,1,\"1,2,4000000000\",\"1,1,1\",\"1,2,3\"\n", lines[0])).unwrap();
+    let big = ["train", "--config", GIN, "--dataset", &at("big.csv"), "-o", &at("new")];
+    refuses(&big, &["item ids: expected ids up to 1000000: ", "rails-bench preprocess", "found 4000000000"]);
     assert!(!Path::new(&at("new")).exists());
+    // An item that the model does not have, where the run goes on and where it is evaluated.
+    fs::write(at("grown.csv"), format!("{text}999,999,\"1,300,2\",\"1,1,1\",\"1,2,3\"\n")).unwrap();
+    let grown = ["train", "--resume", &run, "--dataset", &at("grown.csv"), "--item-ids", "assets/demo.items.txt"];
+    refuses(&grown, &["`data.", "with which the run began"]);
+    let checkpoint = format!("{run}/model.safetensors");
+    let eval =
+        ["eval", "--checkpoint", &checkpoint, "--dataset", &at("grown.csv"), "--item-ids", "assets/demo.items.txt"];
+    refuses(&[&eval[..], &["--device", "cpu"]].concat(), &["300"]);
 
     // Files.
     let config = fs::read_to_string(format!("{run}/config.json")).unwrap();
@@ -307,16 +318,33 @@ fn a_table_is_reproduced_at_toy_size() {
     fs::write(raw.join("ratings.dat"), ratings).unwrap();
     fs::write(raw.join("users.dat"), "").unwrap();
     let (raw, table) = (raw.to_str().unwrap(), folder.path().join("table"));
-    let reproduce =
-        ["reproduce", "ml-1m", raw, "-o", table.to_str().unwrap(), "--rows", "hstu,sasrec", "--epochs", "1"];
+    let reproduce = [
+        "reproduce",
+        "ml-1m",
+        raw,
+        "-o",
+        table.to_str().unwrap(),
+        "--rows",
+        "hstu,sasrec,bert4rec,gru4rec",
+        "--epochs",
+        "1",
+    ];
     let reproduce = [&reproduce[..], &["--seeds", "2", "--negatives", "4", "--quiet"]].concat();
     let lines = succeeds(&reproduce);
-    for words in ["sasrec", "hstu", "1 epochs, 2 seeds", "published", "0.2853", "0.1720", "test split"] {
+    for words in
+        ["sasrec", "hstu", "1 epochs, 2 seeds", "published", "0.2853", "0.1720", "0.2811", "0.1537", "test split"]
+    {
         assert!(lines.contains(words), "`{words}` is not in\n{lines}");
     }
     let read = || serde_json::from_str::<Value>(&fs::read_to_string(table.join("table.json")).unwrap()).unwrap();
     let written = read();
-    assert_eq!((&written["rows"][0]["model"], &written["columns"][0]), (&"sasrec".into(), &"HR@10".into()));
+    let models: Vec<&str> =
+        written["rows"].as_array().unwrap().iter().filter_map(|row| row["model"].as_str()).collect();
+    assert_eq!(models, ["sasrec", "gru4rec", "bert4rec", "hstu"]);
+    assert_eq!(written["columns"][0], "HR@10");
+    for words in ["softmax over all items", "4 negatives"] {
+        assert!(lines.contains(words), "`{words}` is not in\n{lines}");
+    }
     assert_eq!(written["rows"][1]["tests"].as_array().unwrap().len(), 2);
     // Again: everything is there already.
     let state = fs::read(table.join("hstu-43/state.safetensors")).unwrap();
@@ -326,4 +354,7 @@ fn a_table_is_reproduced_at_toy_size() {
     refuses(&["reproduce", "ml-1m", raw, "-o", table.to_str().unwrap(), "--rows", "bprmf"], &["rows: expected sasrec"]);
     let taken = folder.path().to_str().unwrap();
     refuses(&["reproduce", "ml-1m", raw, "-o", taken], &["output: expected a new folder", "found `raw` in it"]);
+    let run = folder.path().join("run");
+    let preset = ["train", "--preset", "ml-1m/gru4rec", "--dataset", DATA, "-o", run.to_str().unwrap()];
+    refuses(&[&preset[..], &["--negatives", "4"]].concat(), &["this configuration's softmax is over all items"]);
 }

@@ -56,7 +56,7 @@ fn losses(records: &[EpochRecord]) -> LineChart {
         y_title: "mean over steps".to_string(),
         lines: vec![
             line("all, weighted", 0, of(|record| record.losses.total)),
-            line("sampled softmax", 1, of(|record| record.losses.softmax)),
+            line("softmax", 1, of(|record| record.losses.softmax)),
         ],
         marker: None,
     }

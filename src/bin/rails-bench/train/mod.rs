@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use rails_wgpu::backend::{TrainingDevice, select};
-use rails_wgpu::config::{ModelConfig, PRESETS, TrainConfig, preset};
+use rails_wgpu::config::{LossKind, ModelConfig, PRESETS, TrainConfig, preset};
 use rails_wgpu::metrics::Metric;
 use rails_wgpu::train::{Ending, EpochRecord, EvaluationRecord, RunConfig, RunFolder, RunLimits, Split};
 use rails_wgpu::{Error, Result, atomic};
@@ -77,7 +77,7 @@ pub struct ChangeArgs {
     /// Users per batch [default: the configuration's]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub batch_size: Option<usize>,
-    /// Negatives per position [default: the configuration's]
+    /// Negatives per position of the sampled softmax [default: the configuration's]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub negatives: Option<usize>,
     /// Learning rate of AdamW [default: the configuration's]
@@ -219,6 +219,10 @@ fn begin(args: &TrainArgs) -> Result<Session> {
     let Some(output) = &args.output else { return Err(missing("--output with a new folder, or --resume")) };
     let train = args.change.apply(train);
     train.validate()?;
+    if args.change.negatives.is_some() && train.loss == LossKind::FullSoftmax {
+        let expected = "no --negatives: this configuration's softmax is over all items";
+        return Err(Error::argument("options", expected, "--negatives"));
+    }
     let data = read_data(&args.data.source()?)?;
     let split = if args.validation { Split::Validation } else { Split::Test };
     let config = RunConfig::new(model, train, split, args.metric, data.summary());

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use rails_wgpu::backend::TrainingDevice;
+use rails_wgpu::config::{LossKind, TrainConfig};
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::train::{
     Ending, EpochRecord, EvaluationRecord, Run, RunConfig, RunData, RunEvent, RunFolder, RunLimits, Split,
@@ -65,11 +66,11 @@ impl Session {
         )?;
         outln!("split     {split}")?;
         outln!(
-            "training  {} of {} of {}, {} negatives, seed {}",
+            "training  {} of {} of {}, {}, seed {}",
             counted(train.epochs, "epoch"),
             counted(self.run.data().n_batches(), "batch"),
             counted(train.batch_size, "user"),
-            train.negatives,
+            compared(train),
             train.seed
         )?;
         outln!("folder    {}", self.run.folder().path().display())?;
@@ -143,6 +144,14 @@ impl Session {
             ControlFlow::Continue(())
         };
         self.run.evaluate_best(&self.sequences, Split::Test, progress).map(Some)
+    }
+}
+
+/// What each position is compared with.
+fn compared(train: &TrainConfig) -> String {
+    match train.loss {
+        LossKind::FullSoftmax => "softmax over all items".to_string(),
+        _ => format!("{} negatives", train.negatives),
     }
 }
 
