@@ -1,6 +1,6 @@
 //! Results that stay on the device: what an index offers where its device is a GPU that others compute on as well.
 
-use super::{Exclusions, QueryBatch, Scorer, SearchContext};
+use super::{Exclusions, PreparedQueries, Probes, QueryBatch, Retrieval, Scorer, SearchContext};
 use crate::Result;
 
 /// Queries on the host, or on the device of the index.
@@ -72,4 +72,25 @@ pub trait DeviceOutput {
         k: usize,
         excluded: &Exclusions,
     ) -> Result<GpuHits>;
+
+    /// [`DeviceIndex::retrieve`](super::DeviceIndex::retrieve) that reads nothing back and does not wait.
+    ///
+    /// # Errors
+    /// As there, if there is no room for the candidates of a query, or if their number is known afterwards only
+    /// ([`CandidateScan::Above`](super::CandidateScan::Above)).
+    fn retrieve_to_buffers(
+        &self,
+        context: &SearchContext,
+        retrieval: &Retrieval,
+        probes: &[Option<Probes>],
+        queries: &PreparedQueries,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<GpuHits>;
+
+    /// Queries on the host, which waits for them where they are on the device.
+    ///
+    /// # Errors
+    /// As [`DeviceOutput::scan_to_buffers`].
+    fn queries_on_host(&self, context: &SearchContext, queries: GpuQueries) -> Result<QueryBatch>;
 }

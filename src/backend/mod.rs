@@ -27,7 +27,7 @@ pub use device_output::{DeviceOutput, GpuHits, GpuQueries};
 pub use exclusions::{Bits, Exclusions};
 pub use prepared_queries::PreparedQueries;
 pub use query_batch::QueryBatch;
-pub use retrieval::{CandidateScan, Retrieval, Retrieved};
+pub use retrieval::{CandidateScan, Probes, Retrieval, Retrieved, ScoredCandidates};
 pub(crate) use training::AdamWFactors;
 pub use training::{AdamW, MolArrays, MolLossSettings, MolSide, Trainable, TrainingOps};
 pub use training_device::{TrainingDevice, WithTrainingOps};
@@ -143,8 +143,8 @@ pub trait Backend: Send + Sync {
     /// If the device fails.
     fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide>;
 
-    /// Whether indexes on the device can do this by [`DeviceIndex::retrieve`].
-    fn retrieves(&self, _: &Retrieval) -> bool {
+    /// Whether indexes on the device have [`DeviceIndex::retrieve`] and [`DeviceIndex::retrieve_candidates`].
+    fn retrieves(&self) -> bool {
         false
     }
 
@@ -263,8 +263,9 @@ pub trait DeviceIndex: Send + Sync {
     ) -> Result<Vec<Vec<f32>>>;
 
     /// Candidates and their rescoring by the full similarity in one go: the best `k` candidates of each query, without the
-    /// candidates leaving the device, unless `keep` asks for them. `None` where the device cannot do it so, as for some
-    /// queries that leave many more candidates than expected: then the caller goes scan by scan.
+    /// candidates leaving the device, unless `keep` asks for them. `probes`: for each scan of the retrieval the inverted lists
+    /// that it looks into, where the tables have such. `None` where the device cannot do it so, as for some queries that leave
+    /// many more candidates than expected: then the caller goes scan by scan.
     ///
     /// # Errors
     /// As [`DeviceIndex::scan`].
@@ -272,10 +273,27 @@ pub trait DeviceIndex: Send + Sync {
         &self,
         _context: &SearchContext,
         _retrieval: &Retrieval,
+        _probes: &[Option<Probes>],
         _queries: &PreparedQueries,
         (_k, _keep): (usize, bool),
         _excluded: &Exclusions,
     ) -> Result<Option<Vec<Retrieved>>> {
+        Ok(None)
+    }
+
+    /// [`DeviceIndex::retrieve`] for an index of several segments, of which this is one: which of the candidates here are among
+    /// those of the whole index their scores will tell.
+    ///
+    /// # Errors
+    /// As there.
+    fn retrieve_candidates(
+        &self,
+        _context: &SearchContext,
+        _retrieval: &Retrieval,
+        _probes: &[Option<Probes>],
+        _queries: &PreparedQueries,
+        _excluded: &Exclusions,
+    ) -> Result<Option<Vec<ScoredCandidates>>> {
         Ok(None)
     }
 

@@ -17,7 +17,7 @@ pub enum CandidateScan {
         /// Vectors of a query.
         per_query: usize,
     },
-    /// The same within inverted lists of these columns, where there are any.
+    /// The same within inverted lists of these columns, where there are any (see [`Probes`]).
     Lists {
         /// (B * per_query, W): the vectors of each query, one after the other.
         vectors: Tensor,
@@ -48,6 +48,16 @@ pub enum CandidateScan {
     },
 }
 
+impl CandidateScan {
+    /// Items that a vector finds, as far as there are so many; 0 where a threshold decides.
+    pub fn per_vector(&self) -> usize {
+        match self {
+            CandidateScan::Best { n, .. } | CandidateScan::Lists { n, .. } | CandidateScan::Distilled { n } => *n,
+            CandidateScan::Above { .. } => 0,
+        }
+    }
+}
+
 /// How an approximate search finds the best items of each query.
 #[derive(Clone, Debug)]
 pub struct Retrieval {
@@ -55,6 +65,23 @@ pub struct Retrieval {
     pub scans: Vec<CandidateScan>,
     /// Candidates that are left for the full similarity after the distilled gate has judged them, if it does.
     pub distilled: Option<usize>,
+}
+
+impl Retrieval {
+    /// Whether the candidates of an index are those of its segments, whatever the others hold: where nothing but thresholds
+    /// decides.
+    pub fn is_by_thresholds(&self) -> bool {
+        self.distilled.is_none() && self.scans.iter().all(|scan| matches!(scan, CandidateScan::Above { .. }))
+    }
+}
+
+/// The inverted lists that the vectors of a scan look into.
+#[derive(Clone, Debug)]
+pub struct Probes {
+    /// Number of the lists in the tables.
+    pub lists: usize,
+    /// (B * per_query): the lists of each vector.
+    pub of_vectors: Vec<Vec<u32>>,
 }
 
 /// What a retrieval has found for one query.
@@ -68,4 +95,15 @@ pub struct Retrieved {
     pub n_scored: usize,
     /// Their positions, ascending, if they were asked for.
     pub candidates: Vec<u32>,
+}
+
+/// All candidates of a query in one of several segments, with the scores by which those of the whole index are told.
+#[derive(Clone, Debug, Default)]
+pub struct ScoredCandidates {
+    /// For each scan and each vector of the query, in this order: the best items by the scan, best first.
+    pub by_vector: Vec<Vec<ScoredPosition>>,
+    /// All candidates with their scores by the distilled gate, if it judges them; positions ascend.
+    pub distilled: Vec<ScoredPosition>,
+    /// With their scores by the full similarity, all candidates, or the best by the distilled gate; positions ascend.
+    pub scored: Vec<ScoredPosition>,
 }

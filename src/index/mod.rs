@@ -12,6 +12,7 @@ mod enlarged;
 mod filter;
 mod lists;
 mod options;
+mod retrieve;
 mod scans;
 mod segment;
 mod snapshot;

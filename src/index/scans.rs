@@ -6,8 +6,7 @@ use super::cost;
 use super::enlarged::Enlarged;
 use super::{Excluded, Segment, Snapshot};
 use crate::backend::{
-    CandidateScan, Columns, DeviceIndex, Exclusions, Hits, PreparedQueries, Retrieval, Retrieved, ScoredPosition,
-    Scorer, SearchContext,
+    Columns, DeviceIndex, Exclusions, Hits, PreparedQueries, Probes, ScoredPosition, Scorer, SearchContext,
 };
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -91,12 +90,11 @@ impl Snapshot {
     ) -> Result<Hits> {
         self.best(context, k, excluded, |device, k, excluded, segment| {
             let excluded = excluded.repeated(vectors.rows() / per_query, per_query);
-            let lists = &segment.tables().lists;
-            match lists.iter().position(|lists| lists.columns == columns) {
-                Some(i) => {
-                    let probes = lists[i].probes(vectors, n_probe);
-                    context.reads(lists[i].n_probed(&probes), cost::of(&lists[i].vectors));
-                    device.scan_lists(context, i, vectors, &probes, k, &excluded)
+            match segment.probes(vectors, columns, n_probe) {
+                Some(Probes { lists, of_vectors }) => {
+                    let tables = &segment.tables().lists[lists];
+                    context.reads(tables.n_probed(&of_vectors), cost::of(&tables.vectors));
+                    device.scan_lists(context, lists, vectors, &of_vectors, k, &excluded)
                 }
                 None => {
                     context.reads(segment.len(), cost::of_columns(segment.tables(), columns));
@@ -177,53 +175,6 @@ impl Snapshot {
         Ok(scores)
     }
 
-    /// Whether [`Snapshot::retrieve`] can do this: on one segment, whose device can.
-    pub fn retrieves(&self, retrieval: &Retrieval) -> bool {
-        matches!(self.segments.as_slice(), [segment] if segment.backend().retrieves(retrieval))
-    }
-
-    /// See [`DeviceIndex::retrieve`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn retrieve(
-        &self,
-        context: &SearchContext,
-        retrieval: &Retrieval,
-        queries: &PreparedQueries,
-        (k, keep): (usize, bool),
-        excluded: &Excluded,
-    ) -> Result<Option<Vec<Retrieved>>> {
-        let [segment] = self.segments.as_slice() else { return Ok(None) };
-        let retrieved = segment.on_device(context, |device| {
-            device.retrieve(context, retrieval, queries, (k, keep), &excluded.per_segment[0])
-        })?;
-        if let Some(retrieved) = &retrieved {
-            let left = |query| self.left(excluded, query);
-            let judged = |n: usize| (0..queries.batch().len()).map(|query| n.min(left(query))).sum();
-            let tables = segment.tables();
-            for scan in &retrieval.scans {
-                match scan {
-                    CandidateScan::Best { columns, n, .. } | CandidateScan::Lists { columns, n, .. } => {
-                        context.reads(segment.len(), cost::of_columns(tables, *columns));
-                        if retrieval.distilled.is_some() {
-                            context.reads(judged(*n), cost::of_scorer(tables, Scorer::Distilled));
-                        }
-                    }
-                    CandidateScan::Above { columns, .. } => {
-                        context.reads(segment.len(), cost::of_columns(tables, *columns));
-                    }
-                    CandidateScan::Distilled { .. } => {
-                        context.reads(segment.len(), cost::of_scorer(tables, Scorer::Distilled));
-                    }
-                }
-            }
-            let scored = retrieved.iter().map(|retrieved| retrieved.n_candidates).sum();
-            context.reads(scored, cost::of_scorer(tables, Scorer::Mol));
-        }
-        Ok(retrieved)
-    }
-
     /// The best `k` of what `scan` finds in each segment.
     fn best(
         &self,
@@ -238,7 +189,7 @@ impl Snapshot {
         Ok(self.merged(found, k))
     }
 
-    fn each<T: Send>(
+    pub(super) fn each<T: Send>(
         &self,
         context: &SearchContext,
         excluded: &Excluded,

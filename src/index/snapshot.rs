@@ -214,8 +214,7 @@ impl Snapshot {
 
     /// Hits in the order of a result: by score descending, then id ascending.
     pub fn sort(&self, hits: &mut [ScoredPosition]) {
-        hits.sort_unstable_by(|a, b| {
-            b.score.total_cmp(&a.score).then_with(|| self.id(a.position).cmp(&self.id(b.position)))
-        });
+        // Lists of segments one after the other, each in order, are merged by a stable sort.
+        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| self.id(a.position).cmp(&self.id(b.position))));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rails_wgpu::backend::{
-    Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, PreparedQueries, QueryEncoder, Retrieval, Retrieved,
-    Scorer, SearchContext, Similarity,
+    Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, PreparedQueries, Probes, QueryEncoder, Retrieval,
+    Retrieved, ScoredCandidates, Scorer, SearchContext, Similarity,
 };
 use rails_wgpu::model::{Encoder, Mol};
 use rails_wgpu::tables::{ItemSide, Tables};
@@ -95,8 +95,8 @@ impl Backend for SpiedBackend {
         self.inner.item_side(mol, items)
     }
 
-    fn retrieves(&self, retrieval: &Retrieval) -> bool {
-        !self.spy.scan_by_scan.load(Ordering::SeqCst) && self.inner.retrieves(retrieval)
+    fn retrieves(&self) -> bool {
+        !self.spy.scan_by_scan.load(Ordering::SeqCst) && self.inner.retrieves()
     }
 
     fn load(
@@ -184,11 +184,23 @@ impl DeviceIndex for SpiedIndex {
         &self,
         context: &SearchContext,
         retrieval: &Retrieval,
+        probes: &[Option<Probes>],
         queries: &PreparedQueries,
         (k, keep): (usize, bool),
         excluded: &Exclusions,
     ) -> Result<Option<Vec<Retrieved>>> {
-        self.spy.scored(queries, || self.inner.retrieve(context, retrieval, queries, (k, keep), excluded))
+        self.spy.scored(queries, || self.inner.retrieve(context, retrieval, probes, queries, (k, keep), excluded))
+    }
+
+    fn retrieve_candidates(
+        &self,
+        context: &SearchContext,
+        retrieval: &Retrieval,
+        probes: &[Option<Probes>],
+        queries: &PreparedQueries,
+        excluded: &Exclusions,
+    ) -> Result<Option<Vec<ScoredCandidates>>> {
+        self.spy.scored(queries, || self.inner.retrieve_candidates(context, retrieval, probes, queries, excluded))
     }
 
     fn bytes(&self) -> u64 {

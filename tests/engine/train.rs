@@ -620,7 +620,7 @@ mod on_gpu {
         let Some(gpu) = gpu::shared() else { return };
         let (device, folder) = (TrainingDevice::gpu(&gpu), tempfile::tempdir().unwrap());
         let data = RunData::read(&DataSource::of_files(&fixture("tiny.csv"), None).unwrap()).unwrap();
-        let model = ModelConfig::from_gin(&fixture("tiny_hstu_dot/config.gin")).unwrap();
+        let model = ModelConfig::from_gin(fixture("tiny_hstu_dot/config.gin")).unwrap();
         let train = drawn(&find("tiny_hstu_dot")).with_epochs(2).with_batch_size(48);
         let config = RunConfig::new(model, train, Split::Validation, Metric::HitRate(10), data.summary());
         let begin = |name| Run::create(&folder.path().join(name), config.clone(), data.set(), &device).unwrap();

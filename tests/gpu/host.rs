@@ -10,7 +10,7 @@ use rails_wgpu::backend::gpu::{GpuBackend, GpuIndex, ScanLimits, device_descript
 use rails_wgpu::backend::{
     Backend, DeviceIndex, DeviceOutput, Dtype, Exclusions, GpuQueries, QueryBatch, Scorer, SearchContext, Similarity,
 };
-use rails_wgpu::index::{IndexOptions, ItemIndex, item_tables};
+use rails_wgpu::index::{IndexOptions, ItemIndex, ListOptions, item_tables};
 use rails_wgpu::search::{Algorithm, GpuAnswer, Hit, Searcher};
 use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
@@ -158,6 +158,40 @@ fn results_left_on_the_device_are_those_of_the_host() {
     }
 }
 
+#[test]
+fn approximate_results_left_on_the_device_are_those_of_the_host() {
+    let Some(host) = host(|_| ()) else { return };
+    let demo = Demo::load().unwrap();
+    let batch = queries(&demo, 6);
+    let backend = GpuBackend::from_device(host.0.clone(), host.1.clone()).unwrap();
+    let lists = ListOptions::new(7);
+    let searcher = demo_searcher(&backend, &demo, IndexOptions::default().with_lists(lists));
+    searcher.index().distill(&batch).unwrap();
+    let buffer = device_buffer(&host, batch.embeddings.data(), wgpu::BufferUsages::COPY_SRC);
+    let on_device =
+        GpuQueries::Device { embeddings: &buffer, n_queries: batch.len(), user_ids: batch.user_ids.as_deref() };
+    let seen: Vec<Vec<u64>> = (0..6).map(|i| (1..=20 * i).collect()).collect();
+    let seen: Vec<&[u64]> = seen.iter().map(Vec::as_slice).collect();
+    for name in [
+        "naive:20",
+        "naive-ivf:20@7",
+        "avg:20",
+        "comb:5_20",
+        "tangent:40",
+        "tangent-sampled:40",
+        "tangent-ivf:40@2",
+        "distilled:20",
+        "cascade:60_20",
+    ] {
+        let algorithm = name.parse().unwrap();
+        let expected = searcher.search(algorithm, &batch, 20, &seen).unwrap();
+        let answer = searcher.search_on_gpu(algorithm, &batch, 20, &seen).unwrap();
+        assert_eq!(named(&host, &answer), expected, "{name}");
+        let answer = searcher.search_on_gpu(algorithm, on_device, 20, &seen).unwrap();
+        assert_eq!(named(&host, &answer), expected, "{name}, queries on the device");
+    }
+}
+
 fn device_buffer(
     (device, queue): &(wgpu::Device, wgpu::Queue),
     data: &[f32],
@@ -219,8 +253,11 @@ fn what_cannot_stay_on_the_device_is_an_error() {
     let cut = demo_searcher(&backend, &demo, cut);
     assert!(says(&cut, Algorithm::Exact, (&batch).into(), 3).contains("2 segments"));
     let whole = demo_searcher(&backend, &demo, IndexOptions::default());
+    let h_indexer = Algorithm::HIndexer { candidates: 20 };
+    assert!(says(&whole, h_indexer, (&batch).into(), 3).contains("known number of candidates"));
     let tangent = Algorithm::Tangent { candidates: 20 };
-    assert!(says(&whole, tangent, (&batch).into(), 3).contains("`tangent:20`"));
+    let error = says(&whole, tangent, (&batch).into(), 21);
+    assert!(error.contains("21 candidates or more") && error.contains("`tangent:20`"), "{error}");
     assert!(says(&whole, Algorithm::Exact, (&batch).into(), 0).contains("k"));
     let narrow = QueryBatch::new(Tensor::new(vec![2, 3], vec![0.0; 6]).unwrap());
     assert!(says(&whole, Algorithm::Exact, (&narrow).into(), 3).contains("query embeddings"));

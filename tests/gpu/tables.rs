@@ -325,7 +325,7 @@ fn a_retrieval_is_what_its_scans_find_whatever_the_limits() {
                     let expected = retrieved_by_scans(&reference, &case, &retrieval, &excluded);
                     let queries = case.batch.prepared();
                     let (found, kernels) = profiled(|context| {
-                        index.retrieve(context, &retrieval, &queries, (k, keep), &excluded).unwrap()
+                        index.retrieve(context, &retrieval, &[], &queries, (k, keep), &excluded).unwrap()
                     });
                     let what = format!("{stored:?}, {what}, keep {keep}: {retrieval:?}");
                     let found = found.unwrap_or_else(|| panic!("not in one go: {what}"));

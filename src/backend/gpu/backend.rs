@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::device::{Adapter, Buffer, Gpu};
 use super::index::GpuIndex;
 use super::kernels::{GpuEncoder, Recorder};
-use super::retrieve::retrieves;
 use super::scan::ScanLimits;
 use crate::Result;
-use crate::backend::{Backend, DeviceIndex, DeviceInfo, QueryEncoder, Retrieval, SearchContext, Similarity};
+use crate::backend::{Backend, DeviceIndex, DeviceInfo, QueryEncoder, SearchContext, Similarity};
 use crate::model::{Encoder, ItemParts, Mol};
 use crate::ops::Ops;
 use crate::tables::{ItemSide, Tables};
@@ -92,8 +91,8 @@ impl Backend for GpuBackend {
         Ok(ItemSide::new(mol, parts))
     }
 
-    fn retrieves(&self, retrieval: &Retrieval) -> bool {
-        retrieves(retrieval)
+    fn retrieves(&self) -> bool {
+        true
     }
 
     fn load(

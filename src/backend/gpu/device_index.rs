@@ -1,13 +1,14 @@
 //! An item index on the device as a [`DeviceIndex`].
 
+use super::first_stage::FirstStage;
 use super::index::{GpuIndex, uploaded_rows};
 use super::kernels::Recorder;
 use super::retrieve::Retriever;
-use super::scan::{InvertedLists, ItemTable, Scan, ShaderVariant, chosen, rescore, slices};
+use super::scan::{InvertedLists, ItemTable, Scan, chosen, rescore, slices};
 use crate::Result;
 use crate::backend::{
-    Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, PreparedQueries, Retrieval, Retrieved, Scorer, SearchContext,
-    check,
+    Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, PreparedQueries, Probes, Retrieval, Retrieved,
+    ScoredCandidates, Scorer, SearchContext, check,
 };
 use crate::tensor::Tensor;
 
@@ -68,11 +69,7 @@ impl DeviceIndex for GpuIndex {
     ) -> Result<Hits> {
         check::lists(&self.host, lists, vectors, probes)?;
         check::top_k(self.host.len(), vectors.rows(), k, excluded)?;
-        let vectors_of = &self.host.lists[lists].vectors;
-        let lists = &self.lists[lists];
-        let variant = ShaderVariant::dot(&lists.table.layout, (0, vectors_of.groups()), vectors_of.group_width());
-        let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, vectors, range)];
-        self.scan_by(context, &variant, vectors.rows(), excluded, &rows).best_of_lists(lists, probes, k)
+        self.list_scan(context, lists, vectors, excluded, |scan, lists| scan.best_of_lists(lists, probes, k))
     }
 
     fn above(
@@ -116,13 +113,27 @@ impl DeviceIndex for GpuIndex {
         &self,
         context: &SearchContext,
         retrieval: &Retrieval,
+        probes: &[Option<Probes>],
         queries: &PreparedQueries,
         (k, keep): (usize, bool),
         excluded: &Exclusions,
     ) -> Result<Option<Vec<Retrieved>>> {
-        check::mol_queries(self.host.raw.width(), self.extent().2, queries.batch())?;
         check::top_k(self.host.len(), queries.batch().len(), k, excluded)?;
-        Retriever { index: self, context, retrieval, queries, excluded }.retrieve(k, keep)
+        let first_stage = FirstStage::new((self, context), (retrieval, probes), queries, excluded)?;
+        Retriever(first_stage).best(k, keep)
+    }
+
+    fn retrieve_candidates(
+        &self,
+        context: &SearchContext,
+        retrieval: &Retrieval,
+        probes: &[Option<Probes>],
+        queries: &PreparedQueries,
+        excluded: &Exclusions,
+    ) -> Result<Option<Vec<ScoredCandidates>>> {
+        check::exclusions(self.host.len(), queries.batch().len(), excluded)?;
+        let first_stage = FirstStage::new((self, context), (retrieval, probes), queries, excluded)?;
+        Retriever(first_stage).scored_candidates()
     }
 
     fn device_output(&self) -> Option<&dyn DeviceOutput> {

@@ -3,11 +3,17 @@
 use std::ops::Range;
 
 use super::device::Buffer;
+use super::first_stage::FirstStage;
 use super::index::{GpuIndex, uploaded_rows};
 use super::kernels::Recorder;
+use super::retrieve::Retriever;
 use super::scan::{Scan, chosen};
-use crate::backend::{DeviceOutput, Exclusions, GpuHits, GpuQueries, Scorer, SearchContext, check};
+use crate::backend::{
+    CandidateScan, DeviceOutput, Exclusions, GpuHits, GpuQueries, PreparedQueries, Probes, QueryBatch, Retrieval,
+    Scorer, SearchContext, check,
+};
 use crate::error::Parameter;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 impl DeviceOutput for GpuIndex {
@@ -30,8 +36,7 @@ impl DeviceOutput for GpuIndex {
                 }
             }
         }
-        let words = 4 * (n_queries * k) as u64;
-        let (positions, scores) = (self.gpu.buffer(words)?, self.gpu.buffer(words)?);
+        let (positions, scores) = self.hit_buffers(n_queries, k)?;
         let raw = |recorder: &mut Recorder, range| self.query_rows(recorder, queries, range);
         match scorer {
             Scorer::Dot => {
@@ -55,9 +60,48 @@ impl DeviceOutput for GpuIndex {
         }
         Ok(GpuHits { positions: positions.handle().clone(), scores: scores.handle().clone(), n_queries, k })
     }
+
+    fn retrieve_to_buffers(
+        &self,
+        context: &SearchContext,
+        retrieval: &Retrieval,
+        probes: &[Option<Probes>],
+        queries: &PreparedQueries,
+        k: usize,
+        excluded: &Exclusions,
+    ) -> Result<GpuHits> {
+        let n_queries = queries.batch().len();
+        check::top_k(self.host.len(), n_queries, k, excluded)?;
+        if retrieval.scans.iter().any(|scan| matches!(scan, CandidateScan::Above { .. })) {
+            let expected = "a known number of candidates for results that stay on the GPU";
+            return Err(Error::argument(Parameter::Candidates, expected, "all above a threshold"));
+        }
+        let first_stage = FirstStage::new((self, context), (retrieval, probes), queries, excluded)?;
+        let (positions, scores) = self.hit_buffers(n_queries, k)?;
+        Retriever(first_stage).write_best(k, [&positions, &scores])?;
+        Ok(GpuHits { positions: positions.handle().clone(), scores: scores.handle().clone(), n_queries, k })
+    }
+
+    fn queries_on_host(&self, context: &SearchContext, queries: GpuQueries) -> Result<QueryBatch> {
+        let (n_queries, dim) = (queries.n_queries(), self.host.raw.width());
+        match queries {
+            GpuQueries::Host(queries) => return Ok(queries.clone()),
+            GpuQueries::Device { embeddings, .. } => check_buffer(embeddings, 4 * (n_queries * dim) as u64)?,
+        }
+        let mut recorder = Recorder::with_context(context, &self.gpu);
+        let rows = self.query_rows(&mut recorder, queries, 0..n_queries);
+        let embeddings = Tensor::new([n_queries, dim], bytemuck::pod_collect_to_vec(&recorder.read_bytes(&rows)?))?;
+        Ok(QueryBatch { user_ids: queries.user_ids().map(<[i64]>::to_vec), ..QueryBatch::new(embeddings) })
+    }
 }
 
 impl GpuIndex {
+    /// Buffers for the positions, and for the scores, of the best `k` of so many queries.
+    fn hit_buffers(&self, n_queries: usize, k: usize) -> Result<(Buffer, Buffer)> {
+        let bytes = 4 * (n_queries * k) as u64;
+        Ok((self.gpu.buffer(bytes)?, self.gpu.buffer(bytes)?))
+    }
+
     /// Raw embeddings of some of the queries, in a buffer of the recorder's: a part of the host's may not be aligned as a
     /// binding must be.
     fn query_rows(&self, recorder: &mut Recorder, queries: GpuQueries, range: Range<usize>) -> Buffer {

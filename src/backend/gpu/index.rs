@@ -144,6 +144,21 @@ impl GpuIndex {
         work(&self.scan_by(context, &variant, vectors.rows(), excluded, &query_parts), table)
     }
 
+    /// Does `work` with a scan of the inverted lists number `lists`.
+    pub(crate) fn list_scan<T>(
+        &self,
+        context: &SearchContext,
+        lists: usize,
+        vectors: &Tensor,
+        excluded: &Exclusions,
+        work: impl FnOnce(&Scan, &InvertedLists) -> Result<T>,
+    ) -> Result<T> {
+        let (vectors_of, lists) = (&self.host.lists[lists].vectors, &self.lists[lists]);
+        let variant = ShaderVariant::dot(&lists.table.layout, (0, vectors_of.groups()), vectors_of.group_width());
+        let rows = |recorder: &mut Recorder, range| vec![uploaded_rows(recorder, vectors, range)];
+        work(&self.scan_by(context, &variant, vectors.rows(), excluded, &rows), lists)
+    }
+
     pub(crate) fn scan_by<'a>(
         &'a self,
         context: &'a SearchContext,

@@ -10,6 +10,7 @@ mod backend;
 mod device;
 mod device_index;
 mod device_output;
+mod first_stage;
 mod index;
 mod kernel_specs;
 mod kernels;

@@ -4,249 +4,166 @@
 use std::ops::Range;
 
 use super::device::Buffer;
-use super::index::GpuIndex;
+use super::first_stage::{Candidates, FirstStage, Wanted};
 use super::kernels::Recorder;
-use super::scan::{ItemTable, Scan, ScanPlan, chosen, rescore_hits};
-use super::select::{HIT_BYTES, HitLists, Passed, TopK, Union, union_bytes, word};
-use crate::Result;
-use crate::backend::{CandidateScan, Exclusions, PreparedQueries, Retrieval, Retrieved, Scorer, SearchContext, check};
+use super::scan::rescore_hits;
+use super::select::{HitLists, Passed, TopK};
+use crate::backend::{Hits, Retrieved, ScoredCandidates, Scorer};
 use crate::context::Stage;
-
-/// Room for hits above a threshold beyond twice the number that is expected.
-const MORE_ABOVE: usize = 1024;
-
-/// Whether the kernels here can do it.
-pub(super) fn retrieves(retrieval: &Retrieval) -> bool {
-    !retrieval.scans.iter().any(|scan| matches!(scan, CandidateScan::Lists { .. }))
-}
+use crate::{Error, Result};
 
 /// An approximate search of a batch on one index.
-pub(super) struct Retriever<'a> {
-    pub index: &'a GpuIndex,
-    pub context: &'a SearchContext,
-    pub retrieval: &'a Retrieval,
-    pub queries: &'a PreparedQueries<'a>,
-    pub excluded: &'a Exclusions,
-}
+pub(super) struct Retriever<'a>(pub FirstStage<'a>);
 
-/// What a candidate scan has recorded.
-struct Found {
-    lists: HitLists,
-    /// Most hits of a list.
-    longest: usize,
-    per_query: usize,
-    /// For lists that may lack hits that they should have.
-    passed: Option<Passed>,
+/// Candidates with their scores by the full similarity.
+struct Scored {
+    candidates: Candidates,
+    /// For [`Wanted::Scores`]: those that the distilled gate has judged, by its scores.
+    judged: Option<HitLists>,
 }
 
 impl Retriever<'_> {
     /// See [`crate::backend::DeviceIndex::retrieve`].
-    pub fn retrieve(&self, k: usize, keep: bool) -> Result<Option<Vec<Retrieved>>> {
-        if !retrieves(self.retrieval) {
-            return Ok(None);
-        }
-        let n_queries = self.queries.batch().len();
-        let together = self.queries_together()?;
+    pub fn best(&self, k: usize, keep: bool) -> Result<Option<Vec<Retrieved>>> {
+        TopK::check(k)?;
+        self.by_slices(|range| self.best_of(range, k, keep))
+    }
+
+    /// See [`crate::backend::DeviceIndex::retrieve_candidates`].
+    pub fn scored_candidates(&self) -> Result<Option<Vec<ScoredCandidates>>> {
+        self.by_slices(|range| self.scored_candidates_of(range))
+    }
+
+    /// Submits a retrieval whose best `k` go to `positions_and_scores`, each (B, k) words. Does not wait.
+    ///
+    /// # Errors
+    /// If there is no room for a single query's candidates, or of submissions.
+    pub fn write_best(&self, k: usize, positions_and_scores: [&Buffer; 2]) -> Result<()> {
+        TopK::check(k)?;
+        let written = self.by_slices(|range| {
+            let mut recorder = Recorder::with_context(self.0.context, &self.0.index.gpu);
+            let Scored { candidates: Candidates { lists, longest, .. }, .. } =
+                self.record(&mut recorder, &range, Wanted::OnDevice)?;
+            let mut top_k = TopK::of(lists, k);
+            top_k.select(&mut recorder, longest, self.0.index.limits.long_list);
+            top_k.write(&mut recorder, positions_and_scores, range.start);
+            recorder.submit()?;
+            Ok(Some(Vec::<()>::new()))
+        })?;
+        let no_room = || Error::Limit {
+            what: "bytes for the candidates of a query",
+            need: self.0.bytes(),
+            have: self.0.index.limits.binding_bytes,
+        };
+        written.map(|_| ()).ok_or_else(no_room)
+    }
+
+    /// What `work` has found for as many queries at a time as there is room for; `None` if it cannot, or there is none.
+    fn by_slices<T>(&self, mut work: impl FnMut(Range<usize>) -> Result<Option<Vec<T>>>) -> Result<Option<Vec<T>>> {
+        let n_queries = self.0.queries.batch().len();
+        let together = self.0.queries_together()?;
         if together == 0 {
             return Ok(None);
         }
         let mut all = Vec::with_capacity(n_queries);
         for from in (0..n_queries).step_by(together) {
-            match self.retrieve_for(from..n_queries.min(from + together), k, keep)? {
-                Some(retrieved) => all.extend(retrieved),
+            match work(from..n_queries.min(from + together))? {
+                Some(found) => all.extend(found),
                 None => return Ok(None),
             }
         }
         Ok(Some(all))
     }
 
-    /// Hits that a query has from one of the scans at most, and its vectors.
-    fn extent(&self, scan: &CandidateScan) -> (usize, usize) {
-        let n_items = self.index.host.len();
-        match scan {
-            CandidateScan::Best { n, per_query, .. } | CandidateScan::Lists { n, per_query, .. } => {
-                (n * per_query, *per_query)
-            }
-            CandidateScan::Above { expected, .. } => ((2 * expected).saturating_add(MORE_ABOVE).min(n_items), 1),
-            CandidateScan::Distilled { n } => (*n, 1),
-        }
-    }
-
-    /// Most candidates of a query.
-    fn most(&self) -> usize {
-        self.retrieval.scans.iter().map(|scan| self.extent(scan).0).sum()
-    }
-
-    /// Queries that there is room for at a time; 0 if there is none.
-    fn queries_together(&self) -> Result<usize> {
-        let (limits, most) = (&self.index.limits, self.most());
-        let mut together = (limits.binding_bytes / union_bytes(most)).min(limits.workgroups as u64) as usize;
-        for scan in &self.retrieval.scans {
-            let (hits, per_query) = self.extent(scan);
-            let of_scan = match scan {
-                CandidateScan::Above { .. } => {
-                    let list = hits as u64 * HIT_BYTES;
-                    (limits.hit_list_bytes.max(list).min(limits.binding_bytes) / list) as usize
-                }
-                _ => self.with_scan(scan, |_, plan, _| Ok(plan.slice))?,
-            };
-            together = together.min(of_scan / per_query);
-        }
-        Ok(together)
-    }
-
-    /// Does `work` with a scan and its plan.
-    fn with_scan<T>(
-        &self,
-        scan: &CandidateScan,
-        work: impl FnOnce(&Scan, &ScanPlan, &ItemTable) -> Result<T>,
-    ) -> Result<T> {
-        let index = self.index;
-        match scan {
-            CandidateScan::Best { vectors, columns, n, per_query }
-            | CandidateScan::Lists { vectors, columns, n, per_query, .. } => {
-                check::components(&index.host, vectors, *columns)?;
-                let excluded = self.excluded.repeated(vectors.rows() / per_query, *per_query);
-                index.component_scan(self.context, vectors, *columns, &excluded, |scan, table| {
-                    work(scan, &scan.plan(*n, &table.rows)?, table)
-                })
-            }
-            CandidateScan::Above { vectors, columns, thresholds, .. } => {
-                check::components(&index.host, vectors, *columns)?;
-                check::thresholds(vectors.rows(), thresholds)?;
-                index.component_scan(self.context, vectors, *columns, self.excluded, |scan, table| {
-                    work(scan, &scan.plan(0, &table.rows)?, table)
-                })
-            }
-            CandidateScan::Distilled { n } => {
-                index.mixture_scan(self.context, Scorer::Distilled, self.queries, self.excluded, |scan, table| {
-                    let tier = chosen(&scan, table)?;
-                    let scan = Scan { tier, ..scan };
-                    work(&scan, &scan.plan(*n, &table.rows)?, table)
-                })
-            }
-        }
-    }
-
-    /// Records a scan for the queries `range`.
-    fn record(&self, recorder: &mut Recorder, scan: &CandidateScan, range: &Range<usize>) -> Result<Found> {
-        let (hits, per_query) = self.extent(scan);
-        let vectors = range.start * per_query..range.end * per_query;
-        self.with_scan(scan, |device_scan, plan, table| match scan {
-            CandidateScan::Above { thresholds, .. } => {
-                let room = (&thresholds[range.clone()], hits);
-                let lists = device_scan.record_above(recorder, (table, plan), vectors, room)?;
-                let passed = Some(lists.passed(recorder, 0));
-                Ok(Found { lists, longest: hits, per_query, passed })
-            }
-            _ => {
-                let n = hits / per_query;
-                let sampled = device_scan.sampled_plan(n, &table.rows).filter(|plan| plan.slice >= vectors.len());
-                let (top_k, passed) = match sampled {
-                    Some(plan) => {
-                        let (top_k, passed) =
-                            device_scan.record_sampled(recorder, (table, &plan), vectors, (n, false))?;
-                        (top_k, Some(passed))
-                    }
-                    None => (device_scan.record_best(recorder, (table, plan), vectors, (n, false))?, None),
-                };
-                Ok(Found { lists: top_k.lists, longest: n, per_query, passed })
-            }
-        })
-    }
-
-    /// The candidates of the queries `range`, and how many of them each has at most. `keep`: whether nothing else may lie in their
-    /// lists.
-    fn candidates(&self, recorder: &mut Recorder, range: &Range<usize>, keep: bool) -> Result<Candidates> {
-        let scans = &self.retrieval.scans;
-        if let ([scan @ (CandidateScan::Best { per_query: 1, .. } | CandidateScan::Distilled { .. })], false) =
-            (scans.as_slice(), keep)
-        {
-            let Found { lists, longest, passed, .. } = self.record(recorder, scan, range)?;
-            return Ok(Candidates { lists, longest, passed: passed.into_iter().collect() });
-        }
-        let most = self.most();
-        let union = Union::new(recorder, range.len(), most);
-        let mut passed = Vec::new();
-        let mut flops = 0u64;
-        for scan in scans {
-            let per_query = self.extent(scan).1;
-            let more = self.with_scan(scan, |scan, _, table| {
-                let n_items = table.rows.last().map_or(0, |rows| rows.end);
-                Ok(scan.variant.pair_flops * (n_items * range.len() * per_query) as u64)
-            })?;
-            if flops > 0 && flops.saturating_add(more) > self.index.limits.submission_flops {
-                recorder.submit()?;
-                flops = 0;
-            }
-            flops = flops.saturating_add(more);
-            let found = self.record(recorder, scan, range)?;
-            union.add(recorder, &found.lists, found.longest, found.per_query);
-            passed.extend(found.passed);
-        }
-        Ok(Candidates { lists: union.lists, longest: most, passed })
-    }
-
-    fn retrieve_for(&self, range: Range<usize>, k: usize, keep: bool) -> Result<Option<Vec<Retrieved>>> {
-        let index = self.index;
+    /// Records everything up to the scores by the full similarity, for the queries `range`.
+    fn record(&self, recorder: &mut Recorder, range: &Range<usize>, wanted: Wanted) -> Result<Scored> {
+        let FirstStage { index, context, retrieval, queries, .. } = &self.0;
         let (mol, limits) = (index.mol()?, &index.limits);
-        let mut recorder = Recorder::with_context(self.context, &index.gpu);
-        self.context.enter(Stage::FirstStage);
-        let Candidates { mut lists, mut longest, passed } = self.candidates(&mut recorder, &range, keep)?;
-        let parts = mol.similarity.query_parts(&mut recorder, self.queries, range.clone());
-        let rescore = |recorder: &mut Recorder, scorer, lists: &HitLists, longest| -> Result<()> {
+        context.enter(Stage::FirstStage);
+        let mut candidates = self.0.candidates(recorder, range, wanted)?;
+        let parts = mol.similarity.query_parts(recorder, queries, range.clone());
+        let rescore = |recorder: &mut Recorder, scorer, Candidates { lists, longest, .. }: &Candidates| -> Result<()> {
             let (variant, weights) = mol.similarity.scorer(scorer)?;
             let table = index.mol_table(mol);
-            rescore_hits(recorder, (variant, &weights.floats, limits), table, &parts, (lists, longest))
+            rescore_hits(recorder, (variant, &weights.floats, limits), table, &parts, (lists, *longest))
         };
-        if let Some(n) = self.retrieval.distilled {
-            rescore(&mut recorder, Scorer::Distilled, &lists, longest)?;
-            let mut judged = TopK::of(lists, n);
-            judged.select(&mut recorder, longest, limits.long_list);
-            lists = judged.lists;
-            longest = longest.min(n);
+        let mut judged = None;
+        if let Some(n) = retrieval.distilled {
+            rescore(recorder, Scorer::Distilled, &candidates)?;
+            judged = (wanted == Wanted::Scores).then(|| candidates.lists.copied(recorder));
+            let longest = candidates.longest;
+            let mut best = TopK::of(candidates.lists, n);
+            best.select(recorder, longest, limits.long_list);
+            candidates = Candidates { lists: best.lists, longest: longest.min(n), ..candidates };
         }
-        self.context.enter(Stage::Scoring);
-        rescore(&mut recorder, Scorer::Mol, &lists, longest)?;
+        context.enter(Stage::Scoring);
+        rescore(recorder, Scorer::Mol, &candidates)?;
+        Ok(Scored { candidates, judged })
+    }
+
+    fn best_of(&self, range: Range<usize>, k: usize, keep: bool) -> Result<Option<Vec<Retrieved>>> {
+        let mut recorder = Recorder::with_context(self.0.context, &self.0.index.gpu);
+        let wanted = if keep { Wanted::Candidates } else { Wanted::Best };
+        let Scored { candidates: Candidates { lists, longest, passed, .. }, .. } =
+            self.record(&mut recorder, &range, wanted)?;
 
         let counts = recorder.temporary(lists.state.bytes());
         recorder.copy(&lists.state, &counts);
-        let kept = keep.then(|| recorder.temporary(lists.hits.bytes()));
-        if let Some(kept) = &kept {
-            recorder.copy(&lists.hits, kept);
-        }
-        let capacity = lists.capacity;
-        let k = k.min(longest).max(1);
-        let mut top_k = TopK::of(lists, k);
-        top_k.select(&mut recorder, longest, limits.long_list);
+        let kept = keep.then(|| lists.copied(&mut recorder));
+        let mut top_k = TopK::of(lists, k.min(longest).max(1));
+        top_k.select(&mut recorder, longest, self.0.index.limits.long_list);
         let sorted = top_k.sorted(&mut recorder);
-        let results = [&counts, &top_k.lists.state, &sorted];
-        let others = passed.iter().map(|passed| &passed.state).chain(&kept);
-        let read = recorder.read_all(&results.into_iter().chain(others).collect::<Vec<&Buffer>>())?;
-        let lacks = |(passed, state): (&Passed, &Vec<u8>)| passed.lacking(state).contains(&true);
-        if passed.iter().zip(&read[3..]).any(lacks) {
+        let [state, best] = sorted.buffers();
+        let others = kept.iter().map(|kept| &kept.hits).chain(passed.iter().map(|passed| &passed.state));
+        let read = recorder.read_all(&[&counts, state, best].into_iter().chain(others).collect::<Vec<_>>())?;
+        if lack(&passed, &read[read.len() - passed.len()..]) {
             return Ok(None);
         }
-        let hits = top_k.hits(&read[1], &read[2]).into_iter();
-        let retrieved = hits.zip(HitLists::states(&read[0])).enumerate().map(|(query, (hits, state))| {
-            let list = kept.iter().flat_map(|_| {
-                let list = &read[read.len() - 1][query * capacity * HIT_BYTES as usize..];
-                list.chunks_exact(HIT_BYTES as usize).take(state.count).map(|hit| !word(hit, 4))
-            });
-            let mut candidates: Vec<u32> = list.collect();
-            candidates.sort_unstable();
-            Retrieved { hits, n_candidates: state.count, n_scored: state.count, candidates }
+        let candidates = kept.map_or_else(|| vec![Vec::new(); range.len()], |kept| kept.listed(&read[0], &read[3]));
+        let hits = sorted.hits(&read[1], &read[2]).into_iter().zip(candidates);
+        let retrieved = hits.zip(HitLists::states(&read[0])).map(|((hits, candidates), state)| Retrieved {
+            hits,
+            n_candidates: state.count,
+            n_scored: state.count,
+            candidates: candidates.into_iter().map(|hit| hit.position).collect(),
         });
         Ok(Some(retrieved.collect()))
     }
+
+    fn scored_candidates_of(&self, range: Range<usize>) -> Result<Option<Vec<ScoredCandidates>>> {
+        let mut recorder = Recorder::with_context(self.0.context, &self.0.index.gpu);
+        let Scored { candidates, judged } = self.record(&mut recorder, &range, Wanted::Scores)?;
+        let Candidates { lists, passed, by_scan, .. } = candidates;
+        let of_lists = |lists: &HitLists| [lists.state.clone(), lists.hits.clone()];
+        let buffers = by_scan.iter().flat_map(|sorted| sorted.buffers().map(Buffer::clone));
+        let buffers = buffers.chain([&lists].into_iter().chain(&judged).flat_map(of_lists));
+        let buffers: Vec<Buffer> = buffers.chain(passed.iter().map(|passed| passed.state.clone())).collect();
+        let read = recorder.read_all(&buffers.iter().collect::<Vec<_>>())?;
+        let (read, states) = read.split_at(read.len() - passed.len());
+        if lack(&passed, states) {
+            return Ok(None);
+        }
+        let mut found = vec![ScoredCandidates::default(); range.len()];
+        let mut pairs = read.chunks_exact(2);
+        for (sorted, bytes) in by_scan.iter().zip(&mut pairs) {
+            let hits = sorted.hits(&bytes[0], &bytes[1]);
+            let per_query = hits.len() / range.len().max(1);
+            found
+                .iter_mut()
+                .zip(hits.chunks(per_query.max(1)))
+                .for_each(|(found, hits)| found.by_vector.extend_from_slice(hits));
+        }
+        let mut listed =
+            |lists: &HitLists| pairs.next().map_or_else(Hits::new, |bytes| lists.listed(&bytes[0], &bytes[1]));
+        found.iter_mut().zip(listed(&lists)).for_each(|(found, hits)| found.scored = hits);
+        if let Some(judged) = &judged {
+            found.iter_mut().zip(listed(judged)).for_each(|(found, hits)| found.distilled = hits);
+        }
+        Ok(Some(found))
+    }
 }
 
-/// The candidates of some queries.
-struct Candidates {
-    /// One list per query.
-    lists: HitLists,
-    /// Most hits of a list.
-    longest: usize,
-    /// For the lists that they come from, where these may lack some.
-    passed: Vec<Passed>,
+/// Whether some list lacks hits, going by the bytes of its state.
+fn lack(passed: &[Passed], states: &[Vec<u8>]) -> bool {
+    passed.iter().zip(states).any(|(passed, state)| passed.lacking(state).contains(&true))
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::gate::GateWeights;
-use super::inverted_lists::InvertedLists;
+use super::inverted_lists::{InvertedLists, ListTasks};
 use super::item_table::ItemTable;
 use super::pack::Layout;
 use super::plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE};
@@ -59,8 +59,9 @@ impl Scan<'_> {
             let mut recorder = Recorder::with_context(self.context, self.gpu);
             let (top_k, passed) = self.record_sampled(&mut recorder, (table, &plan), range.clone(), (k, prune))?;
             let sorted = top_k.sorted(&mut recorder);
-            let read = recorder.read_all(&[&passed.state, &top_k.lists.state, &sorted])?;
-            let mut found = top_k.hits(&read[1], &read[2]);
+            let [state, best] = sorted.buffers();
+            let read = recorder.read_all(&[&passed.state, state, best])?;
+            let mut found = sorted.hits(&read[1], &read[2]);
             let mut left_out: Vec<u64> = HitLists::states(&read[1]).map(|state| u64::from(state.pruned)).collect();
             let lacking = passed.lacking(&read[0]);
             let first = lacking.iter().position(|&lacks| lacks);
@@ -249,36 +250,51 @@ impl Scan<'_> {
 
     /// The best `k` items for every query among the lists that `probes` names for it.
     pub fn best_of_lists(&self, lists: &InvertedLists, probes: &[Vec<u32>], k: usize) -> Result<Hits> {
-        let tasks: Vec<_> = probes.iter().map(|probes| lists.tasks(probes)).collect();
-        let most = tasks.iter().map(Vec::len).max().unwrap_or(0) * TILE;
-        if most == 0 {
+        let tasks = lists.tasks(probes);
+        if tasks.longest() == 0 {
             return Ok(vec![Vec::new(); self.n_queries]);
         }
-        // The tasks of a query lie one after the other like the tiles of a table.
-        let (k, extent) = (k.min(most), 0..most);
+        let k = k.min(tasks.longest());
         TopK::check(k)?;
-        let plan = self.plan(k, std::slice::from_ref(&extent))?;
-        let kernel = self.variant.list_kernel();
+        let plan = self.list_plan(&tasks, k)?;
         let mut hits = Vec::with_capacity(self.n_queries);
         for range in ranges(self.n_queries, plan.slice) {
             let mut recorder = Recorder::with_context(self.context, self.gpu);
-            let slice = self.slice(&mut recorder, range.clone(), Tier::Registers(1));
-            let mut top_k = TopK::new(&mut recorder, slice.n_queries, k, plan.capacity);
-            for (i, submission) in plan.submissions.iter().enumerate() {
-                if i > 0 {
-                    recorder.submit()?;
-                }
-                for chunk in submission {
-                    let shards = lists.chunk(&tasks[range.clone()], chunk.first_tile..chunk.first_tile + chunk.n_tiles);
-                    for (shard, tasks) in shards.iter().enumerate().filter(|(_, tasks)| !tasks.is_empty()) {
-                        self.dispatch_tasks(&mut recorder, &kernel, (lists, shard, tasks), &slice, &top_k.lists);
-                    }
-                    top_k.select(&mut recorder, chunk.n_tiles * TILE, self.limits.long_list);
-                }
-            }
+            let top_k = self.record_best_of_lists(&mut recorder, (lists, &tasks, &plan), range, k)?;
             hits.extend(top_k.finish(&mut recorder)?.0);
         }
         Ok(hits)
+    }
+
+    /// Records the scan of the lists that the queries `range` probe, of which the plan takes so many together. Only the last
+    /// commands are not submitted yet.
+    ///
+    /// # Errors
+    /// Of submissions.
+    pub fn record_best_of_lists(
+        &self,
+        recorder: &mut Recorder,
+        (lists, tasks, plan): (&InvertedLists, &ListTasks, &ScanPlan),
+        range: Range<usize>,
+        k: usize,
+    ) -> Result<TopK> {
+        let kernel = self.variant.list_kernel();
+        let slice = self.slice(recorder, range.clone(), Tier::Registers(1));
+        let mut top_k = TopK::new(recorder, slice.n_queries, k, plan.capacity);
+        for (i, submission) in plan.submissions.iter().enumerate() {
+            if i > 0 {
+                recorder.submit()?;
+            }
+            for chunk in submission {
+                let tiles = chunk.first_tile..chunk.first_tile + chunk.n_tiles;
+                let shards = lists.chunk(tasks, range.clone(), tiles);
+                for (shard, tasks) in shards.iter().enumerate().filter(|(_, tasks)| !tasks.is_empty()) {
+                    self.dispatch_tasks(recorder, &kernel, (lists, shard, tasks), &slice, &top_k.lists);
+                }
+                top_k.select(recorder, chunk.n_tiles * TILE, self.limits.long_list);
+            }
+        }
+        Ok(top_k)
     }
 
     fn shape(&self, k: usize) -> ScanShape {
@@ -292,6 +308,11 @@ impl Scan<'_> {
 
     pub(crate) fn plan(&self, k: usize, shards: &[Range<usize>]) -> Result<ScanPlan> {
         ScanPlan::new(&self.shape(k), shards, self.limits)
+    }
+
+    /// The plan of a scan of inverted lists: the tasks of a query lie one after the other like the tiles of a table.
+    pub(crate) fn list_plan(&self, tasks: &ListTasks, k: usize) -> Result<ScanPlan> {
+        self.plan(k, std::slice::from_ref(&(0..tasks.longest())))
     }
 
     /// The plan of a scan with a threshold from a sample, where that is worth it.

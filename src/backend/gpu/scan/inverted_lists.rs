@@ -20,12 +20,23 @@ pub(crate) struct InvertedLists {
     offsets: Vec<u32>,
 }
 
+/// What has to be scanned for each query of a batch.
+#[derive(Debug)]
+pub(crate) struct ListTasks(Vec<Vec<Task>>);
+
 /// Up to a tile of rows of one list, all in one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Task {
+struct Task {
     shard: usize,
     /// Counted from the start of the shard.
     rows: Range<u32>,
+}
+
+impl ListTasks {
+    /// Rows of the query that has most of them, in whole tiles.
+    pub fn longest(&self) -> usize {
+        self.0.iter().map(Vec::len).max().unwrap_or(0) * TILE
+    }
 }
 
 impl InvertedLists {
@@ -41,8 +52,12 @@ impl InvertedLists {
         Ok(InvertedLists { table, positions, offsets: lists.offsets.clone() })
     }
 
-    /// What has to be scanned for a query that probes these lists.
-    pub fn tasks(&self, probes: &[u32]) -> Vec<Task> {
+    /// What has to be scanned for queries that probe these lists.
+    pub fn tasks(&self, probes: &[Vec<u32>]) -> ListTasks {
+        ListTasks(probes.iter().map(|probes| self.tasks_of(probes)).collect())
+    }
+
+    fn tasks_of(&self, probes: &[u32]) -> Vec<Task> {
         let mut probes = probes.to_vec();
         probes.sort_unstable();
         probes.dedup();
@@ -61,10 +76,10 @@ impl InvertedLists {
         tasks
     }
 
-    /// Of the tasks of each query those numbered `range`, as `list_scan.wgsl` reads them, by shard.
-    pub fn chunk(&self, tasks: &[Vec<Task>], range: Range<usize>) -> Vec<Vec<[u32; 3]>> {
+    /// Of each of the `queries` the tasks `range`, as `list_scan.wgsl` reads them, by shard.
+    pub fn chunk(&self, tasks: &ListTasks, queries: Range<usize>, range: Range<usize>) -> Vec<Vec<[u32; 3]>> {
         let mut shards = vec![Vec::new(); self.table.rows.len()];
-        for (query, tasks) in tasks.iter().enumerate() {
+        for (query, tasks) in tasks.0[queries].iter().enumerate() {
             for Task { shard, rows } in &tasks[range.start.min(tasks.len())..range.end.min(tasks.len())] {
                 shards[*shard].push([query as u32, rows.start, rows.end]);
             }

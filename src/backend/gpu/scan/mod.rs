@@ -20,7 +20,7 @@ mod tuning;
 mod variant;
 
 pub(crate) use fused_scan::{QueryParts, Scan};
-pub(crate) use inverted_lists::InvertedLists;
+pub(crate) use inverted_lists::{InvertedLists, ListTasks};
 pub(crate) use item_table::{ItemSource, ItemTable};
 pub(crate) use kernel_specs::kernel_specs;
 pub(crate) use mol::GpuMol;

@@ -97,14 +97,31 @@ impl HitLists {
         };
         let lists: Vec<Buffer> = counts.iter().enumerate().map(list).collect();
         let read = recorder.read_all(&lists.iter().collect::<Vec<_>>())?;
-        let hits = |bytes: Vec<u8>| {
-            let hit = |hit: &[u8]| ScoredPosition { position: !word(hit, 4), score: score_of(word(hit, 0)) };
-            let mut hits: Vec<_> = bytes.chunks_exact(HIT_BYTES as usize).map(hit).collect();
-            hits.sort_unstable_by_key(|hit| hit.position);
-            hits
-        };
-        Ok(Some(read.into_iter().map(hits).collect()))
+        Ok(Some(read.iter().map(|bytes| by_position(bytes)).collect()))
     }
+
+    /// Records a copy of the lists as they are now.
+    pub fn copied(&self, recorder: &mut Recorder) -> HitLists {
+        let mut copied = |buffer: &Buffer| {
+            let copy = recorder.temporary(buffer.bytes());
+            recorder.copy(buffer, &copy);
+            copy
+        };
+        HitLists { state: copied(&self.state), hits: copied(&self.hits), ..*self }
+    }
+
+    /// The hits in every list, by position, of the bytes of `state` and of `hits`; there was room for all.
+    pub fn listed(&self, state: &[u8], hits: &[u8]) -> Hits {
+        let lists = hits.chunks_exact(self.capacity * HIT_BYTES as usize).zip(HitLists::states(state));
+        lists.map(|(list, state)| by_position(&list[..state.count * HIT_BYTES as usize])).collect()
+    }
+}
+
+/// The hits of some bytes; positions ascend.
+fn by_position(bytes: &[u8]) -> Vec<ScoredPosition> {
+    let mut hits: Vec<_> = bytes.chunks_exact(HIT_BYTES as usize).map(hit).collect();
+    hits.sort_unstable_by_key(|hit| hit.position);
+    hits
 }
 
 /// What hit lists have passed: whether they have the best k of all that was offered is known when this has been read.
@@ -125,7 +142,12 @@ impl Passed {
     }
 }
 
+/// The hit of its bytes.
+pub(super) fn hit(bytes: &[u8]) -> ScoredPosition {
+    ScoredPosition { position: !word(bytes, 4), score: score_of(word(bytes, 0)) }
+}
+
 /// The little-endian word at byte `at`.
-pub(crate) fn word(bytes: &[u8], at: usize) -> u32 {
+fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

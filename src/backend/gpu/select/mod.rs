@@ -6,7 +6,7 @@ mod long_lists;
 mod top_k;
 mod union;
 
-pub(crate) use hit_lists::{HIT_BYTES, HitLists, Passed, word};
+pub(crate) use hit_lists::{HIT_BYTES, HitLists, Passed};
 pub(crate) use kernels::kernel_specs;
-pub(crate) use top_k::TopK;
+pub(crate) use top_k::{SortedHits, TopK};
 pub(crate) use union::{Union, union_bytes};

@@ -1,14 +1,13 @@
 //! The running top-k of a scan: the selection of the best hits, and the order in the end.
 
-use super::hit_lists::{HitLists, word};
+use super::hit_lists::{HIT_BYTES, HitLists, hit};
 use super::kernels::{
     MergeParams, SelectParams, SplitParams, WIDTH, merge_kernel, select_kernel, sort_kernel, split_kernel,
 };
 use super::long_lists::{LongSelect, list_workgroups};
+use crate::backend::Hits;
 use crate::backend::gpu::device::Buffer;
 use crate::backend::gpu::kernels::Recorder;
-use crate::backend::order_key::score_of;
-use crate::backend::{Hits, ScoredPosition};
 use crate::{Error, Result};
 
 /// Hits that one workgroup sorts in its own memory.
@@ -67,8 +66,13 @@ impl TopK {
         recorder.dispatch(&select_kernel(), &params, &[state, hits], [*n_queries as u32, 1, 1]);
     }
 
-    /// The best k of every query, in order: (B, k) of (key, !position). [`TopK::select`] comes before.
-    pub fn sorted(&self, recorder: &mut Recorder) -> Buffer {
+    /// The best k of every query, in order. [`TopK::select`] comes before.
+    pub fn sorted(&self, recorder: &mut Recorder) -> SortedHits {
+        SortedHits { k: self.k, state: self.lists.state.clone(), hits: self.sorted_hits(recorder) }
+    }
+
+    /// (B, k) of (key, !position).
+    fn sorted_hits(&self, recorder: &mut Recorder) -> Buffer {
         let HitLists { n_queries, capacity, state, hits: unsorted } = &self.lists;
         let k = self.k as u32;
         let grid = [self.k.div_ceil(BLOCK) as u32, *n_queries as u32, 1];
@@ -90,28 +94,42 @@ impl TopK {
     /// Completes all commands and returns the best k of every query, in order, and how many items were left out for
     /// each. [`TopK::select`] comes before.
     pub fn finish(self, recorder: &mut Recorder) -> Result<(Hits, Vec<u32>)> {
-        let hits = self.sorted(recorder);
-        let read = recorder.read_all(&[&self.lists.state, &hits])?;
+        let sorted = self.sorted(recorder);
+        let read = recorder.read_all(&sorted.buffers())?;
         let pruned = HitLists::states(&read[0]).map(|state| state.pruned).collect();
-        Ok((self.hits(&read[0], &read[1]), pruned))
-    }
-
-    /// The hits of the bytes of the state of the lists, and of what [`TopK::sorted`] has yielded.
-    pub fn hits(&self, state: &[u8], sorted: &[u8]) -> Hits {
-        let lists = sorted.chunks_exact(self.k * 8).zip(HitLists::states(state));
-        lists.map(|(list, state)| list.chunks_exact(8).take(state.count).map(hit).collect()).collect()
+        Ok((sorted.hits(&read[0], &read[1]), pruned))
     }
 
     /// Records that the best k of every query go to rows `first_query..` of `positions` and `scores`, each (.., k).
     /// [`TopK::select`] comes before.
     pub fn write(self, recorder: &mut Recorder, [positions, scores]: [&Buffer; 2], first_query: usize) {
-        let hits = self.sorted(recorder);
+        let hits = self.sorted_hits(recorder);
         let params = SplitParams { k: self.k as u32, first_query: first_query as u32 };
         let grid = [self.k.div_ceil(WIDTH) as u32, self.lists.n_queries as u32, 1];
         recorder.dispatch(&split_kernel(), &params, &[&self.lists.state, &hits, positions, scores], grid);
     }
 }
 
-fn hit(bytes: &[u8]) -> ScoredPosition {
-    ScoredPosition { position: !word(bytes, 4), score: score_of(word(bytes, 0)) }
+/// The best k hits of each query of a batch, in order, to be read.
+#[derive(Debug)]
+pub(crate) struct SortedHits {
+    k: usize,
+    /// Of the lists.
+    state: Buffer,
+    /// (B, k) of (key, !position).
+    hits: Buffer,
+}
+
+impl SortedHits {
+    /// What [`SortedHits::hits`] reads the bytes of.
+    pub fn buffers(&self) -> [&Buffer; 2] {
+        [&self.state, &self.hits]
+    }
+
+    /// The hits of the bytes of the buffers.
+    pub fn hits(&self, state: &[u8], hits: &[u8]) -> Hits {
+        let lists = hits.chunks_exact(self.k * HIT_BYTES as usize).zip(HitLists::states(state));
+        let hits = |list: &[u8], count| list.chunks_exact(HIT_BYTES as usize).take(count).map(hit).collect();
+        lists.map(|(list, state)| hits(list, state.count)).collect()
+    }
 }
