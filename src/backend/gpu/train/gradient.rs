@@ -18,7 +18,7 @@ use crate::random::Dropout;
 const TILE: usize = 64;
 
 /// Rows whose part of the gradient of a weight is one sum.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 
 /// Rows that one thread adds.
 const ADDED: usize = 64;
@@ -30,7 +30,13 @@ pub(super) struct Matrix<'a>(pub &'a Buffer, pub usize, pub usize);
 
 impl GpuTrainingOps {
     /// (rows, columns) = a (rows, depth) b (depth, columns), in parts of `chunk` columns of a each, which are then added in order.
-    fn product(&mut self, (rows, depth, columns): (usize, usize, usize), a: Matrix, b: Matrix, chunk: usize) -> Buffer {
+    pub(super) fn product(
+        &mut self,
+        (rows, depth, columns): (usize, usize, usize),
+        a: Matrix,
+        b: Matrix,
+        chunk: usize,
+    ) -> Buffer {
         let parts = depth.div_ceil(chunk);
         let y = self.result(parts * rows * columns);
         let params = MatrixProductParams {
@@ -71,10 +77,10 @@ impl GpuTrainingOps {
     fn looked_up(&mut self, indices: &[u32], rows: usize, width: usize, scale: f32, dy: &Buffer) -> Buffer {
         let lists = Lists::of(indices, rows);
         let (starts, places) = (self.recorder.upload(&lists.starts), self.recorder.upload(&lists.places));
-        let (n, none) = (rows * width, self.placeholder());
+        let n = rows * width;
         let y = self.result(n);
-        let params = SumListsParams { n: n as u32, width: width as u32, scale, divisor: 0, has_coefficients: 0 };
-        self.element_wise(&SUM_LISTS, &params, &[&starts, &places, &none, dy, &y], n);
+        let params = SumListsParams { n: n as u32, width: width as u32, scale };
+        self.element_wise(&SUM_LISTS, &params, &[&starts, &places, dy, &y], n);
         y
     }
 }

@@ -9,6 +9,9 @@ const ELEMENT_WISE: &str = wgsl!("ops/lib/element_wise.wgsl");
 const REDUCTION: &str = wgsl!("ops/lib/reduction.wgsl");
 const DROPOUT: &str = wgsl!("train/lib/dropout.wgsl");
 const SLOPE: &str = wgsl!("train/lib/slope.wgsl");
+const PAIRS: &str = wgsl!("train/lib/pairs.wgsl");
+const GATE: &str = wgsl!("train/lib/mol_gate.wgsl");
+const INFORMATION: &str = wgsl!("train/lib/mutual_information.wgsl");
 
 /// `kernel!(NAME = "file" [LIBRARY, ...] Params Read Write)`: the kernel of `shaders/train/file.wgsl`, behind these library files.
 macro_rules! kernel {
@@ -32,13 +35,29 @@ kernel!(COLUMN_SUMS = "column_sums" [ELEMENT_WISE] Params Read Write);
 kernel!(MATRIX_PRODUCT = "matrix_product" Params Read Read Write);
 kernel!(L2_NORM_GRADIENT = "norm_gradient" [REDUCTION] Params Read Read Read Write Write);
 kernel!(HSTU_GATE_GRADIENT = "hstu_gate_gradient" [ELEMENT_WISE] Params Read Read Read Write Write);
-kernel!(SUM_LISTS = "sum_lists" [ELEMENT_WISE] Params Read Read Read Read Write);
+kernel!(SUM_LISTS = "sum_lists" [ELEMENT_WISE] Params Read Read Read Write);
 kernel!(ATTENTION_SUMS = "attention_sums" [ELEMENT_WISE] Params Read Read Read Write);
 kernel!(SOFTMAX_PAIRS = "softmax_pairs" [DROPOUT, REDUCTION] Params Read Read Read Read Write Write);
 kernel!(HSTU_PAIRS = "hstu_pairs" [ELEMENT_WISE, ACTIVATION, SLOPE] Params Read Read Read Read Read Read Write);
 kernel!(HSTU_BIAS_GRADIENT = "hstu_bias_gradient" [ELEMENT_WISE] Params Read Read Read Write);
-kernel!(PAIR_LOGITS = "pair_logits" [ELEMENT_WISE] Params Read Read Read Read Write);
-kernel!(SAMPLED_SOFTMAX = "sampled_softmax" [REDUCTION] Params Read Read Write Write);
+kernel!(PAIR_PRODUCTS = "pair_products" [ELEMENT_WISE] Params Read Read Read Write);
+kernel!(SAMPLED_SOFTMAX = "sampled_softmax" [REDUCTION] Params Read Read Read Write Write);
+kernel!(PAIR_SUMS = "pair_sums" [ELEMENT_WISE] Params Read Read Read Read Write);
+kernel!(MOL_LOGITS = "mol_logits" [ELEMENT_WISE, DROPOUT, PAIRS] Params Read Read Read Write Write);
+kernel!(HIDDEN_UNITS = "hidden_units" [ELEMENT_WISE, ACTIVATION] Params Read Write Write);
+kernel!(
+    MOL_GATE = "mol_gate"
+        [ELEMENT_WISE, ACTIVATION, DROPOUT, PAIRS, GATE]
+        Params Read Read Read Read Read Write Write Write
+);
+kernel!(
+    MOL_GATE_GRADIENT = "mol_gate_gradient"
+        [ELEMENT_WISE, ACTIVATION, SLOPE, PAIRS, GATE, INFORMATION]
+        Params Read Read Read Write Write
+);
+kernel!(MOL_LOGITS_GRADIENT = "mol_logits_gradient" [ELEMENT_WISE, DROPOUT] Params Read Write);
+kernel!(MUTUAL_INFORMATION = "mutual_information" [ELEMENT_WISE, INFORMATION] Params Read Write);
+kernel!(SQUARED_ROWS = "squared_rows" [ELEMENT_WISE] Params Read Read Write Write);
 kernel!(ADAMW = "adamw" [ELEMENT_WISE] Params Read Read Write Write Write);
 kernel!(SQUARE_SUMS = "square_sums" [REDUCTION] Params Read Write);
 
@@ -72,7 +91,7 @@ params!(MatrixProductParams {
 });
 params!(NormGradientParams { rows: u32, width: u32, eps: f32, unbiased: u32 });
 params!(HstuGateGradientParams { n: u32, width: u32, stride: u32, concat_ua: u32 });
-params!(SumListsParams { n: u32, width: u32, scale: f32, divisor: u32, has_coefficients: u32 });
+params!(SumListsParams { n: u32, width: u32, scale: f32 });
 params!(AttentionSumsParams {
     n: u32,
     rows: u32,
@@ -110,8 +129,94 @@ params!(HstuPairsParams {
     plane: u32
 });
 params!(HstuBiasGradientParams { n: u32, rows: u32, length: u32, padded_length: u32, words: u32, chunk: u32 });
-params!(PairLogitsParams { n: u32, dim: u32, per_position: u32, temperature: f32, has_correction: u32 });
-params!(SampledSoftmaxParams { positions: u32, per_position: u32, scale: f32 });
+params!(PairProductsParams { n: u32, dim: u32, per_position: u32 });
+params!(SampledSoftmaxParams {
+    positions: u32,
+    first_position: u32,
+    per_position: u32,
+    temperature: f32,
+    has_correction: u32,
+    scale: f32
+});
+params!(PairSumsParams {
+    n: u32,
+    width: u32,
+    inner: u32,
+    count: u32,
+    plane: u32,
+    own_stride: u32,
+    other_stride: u32,
+    divisor: u32,
+    has_x: u32,
+    x_first: u32,
+    x_row: u32,
+    x_own: u32,
+    x_other: u32,
+    first_row: u32
+});
+params!(MolLogitsParams {
+    n: u32,
+    pairs: u32,
+    p_q: u32,
+    p_x: u32,
+    d: u32,
+    inverse_temperature: f32,
+    first_position: u32,
+    per_position: u32,
+    slots: u32,
+    first_slot: u32,
+    has_dropout: u32,
+    threshold: u32,
+    scale: f32,
+    key_0: u32,
+    key_1: u32
+});
+params!(HiddenUnitsParams { n: u32, pairs: u32, has_bias: u32 });
+params!(MolGateParams {
+    n: u32,
+    pairs: u32,
+    logits: u32,
+    combination: u32,
+    has_query_gate: u32,
+    has_item_gate: u32,
+    has_bias: u32,
+    first_position: u32,
+    per_position: u32,
+    slots: u32,
+    first_slot: u32,
+    has_dropout: u32,
+    threshold: u32,
+    scale: f32,
+    key_0: u32,
+    key_1: u32
+});
+params!(MolGateGradientParams {
+    n: u32,
+    pairs: u32,
+    logits: u32,
+    combination: u32,
+    first_position: u32,
+    per_position: u32,
+    slots: u32,
+    first_slot: u32,
+    has_dropout: u32,
+    mi_pairs: f32,
+    mi_scale: f32
+});
+params!(MolLogitsGradientParams {
+    n: u32,
+    pairs: u32,
+    logits: u32,
+    first_pair: u32,
+    inverse_temperature: f32,
+    has_dropout: u32,
+    threshold: u32,
+    scale: f32,
+    key_0: u32,
+    key_1: u32
+});
+params!(MutualInformationParams { n: u32, pairs: u32, logits: u32, chunk: u32 });
+params!(SquaredRowsParams { n: u32, width: u32, scale: f32 });
 params!(AdamwParams {
     n: u32,
     width: u32,
@@ -148,8 +253,16 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
         (SOFTMAX_WEIGHTS.clone(), SoftmaxPairsParams::LAYOUT),
         (HSTU_PAIRS.clone(), HstuPairsParams::LAYOUT),
         (HSTU_BIAS_GRADIENT.clone(), HstuBiasGradientParams::LAYOUT),
-        (PAIR_LOGITS.clone(), PairLogitsParams::LAYOUT),
+        (PAIR_PRODUCTS.clone(), PairProductsParams::LAYOUT),
         (SAMPLED_SOFTMAX.clone(), SampledSoftmaxParams::LAYOUT),
+        (PAIR_SUMS.clone(), PairSumsParams::LAYOUT),
+        (MOL_LOGITS.clone(), MolLogitsParams::LAYOUT),
+        (HIDDEN_UNITS.clone(), HiddenUnitsParams::LAYOUT),
+        (MOL_GATE.clone(), MolGateParams::LAYOUT),
+        (MOL_GATE_GRADIENT.clone(), MolGateGradientParams::LAYOUT),
+        (MOL_LOGITS_GRADIENT.clone(), MolLogitsGradientParams::LAYOUT),
+        (MUTUAL_INFORMATION.clone(), MutualInformationParams::LAYOUT),
+        (SQUARED_ROWS.clone(), SquaredRowsParams::LAYOUT),
         (ADAMW.clone(), AdamwParams::LAYOUT),
         (SQUARE_SUMS.clone(), SquareSumsParams::LAYOUT),
     ]

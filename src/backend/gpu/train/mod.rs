@@ -1,10 +1,13 @@
-//! Training: gradients of the operations of encoders, the loss of inner products, and AdamW, as dispatches.
+//! Training: gradients of the operations of encoders, the losses, and AdamW, as dispatches.
 
 mod attention;
+mod dot;
 mod gradient;
 mod kernels;
 mod lists;
+mod mol;
 mod ops;
+mod pairs;
 mod training;
 
 pub(crate) use kernels::{kernel_specs, shaped_kernels};

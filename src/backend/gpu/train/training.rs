@@ -1,17 +1,16 @@
 //! [`TrainingOps`] as dispatches.
 
+use super::dot::dot_loss;
 use super::kernels::*;
-use super::lists::Lists;
+use super::mol::mol_loss;
 use super::ops::{GpuTrainingOps, len};
 use crate::backend::gpu::device::{Buffer, grid_1d};
 use crate::backend::loss::{FullSoftmax, MolLossValue, SampledSoftmax};
 use crate::backend::{AdamW, MolArrays, MolLossSettings, Trainable, TrainingOps};
-use crate::config::{EncoderConfig, ModelConfig, SimilarityConfig};
+use crate::config::{EncoderConfig, ModelConfig};
 use crate::error::Parameter;
+use crate::ops::Ops;
 use crate::{Error, Result};
-
-/// Pairs of a round, of which logits and derivatives are kept.
-const ROUND: usize = 1 << 23;
 
 /// `EACH` of square_sums.wgsl.
 const EACH: usize = 2048;
@@ -21,15 +20,6 @@ impl GpuTrainingOps {
         let Trainable { values, first_moment, second_moment } = parameter;
         let buffers = [gradient, places, values, first_moment, second_moment];
         self.element_wise(&ADAMW, &params, &buffers, params.n as usize);
-    }
-
-    fn mixtures_are_not_trained() -> Error {
-        GpuTrainingOps::not_trained("SASRec or HSTU with a dot product", "Mixture-of-Logits")
-    }
-
-    fn not_trained(trained: &str, found: &str) -> Error {
-        let expected = format!("{trained}: GPUs train no others yet, the device `cpu` does");
-        Error::argument(Parameter::Model, expected, found)
     }
 }
 
@@ -53,15 +43,12 @@ fn adamw_params(adamw: &AdamW, n: usize) -> AdamwParams {
 
 impl TrainingOps for GpuTrainingOps {
     fn check(&self, model: &ModelConfig) -> Result<()> {
-        if model.similarity != SimilarityConfig::DotProduct {
-            return Err(GpuTrainingOps::mixtures_are_not_trained());
-        }
         let found = match model.encoder {
             EncoderConfig::Hstu(_) | EncoderConfig::Sasrec(_) => return Ok(()),
             EncoderConfig::Gru4rec(_) => "GRU4Rec",
             EncoderConfig::Bert4rec(_) => "BERT4Rec",
         };
-        Err(GpuTrainingOps::not_trained("SASRec or HSTU", found))
+        Err(Error::argument(Parameter::Model, "SASRec or HSTU: GPUs train no others yet, the device `cpu` does", found))
     }
 
     fn zeros(&mut self, len: usize) -> Buffer {
@@ -75,77 +62,7 @@ impl TrainingOps for GpuTrainingOps {
         items: &Buffer,
         softmax: SampledSoftmax,
     ) -> Result<(f64, [Buffer; 2])> {
-        let n = softmax.positives.len();
-        let n_items = len(items) / dim;
-        let per_position = softmax.negatives.len() / n.max(1) + 1;
-        let positions = (ROUND / per_position).clamp(1, n.max(1));
-        let none = self.placeholder();
-        let correction = softmax.correction.map(|correction| self.recorder.upload(correction));
-        // The positive of each position, then its negatives.
-        let negatives = softmax.negatives.chunks(per_position - 1);
-        let pairs = softmax.positives.iter().zip(negatives);
-        let indices: Vec<u32> = pairs
-            .flat_map(|(&positive, negatives)| std::iter::once(positive).chain(negatives.iter().copied()))
-            .collect();
-        let losses = self.result(n);
-        let of_queries = self.result(n * dim);
-        let mut of_items = None;
-        let mut parts_of_losses = Vec::new();
-        let mut parts_of_queries = Vec::new();
-        for indices in indices.chunks(positions * per_position) {
-            let first = parts_of_losses.len() * positions;
-            let n_pairs = indices.len();
-            let here = n_pairs / per_position;
-            let list = self.recorder.upload(indices);
-            // Rounds begin wherever they begin; bindings do not.
-            let round = self.rows_of(queries, first, here, dim);
-            let logits = self.result(n_pairs);
-            let params = PairLogitsParams {
-                n: n_pairs as u32,
-                dim: dim as u32,
-                per_position: per_position as u32,
-                temperature: softmax.temperature,
-                has_correction: correction.is_some().into(),
-            };
-            let buffers = [&round, items, &list, correction.as_ref().unwrap_or(&none), &logits];
-            self.element_wise(&PAIR_LOGITS, &params, &buffers, n_pairs);
-            let (loss, dy) = (self.result(here), self.result(n_pairs));
-            let params = SampledSoftmaxParams {
-                positions: here as u32,
-                per_position: per_position as u32,
-                scale: (1.0 / (n as f64 * f64::from(softmax.temperature))) as f32,
-            };
-            self.recorder.dispatch(&SAMPLED_SOFTMAX, &params, &[&logits, &list, &loss, &dy], grid_1d(here as u64));
-            let starts: Vec<u32> = (0..=here).map(|position| (position * per_position) as u32).collect();
-            let starts = self.recorder.upload(&starts);
-            let of_round = self.result(here * dim);
-            let params = SumListsParams {
-                n: (here * dim) as u32,
-                width: dim as u32,
-                scale: 1.0,
-                divisor: 0,
-                has_coefficients: 1,
-            };
-            self.element_wise(&SUM_LISTS, &params, &[&starts, &list, &dy, items, &of_round], here * dim);
-            let by_item = Lists::of(indices, n_items);
-            let (starts, places) = (self.recorder.upload(&by_item.starts), self.recorder.upload(&by_item.places));
-            let part = self.result(n_items * dim);
-            let params = SumListsParams { n: (n_items * dim) as u32, divisor: per_position as u32, ..params };
-            self.element_wise(&SUM_LISTS, &params, &[&starts, &places, &dy, &round, &part], n_items * dim);
-            crate::ops::GradientOps::add(self, part, &mut of_items);
-            parts_of_losses.push(loss);
-            parts_of_queries.push(of_round);
-        }
-        let (mut at_loss, mut at_query) = (0, 0);
-        for (loss, query) in parts_of_losses.iter().zip(&parts_of_queries) {
-            self.recorder.copy(loss, &losses.slice(at_loss..at_loss + loss.bytes()));
-            self.recorder.copy(query, &of_queries.slice(at_query..at_query + query.bytes()));
-            (at_loss, at_query) = (at_loss + loss.bytes(), at_query + query.bytes());
-        }
-        let losses: Vec<f32> = bytemuck::pod_collect_to_vec(&self.recorder.read_bytes(&losses)?);
-        let of_items = of_items.unwrap_or_else(|| self.cleared(n_items * dim));
-        let sum: f64 = losses.iter().map(|&loss| f64::from(loss)).sum();
-        Ok((sum / n.max(1) as f64, [of_queries, of_items]))
+        dot_loss(self, dim, [queries, items], softmax)
     }
 
     fn full_softmax_loss(&mut self, _: usize, _: &Buffer, _: &Buffer, _: FullSoftmax) -> Result<(f64, [Buffer; 2])> {
@@ -153,12 +70,21 @@ impl TrainingOps for GpuTrainingOps {
         Err(Error::argument(Parameter::HyperParameter("loss"), expected, "the full softmax"))
     }
 
-    fn mol_loss(&mut self, _: &MolArrays<Buffer>, _: &MolLossSettings) -> Result<(MolLossValue, MolArrays<Buffer>)> {
-        Err(GpuTrainingOps::mixtures_are_not_trained())
+    fn mol_loss(
+        &mut self,
+        arrays: &MolArrays<Buffer>,
+        settings: &MolLossSettings,
+    ) -> Result<(MolLossValue, MolArrays<Buffer>)> {
+        mol_loss(self, arrays, settings)
     }
 
-    fn squared_rows(&mut self, _: &Buffer, _: usize, _: &[f32], _: f32) -> Result<(f64, Buffer)> {
-        Err(GpuTrainingOps::mixtures_are_not_trained())
+    fn squared_rows(&mut self, x: &Buffer, width: usize, weights: &[f32], scale: f32) -> Result<(f64, Buffer)> {
+        let n = weights.len();
+        let (weights, squares, gradient) = (self.recorder.upload(weights), self.result(n), self.result(len(x)));
+        let params = SquaredRowsParams { n: n as u32, width: width as u32, scale };
+        self.element_wise(&SQUARED_ROWS, &params, &[x, &weights, &squares, &gradient], n);
+        let squares = self.read(&squares)?;
+        Ok((squares.iter().map(|&square| f64::from(square)).sum(), gradient))
     }
 
     fn sums_of_squares(&mut self, arrays: &[&Buffer]) -> Result<Vec<f64>> {
@@ -203,19 +129,5 @@ impl TrainingOps for GpuTrainingOps {
         let places = self.recorder.upload(&places);
         let params = AdamwParams { width: width as u32, has_places: 1, lazy: lazy.into(), ..adamw_params(adamw, n) };
         self.dispatch_adamw(params, table, [gradient, &places]);
-    }
-}
-
-impl GpuTrainingOps {
-    /// Some rows of an array, as one that can be bound.
-    fn rows_of(&mut self, array: &Buffer, first: usize, rows: usize, width: usize) -> Buffer {
-        let bytes = 4 * (rows * width) as u64;
-        if bytes == array.bytes() {
-            return array.clone();
-        }
-        let y = self.result(rows * width);
-        let start = 4 * (first * width) as u64;
-        self.recorder.copy(&array.slice(start..start + bytes), &y);
-        y
     }
 }
