@@ -21,13 +21,13 @@
 //! | items of your own, a trained model, or an index folder | [`Searcher::builder`] |
 //! | an exact or an approximate search; `tangent:1000` is where to begin | [`Algorithm`] |
 //! | filters, exclusions, certificates, cancelling, times | [`Request`], [`Searcher::answer`] |
-//! | models of the RAILS reference implementation: checkpoint and hyper-parameters | [`ModelFile`], [`Model`] |
+//! | trained models in files: checkpoint and hyper-parameters | [`ModelFile`], [`Model`] |
 //! | histories as queries | [`History`], [`Searcher::encode`] |
 //! | adding and removing items while others search, index folders, several devices | [`ItemIndex`] |
 //! | tables in half or a quarter of the memory | [`Dtype`], [`IndexOptions`] |
 //! | a device by name; a wgpu device of your own; results that stay there | [`backend::select`], [`backend::gpu`] |
-//! | to train a model | [`train::Trainer`], or the program `rails-bench` |
-//! | the published metrics of a model | [`eval`], or the program `rails-bench` |
+//! | to train a model | the program `rails-bench`; [`train::Run`], step by step [`train::Trainer`] |
+//! | hit rate, NDCG and MRR of a model | the program `rails-bench`; [`eval`] |
 //!
 //! What a first program needs is at the root of the crate. The modules hold the rest, and may change more between versions.
 //! Enums and options that may grow are `#[non_exhaustive]`; options have constructors and `with_` methods.
@@ -94,16 +94,27 @@ mod tensor_header;
 mod threads;
 pub mod train;
 
+#[doc(inline)]
 pub use backend::{Backend, QueryBatch};
+#[doc(inline)]
 pub use checkpoint::Checkpoint;
+#[doc(inline)]
 pub use config::ModelConfig;
+#[doc(inline)]
 pub use error::{Error, ErrorKind, Parameter, Result};
+#[doc(inline)]
 pub use index::{Filter, IndexOptions, ItemIndex, ListOptions, OpenOptions};
+#[doc(inline)]
 pub use model::{Model, Mol};
+#[doc(inline)]
 pub use model_file::ModelFile;
+#[doc(inline)]
 pub use search::{Algorithm, Answer, Cancel, Certificate, Hit, Request, Searcher, SearcherBuilder, Stats};
+#[doc(inline)]
 pub use sequence::{History, SequenceBatch};
+#[doc(inline)]
 pub use tables::{Dtype, Form};
+#[doc(inline)]
 pub use tensor::Tensor;
 /// The version of wgpu that devices and buffers of this crate are of.
 #[cfg(feature = "gpu")]

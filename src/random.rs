@@ -1,6 +1,7 @@
-//! Random numbers by position, not by turn: what is drawn depends on a seed, a step, a site and the number of an element, so it is
-//! the same for any number of threads, on every device, and after a training run was resumed; and a mask need not be stored,
-//! because it can be drawn again.
+//! Random numbers by position, not by turn.
+//!
+//! What is drawn depends on a seed, a step, a site and the number of an element, so it is the same for any number of threads, on
+//! every device, and after a training run was resumed; and a mask need not be stored, because it can be drawn again.
 //!
 //! The generator is Threefry-2x32 with 20 rounds (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, SC 2011), which
 //! adds, rotates and xors 32-bit words.

@@ -1,11 +1,19 @@
 //! The list of items that can be retrieved.
 
 use std::io::{BufRead, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::catalog::{self, ORIGINAL_COLUMN};
 use crate::error::Parameter;
 use crate::{Error, Result, atomic};
+
+/// The list of items that preprocessing has written beside the file of sequences `dataset`, if it is there: `ml-1m.items.txt` for
+/// `ml-1m.csv` and `ml-1m.csv.gz`.
+pub fn item_list_beside(dataset: &Path) -> Option<PathBuf> {
+    let unpacked = dataset.extension().filter(|extension| *extension == "gz").map(|_| dataset.with_extension(""));
+    let list = unpacked.as_deref().unwrap_or(dataset).with_extension("items.txt");
+    list.is_file().then_some(list)
+}
 
 /// Reads item ids in file order from a text file with one id per line, a CSV or TSV file with a column `item_id`, `movie_id`
 /// or the like (recbole's `item_id:token` too), or MovieLens' `movies.dat` and `u.item`. It may be compressed with gzip.
@@ -48,4 +56,20 @@ pub fn write_item_ids(path: &Path, ids: &[u32], originals: &[String]) -> Result<
         ids.iter().zip(originals).try_for_each(|(id, original)| writer.write_record([&id.to_string(), original]))?;
         writer.flush()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_beside_its_data_set_whether_that_is_compressed_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("ml-1m.items.txt"), "1\n").unwrap();
+        for name in ["ml-1m.csv", "ml-1m.csv.gz"] {
+            assert_eq!(item_list_beside(&at(name)), Some(at("ml-1m.items.txt")), "{name}");
+        }
+        assert_eq!(item_list_beside(&at("other.csv")), None);
+    }
 }

@@ -24,17 +24,17 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Items per result when `k` are asked for, of an index with `n_items`. The reference protocol always searches
+    /// Items per result when `k` are asked for, of an index with `n_items`: no more than there are. The reference protocol always searches
     /// as deep as the reference does, so that its MRR is the published one.
     ///
     /// # Errors
-    /// If `k` is 0 or more than `n_items`.
+    /// If `k` is 0.
     pub fn depth(self, k: usize, n_items: usize) -> Result<usize> {
-        if k == 0 || k > n_items {
-            return Err(Error::argument(Parameter::K, format!("1 to {n_items} (the number of items)"), k));
+        if k == 0 {
+            return Err(Error::argument(Parameter::K, "at least 1", k));
         }
         Ok(match self {
-            Protocol::Strict => k,
+            Protocol::Strict => k.min(n_items),
             Protocol::Reference => REFERENCE_DEPTH.min(n_items),
         })
     }

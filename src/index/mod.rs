@@ -44,6 +44,9 @@ use disk::Folder;
 use source::Runs;
 
 /// Items with their tables on one or more devices; in memory only, or stored in a folder.
+///
+/// [`Searcher::builder`](crate::Searcher::builder) makes the index of most programs, and [`Searcher::index`](crate::Searcher::index)
+/// hands it out. All methods take `&self`: items come and go while other threads search.
 pub struct ItemIndex {
     blueprint: Blueprint,
     /// Changed by whoever holds the folder.

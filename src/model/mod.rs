@@ -29,7 +29,7 @@ use crate::ops::Linear;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
-/// A trained model on the host.
+/// A trained model on the host. [`ModelFile`](crate::ModelFile) reads one from a file; [`Model::load`] takes it from tensors.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// Its hyper-parameters.

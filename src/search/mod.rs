@@ -55,6 +55,9 @@ use first_stage::FirstStage;
 
 /// Answers queries from an index. Many threads may share one.
 ///
+/// Made by [`Searcher::builder`]. [`Searcher::search`] returns the best items of each query, [`Searcher::answer`] takes filters and
+/// tells costs, [`Searcher::encode`] makes queries of histories.
+///
 /// ```
 /// use rails_wgpu::{Algorithm, Dtype, QueryBatch, Request, Searcher, Tensor};
 ///

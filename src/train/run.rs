@@ -77,7 +77,7 @@ pub enum Ending {
     Stopped,
 }
 
-/// A training run.
+/// A training run in a folder. [`Run::create`] begins one, [`Run::train`] carries it out, [`Run::resume`] goes on with it.
 pub struct Run {
     folder: RunFolder,
     config: RunConfig,

@@ -1,10 +1,10 @@
 //! What a run reads: sequences, the items to be found, and where they come from.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Path, absolute};
 
 use super::{DataSource, DataSummary};
-use crate::dataset::{Dataset, ReadOptions, Sequence, read_item_ids};
+use crate::dataset::{Dataset, ReadOptions, Sequence, item_list_beside, read_item_ids};
 use crate::error::Parameter;
 use crate::{Error, Result};
 
@@ -106,18 +106,14 @@ pub(super) fn n_item_rows(set: TrainSet) -> Result<usize> {
 }
 
 impl DataSource {
-    /// The file of sequences `dataset`, with the items of `item_ids`; by default those of the file `.items.txt` that preprocessing has
-    /// written beside the data set, if it is there.
+    /// The file of sequences `dataset`, with the items of `item_ids`; by default those of the list beside the data
+    /// set ([`item_list_beside`]), if it is there.
     ///
     /// # Errors
     /// If the current folder is needed and cannot be found.
     pub fn of_files(dataset: &Path, item_ids: Option<&Path>) -> Result<DataSource> {
         let place = |path: &Path| absolute(path).map_err(Error::io("find", path));
-        let beside = dataset.with_extension("items.txt");
-        let items: Option<PathBuf> = match item_ids {
-            Some(items) => Some(items.to_path_buf()),
-            None => beside.is_file().then_some(beside),
-        };
+        let items = item_ids.map(Path::to_path_buf).or_else(|| item_list_beside(dataset));
         Ok(DataSource {
             dataset: place(dataset)?,
             item_ids: items.map(|items| place(&items)).transpose()?,

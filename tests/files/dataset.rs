@@ -623,10 +623,11 @@ mod raw {
         assert!(dat("1::1::3::now").starts_with("ratings.dat:2: expected a timestamp"));
         assert_eq!(dat("1::::3::4"), "ratings.dat:2: expected a user and an item, found an empty field");
         assert_eq!(fails("ml-1m", &[("ratings.dat", b"1::2::3::\xff\n")]), "ratings.dat:1: not UTF-8 text");
+        let other_format = "; a file with a header that names its columns is read as the format `csv`";
         let long = vec![b'1'; 1 << 20];
         assert_eq!(
             fails("ml-1m", &[("ratings.dat", &long)]),
-            "ratings.dat:1: expected 4 fields between \"::\", found 1"
+            format!("ratings.dat:1: expected 4 fields between \"::\", found 1{other_format}")
         );
         assert_eq!(
             fails("ml-1m", &[("ratings.dat", RATINGS_DAT), ("movies.dat", b"1::A::x\n1::B::x\n")]),
@@ -637,14 +638,15 @@ mod raw {
         let column = |names: &str| format!("ratings.csv:1: expected a header with a column {names} between");
         assert_eq!(csv("a,b\n"), {
             let names = column("user_id, user, uid or reviewer_id");
-            format!("{names} commas, tabs, semicolons or bars; found `a,b`")
+            format!("{names} commas, tabs, semicolons or bars; found `a,b`{other_format}")
         });
-        let no_time = format!("{} commas; found `userId,movieId,rating`", column("timestamp, time or ts"));
+        let no_time =
+            format!("{} commas; found `userId,movieId,rating`{other_format}", column("timestamp, time or ts"));
         assert_eq!(csv("userId,movieId,rating\n"), no_time);
         let inter = fails("recbole", &[("x.inter", b"user_id,item_id\n1,2\n")]);
         assert!(inter.contains("between tabs; files with other separators are read as the format `csv`"), "{inter}");
         assert_eq!(fails("amzn-books", &[("ratings_Books.csv", b"user,item,rating,timestamp\n")]), {
-            "ratings_Books.csv:1: expected a rating, a finite number, found `rating`"
+            format!("ratings_Books.csv:1: expected a rating, a finite number, found `rating`{other_format}")
         });
         assert_eq!(fails("txt", &[("a.txt", b"1 2\n1\n")]), "a.txt:2: expected 2 fields between blanks, found 1");
         let twice = b"item_id:token\na\na\n";

@@ -409,7 +409,7 @@ fn interrupted(signal: &str) -> (Output, Value, Vec<csv::StringRecord>) {
     let at = |name: &str| folder.path().join(name);
     let (csv, out, html) = (at("out.csv"), at("out.json"), at("out.html"));
     let files = ["--csv", path(&csv), "--json", path(&out), "--html", path(&html)];
-    let grid = ["--items", "1,200", "--k", "1", "--algorithm", "exact", "--runs", "20000", "--limit", "64"];
+    let grid = ["--items", "1,200", "--k", "1", "--algorithm", "exact", "--runs", "4000", "--limit", "64"];
     let child =
         command(&trained(&[&files[..], &grid].concat())).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
@@ -437,8 +437,8 @@ fn ctrl_c_keeps_what_was_measured() {
     assert!(message.contains("stopping after this batch") && message.contains("ended early"), "{message}");
     assert_eq!((rows(&json).len(), records.len(), &json["interrupted"]), (2, 2, &true.into()));
     let [whole, part] = rows(&json) else { panic!("{json}") };
-    assert_eq!((number(whole, "runs"), number(whole, "queries")), (40_000.0, 64.0));
-    assert!((1.0..40_000.0).contains(&number(part, "runs")) && number(part, "queries") >= 32.0, "{part}");
+    assert_eq!((number(whole, "runs"), number(whole, "queries")), (8_000.0, 64.0));
+    assert!((1.0..8_000.0).contains(&number(part, "runs")) && number(part, "queries") >= 32.0, "{part}");
     assert!(text(&output.stdout).contains("recall@1"), "the table is printed");
 }
 

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
+use crate::ROOT;
+
 const GIN: &str = "tests/oracle/tiny_hstu_mol/config.gin";
 const DATA: &str = "tests/oracle/tiny.csv";
 
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rails-bench"));
-    command.current_dir(crate::ROOT).args(args).stdin(Stdio::null());
+    command.current_dir(ROOT).args(args).stdin(Stdio::null());
     command.env_remove("RAILS_DATASET").env_remove("RAILS_CHECKPOINT").env_remove("RAILS_CONFIG");
     command
 }
@@ -90,6 +92,24 @@ fn a_trained_model_is_evaluated_and_indexed_as_it_was_in_training() {
     let eval = ["eval", "--checkpoint", &checkpoint, "--dataset", DATA, "--item-ids", "assets/demo.items.txt"];
     let eval = json(&[&eval[..], &["--device", "cpu", "--protocol", "reference"]].concat());
     assert_eq!((&eval["results"][0]["hr@10"], &eval["results"][0]["mrr"]), (&best["chosen"], &best["mrr"]));
+    // The list beside the data set is that of every command; results are no longer than it.
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    fs::copy(format!("{ROOT}/{DATA}"), at("data.csv")).unwrap();
+    fs::copy(format!("{ROOT}/assets/demo.items.txt"), at("data.items.txt")).unwrap();
+    let eval = |data: &str, more: &[&str]| {
+        let eval =
+            ["eval", "--checkpoint", &checkpoint, "--dataset", data, "--device", "cpu", "--protocol", "reference"];
+        json(&[&eval[..], more].concat())
+    };
+    let beside = eval(&at("data.csv"), &["--k", "201"]);
+    assert_eq!((&beside["results"][0]["hr@10"], &beside["results"][0]["mrr"]), (&best["chosen"], &best["mrr"]));
+    assert_eq!((&beside["items"], &beside["k"]), (&200.into(), &200.into()));
+    assert_eq!(beside["item_source"], at("data.items.txt"));
+    let all = eval(DATA, &[]);
+    assert_eq!((&all["items"], &all["item_source"]), (&219.into(), &"the model's item table".into()));
+    let onto = ["eval", "--checkpoint", &checkpoint, "--dataset", &at("data.csv"), "--json", &at("data.items.txt")];
+    refuses(&onto, &["it would replace the input"]);
+
     let index = folder.path().join("index");
     let index = index.to_str().unwrap();
     succeeds(&["index", "build", "--checkpoint", &checkpoint, "--items", "assets/demo.items.txt", "-o", index]);
@@ -272,7 +292,7 @@ fn a_full_disk_and_a_loss_that_is_no_number_lose_nothing() {
     // ulimit counts blocks of 512 bytes or of 1 KiB; either is too little for a state.
     let args = train(&text(&full), &["--epochs", "2"]).join(" ");
     let command = format!("trap '' XFSZ; ulimit -f 16; exec {} {args}", env!("CARGO_BIN_EXE_rails-bench"));
-    let output = Command::new("sh").current_dir(crate::ROOT).args(["-c", &command]).output().unwrap();
+    let output = Command::new("sh").current_dir(ROOT).args(["-c", &command]).output().unwrap();
     let said = message(&output);
     assert!(
         output.status.code() == Some(1) && said.contains("cannot write") && said.contains(".safetensors"),

@@ -14,3 +14,14 @@ pub fn keep(arguments: impl IntoIterator<Item = OsString>) -> &'static [OsString
 pub fn given() -> &'static [OsString] {
     ARGUMENTS.get().and_then(|all| all.get(1..)).unwrap_or_default()
 }
+
+/// The command as it can be given again.
+pub fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
+    let quoted = |arg: String| match !arg.is_empty() && arg.chars().all(plain) {
+        true => arg,
+        false => format!("'{}'", arg.replace('\'', r"'\''")),
+    };
+    let args = given().iter().map(|arg| quoted(arg.to_string_lossy().into_owned()));
+    std::iter::once("rails-bench".to_string()).chain(args).collect::<Vec<_>>().join(" ")
+}

@@ -23,6 +23,8 @@ use crate::report::{Machine, SpeedReport, SpeedRow, now};
 use crate::searcher::{self, learn};
 use assets::Demo;
 
+/// Where the items come from, in the reports.
+const ITEM_SOURCE: &str = "the demo";
 /// What is compared on the large library.
 const ALGORITHMS: &str = "exact,avg:1000,tangent:300,tangent:1000,distilled:100";
 /// Items per result there.
@@ -53,7 +55,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     let is_printed = !matches!(json, Some(JsonOutput::Stdout));
     let cancel = interrupt::cancel_measuring();
     let searcher = searcher::build(&demo.model, &demo.item_ids, &args.device, &args.run.algorithm)?;
-    let quality = evaluate(&searcher, &demo.dataset.sequences, &args.run, &cancel)?;
+    let quality = evaluate(&searcher, &demo.dataset.sequences, ITEM_SOURCE, &args.run, &cancel)?;
     if is_printed {
         print(&quality)?;
     }
@@ -90,6 +92,7 @@ fn compare(demo: &Demo, args: &DemoArgs, cancel: &Cancel) -> Result<SpeedReport>
         users: demo.dataset.sequences.len(),
         skipped_users: 0,
         items: args.items,
+        item_source: ITEM_SOURCE.to_string(),
         rules: Rules::Strict,
         interrupted: true,
         rows: Vec::new(),

@@ -61,7 +61,8 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let json = args.run.open_json()?;
     let dataset = load_dataset(&args.data, args.limit)?;
     let searcher = searcher::open(&args.model, &args.data, &args.stored, &args.device, &args.run.algorithm)?;
-    let report = evaluate(&searcher, &dataset.sequences, &args.run, &interrupt::cancel_measuring())?;
+    let item_source = args.data.item_source(&args.stored);
+    let report = evaluate(&searcher, &dataset.sequences, &item_source, &args.run, &interrupt::cancel_measuring())?;
     if !matches!(json, Some(JsonOutput::Stdout)) {
         print(&report)?;
     }
@@ -101,8 +102,14 @@ fn first_candidates(algorithm: Algorithm) -> usize {
     }
 }
 
-/// Evaluates until all users are done, or that is cancelled.
-pub fn evaluate(searcher: &Searcher, sequences: &[Sequence], args: &RunArgs, cancel: &Cancel) -> Result<QualityReport> {
+/// Evaluates until all users are done, or that is cancelled; `item_source` says where the items come from.
+pub fn evaluate(
+    searcher: &Searcher,
+    sequences: &[Sequence],
+    item_source: &str,
+    args: &RunArgs,
+    cancel: &Cancel,
+) -> Result<QualityReport> {
     let index = searcher.index();
     let (usable, skipped_users) = with_history_and_target(sequences)?;
     let n_items = index.len();
@@ -110,7 +117,10 @@ pub fn evaluate(searcher: &Searcher, sequences: &[Sequence], args: &RunArgs, can
         return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
     }
     warn_of_absent(&usable, |id| index.contains(id.into()));
-    let k = args.k.unwrap_or(200.min(n_items));
+    let k = args.k.unwrap_or(200).min(n_items);
+    if let Some(asked) = args.k.filter(|asked| *asked > n_items) {
+        note!("note: --k {asked}: there are {n_items} items, so results have {n_items}");
+    }
     let depth = args.protocol.depth(k, n_items)?;
     for algorithm in args.algorithm.iter().filter(|algorithm| first_candidates(**algorithm) < depth) {
         note!(
@@ -147,6 +157,7 @@ pub fn evaluate(searcher: &Searcher, sequences: &[Sequence], args: &RunArgs, can
         skipped_users,
         interrupted: users < usable.len(),
         items: n_items,
+        item_source: item_source.to_string(),
         k,
     };
     Ok(QualityReport { run, evaluations })

@@ -1,6 +1,6 @@
 //! Users and items by the ids that the raw data have for them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rails_wgpu::dataset::{Dataset, ItemNames, Sequence};
 use rails_wgpu::{Error, Result};
@@ -26,17 +26,7 @@ pub fn user<'a>(dataset: &'a Dataset, id: &str, path: &Path) -> Result<&'a Seque
     })
 }
 
-/// The ids that the raw data have for items, of `--item-ids` or the item list that `preprocess` wrote beside the data set, and
-/// the titles of the file `titles`.
+/// The ids that the raw data have for items, of the list of items, and the titles of the file `titles`.
 pub fn items(data: &DataArgs, titles: Option<&Path>) -> Result<ItemNames> {
-    let beside = list_beside(&data.dataset);
-    let list = data.item_ids.as_deref().or(beside.as_deref());
-    ItemNames::read(list, titles)
-}
-
-/// `sequences.items.txt` for `sequences.csv` and `sequences.csv.gz`, if there is such a file.
-fn list_beside(dataset: &Path) -> Option<PathBuf> {
-    let unpacked = dataset.extension().filter(|extension| *extension == "gz").map(|_| dataset.with_extension(""));
-    let list = unpacked.as_deref().unwrap_or(dataset).with_extension("items.txt");
-    list.is_file().then_some(list)
+    ItemNames::read(data.item_list().as_deref(), titles)
 }

@@ -1,10 +1,12 @@
 //! Options that several commands share.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use rails_wgpu::backend::Dtype;
+use rails_wgpu::dataset::item_list_beside;
 use rails_wgpu::index::{IndexOptions, OpenOptions};
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::tables::Form;
@@ -134,8 +136,8 @@ pub struct DataArgs {
     /// Sequences, as `rails-bench preprocess` and the reference write them
     #[arg(long, env = "RAILS_DATASET")]
     pub dataset: Input,
-    /// Items to search: a text file with one id per line, or a CSV with a movie_id or item_id column; default: every
-    /// row of the model's item table from 1 on
+    /// Items to search: a text file with one id per line, or a CSV with a movie_id or item_id column [default: the .items.txt that
+    /// `preprocess` has written beside the data set, else every row of the model's item table from 1 on]
     #[arg(long)]
     pub item_ids: Option<Input>,
     /// Pass over malformed lines of the data set, and say how many
@@ -144,4 +146,20 @@ pub struct DataArgs {
     /// Add this to every item id of the data set (1 for the reference's Amazon files, whose ids start at 0)
     #[arg(long, default_value_t = 0)]
     pub shift_id_by: u32,
+}
+
+impl DataArgs {
+    /// The list of the items to search, given or beside the data set; `None`: every row of the model's item table.
+    pub fn item_list(&self) -> Option<PathBuf> {
+        self.item_ids.as_deref().map(Path::to_path_buf).or_else(|| item_list_beside(&self.dataset))
+    }
+
+    /// Where the items of a search come from, for people.
+    pub fn item_source(&self, stored: &StoredIndexArgs) -> String {
+        match (&stored.index, self.item_list()) {
+            (Some(folder), _) => format!("index {}", folder.display()),
+            (None, Some(list)) => list.display().to_string(),
+            (None, None) => "the model's item table".to_string(),
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use clap::ArgMatches;
 use rails_wgpu::config::config_beside;
+use rails_wgpu::dataset::item_list_beside;
 use rails_wgpu::{Error, Result};
 
 /// A file or folder that is read.
@@ -120,8 +121,13 @@ pub fn check_all(matches: &ArgMatches) -> Result<()> {
     let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
     for id in matches.ids() {
         let id = id.as_str();
+        let first = inputs.len();
         inputs
             .extend(matches.try_get_many::<Input>(id).into_iter().flatten().flatten().map(|input| input.to_path_buf()));
+        if id == "dataset" {
+            let lists: Vec<PathBuf> = inputs[first..].iter().filter_map(|dataset| item_list_beside(dataset)).collect();
+            inputs.extend(lists);
+        }
         let items = matches.try_get_many::<ItemsArg>(id).into_iter().flatten().flatten();
         inputs.extend(items.filter_map(ItemsArg::path).map(Path::to_path_buf));
         for output in matches.try_get_many::<Output>(id).into_iter().flatten().flatten() {

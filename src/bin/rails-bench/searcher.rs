@@ -27,7 +27,7 @@ pub fn open(
             return Err(Error::argument("options", "--checkpoint or --index", "neither"));
         }
         let model = load_model(model)?;
-        let item_ids = load_item_ids(data.item_ids.as_deref(), &model)?;
+        let item_ids = load_item_ids(data.item_list().as_deref(), &model)?;
         return build(&model, &item_ids, device, algorithms);
     };
     let model = model_beside(&ItemIndex::info(folder)?, model)?;

@@ -187,7 +187,8 @@ pub fn preprocess(format: RawFormat, input: &Path, options: PreprocessOptions) -
         RawFormat::AmznBooks => amazon::read(&source, &options, &mut report),
         RawFormat::Recbole => recbole::read_inter(&source, &options, &mut report),
         RawFormat::Txt => recbole::read_txt(&source, &options, &mut report),
-    }?;
+    }
+    .map_err(|error| with_other_format(error, format, &report))?;
     if sequences.is_empty() {
         let what = format!("no events left of {} rows read and {} malformed", report.rows_read, report.bad_lines);
         return Err(Error::Dataset { path: input.to_path_buf(), line: 0, what });
@@ -195,6 +196,20 @@ pub fn preprocess(format: RawFormat, input: &Path, options: PreprocessOptions) -
     report.describe(&sequences, &item_ids);
     let dataset = Dataset { sequences, original_users };
     Ok(Preprocessed { dataset, item_ids, original_items, report })
+}
+
+/// Where the first line of the events is not of `format`, the file is probably of another one: says which reads most files.
+fn with_other_format(mut error: Error, format: RawFormat, report: &PreprocessReport) -> Error {
+    let names_columns = matches!(format, RawFormat::Csv | RawFormat::Recbole);
+    match &mut error {
+        Error::Dataset { line: 1, what, .. }
+            if !names_columns && report.items_before == 0 && what.starts_with("expected") =>
+        {
+            what.push_str("; a file with a header that names its columns is read as the format `csv`");
+        }
+        _ => {}
+    }
+    error
 }
 
 /// What is read of raw files.

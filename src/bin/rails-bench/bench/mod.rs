@@ -49,8 +49,8 @@ pub struct BenchArgs {
     /// Sequences, as `rails-bench preprocess` and the reference write them
     #[arg(long, env = "RAILS_DATASET")]
     dataset: Option<Input>,
-    /// Items to search: a text file with one id per line, or a CSV with a movie_id or item_id column; default: every
-    /// row of the model's item table from 1 on
+    /// Items to search: a text file with one id per line, or a CSV with a movie_id or item_id column [default: the .items.txt that
+    /// `preprocess` has written beside the data set, else every row of the model's item table from 1 on]
     #[arg(long)]
     item_ids: Option<Input>,
     /// Pass over malformed lines of the data set, and say how many
@@ -126,10 +126,11 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         machine: Machine::here(),
         date: now(),
         devices: plan.devices(),
-        command: command_line(),
+        command: arguments::command_line(),
         users: source.n_queries(),
         skipped_users: source.skipped_users(),
         items: source.n_items(),
+        item_source: source.item_source().to_string(),
         rules: plan.rules,
         interrupted: false,
         rows: Vec::new(),
@@ -138,15 +139,4 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     Grid { source: &source, plan: &plan, cancel: &cancel }.run(&mut report, &outputs)?;
     outputs.finish(&report)?;
     Ok(ExitCode::of_interrupted(report.interrupted))
-}
-
-/// The command as it can be given again.
-fn command_line() -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
-    let quoted = |arg: String| match !arg.is_empty() && arg.chars().all(plain) {
-        true => arg,
-        false => format!("'{}'", arg.replace('\'', r"'\''")),
-    };
-    let args = arguments::given().iter().map(|arg| quoted(arg.to_string_lossy().into_owned()));
-    std::iter::once("rails-bench".to_string()).chain(args).collect::<Vec<_>>().join(" ")
 }

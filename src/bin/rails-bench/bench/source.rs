@@ -25,6 +25,7 @@ use crate::searcher::model_beside;
 /// Items and queries.
 pub struct Source {
     items: Items,
+    item_source: String,
     limit: Option<usize>,
 }
 
@@ -52,7 +53,7 @@ impl Source {
             if limit == Some(0) {
                 return Err(Error::argument("limit", "at least 1 query", 0));
             }
-            return Ok(Source { items: Items::File(Box::new(file)), limit });
+            return Ok(Source { items: Items::File(Box::new(file)), item_source: path.display().to_string(), limit });
         }
         let given = |path: &Option<_>, name| {
             let missing = || {
@@ -71,14 +72,16 @@ impl Source {
         let data = data_args(args, given(&args.dataset, "dataset")?);
         let model = load_model(&model)?;
         let (users, skipped_users) = with_history_and_target(&load_dataset(&data, limit)?.sequences)?;
-        let item_ids = shuffled(&load_item_ids(data.item_ids.as_deref(), &model)?);
+        let item_ids = shuffled(&load_item_ids(data.item_list().as_deref(), &model)?);
         let known: HashSet<u32> = item_ids.iter().copied().collect();
         warn_of_absent(&users, |id| known.contains(&id));
-        Ok(Source { items: Items::Trained { model: Box::new(model), item_ids, users, skipped_users }, limit })
+        let items = Items::Trained { model: Box::new(model), item_ids, users, skipped_users };
+        Ok(Source { items, item_source: data.item_source(&args.stored), limit })
     }
 
     fn stored(args: &BenchArgs, folder: &Path, dataset: Input) -> Result<Source> {
         let options = args.stored.open_options();
+        let data = data_args(args, dataset);
         let model = ModelArgs { checkpoint: args.checkpoint.clone(), config: args.config.clone() };
         let model = model_beside(&ItemIndex::info(folder)?, &model)?;
         let on_cpu = Searcher::builder().folder(folder).device("cpu").open_options(options.with_device_memory(None));
@@ -86,7 +89,7 @@ impl Source {
         let index = searcher.index();
         let none = || Error::argument("index", "an index with an encoder", "one without");
         let model = Box::new(model.map_or_else(|| index.model()?.ok_or_else(none), Ok)?);
-        let sequences = load_dataset(&data_args(args, dataset), args.limit)?.sequences;
+        let sequences = load_dataset(&data, args.limit)?.sequences;
         let (users, skipped_users) = with_history_and_target(&sequences)?;
         if index.is_empty() {
             return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
@@ -99,7 +102,8 @@ impl Source {
             n_items: index.len(),
             dtype: index.dtype(),
         };
-        Ok(Source { items: Items::Stored { index, model, users, skipped_users }, limit: args.limit })
+        let items = Items::Stored { index, model, users, skipped_users };
+        Ok(Source { items, item_source: data.item_source(&args.stored), limit: args.limit })
     }
 
     /// Number format of a stored index, which is not built here and must not be changed.
@@ -124,6 +128,11 @@ impl Source {
                 format!("bench file, D = {}, MoL {p_q}x{p_x}x{d_p}", file.mol.item_dim())
             }
         }
+    }
+
+    /// Where the items come from, for people.
+    pub fn item_source(&self) -> &str {
+        &self.item_source
     }
 
     pub fn n_items(&self) -> usize {

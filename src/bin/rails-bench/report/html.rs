@@ -4,6 +4,7 @@ use super::columns::{Column, significant};
 use super::row::SpeedRow;
 use super::speed::{GOOD_RECALL, SpeedReport};
 use super::svg::{Chart, Curve, Point, escaped, mark};
+use crate::output::counted;
 use rails_wgpu::search::Algorithm;
 
 /// Families of algorithms, each with a colour and a mark of its own on every chart.
@@ -54,6 +55,7 @@ th:first-child,td:first-child{text-align:left}
 tr.point th{text-align:left;padding-top:18px;color:var(--ink);font-weight:600}
 tbody tr:hover td{background:var(--card)}tr.best td{color:var(--good);font-weight:600}
 td svg{display:inline-block;width:14px;height:14px;vertical-align:-2px;margin-right:8px}
+.wide th:first-child button,.wide td:first-child{padding-left:4px}.wide td,.wide thead button{padding-left:8px;padding-right:8px}
 .note{color:var(--soft)}
 ";
 
@@ -68,7 +70,8 @@ pub fn page(report: &SpeedReport) -> String {
     for (name, driver) in &report.devices {
         fact("device", &escaped(&format!("{name} ({driver})")));
     }
-    fact("data", &format!("{} queries, {} items", report.users, report.items));
+    let items = counted(report.items, "item");
+    fact("data", &escaped(&format!("{} queries, {items} from {}", report.users, report.item_source)));
     fact("command", &format!("<code>{}</code>", escaped(&report.command)));
     if report.interrupted {
         fact("note", "ended early: rows are missing, or cover fewer queries");
@@ -260,6 +263,7 @@ mod tests {
             users: 32,
             skipped_users: 0,
             items: 10,
+            item_source: "ids.txt".to_string(),
             rules: Rules::Strict,
             interrupted: false,
             rows,

@@ -18,4 +18,4 @@ pub use quality::{QualityReport, RunInfo};
 pub use row::SpeedRow;
 pub use speed::SpeedReport;
 pub use table::Table;
-pub use training::training_page;
+pub use training::{item_source, training_page};

@@ -29,6 +29,8 @@ pub struct RunInfo {
     pub interrupted: bool,
     /// Items in the index.
     pub items: usize,
+    /// Where they come from.
+    pub item_source: String,
     /// Cut-offs beyond this many items are not reported.
     pub k: usize,
 }
@@ -45,10 +47,10 @@ pub struct QualityReport {
 impl QualityReport {
     /// What holds for all rows, one condition per line.
     pub fn conditions(&self) -> String {
-        let RunInfo { model, machine, device, driver, dtype, protocol, users, items, .. } = &self.run;
+        let RunInfo { model, machine, device, driver, dtype, protocol, users, items, item_source, .. } = &self.run;
         format!(
             "model     {model}\nmachine   {machine}\ndevice    {device} ({driver})   dtype {dtype}\n\
-             data      {users} users, {items} items   protocol {protocol}\n"
+             data      {users} users, {items} items from {item_source}   protocol {protocol}\n"
         )
     }
 
@@ -102,6 +104,7 @@ impl QualityReport {
             "users": self.run.users,
             "skipped_users": self.run.skipped_users,
             "items": self.run.items,
+            "item_source": self.run.item_source,
             "results": self.evaluations.iter().map(result).collect::<Vec<_>>(),
         })
     }

@@ -30,6 +30,8 @@ pub struct SpeedReport {
     pub skipped_users: usize,
     /// Items of the data set or bench file.
     pub items: usize,
+    /// Where these come from.
+    pub item_source: String,
     /// What happened to seen items, and what counts as a hit.
     pub rules: Rules,
     /// Whether the run was ended early: there are fewer rows than asked for, or the last ones cover fewer queries.
@@ -134,7 +136,7 @@ impl SpeedReport {
         let build = values(|row| format!("{:.2}", row.build.as_secs_f64()));
         format!(
             "model     {}\nmachine   {}\ndevice    {}   dtype {}\ndata      {} users in batches of {}, k = {}\n\
-             index     {} items, {bytes} bytes each, built in {build} s\n",
+             index     {} items from {}, {bytes} bytes each, built in {build} s\n",
             self.model,
             self.machine,
             devices.join(", "),
@@ -143,6 +145,7 @@ impl SpeedReport {
             values(|row| row.batch.to_string()),
             values(|row| row.k.to_string()),
             values(|row| row.items.to_string()),
+            self.item_source,
         )
     }
 
@@ -196,6 +199,7 @@ impl SpeedReport {
             "users": self.users,
             "skipped_users": self.skipped_users,
             "items": self.items,
+            "item_source": self.item_source,
             "interrupted": self.interrupted,
             "results": self.rows.iter().map(result).collect::<Vec<_>>(),
         })

@@ -1,18 +1,31 @@
 //! A training run as one self-contained page: curves of losses and metrics, and the table of epochs.
 
-use rails_wgpu::train::{EpochRecord, EvaluationRecord, RunConfig};
+use std::path::Path;
+
+use rails_wgpu::train::{DataSource, EpochRecord, EvaluationRecord, RunConfig};
 
 use super::Machine;
 use super::html::document;
 use super::line_chart::{Line, LineChart};
 use super::svg::escaped;
+use crate::output::counted;
 
-/// The page.
+/// Where the items of a run come from, in short.
+pub fn item_source(source: &DataSource) -> String {
+    source.item_ids.as_deref().map_or("1 up to the largest id".to_string(), file_name)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The page; `command` is what made it.
 pub fn training_page(
     config: &RunConfig,
     records: &[EpochRecord],
     best: Option<&EpochRecord>,
     test: Option<&EvaluationRecord>,
+    command: &str,
 ) -> String {
     let mut facts = String::new();
     let mut fact =
@@ -20,7 +33,8 @@ pub fn training_page(
     fact("model", config.model.summary());
     fact("machine", Machine::here().to_string());
     let data = &config.data;
-    fact("data", format!("{}: {} users, {} items", data.source.dataset.display(), data.users, data.items));
+    let (users, items) = (counted(data.users, "user"), counted(data.items, "item"));
+    fact("data", format!("{}: {users}, {items} from {}", file_name(&data.source.dataset), item_source(&data.source)));
     fact("split", format!("{}, which also chooses the best model, by {}", config.split, config.metric));
     if let Some((epoch, evaluation)) = best.and_then(|best| Some((best.epoch, best.evaluation.as_ref()?))) {
         fact("best epoch", format!("{epoch}: {} split: {}", evaluation.split, values(evaluation)));
@@ -28,12 +42,13 @@ pub fn training_page(
     if let Some(test) = test {
         fact("its test", format!("{} split: {}", test.split, values(test)));
     }
+    facts.push_str(&format!("<dt>command</dt><dd><code>{}</code></dd>\n", escaped(command)));
     let charts: String = [losses(records), metrics(config, records, best)]
         .iter()
         .map(|chart| format!("<figure>\n{}</figure>\n", chart.svg()))
         .collect();
     let content = format!(
-        "<h1>Training</h1>\n<dl>\n{facts}</dl>\n<div class=\"charts\">\n{charts}</div>\n<div class=\"scroll\">\n{}</div>\n",
+        "<h1>Training</h1>\n<dl>\n{facts}</dl>\n<div class=\"charts\">\n{charts}</div>\n<div class=\"scroll wide\">\n{}</div>\n",
         table(records)
     );
     document("rails-bench: training", &content)
@@ -86,7 +101,7 @@ fn table(records: &[EpochRecord]) -> String {
         .iter()
         .find_map(|record| record.evaluation.as_ref())
         .map_or(Vec::new(), |evaluation| evaluation.values().into_iter().map(|(name, _)| name).collect());
-    let names = ["epoch", "step", "loss", "positions/s", "split", "users"].map(str::to_string);
+    let names = ["epoch", "step", "loss", "positions/s", "users"].map(str::to_string);
     let header: String = names
         .iter()
         .chain(&metrics)
@@ -102,7 +117,7 @@ fn table(records: &[EpochRecord]) -> String {
                 format!("{:.0}", record.positions_per_second),
             ];
             if let Some(evaluation) = &record.evaluation {
-                cells.extend([evaluation.split.to_string(), evaluation.users.to_string()]);
+                cells.push(evaluation.users.to_string());
                 cells.extend(evaluation.values().into_iter().map(|(_, value)| format!("{value:.4}")));
             }
             let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", escaped(cell))).collect();

@@ -15,6 +15,7 @@ use rails_wgpu::train::{Ending, EpochRecord, EvaluationRecord, RunConfig, RunFol
 use rails_wgpu::{Error, Result, atomic};
 use serde_json::{Value, json};
 
+use crate::arguments;
 use crate::exit_code::ExitCode;
 use crate::interrupt;
 use crate::json_output::JsonOutput;
@@ -154,7 +155,9 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
         output.write(&format!("{report:#}\n"))?;
     }
     if let Some(html) = &args.html {
-        let page = training_page(session.run.config(), session.run.records(), session.run.best(), test.as_ref());
+        let command = arguments::command_line();
+        let page =
+            training_page(session.run.config(), session.run.records(), session.run.best(), test.as_ref(), &command);
         atomic::write(html, |file| file.write_all(page.as_bytes()))?;
     }
     if ending == Ending::Stopped {

@@ -14,7 +14,7 @@ use rails_wgpu::{Cancel, Result};
 
 use crate::output::{counted, outln};
 use crate::progress::{self, Bar, two_digits};
-use crate::report::Machine;
+use crate::report::{Machine, item_source};
 
 /// A run, and the data that it is of.
 pub struct Session {
@@ -59,10 +59,11 @@ impl Session {
         outln!("machine   {}", Machine::here())?;
         outln!("device    {}", config.device)?;
         outln!(
-            "data      {} users, {} positions to learn from, {} items",
+            "data      {} users, {} positions to learn from, {} items from {}",
             self.run.data().n_users(),
             self.run.data().n_positions(),
-            data.items
+            data.items,
+            item_source(&data.source)
         )?;
         outln!("split     {split}")?;
         outln!(
