@@ -3,7 +3,7 @@
 // in   0 params  1 x (rows, 3 HIDDEN)  2 weight (HIDDEN, 3 HIDDEN): reset gate, update gate, candidate  3 bias (3 HIDDEN)
 //      4 sequences (4 groups): first row and length, the longest of a group first; length 0 where there is none
 // out  5 y (rows, HIDDEN)
-// grid folded groups   twin src/backend/cpu/ops/gru.rs
+// grid folded groups   needs lib/gru_gates.wgsl   twin src/backend/cpu/ops/gru.rs
 // loops over steps end at the length of the longest sequence of a group, those over columns and states at HIDDEN
 override HIDDEN: u32 = 64u;
 
@@ -23,17 +23,6 @@ const WORKGROUP: u32 = 64u;
 
 // state[k]: number k of the states of the four sequences.
 var<workgroup> state: array<vec4f, HIDDEN>;
-
-// Stable for every x: exp never overflows.
-fn sigmoids(x: vec4f) -> vec4f {
-    let e = exp(-abs(x));
-    return select(vec4f(1.0), e, x < vec4f()) / (1.0 + e);
-}
-
-// Not the built-in function, which overflows on some devices.
-fn tanhs(x: vec4f) -> vec4f {
-    return 2.0 * sigmoids(2.0 * x) - 1.0;
-}
 
 // Column `column` of x in the four rows.
 fn inputs(rows: vec4u, column: u32) -> vec4f {

@@ -2,8 +2,12 @@
 
 use std::rc::Rc;
 
+#[cfg(feature = "gpu")]
+use crate::common::gpu;
 use crate::common::naive::{Naive, Num, compare, exact, random};
 use rails_wgpu::backend::cpu::CpuOps;
+#[cfg(feature = "gpu")]
+use rails_wgpu::backend::gpu::GpuTrainingOps;
 use rails_wgpu::config::DropoutRates;
 use rails_wgpu::ops::{
     Activation, AttentionMask, AttentionShape, DropoutSite, GradientOps, HstuShape, LayerNorm, Linear, Ops, Rows,
@@ -38,12 +42,12 @@ fn masks() -> Masks {
 
 /// The result, and the gradient of `sum(seed * result)` with respect to each input.
 fn differentiated<B: GradientOps<Floats: 'static, Ints: 'static>>(
-    mut ops: B,
+    ops: &mut B,
     operation: &impl Operation,
     inputs: Vec<B::Floats>,
     seed: impl FnOnce(&B::Floats) -> B::Floats,
 ) -> (B::Floats, Vec<B::Floats>) {
-    let mut tape = Tape::new(&mut ops, masks());
+    let mut tape = Tape::new(ops, masks());
     let nodes: Vec<Node<B::Floats>> = inputs.into_iter().map(|input| tape.leaf(input)).collect();
     let result = operation.run(&mut tape, &nodes);
     let (values, seed) = (result.values().clone(), seed(result.values()));
@@ -61,7 +65,7 @@ fn seed_num(result: &Rc<Vec<Num>>) -> Rc<Vec<Num>> {
 }
 
 fn by_definition(operation: &impl Operation, inputs: Vec<Rc<Vec<Num>>>) -> (Rc<Vec<Num>>, Vec<Rc<Vec<Num>>>) {
-    differentiated(Naive, operation, inputs, seed_num)
+    differentiated(&mut Naive, operation, inputs, seed_num)
 }
 
 /// `sum(seed * result)`.
@@ -96,20 +100,27 @@ fn against_differences(operation: &impl Operation, gradients: &[Rc<Vec<Num>>]) -
     Ok(())
 }
 
-/// The CPU against the definition.
-fn check_cpu(what: &str, operation: &impl Operation) {
+/// A device against the definition.
+fn check_device<B: GradientOps<Floats: 'static, Ints: 'static>>(what: &str, operation: &impl Operation, mut ops: B) {
     let tensors = tensors(operation);
     let (values, gradients) = by_definition(operation, tensors.iter().map(|tensor| Naive.floats(tensor)).collect());
-    for ops in [CpuOps::default(), CpuOps::pooled()] {
-        let inputs = tensors.iter().map(|tensor| ops.clone().floats(tensor)).collect();
-        let seed = |result: &<CpuOps as Ops>::Floats| {
-            CpuOps::default().floats(&Tensor::new(vec![result.len()], seed(result.len())).unwrap())
-        };
-        let (found, found_gradients) = differentiated(ops, operation, inputs, seed);
-        compare(&found, &values).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
-        for (number, (found, expected)) in found_gradients.iter().zip(&gradients).enumerate() {
-            compare(found, expected).unwrap_or_else(|wrong| panic!("{what}, gradient of input {number}: {wrong}"));
-        }
+    let inputs = tensors.iter().map(|tensor| ops.floats(tensor)).collect();
+    let weights = ops.floats(&Tensor::new(vec![values.len()], seed(values.len())).unwrap());
+    let (found, found_gradients) = differentiated(&mut ops, operation, inputs, |_| weights);
+    compare(&ops.read(&found).unwrap(), &values).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+    for (number, (found, expected)) in found_gradients.iter().zip(&gradients).enumerate() {
+        let found = ops.read(found).unwrap();
+        compare(&found, expected).unwrap_or_else(|wrong| panic!("{what}, gradient of input {number}: {wrong}"));
+    }
+}
+
+/// All devices against the definition.
+fn check_devices(what: &str, operation: &impl Operation) {
+    check_device(&format!("{what} on the CPU"), operation, CpuOps::default());
+    check_device(&format!("{what} on the CPU, pooled"), operation, CpuOps::pooled());
+    #[cfg(feature = "gpu")]
+    if let Some(gpu) = gpu::shared() {
+        check_device(&format!("{what} on the GPU"), operation, GpuTrainingOps::new(&gpu));
     }
 }
 
@@ -118,7 +129,7 @@ fn check(what: &str, operation: impl Operation) {
     let inputs = tensors(&operation).iter().map(|tensor| Naive.floats(tensor)).collect();
     let (_, gradients) = by_definition(&operation, inputs);
     against_differences(&operation, &gradients).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
-    check_cpu(what, &operation);
+    check_devices(what, &operation);
 }
 
 /// Sequences of these lengths; items 1..=5; times that rise by steps of all magnitudes.
@@ -187,7 +198,7 @@ fn linear() {
         check(&format!("{activation:?}"), layer);
         // Blocks and chunks of rows.
         let layer = LinearOf { rows: 1300, n_in: 3, n_out: 2, bias, activation, residual, dropout: false };
-        check_cpu(&format!("{activation:?}"), &layer);
+        check_devices(&format!("{activation:?}"), &layer);
     }
     let activation = Activation::Identity;
     check("dropout", LinearOf { rows: 9, n_in: 2, n_out: 5, bias: true, activation, residual: true, dropout: true });
@@ -241,7 +252,7 @@ fn operations_on_rows() {
     for (rows, width) in [(3, 2), (2, 8), (4, 18), (300, 6)] {
         let of = |what: &str, f: Of| {
             let operation = OfRows { rows, width, f };
-            if rows * width < 100 { check(what, operation) } else { check_cpu(what, &operation) }
+            if rows * width < 100 { check(what, operation) } else { check_devices(what, &operation) }
         };
         of("layer norm", Of::LayerNorm);
         of("l2 norm", Of::L2Norm(0.1));
@@ -362,7 +373,7 @@ fn layer_norms_with_weights() {
         for (rows, width) in [(1, 2), (3, 5), (4, 18)] {
             check(&format!("{rows} {width} {unbiased}"), AffineLayerNormOf { rows, width, unbiased });
         }
-        check_cpu("many rows", &AffineLayerNormOf { rows: 600, width: 6, unbiased });
+        check_devices("many rows", &AffineLayerNormOf { rows: 600, width: 6, unbiased });
     }
 }
 
@@ -376,26 +387,26 @@ fn operations_on_sequences() {
             let shape = HstuShape { heads, dqk, dv, padded_length: length + 2 };
             let operation = HstuAttentionOf(batch(lengths), shape);
             let what = format!("HSTU {heads} {dqk} {dv} {lengths:?}");
-            if is_small { check(&what, operation) } else { check_cpu(&what, &operation) }
+            if is_small { check(&what, operation) } else { check_devices(&what, &operation) }
         }
         for mask in [AttentionMask::Causal, AttentionMask::Bidirectional] {
             for site in [DropoutSite::Attention { block: 2 }, DropoutSite::Query] {
                 let shape = AttentionShape { width: 6, heads: 2, mask };
                 let what = format!("{mask:?} {lengths:?} {site:?}");
                 let operation = SoftmaxAttentionOf { batch: batch(lengths), shape, site };
-                if is_small { check(&what, operation) } else { check_cpu(&what, &operation) }
+                if is_small { check(&what, operation) } else { check_devices(&what, &operation) }
             }
         }
         for bias in [false, true] {
             let operation = GruOf { batch: batch(lengths), hidden: 5, bias };
             let what = format!("GRU {lengths:?}");
-            if is_small { check(&what, operation) } else { check_cpu(&what, &operation) }
+            if is_small { check(&what, operation) } else { check_devices(&what, &operation) }
         }
     }
     for concat_ua in [false, true] {
         let shape = HstuShape { heads: 2, dqk: 1, dv: 3, padded_length: 9 };
         check("gate", HstuGateOf { rows: 4, shape, concat_ua });
-        check_cpu("gate", &HstuGateOf { rows: 600, shape, concat_ua });
+        check_devices("gate", &HstuGateOf { rows: 600, shape, concat_ua });
     }
 }
 
@@ -435,7 +446,7 @@ fn the_number_of_threads_does_not_show() {
             let seed = |result: &<CpuOps as Ops>::Floats| {
                 CpuOps::default().floats(&Tensor::new(vec![result.len()], seed(result.len())).unwrap())
             };
-            let (values, gradients) = differentiated(CpuOps::default(), operation, inputs, seed);
+            let (values, gradients) = differentiated(&mut CpuOps::default(), operation, inputs, seed);
             values.iter().chain(gradients.iter().flat_map(|gradient| gradient.iter())).map(|x| x.to_bits()).collect()
         })
     }

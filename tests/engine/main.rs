@@ -12,6 +12,8 @@ mod gradients;
 mod index;
 mod index_format;
 mod int8;
+#[cfg(feature = "gpu")]
+mod losses;
 mod model_file;
 mod oracle;
 mod overlap;

@@ -9,7 +9,7 @@ mod timer;
 
 pub use encoder::GpuEncoder;
 pub(crate) use op_kernels::kernel_specs;
-pub(crate) use ops::{ELEMENTS, activation_code, bucket_words};
+pub(crate) use ops::{ELEMENTS, GRU_SEQUENCES, activation_code, bucket_words, by_length};
 pub use recorder::Recorder;
 pub(crate) use recorder::Submission;
 pub(crate) use shaped_kernels::shaped_kernels;

@@ -7,6 +7,7 @@ use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, params, wgsl};
 const ACTIVATION: &str = wgsl!("ops/lib/activation.wgsl");
 const ATTENTION: &str = wgsl!("ops/lib/attention.wgsl");
 const ELEMENT_WISE: &str = wgsl!("ops/lib/element_wise.wgsl");
+const GRU_GATES: &str = wgsl!("ops/lib/gru_gates.wgsl");
 const REDUCTION: &str = wgsl!("ops/lib/reduction.wgsl");
 
 /// `kernel!(NAME = "file" [LIBRARY, ...] Params Read Write)`: the kernel of `shaders/ops/file.wgsl`, behind these library files.
@@ -32,7 +33,7 @@ kernel!(TIME_BUCKETS = "time_buckets" Params Read Read Read Read Write);
 kernel!(HSTU_ATTENTION = "hstu_attention" [ATTENTION, ACTIVATION] Params Read Read Read Read Read Write);
 kernel!(HSTU_GATE = "hstu_gate" [ELEMENT_WISE] Params Read Read Write);
 kernel!(CAUSAL_ATTENTION = "softmax_attention" [ATTENTION] Params Read Read Read Write);
-kernel!(GRU = "gru" Params Read Read Read Read Write);
+kernel!(GRU = "gru" [GRU_GATES] Params Read Read Read Read Write);
 
 /// Whose rows are centred.
 pub(crate) static LAYER_NORM: LazyLock<KernelSpec> =

@@ -21,7 +21,7 @@ pub(super) const ATTENTION_ROWS: usize = 64;
 /// Columns of a workgroup of theirs, if they are not `WIDE`.
 pub(super) const ATTENTION_COLUMNS: usize = 32;
 /// Sequences that a workgroup of `gru` computes.
-const GRU_SEQUENCES: usize = 4;
+pub(crate) const GRU_SEQUENCES: usize = 4;
 /// Bytes of a number of their states.
 pub(crate) const GRU_STATE_BYTES: usize = 4 * GRU_SEQUENCES;
 
@@ -273,7 +273,7 @@ impl Ops for Recorder {
 }
 
 /// First row and length of each sequence, the longest first, filled up to whole groups with sequences of length 0.
-fn by_length(offsets: &[u32]) -> Vec<[u32; 2]> {
+pub(crate) fn by_length(offsets: &[u32]) -> Vec<[u32; 2]> {
     let mut sequences: Vec<[u32; 2]> = offsets.windows(2).map(|pair| [pair[0], pair[1] - pair[0]]).collect();
     sequences.sort_by_key(|&[_, length]| Reverse(length));
     sequences.resize(sequences.len().next_multiple_of(GRU_SEQUENCES), [0, 0]);

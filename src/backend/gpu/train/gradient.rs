@@ -2,10 +2,10 @@
 //! shared, and none is changed.
 
 use super::attention::{Attention, hstu_attention_gradient, softmax_attention_gradient};
+use super::gru::gru_gradient;
 use super::kernels::*;
 use super::lists::Lists;
 use super::ops::{GpuInts, GpuTrainingOps, len, on_device};
-use crate::Error;
 use crate::backend::gpu::device::{Buffer, grid_1d};
 use crate::backend::gpu::kernels::activation_code;
 use crate::ops::{
@@ -266,10 +266,12 @@ impl GradientOps for GpuTrainingOps {
         parts.into_iter().zip(gradients).for_each(|(part, gradient)| self.add(part, gradient));
     }
 
-    fn gru_gradient(&mut self, _: &GruInputs<Buffer>, _: &Buffer, _: LinearGradients<Buffer>) {
-        // `TrainingOps::check` refuses such models before anything is recorded.
-        let what = "gradients of gated recurrent units are computed on CPUs only".to_string();
-        let error: Error = self.recorder.gpu().error(what);
-        self.recorder.fail(error);
+    fn gru_gradient(&mut self, inputs: &GruInputs<Buffer>, dy: &Buffer, gradients: LinearGradients<Buffer>) {
+        let [of_x, of_weight, of_bias] = gru_gradient(self, inputs, dy);
+        self.add(of_x, gradients.x);
+        self.add(of_weight, gradients.weight);
+        if inputs.recurrent.bias.is_some() {
+            self.add(of_bias, gradients.bias);
+        }
     }
 }

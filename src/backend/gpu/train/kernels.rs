@@ -6,6 +6,7 @@ use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, ShapedKernel, 
 
 const ACTIVATION: &str = wgsl!("ops/lib/activation.wgsl");
 const ELEMENT_WISE: &str = wgsl!("ops/lib/element_wise.wgsl");
+const GRU_GATES: &str = wgsl!("ops/lib/gru_gates.wgsl");
 const REDUCTION: &str = wgsl!("ops/lib/reduction.wgsl");
 const DROPOUT: &str = wgsl!("train/lib/dropout.wgsl");
 const SLOPE: &str = wgsl!("train/lib/slope.wgsl");
@@ -42,6 +43,8 @@ kernel!(HSTU_PAIRS = "hstu_pairs" [ELEMENT_WISE, ACTIVATION, SLOPE] Params Read 
 kernel!(HSTU_BIAS_GRADIENT = "hstu_bias_gradient" [ELEMENT_WISE] Params Read Read Read Write);
 kernel!(PAIR_PRODUCTS = "pair_products" [ELEMENT_WISE] Params Read Read Read Write);
 kernel!(SAMPLED_SOFTMAX = "sampled_softmax" [REDUCTION] Params Read Read Read Write Write);
+kernel!(FULL_SOFTMAX = "full_softmax" [REDUCTION] Params Read Write Write);
+kernel!(GRU_GRADIENT = "gru_gradient" [GRU_GATES] Params Read Read Read Read Read Read Write Write);
 kernel!(PAIR_SUMS = "pair_sums" [ELEMENT_WISE] Params Read Read Read Read Write);
 kernel!(MOL_LOGITS = "mol_logits" [ELEMENT_WISE, DROPOUT, PAIRS] Params Read Read Read Write Write);
 kernel!(HIDDEN_UNITS = "hidden_units" [ELEMENT_WISE, ACTIVATION] Params Read Write Write);
@@ -72,6 +75,11 @@ pub static AFFINE_LAYER_NORM_GRADIENT: LazyLock<KernelSpec> =
 /// The weights of pairs only.
 pub static SOFTMAX_WEIGHTS: LazyLock<KernelSpec> =
     LazyLock::new(|| KernelSpec { constants: vec![("FORWARD", 1.0)], ..SOFTMAX_PAIRS.clone() });
+
+/// [`GRU_GRADIENT`] for states of this width.
+pub fn gru_gradient_spec(hidden: usize) -> KernelSpec {
+    KernelSpec { constants: vec![("HIDDEN", hidden as f64)], ..GRU_GRADIENT.clone() }
+}
 
 params!(AddParams { n: u32 });
 params!(DropOutParams { n: u32, sharing: u32, threshold: u32, scale: f32, key_0: u32, key_1: u32 });
@@ -138,6 +146,8 @@ params!(SampledSoftmaxParams {
     has_correction: u32,
     scale: f32
 });
+params!(FullSoftmaxParams { positions: u32, first_position: u32, items: u32, temperature: f32, scale: f32 });
+params!(GruGradientParams { groups: u32 });
 params!(PairSumsParams {
     n: u32,
     width: u32,
@@ -255,6 +265,8 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
         (HSTU_BIAS_GRADIENT.clone(), HstuBiasGradientParams::LAYOUT),
         (PAIR_PRODUCTS.clone(), PairProductsParams::LAYOUT),
         (SAMPLED_SOFTMAX.clone(), SampledSoftmaxParams::LAYOUT),
+        (FULL_SOFTMAX.clone(), FullSoftmaxParams::LAYOUT),
+        (gru_gradient_spec(64), GruGradientParams::LAYOUT),
         (PAIR_SUMS.clone(), PairSumsParams::LAYOUT),
         (MOL_LOGITS.clone(), MolLogitsParams::LAYOUT),
         (HIDDEN_UNITS.clone(), HiddenUnitsParams::LAYOUT),

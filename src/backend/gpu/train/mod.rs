@@ -2,7 +2,9 @@
 
 mod attention;
 mod dot;
+mod full;
 mod gradient;
+mod gru;
 mod kernels;
 mod lists;
 mod mol;

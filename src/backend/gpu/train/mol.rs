@@ -20,9 +20,6 @@ use crate::model::CrossGate;
 use crate::ops::{Activation, GradientOps, Linear};
 use crate::random::Dropout;
 
-/// Numbers of a round's pairs: what takes 128 MiB.
-const ROUND: usize = 1 << 25;
-
 /// Pairs whose part of the mutual information loss is one sum.
 const INFORMATION_CHUNK: usize = 32;
 
@@ -48,6 +45,7 @@ pub fn mol_loss(
         arrays,
         gradients: &gradients,
         n_items,
+        round: ops.round,
         one: ops.recorder.upload(&[1.0f32; 4]),
         softmax,
     };
@@ -100,6 +98,7 @@ struct MolLoss<'a> {
     /// Zeros first.
     gradients: &'a MolArrays<Buffer>,
     n_items: usize,
+    round: usize,
     /// A 1.
     one: Buffer,
     softmax: Softmax<'a>,
@@ -165,7 +164,7 @@ impl MolLoss<'_> {
     fn rounds(&self, pairs: &Pairs) -> impl Iterator<Item = Range<usize>> + use<> {
         let n_hidden = self.arrays.cross.hidden.as_ref().map_or(0, |layer| layer.n_out);
         let numbers = pairs.per_position * (8 * self.n_logits() + 4 * n_hidden);
-        let (n, most) = (self.softmax.positions, (ROUND / numbers).max(1));
+        let (n, most) = (self.softmax.positions, (self.round / numbers).max(1));
         (0..n).step_by(most).map(move |first| first..n.min(first + most))
     }
 

@@ -9,10 +9,15 @@ use crate::ops::{Activation, AttentionShape, DropoutSite, HstuShape, LayerNorm, 
 use crate::sequence::SequenceBatch;
 use crate::tensor::Tensor;
 
+/// See [`GpuTrainingOps::with_round`].
+const ROUND: usize = 1 << 25;
+
 /// The operations of a GPU on which a model is trained.
 #[derive(Debug)]
 pub struct GpuTrainingOps {
     pub(super) recorder: Recorder,
+    /// Numbers that the pairs of a round of a loss take.
+    pub(super) round: usize,
 }
 
 /// Integers on the device, and on the host if they came from there.
@@ -25,7 +30,14 @@ pub struct GpuInts {
 impl GpuTrainingOps {
     /// Those of an open device.
     pub fn new(gpu: &Arc<Gpu>) -> GpuTrainingOps {
-        GpuTrainingOps { recorder: Recorder::new(gpu) }
+        GpuTrainingOps { recorder: Recorder::new(gpu), round: ROUND }
+    }
+
+    /// The same with other rounds: the pairs of positions and items of a loss are computed so many numbers at a time, by default
+    /// 2^25, which take 128 MiB.
+    #[must_use]
+    pub fn with_round(self, numbers: usize) -> GpuTrainingOps {
+        GpuTrainingOps { round: numbers, ..self }
     }
 
     pub(super) fn result(&mut self, n: usize) -> Buffer {

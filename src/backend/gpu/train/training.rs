@@ -1,6 +1,8 @@
 //! [`TrainingOps`] as dispatches.
 
 use super::dot::dot_loss;
+use super::full::full_softmax_loss;
+use super::gru::MAX_HIDDEN;
 use super::kernels::*;
 use super::mol::mol_loss;
 use super::ops::{GpuTrainingOps, len};
@@ -43,12 +45,13 @@ fn adamw_params(adamw: &AdamW, n: usize) -> AdamwParams {
 
 impl TrainingOps for GpuTrainingOps {
     fn check(&self, model: &ModelConfig) -> Result<()> {
-        let found = match model.encoder {
-            EncoderConfig::Hstu(_) | EncoderConfig::Sasrec(_) => return Ok(()),
-            EncoderConfig::Gru4rec(_) => "GRU4Rec",
-            EncoderConfig::Bert4rec(_) => "BERT4Rec",
-        };
-        Err(Error::argument(Parameter::Model, "SASRec or HSTU: GPUs train no others yet, the device `cpu` does", found))
+        match &model.encoder {
+            EncoderConfig::Gru4rec(gru) if gru.hidden_dim > MAX_HIDDEN => {
+                let expected = format!("GRU4Rec of width up to {MAX_HIDDEN}: the device `cpu` trains others");
+                Err(Error::argument(Parameter::Model, expected, format!("width {}", gru.hidden_dim)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn zeros(&mut self, len: usize) -> Buffer {
@@ -65,9 +68,14 @@ impl TrainingOps for GpuTrainingOps {
         dot_loss(self, dim, [queries, items], softmax)
     }
 
-    fn full_softmax_loss(&mut self, _: usize, _: &Buffer, _: &Buffer, _: FullSoftmax) -> Result<(f64, [Buffer; 2])> {
-        let expected = "the sampled softmax: GPUs train no other loss yet, CPUs do";
-        Err(Error::argument(Parameter::HyperParameter("loss"), expected, "the full softmax"))
+    fn full_softmax_loss(
+        &mut self,
+        dim: usize,
+        queries: &Buffer,
+        items: &Buffer,
+        softmax: FullSoftmax,
+    ) -> Result<(f64, [Buffer; 2])> {
+        full_softmax_loss(self, dim, [queries, items], softmax)
     }
 
     fn mol_loss(
