@@ -243,7 +243,7 @@ fn bad_input_is_refused_and_nothing_is_lost() {
         &["`train.learning_rate`: expected 0.001, with", "found 0.01"],
     );
     refuses(&["train", "--resume", &run, "--negatives", "5"], &["`train.negatives`: expected 16", "found 5"]);
-    let text = fs::read_to_string(Path::new(crate::ROOT).join(DATA)).unwrap();
+    let text = fs::read_to_string(Path::new(ROOT).join(DATA)).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     fs::write(at("less.csv"), lines[..lines.len() - 1].join("\n")).unwrap();
     let less = ["train", "--resume", &run, "--dataset", &at("less.csv"), "--item-ids", "assets/demo.items.txt"];
