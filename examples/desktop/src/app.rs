@@ -44,7 +44,8 @@ impl App {
         theme::apply(ctx);
         let wake = ctx.clone();
         let mut films: Vec<Film> = ids.iter().map(|&id| film(id)).collect();
-        films.sort_by(|a, b| (&a.title, &a.subtitle).cmp(&(&b.title, &b.subtitle)));
+        // The model's own first, and as many different ones in a row as there are.
+        films.sort_by(|a, b| (&a.subtitle, &a.title).cmp(&(&b.subtitle, &b.title)));
         let film_words = films.iter().map(Film::words).collect();
         let found = (0..films.len()).collect();
         App {
@@ -116,8 +117,8 @@ impl App {
 
     fn library(&mut self, ui: &mut Ui) {
         let note = match self.found.len() {
-            n if n == self.films.len() => format!("{n} films"),
-            n => format!("{n} of {} films", self.films.len()),
+            n if n == self.films.len() => format!("{} films", with_commas(n)),
+            n => format!("{} of {} films", with_commas(n), with_commas(self.films.len())),
         };
         title(ui, "Library", &note);
         let hint = RichText::new("Search by title or genre").color(WEAK);
@@ -227,7 +228,7 @@ impl App {
         let of = |value: fn(&Answer) -> String| self.answer.as_ref().map_or_else(dash, value);
         let searching = of(|answer| readable(answer.searching));
         let encoding = of(|answer| readable(answer.encoding));
-        let scored = of(|answer| answer.scored.to_string());
+        let scored = of(|answer| with_commas(answer.scored as usize));
         ui.columns(3, |columns| {
             number(&mut columns[0], &searching, "search");
             number(&mut columns[1], &encoding, "encode history");
@@ -275,6 +276,11 @@ fn title(ui: &mut Ui, text: &str, note: &str) {
         });
     });
     ui.add_space(4.0);
+}
+
+/// `n` with a comma before each three digits.
+fn with_commas(n: usize) -> String {
+    if n < 1000 { n.to_string() } else { format!("{},{:03}", with_commas(n / 1000), n % 1000) }
 }
 
 fn number(ui: &mut Ui, value: &str, what: &str) {

@@ -44,7 +44,11 @@ pub fn plot(ui: &mut Ui, points: &[Point], used: Algorithm, height: f32) -> Opti
             vec2(-10.0 - size.x, 8.0),
             vec2(10.0, -8.0 - size.y),
         ];
-        let at = |side: &eframe::egui::Vec2| Rect::from_min_size(place + *side, size);
+        // Moved to the left where it would leave the plot.
+        let at = |side: &eframe::egui::Vec2| {
+            let rect = Rect::from_min_size(place + *side, size);
+            rect.translate(vec2((whole.right() - rect.right()).min(0.0), 0.0))
+        };
         let free = |rect: &Rect| whole.contains_rect(*rect) && !taken.iter().any(|other| other.intersects(*rect));
         let rect = sides.iter().map(at).find(free).unwrap_or_else(|| at(&sides[0]));
         taken.push(rect);

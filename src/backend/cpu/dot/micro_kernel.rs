@@ -188,3 +188,14 @@ impl<S: Simd> Sink<S> for Store<'_> {
         store::<S>(self.0, row, first, sums);
     }
 }
+
+/// Adds sums to the values of a (rows, TILE) array.
+pub struct AddTo<'a>(pub &'a mut [f32]);
+
+impl<S: Simd> Sink<S> for AddTo<'_> {
+    #[inline(always)]
+    fn take(&mut self, simd: S, l: usize, first: usize, [a, b]: [S::f32s; 2]) {
+        let [x, y] = row::<S>(self.0, l, first);
+        store::<S>(self.0, l, first, [simd.add_f32s(a, x), simd.add_f32s(b, y)]);
+    }
+}

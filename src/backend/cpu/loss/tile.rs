@@ -4,7 +4,7 @@ use pulp::Simd;
 
 use super::cross_gate::{CrossParts, CrossWeights, add_products};
 use super::gate::{Gate, GateValues, drop_out, silu_and_slopes};
-use crate::backend::cpu::dot::micro_kernel::{Sink, TILE, row, store};
+use crate::backend::cpu::dot::micro_kernel::{AddTo, Sink, TILE, row, store};
 use crate::backend::cpu::mol::mixture::Biased;
 use crate::backend::cpu::simd::aligned::AlignedFloats;
 use crate::backend::cpu::simd::prefetch::PrefetchQueue;
@@ -174,7 +174,7 @@ impl Tile {
         weights.output_back.multiply(simd, &work.gates, &mut of_inputs);
         if let Some(layer) = &weights.hidden {
             add_products(simd, &work.hidden, &work.logit_rows, n_logits, weights.row(), sums.hidden);
-            layer.back.multiply(simd, &work.hidden, &mut AddTo { to: &mut work.logits });
+            layer.back.multiply(simd, &work.hidden, &mut AddTo(&mut work.logits));
         }
 
         // The logits: through the cross part, and through the mixture.
@@ -306,18 +306,5 @@ impl<S: Simd> Sink<S> for InputsBack<'_> {
         store::<S>(self.hidden, input, first, values);
         let [x, y] = row::<S>(self.bias, input, first);
         store::<S>(self.bias, input, first, [simd.add_f32s(values[0], x), simd.add_f32s(values[1], y)]);
-    }
-}
-
-/// Adds sums to the values that are there.
-struct AddTo<'a> {
-    to: &'a mut [f32],
-}
-
-impl<S: Simd> Sink<S> for AddTo<'_> {
-    #[inline(always)]
-    fn take(&mut self, simd: S, l: usize, first: usize, [a, b]: [S::f32s; 2]) {
-        let [x, y] = row::<S>(self.to, l, first);
-        store::<S>(self.to, l, first, [simd.add_f32s(a, x), simd.add_f32s(b, y)]);
     }
 }

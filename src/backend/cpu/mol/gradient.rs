@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 use super::kernel::MolKernel;
 use super::mixture::{Biased, gate_norm, join_gates};
 use super::scratch::MolScratch;
-use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Sink, TILE, row, store};
+use crate::backend::cpu::dot::micro_kernel::{AddTo, RowBlocks, Sink, TILE, row, store};
 use crate::backend::cpu::simd::aligned::AlignedFloats;
 use crate::backend::cpu::simd::math::{exp, sigmoid, silu};
 use crate::config::GatingCombination;
@@ -90,9 +90,9 @@ impl WithSimd for GradientStage<'_> {
             Some(layer) => {
                 let mut of_hidden = HiddenSlope { values: inputs };
                 gradient.output.multiply(simd, of_gates, &mut of_hidden);
-                layer.multiply(simd, inputs, &mut AddTo { to: of_logits });
+                layer.multiply(simd, inputs, &mut AddTo(of_logits));
             }
-            None => gradient.output.multiply(simd, of_gates, &mut AddTo { to: of_logits }),
+            None => gradient.output.multiply(simd, of_gates, &mut AddTo(of_logits)),
         }
     }
 }
@@ -125,19 +125,6 @@ impl<S: Simd> Sink<S> for HiddenSlope<'_> {
         let [x, y] = row::<S>(self.values, h, first);
         let slopes = [silu_slope(simd, x), silu_slope(simd, y)];
         store::<S>(self.values, h, first, [simd.mul_f32s(a, slopes[0]), simd.mul_f32s(b, slopes[1])]);
-    }
-}
-
-/// Adds sums to the values that are there.
-struct AddTo<'a> {
-    to: &'a mut [f32],
-}
-
-impl<S: Simd> Sink<S> for AddTo<'_> {
-    #[inline(always)]
-    fn take(&mut self, simd: S, l: usize, first: usize, [a, b]: [S::f32s; 2]) {
-        let [x, y] = row::<S>(self.to, l, first);
-        store::<S>(self.to, l, first, [simd.add_f32s(a, x), simd.add_f32s(b, y)]);
     }
 }
 
