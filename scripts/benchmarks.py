@@ -145,6 +145,18 @@ def train_step(path):
     yield from table(["a step, ms", "here", "PyTorch as the reference", "PyTorch best", "peak memory, in this order"], lines)
 
 
+def reproduce_time(path):
+    """Hours of each row of the published table."""
+    lines, sums = [], [0.0, 0.0]
+    for row in rows(path):
+        hours = [float(row["hours"]), float(row["processor hours / threads"])]
+        sums = [sum + value for sum, value in zip(sums, hours)]
+        lines.append([f"`{row['model']}`", row["epochs of the preset"], number(row["seconds of an epoch"]),
+                      number(float(row["processor seconds of an epoch"]) / int(row["threads"])), *map(number, hours)])
+    lines.append(["all", "", "", "", *map(number, sums)])
+    yield from table(["row", "epochs", "an epoch, s", "processor's time / threads, s", "all epochs, h", "processor's time / threads, h"], lines)
+
+
 # ---- share of the machine's peak
 
 
@@ -329,6 +341,7 @@ TABLES = {
     "algorithms": (algorithms, None),
     "peers": (peers, "benches/peers/run.sh"),
     "train": (train_step, "benches/peers/train.py"),
+    "reproduce": (reproduce_time, "benches/reproduce_time.py"),
     "peak": (peak, "cargo bench --bench peak"),
     "machine": (machine_peak, None),
     "scaling": (scaling, "benches/scaling.sh"),
