@@ -125,5 +125,5 @@ def test_gradients_are_those_of_autograd(encoder, gin, masked, output, tmp_path)
     expected = dict(zip(names, gradients))
     assert differences(found, expected) == []
     for name in names:
-        if expected[name].abs().max() > 1e-4 * max(gradient.abs().max() for gradient in gradients):
+        if expected[name].abs().max() > 2e-3 * max(gradient.abs().max() for gradient in gradients):
             assert differences(found | {name: 1.001 * found[name]}, expected) == [name]
