@@ -24,15 +24,7 @@ pub fn dot_loss(
     let buffers = [queries, items, &all.indices, &all.similarities];
     ops.element_wise(&PAIR_PRODUCTS, &params, &buffers, n * slots);
     all.dispatch(ops, 0, n);
-    let sums = |x| PairSums {
-        derivatives: &all.dy,
-        plane: 1,
-        own: (1, 0),
-        other: (1, 0),
-        inner: dim,
-        x: Some((x, 0)),
-        is_element_wise: false,
-    };
+    let sums = |x| PairSums { derivatives: &all.dy, plane: 1, width: dim, inner: dim, x: Some((x, 0)) };
     let lists = PairLists::of_positions(ops, &all.items, slots);
     sums(items).add_to(ops, &lists, (&of_queries, 0));
     let lists = PairLists::of_items(ops, &all.items, slots, len(items) / dim);

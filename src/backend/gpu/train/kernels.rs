@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, ShapedKernel, params, wgsl};
+use crate::backend::gpu::device::{Bind, KernelSpec, ParamsLayout, params, wgsl};
 
 const ACTIVATION: &str = wgsl!("ops/lib/activation.wgsl");
 const ELEMENT_WISE: &str = wgsl!("ops/lib/element_wise.wgsl");
@@ -46,6 +46,7 @@ kernel!(SAMPLED_SOFTMAX = "sampled_softmax" [REDUCTION] Params Read Read Read Wr
 kernel!(FULL_SOFTMAX = "full_softmax" [REDUCTION] Params Read Write Write);
 kernel!(GRU_GRADIENT = "gru_gradient" [GRU_GATES] Params Read Read Read Read Read Read Write Write);
 kernel!(PAIR_SUMS = "pair_sums" [ELEMENT_WISE] Params Read Read Read Read Write);
+kernel!(COMPONENT_SUMS = "component_sums" Params Read Read Read Read Write);
 kernel!(MOL_LOGITS = "mol_logits" [ELEMENT_WISE, DROPOUT, PAIRS] Params Read Read Read Write Write);
 kernel!(HIDDEN_UNITS = "hidden_units" [ELEMENT_WISE, ACTIVATION] Params Read Write Write);
 kernel!(
@@ -148,21 +149,18 @@ params!(SampledSoftmaxParams {
 });
 params!(FullSoftmaxParams { positions: u32, first_position: u32, items: u32, temperature: f32, scale: f32 });
 params!(GruGradientParams { groups: u32 });
-params!(PairSumsParams {
-    n: u32,
-    width: u32,
-    inner: u32,
-    count: u32,
+params!(PairSumsParams { n: u32, width: u32, inner: u32, plane: u32, has_x: u32, x_first: u32, first_row: u32 });
+params!(ComponentSumsParams {
+    rows: u32,
+    own: u32,
+    others: u32,
+    d: u32,
     plane: u32,
     own_stride: u32,
     other_stride: u32,
-    divisor: u32,
-    has_x: u32,
     x_first: u32,
-    x_row: u32,
-    x_own: u32,
-    x_other: u32,
-    first_row: u32
+    first_row: u32,
+    span: u32
 });
 params!(MolLogitsParams {
     n: u32,
@@ -268,6 +266,7 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
         (FULL_SOFTMAX.clone(), FullSoftmaxParams::LAYOUT),
         (gru_gradient_spec(64), GruGradientParams::LAYOUT),
         (PAIR_SUMS.clone(), PairSumsParams::LAYOUT),
+        (COMPONENT_SUMS.clone(), ComponentSumsParams::LAYOUT),
         (MOL_LOGITS.clone(), MolLogitsParams::LAYOUT),
         (HIDDEN_UNITS.clone(), HiddenUnitsParams::LAYOUT),
         (MOL_GATE.clone(), MolGateParams::LAYOUT),
@@ -278,9 +277,4 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
         (ADAMW.clone(), AdamwParams::LAYOUT),
         (SQUARE_SUMS.clone(), SquareSumsParams::LAYOUT),
     ]
-}
-
-/// All of them, for checks of what compilers make of them.
-pub(crate) fn shaped_kernels() -> Vec<ShapedKernel> {
-    kernel_specs().into_iter().map(|(spec, _)| ShapedKernel::plain(spec)).collect()
 }

@@ -10,7 +10,9 @@ mod lists;
 mod mol;
 mod ops;
 mod pairs;
+mod shaped_kernels;
 mod training;
 
-pub(crate) use kernels::{kernel_specs, shaped_kernels};
+pub(crate) use kernels::kernel_specs;
 pub use ops::{GpuInts, GpuTrainingOps};
+pub(crate) use shaped_kernels::shaped_kernels;

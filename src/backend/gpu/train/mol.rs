@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::gradient::{CHUNK, Matrix};
 use super::kernels::*;
 use super::ops::{GpuTrainingOps, len};
-use super::pairs::{PairLists, PairSums, Softmax};
+use super::pairs::{ComponentSums, PairLists, PairSums, Softmax};
 use crate::Result;
 use crate::backend::gpu::device::Buffer;
 use crate::backend::gpu::kernels::activation_code;
@@ -175,7 +175,7 @@ impl MolLoss<'_> {
         let mask = Mask::of(pairs.dropout.logits);
         let logits = ops.result(n_logits * n_pairs);
         let dropped_out = ops.result(if mask.has_dropout != 0 { n_logits * n_pairs } else { 4 });
-        let n = self.config.query_dot_product_groups * n_pairs;
+        let n = self.config.query_dot_product_groups.div_ceil(4) * n_pairs;
         let params = MolLogitsParams {
             n: n as u32,
             pairs: n_pairs as u32,
@@ -341,40 +341,29 @@ impl MolLoss<'_> {
         positions: &Range<usize>,
         [of_gate, of_products]: [&Buffer; 2],
     ) {
-        let MolConfig {
-            query_dot_product_groups: p_q, item_dot_product_groups: p_x, dot_product_dimension: inner, ..
-        } = *self.config;
+        let MolConfig { query_dot_product_groups: p_q, item_dot_product_groups: p_x, dot_product_dimension: d, .. } =
+            *self.config;
         let (per_position, first) = (pairs.per_position, positions.start);
         let here = &pairs.items[first * per_position..positions.end * per_position];
         let by_position = PairLists::of_positions(ops, here, per_position);
         let by_item = PairLists::of_items(ops, here, per_position, self.n_items);
         let (items, of_items) = (&self.arrays.items, &self.gradients.items);
-        let products = PairSums {
+        let products = ComponentSums {
             derivatives: of_products,
             plane: here.len(),
             own: (p_q, p_x),
-            other: (p_x, 1),
-            inner,
-            x: Some((&items.0, 0)),
-            is_element_wise: false,
+            others: (p_x, 1),
+            d,
+            x: (&items.0, 0),
         };
         products.add_to(ops, &by_position, (&pairs.of_queries.0, first));
-        let queries = Some((&pairs.queries.0, first));
-        let products = PairSums { own: (p_x, 1), other: (p_q, p_x), x: queries, ..products };
+        let products = ComponentSums { own: (p_x, 1), others: (p_q, p_x), x: (&pairs.queries.0, first), ..products };
         products.add_to(ops, &by_item, (&of_items.0, 0));
 
         // In a product of one-sided parts, the derivative of one is the other.
         let is_product = self.config.gating_combination != GatingCombination::None;
-        let other = |part: &'_ Option<Buffer>| part.clone().filter(|_| is_product);
-        let gates = PairSums {
-            derivatives: of_gate,
-            own: (p_q * p_x, 1),
-            other: (1, 0),
-            inner: 1,
-            x: None,
-            is_element_wise: true,
-            ..products
-        };
+        let other = |part: &Option<Buffer>| part.clone().filter(|_| is_product);
+        let gates = PairSums { derivatives: of_gate, plane: here.len(), width: p_q * p_x, inner: 1, x: None };
         if let Some(of_queries) = &pairs.of_queries.1 {
             let factor = other(&items.1);
             let sums = PairSums { x: factor.as_ref().map(|gate| (gate, 0)), ..gates };

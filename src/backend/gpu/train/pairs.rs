@@ -7,6 +7,10 @@ use crate::Result;
 use crate::backend::gpu::device::{Buffer, grid_1d};
 use crate::backend::loss::SampledSoftmax;
 
+/// `WORKGROUP` and `BLOCKS` of component_sums.wgsl.
+const SPAN: usize = 64;
+const BLOCKS: usize = 16;
+
 /// The softmax of all positions, on the device.
 pub struct Softmax<'a> {
     softmax: SampledSoftmax<'a>,
@@ -80,73 +84,103 @@ impl<'a> Softmax<'a> {
 
 /// Lists of pairs on the device.
 pub struct PairLists {
+    /// (rows + 1): where the lists begin.
     starts: Buffer,
+    /// Each pair, and its row on the other side.
     list: Buffer,
-    /// See pair_sums.wgsl.
-    divisor: usize,
     rows: usize,
 }
 
 impl PairLists {
+    fn new(ops: &mut GpuTrainingOps, starts: &[u32], list: &[[u32; 2]]) -> PairLists {
+        let (starts_there, list) = (ops.recorder.upload(starts), ops.recorder.upload(list));
+        PairLists { starts: starts_there, list, rows: starts.len() - 1 }
+    }
+
     /// For each position its pairs, from the item of each pair.
     pub fn of_positions(ops: &mut GpuTrainingOps, items: &[u32], per_position: usize) -> PairLists {
-        let rows = items.len() / per_position;
-        let starts: Vec<u32> = (0..=rows).map(|position| (position * per_position) as u32).collect();
-        let (starts, list) = (ops.recorder.upload(&starts), ops.recorder.upload(items));
-        PairLists { starts, list, divisor: 0, rows }
+        let starts: Vec<u32> = (0..=items.len()).step_by(per_position).map(|first| first as u32).collect();
+        let list: Vec<[u32; 2]> = (0..).zip(items).map(|(pair, &item)| [pair, item]).collect();
+        PairLists::new(ops, &starts, &list)
     }
 
     /// For each of `n_items` items its pairs, ascending.
     pub fn of_items(ops: &mut GpuTrainingOps, items: &[u32], per_position: usize, n_items: usize) -> PairLists {
         let lists = Lists::of(items, n_items);
-        let (starts, list) = (ops.recorder.upload(&lists.starts), ops.recorder.upload(&lists.places));
-        PairLists { starts, list, divisor: per_position, rows: n_items }
+        let list: Vec<[u32; 2]> = lists.places.iter().map(|&pair| [pair, pair / per_position as u32]).collect();
+        PairLists::new(ops, &lists.starts, &list)
     }
 }
 
-/// Sums over lists of pairs.
+/// Sums over lists of pairs of derivatives of products, times rows of the other side.
 pub struct PairSums<'a> {
-    /// (own * other, plane): the derivative of each product of a vector of the row and one of the other side, of each pair.
+    /// (width / inner, plane): of each pair, for `inner` columns together.
     pub derivatives: &'a Buffer,
     /// Pairs.
     pub plane: usize,
-    /// Vectors of a row, and from one to the next in `derivatives`.
-    pub own: (usize, usize),
-    /// The same of the other side.
-    pub other: (usize, usize),
-    /// Width of a vector.
+    /// Width of a row.
+    pub width: usize,
+    /// See `derivatives`.
     pub inner: usize,
-    /// Rows of the other side, and which is the first; without any, its vectors are 1.
+    /// (any, width): rows of the other side, and which is the first; without any they are 1.
     pub x: Option<(&'a Buffer, usize)>,
-    /// Whether each vector of the row has one of the other side, instead of all of them.
-    pub is_element_wise: bool,
 }
 
 impl PairSums<'_> {
     /// Adds the sums over `lists` to the rows of y from `first_row` on.
     pub fn add_to(&self, ops: &mut GpuTrainingOps, lists: &PairLists, (y, first_row): (&Buffer, usize)) {
-        let PairSums { derivatives, plane, own, other, inner, x, is_element_wise } = *self;
-        let width = own.0 * inner;
+        let PairSums { derivatives, plane, width, inner, x } = *self;
         let n = lists.rows * width;
-        let (x_row, x_own, x_other) = if is_element_wise { (width, inner, 0) } else { (other.0 * inner, 0, inner) };
         let params = PairSumsParams {
             n: n as u32,
             width: width as u32,
             inner: inner as u32,
-            count: other.0 as u32,
             plane: plane as u32,
-            own_stride: own.1 as u32,
-            other_stride: other.1 as u32,
-            divisor: lists.divisor as u32,
             has_x: x.is_some().into(),
             x_first: x.map_or(0, |(_, first)| first as u32),
-            x_row: x_row as u32,
-            x_own: x_own as u32,
-            x_other: x_other as u32,
             first_row: first_row as u32,
         };
         let none = ops.placeholder();
         let buffers = [&lists.starts, &lists.list, derivatives, x.map_or(&none, |(x, _)| x), y];
         ops.element_wise(&PAIR_SUMS, &params, &buffers, n);
+    }
+}
+
+/// Sums over lists of pairs, and over components of the other side, of derivatives of products times components.
+pub struct ComponentSums<'a> {
+    /// (own * others, plane): of each product, of each pair.
+    pub derivatives: &'a Buffer,
+    /// Pairs.
+    pub plane: usize,
+    /// Components of a row, and from one to the next in `derivatives`.
+    pub own: (usize, usize),
+    /// The same of the other side.
+    pub others: (usize, usize),
+    /// Width of a component.
+    pub d: usize,
+    /// (any, others, d): rows of the other side, and which is the first.
+    pub x: (&'a Buffer, usize),
+}
+
+impl ComponentSums<'_> {
+    /// Adds the sums over `lists` to the rows of y from `first_row` on.
+    pub fn add_to(&self, ops: &mut GpuTrainingOps, lists: &PairLists, (y, first_row): (&Buffer, usize)) {
+        let ComponentSums { derivatives, plane, own, others, d, x } = *self;
+        let span = SPAN.min((BLOCKS - 1) * d);
+        let params = ComponentSumsParams {
+            rows: lists.rows as u32,
+            own: own.0 as u32,
+            others: others.0 as u32,
+            d: d as u32,
+            plane: plane as u32,
+            own_stride: own.1 as u32,
+            other_stride: others.1 as u32,
+            x_first: x.1 as u32,
+            first_row: first_row as u32,
+            span: span as u32,
+        };
+        let grid = grid_1d((lists.rows * (own.0.div_ceil(4) * d).div_ceil(span)) as u64);
+        let buffers = [&lists.starts, &lists.list, derivatives, x.0, y];
+        ops.recorder.dispatch(&COMPONENT_SUMS, &params, &buffers, grid);
     }
 }
