@@ -45,6 +45,13 @@ pub fn run(driver: &Driver, generation: &str, floors: &Floors) -> Result<(), Str
     if let Some(complaint) = complaint(&[], false)? {
         return Err(complaint);
     }
+    let mut longer = victim.clone();
+    longer.turns.push(1);
+    let compiled = spirv::compiled(&longer.spec, &Shaders::compiled().text(&longer.spec), Checks { loops: false })?;
+    match measured(generation, &longer, &driver.compile(&compiled)?) {
+        Ok(_) => return Err(format!("{generation}: turns of a loop that is not there: not noticed")),
+        Err(error) => println!("{generation}: turns of a loop that is not there: noticed: {error}"),
+    }
     for (what, changes, loops) in [
         ("loops that count their turns", &[][..], true),
         ("an array with an index that is not known", INDEXED, false),

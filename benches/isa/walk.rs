@@ -114,8 +114,11 @@ pub fn counts(code: &Code, turns: &[u64]) -> Result<Counts, String> {
         counts: Counts::default(),
     };
     walk.set_mask("exec", Mask::Full);
-    // The compiler may have written out the last of the loops.
-    walk.run().map(|()| walk.counts)
+    walk.run()?;
+    match walk.expected.as_slice() {
+        [] => Ok(walk.counts),
+        left => Err(format!("no loops for turns {left:?}: {} were found", walk.open.len())),
+    }
 }
 
 impl Walk<'_> {

@@ -214,6 +214,7 @@ fn ctrl_c_keeps_what_was_evaluated_and_the_log_tells_the_stages() {
 fn devices_lists_the_cpu_and_what_auto_takes() {
     let list = succeeds(&["devices"]);
     assert!(list.contains("native CPU") && list.contains("\nauto: "), "{list}");
+    refuses(&["devices", "--tune", "no such GPU"], &["no such GPU"]);
 }
 
 #[test]

@@ -21,8 +21,8 @@ mod train;
 
 pub use backend::GpuBackend;
 pub use device::{
-    Adapter, Bind, Buffer, Gpu, GpuOptions, Kernel, KernelSpec, ParamsLayout, ScanTier, ShaderChecks, ShapedKernel,
-    check_limits, device_descriptor, enumerate, grid_1d,
+    Adapter, Bind, Buffer, Gpu, GpuOptions, Kernel, KernelSpec, ParamsLayout, ScanTier, ScanTiming, ShaderChecks,
+    ShapedKernel, check_limits, device_descriptor, enumerate, grid_1d,
 };
 pub use index::GpuIndex;
 #[doc(hidden)]

@@ -16,6 +16,11 @@ pub struct DevicesArgs {
     /// Also write the list as JSON to this file; `-`: to standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<Output>,
+    /// Also time the kernels that scan by Mixture-of-Logits, for tables of the published models, on this GPU (by default the best
+    /// one), which goes by the choices from then on
+    #[cfg(feature = "gpu")]
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "gpu")]
+    tune: Option<String>,
 }
 
 pub fn run(args: &DevicesArgs) -> Result<()> {
@@ -25,6 +30,12 @@ pub fn run(args: &DevicesArgs) -> Result<()> {
     let (auto, gpu) = (choose(&infos, "auto")?, choose(&infos, "gpu").ok());
     if !matches!(json, Some(JsonOutput::Stdout)) {
         print(&infos, auto, gpu)?;
+    }
+    #[cfg(feature = "gpu")]
+    let tuned = args.tune.as_deref().map(crate::tune::tune).transpose()?;
+    #[cfg(feature = "gpu")]
+    if let (Some(tuned), false) = (&tuned, matches!(json, Some(JsonOutput::Stdout))) {
+        tuned.print()?;
     }
     let Some(json) = json else { return Ok(()) };
     let device = |info: &&DeviceInfo| {
@@ -36,11 +47,16 @@ pub fn run(args: &DevicesArgs) -> Result<()> {
         })
     };
     let Machine { processor, threads, version } = Machine::here();
-    let report = json!({
+    #[allow(unused_mut, reason = "only timings of GPUs are added")]
+    let mut report = json!({
         "devices": infos.iter().map(device).collect::<Vec<_>>(),
         "auto": infos[auto].name, "auto_reason": reason(infos[auto]), "gpu": gpu.map(|gpu| &infos[gpu].name),
         "processor": processor, "threads": threads, "version": version,
     });
+    #[cfg(feature = "gpu")]
+    if let Some(tuned) = &tuned {
+        report["tuned"] = tuned.json();
+    }
     json.write(&format!("{report:#}\n"))
 }
 

@@ -25,6 +25,8 @@ mod reproduce;
 mod search;
 mod searcher;
 mod train;
+#[cfg(feature = "gpu")]
+mod tune;
 
 use std::ffi::OsString;
 

@@ -17,6 +17,7 @@ use super::pipelines::Pipelines;
 use super::pool::Pool;
 use super::shader_checks::ShaderChecks;
 use super::tier::ScanTier;
+use super::timing::ScanTiming;
 use super::trusted;
 use super::tuner::Tuner;
 use crate::backend::DeviceInfo;
@@ -140,6 +141,17 @@ impl Gpu {
     /// Changes how scans by Mixture-of-Logits choose their kernels from now on; what was timed stays known.
     pub fn set_scan_tier(&self, tier: ScanTier) {
         self.tuner.set(tier);
+    }
+
+    /// Lets scans by Mixture-of-Logits time their kernels anew: choices so far are forgotten, and replaced where they are kept.
+    pub fn forget_scan_timings(&self) {
+        self.tuner.forget();
+    }
+
+    /// What scans by Mixture-of-Logits have timed since the device was opened. Choices that earlier runs have left are not timed
+    /// again.
+    pub fn scan_timings(&self) -> Vec<ScanTiming> {
+        self.tuner.timings()
     }
 
     pub(crate) fn tuner(&self) -> &Tuner {

@@ -15,6 +15,7 @@ mod pool;
 mod shader_checks;
 mod shaped_kernel;
 mod tier;
+mod timing;
 mod trusted;
 mod tuner;
 
@@ -33,3 +34,4 @@ pub use shader_checks::ShaderChecks;
 pub use shaped_kernel::ShapedKernel;
 pub use tier::ScanTier;
 pub(crate) use tier::Tier;
+pub use timing::ScanTiming;

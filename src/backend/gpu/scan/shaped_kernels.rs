@@ -90,7 +90,10 @@ impl Published {
                 kernels.push(shaped(mixture.pruned_kernel(queries), &words, 0));
             }
         }
-        kernels.push(shaped(mixture.rescore_kernel(), words, mixture.pair_flops / 2));
+        // No score has to pass.
+        let mut rescore = shaped(mixture.rescore_kernel(), words, mixture.pair_flops / 2);
+        rescore.turns.pop();
+        kernels.push(rescore);
         let cooperative = mixture.candidates().into_iter().filter(|tier| tier.is_cooperative());
         kernels.extend(cooperative.map(|tier| shaped(mixture.tier_kernel(tier), &format!("{words}, {tier}"), 0)));
         kernels
@@ -119,7 +122,10 @@ fn first_stage(dtype: Dtype, (groups, width): (usize, usize)) -> Vec<ShapedKerne
         let queries = variant.queries_per_thread(n_queries);
         shaped(variant.scan_kernel(queries), &format!(", B={n_queries}"), queries)
     };
-    vec![scan(1), scan(32), shaped(listed.list_kernel(), "", 1)]
+    // A thread of inverted lists has one score: no loop.
+    let mut lists = shaped(listed.list_kernel(), "", 1);
+    lists.turns.pop();
+    vec![scan(1), scan(32), lists]
 }
 
 /// All of them.

@@ -19,9 +19,6 @@ const QUERIES: usize = 32;
 /// Floating-point operations of a timed dispatch: 20 ms of a slow integrated GPU (200 GFLOP/s).
 const FLOPS: u64 = 4_000_000_000;
 
-/// Dispatches of a timed submission.
-const DISPATCHES: usize = 4;
-
 /// The kernel that this device scans `table` with; `None` if the number of queries decides.
 ///
 /// # Errors
@@ -42,14 +39,16 @@ impl Timing<'_> {
         let n_items = table.rows.last().map_or(0, |rows| rows.end);
         let candidates = scan.variant.candidates();
         // Not in the context of the search: what is cancelled has not failed.
-        let mut agreed = None;
-        let time = |tier: Tier| {
-            if tier.is_cooperative() && agreed.replace(tier) != Some(tier) {
+        let mut agreed = Vec::new();
+        let time = |tier: Tier, dispatches| {
+            if tier.is_cooperative() && !agreed.contains(&tier) {
                 self.check_agreement(tier)?;
+                agreed.push(tier);
             }
-            self.time(tier)
+            self.time(tier, dispatches)
         };
-        let tier = scan.gpu.tuner().choose(n_items, &scan.variant.key(), &candidates, time);
+        let variant = (scan.variant.key(), scan.variant.name.as_str());
+        let tier = scan.gpu.tuner().choose(n_items, (&variant.0, variant.1), &candidates, time);
         // Where every candidate failed the device is to blame.
         scan.gpu.check().map(|()| tier)
     }
@@ -72,8 +71,8 @@ impl Timing<'_> {
         Ok(hits.scored(&mut recorder)?.unwrap_or_default().concat())
     }
 
-    /// What a few dispatches of a kernel take, by the clock of the device if it has one.
-    fn time(&self, tier: Tier) -> Result<Duration> {
+    /// What so many dispatches of a kernel take together, by the clock of the device if it has one.
+    fn time(&self, tier: Tier, dispatches: usize) -> Result<Duration> {
         let (scan, table) = (self.scan, self.table);
         let tile_flops = scan.variant.pair_flops * (QUERIES * TILE) as u64;
         let tiles = table.rows[0].len().div_ceil(TILE).min(scan.limits.workgroups);
@@ -89,17 +88,14 @@ impl Timing<'_> {
         let slice = Slice { n_queries: QUERIES, tier, queries, excluded, denied: None };
         // No score passes.
         let hits = HitLists::at_least(&mut recorder, &[f32::INFINITY; QUERIES], 1);
-        let mut run = |dispatches: usize| {
-            for _ in 0..dispatches {
-                scan.dispatch(&mut recorder, &kernel, (table, &chunk), &slice, &hits);
-            }
-            recorder.read_bytes(&hits.state)
-        };
-        run(1)?;
-        let by_device = || context.kernels().iter().map(|kernel| kernel.time).sum::<Duration>();
-        let (start, before) = (Instant::now(), by_device());
-        run(DISPATCHES)?;
-        let measured = by_device().saturating_sub(before);
+        // What comes before is not part of it.
+        recorder.read_bytes(&hits.state)?;
+        for _ in 0..dispatches {
+            scan.dispatch(&mut recorder, &kernel, (table, &chunk), &slice, &hits);
+        }
+        let start = Instant::now();
+        recorder.read_bytes(&hits.state)?;
+        let measured = context.kernels().iter().map(|kernel| kernel.time).sum::<Duration>();
         Ok(if measured.is_zero() { start.elapsed() } else { measured })
     }
 }

@@ -31,6 +31,8 @@ const PAIR: &str = wgsl!("scan/lib/pair.wgsl");
 #[derive(Clone, Debug)]
 pub(crate) struct ShaderVariant {
     kind: Kind,
+    /// For people.
+    pub name: String,
     /// Shapes, as WGSL constants: arrays in registers cannot be sized by overrides.
     prelude: String,
     dtype: Dtype,
@@ -112,6 +114,7 @@ impl ShaderVariant {
         ];
         ShaderVariant {
             kind: Kind::Dot,
+            name: format!("inner products, {}, {groups}x{width}", items.dtype),
             prelude: prelude(&counts, &[("TRANSFORMED", transformed)]),
             dtype: items.dtype,
             most_queries: 16,
@@ -192,6 +195,10 @@ impl ShaderVariant {
         let products = query_vectors * item_vectors * width + (2 * hidden + usize::from(linear) * n_logits) * n_logits;
         ShaderVariant {
             kind: Kind::Mol,
+            name: format!(
+                "{} {p_q}x{p_x}x{}, {form}, {hidden} hidden units",
+                items.dtype, config.dot_product_dimension
+            ),
             prelude: prelude(&counts, &flags),
             dtype: items.dtype,
             most_queries: if target.software { 4 } else { REGISTER_LOGITS / n_logits },
