@@ -8,7 +8,18 @@ use crate::index::ListOptions;
 use crate::{Error, Result};
 
 /// A retrieval algorithm and its parameters. All but [`Algorithm::Exact`] and [`Algorithm::Mips`] need a
-/// Mixture-of-Logits model: they collect candidates and rescore them with the full similarity.
+/// Mixture-of-Logits model: they collect candidates and rescore them with the full similarity. Every one has a name, in which K
+/// counts candidates; `tangent:1000` is where to begin.
+///
+/// ```
+/// use rails_wgpu::Algorithm;
+///
+/// # fn main() -> rails_wgpu::Result<()> {
+/// let algorithm: Algorithm = "tangent:1000".parse()?;
+/// assert_eq!(algorithm, Algorithm::Tangent { candidates: 1000 });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Algorithm {
