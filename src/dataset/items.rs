@@ -59,6 +59,7 @@ pub fn write_item_ids(path: &Path, ids: &[u32], originals: &[String]) -> Result<
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

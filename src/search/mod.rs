@@ -62,8 +62,10 @@ use first_stage::FirstStage;
 /// use rails_wgpu::{Algorithm, Dtype, QueryBatch, Request, Searcher, Tensor};
 ///
 /// # fn main() -> rails_wgpu::Result<()> {
-/// let items = Tensor::new([4, 2], vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8, -1.0, 0.0])?; // four items of width 2
-/// let searcher = Searcher::builder().embeddings(&[10, 20, 30, 40], &items).dtype(Dtype::F16).build()?;
+/// // Four items of width 2.
+/// let items = Tensor::new([4, 2], vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8, -1.0, 0.0])?;
+/// let builder = Searcher::builder().embeddings(&[10, 20, 30, 40], &items);
+/// let searcher = builder.dtype(Dtype::F16).build()?;
 ///
 /// // The two best items of each query, but not item 30.
 /// let queries = QueryBatch::new(Tensor::from_rows([[0.6, 0.8], [1.0, 0.1]]));
