@@ -33,14 +33,16 @@ type Results = (Vec<f64>, Vec<Vec<f32>>);
 /// Where results differ by more than rounding, if anywhere.
 fn compare(found: &Results, expected: &Results) -> Result<(), String> {
     for (found, expected) in found.0.iter().zip(&expected.0) {
-        if !((found - expected).abs() <= 1e-5 * expected.abs() + 1e-7) {
+        let is_close = (found - expected).abs() <= 1e-5 * expected.abs() + 1e-7;
+        if !is_close {
             return Err(format!("a loss is {found}, not {expected}"));
         }
     }
     for (number, (found, expected)) in found.1.iter().zip(&expected.1).enumerate() {
         let greatest = expected.iter().fold(0.0, |greatest: f32, x| greatest.max(x.abs()));
         for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-            if !((a - b).abs() <= 2e-5 * greatest + 1e-9) {
+            let is_close = (a - b).abs() <= 2e-5 * greatest + 1e-9;
+            if !is_close {
                 return Err(format!("gradient {number}, element {i} is {a}, not {b}, of at most {greatest}"));
             }
         }
