@@ -46,7 +46,7 @@ train_fn.temperature = 1.0
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("dataset", type=Path, help="what `rails-bench preprocess` has written")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--program", type=Path, default=Path("target/release/rails-bench"))
     parser.add_argument("--out", type=Path, required=True, help="a new folder")

@@ -1,9 +1,9 @@
 //! The softmax over all items, as dispatches: similarities of some positions with all items, their derivatives in the same place, and
 //! products of matrices.
 
-use super::gradient::{CHUNK, Matrix};
 use super::kernels::*;
 use super::ops::{GpuTrainingOps, len};
+use super::product::{CHUNK, Matrix};
 use crate::Result;
 use crate::backend::gpu::device::{Buffer, grid_1d};
 use crate::backend::loss::FullSoftmax;

@@ -1,8 +1,8 @@
 //! The gradient of gated recurrent units: what depends on one row only is computed for all rows at once.
 
-use super::gradient::{CHUNK, Matrix};
 use super::kernels::*;
 use super::ops::{GpuTrainingOps, len};
+use super::product::{CHUNK, Matrix};
 use crate::backend::gpu::device::{Buffer, grid_1d};
 use crate::backend::gpu::kernels::{GRU_SEQUENCES, by_length};
 use crate::ops::{Activation, GruInputs, Ops};

@@ -10,6 +10,7 @@ mod lists;
 mod mol;
 mod ops;
 mod pairs;
+mod product;
 mod shaped_kernels;
 mod training;
 

@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use super::gradient::{CHUNK, Matrix};
 use super::kernels::*;
 use super::ops::{GpuTrainingOps, len};
 use super::pairs::{ComponentSums, PairLists, PairSums, Softmax};
+use super::product::{CHUNK, Matrix};
 use crate::Result;
 use crate::backend::gpu::device::Buffer;
 use crate::backend::gpu::kernels::activation_code;
