@@ -50,7 +50,7 @@ pub fn measured(generation: &str, kernel: &ShapedKernel, report: &Report) -> Res
     let mut numbers = STATISTICS.iter().map(statistic).collect::<Result<Vec<_>, _>>()?;
     let mut share = None;
     if kernel.multiply_adds > 0.0 {
-        let counts = walk::counts(&Code::parse(&report.code), &kernel.turns)?;
+        let counts = walk::counts(&Code::parse(&report.code), kernel.spec.label().contains("scan"), &kernel.turns)?;
         let walk::Counts { multiply_adds, vector, scalar, memory, scalar_memory, workgroup } = counts;
         numbers.extend([multiply_adds, vector, scalar, memory, scalar_memory, workgroup]);
         share = Some(kernel.multiply_adds / vector as f64);

@@ -53,7 +53,7 @@ impl Mask {
     }
 }
 
-/// Binding of the hit lists' state in every scan: whoever reads it asks whether a score passes.
+/// Binding of the hit lists' state in every scan: a scan that reads it asks whether a score passes.
 const STATE: u32 = 5;
 
 /// Instructions after which a kernel is taken to be endless.
@@ -84,6 +84,7 @@ fn literal(operand: &str) -> Option<u32> {
 /// What is known while the kernel runs.
 struct Walk<'a> {
     code: &'a Code,
+    is_scan: bool,
     scalars: HashMap<String, u32>,
     masks: HashMap<String, Mask>,
     /// (binding, word) of descriptors in registers.
@@ -99,10 +100,11 @@ struct Walk<'a> {
     counts: Counts,
 }
 
-/// Runs a kernel whose loops with ends that the code does not tell turn as often as `turns` says.
-pub fn counts(code: &Code, turns: &[u64]) -> Result<Counts, String> {
+/// Runs a kernel, a scan or not, whose loops with ends that the code does not tell turn as often as `turns` says.
+pub fn counts(code: &Code, is_scan: bool, turns: &[u64]) -> Result<Counts, String> {
     let mut walk = Walk {
         code,
+        is_scan,
         scalars: HashMap::new(),
         masks: HashMap::new(),
         descriptors: HashMap::new(),
@@ -293,7 +295,8 @@ impl Walk<'_> {
     fn reads_state(&self, instruction: &Instruction) -> bool {
         let descriptor = instruction.operands.iter().find(|operand| operand.starts_with("s["));
         let first = descriptor.and_then(|operand| registers(operand).into_iter().next());
-        first.and_then(|first| self.descriptors.get(&first)).is_some_and(|(binding, _)| *binding == STATE)
+        self.is_scan
+            && first.and_then(|first| self.descriptors.get(&first)).is_some_and(|(binding, _)| *binding == STATE)
     }
 
     fn load(&mut self, instruction: &Instruction) {

@@ -24,7 +24,7 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 fn uvqk_row(row: u32) -> u32 {
-    return row * 2u * params.heads * (params.dv + params.dqk);
+    return row * (2u * params.heads * (params.dv + params.dqk));
 }
 
 fn q_start(row: u32, head: u32) -> u32 {
@@ -42,10 +42,21 @@ fn v_start(row: u32, head: u32) -> u32 {
 fn q_of(index: u32) -> f32 { return uvqk[index]; }
 fn kv_of(index: u32) -> f32 { return uvqk[index]; }
 
-fn bias(i: u32, j: u32, sequence: u32) -> f32 {
-    let byte = j - sequence;
-    let bucket = (buckets[i * params.words + byte / 4u] >> (8u * (byte % 4u))) & 255u;
-    return pos_w[params.padded_length - 1u + j - i] + ts_w[bucket];
+// Where the biases of four rows are read from: their bytes of buckets, and their places in pos_w, of key 0.
+struct Biases {
+    bytes: vec4u,
+    positions: vec4u,
+}
+
+fn biases_of(rows: vec4u, sequences: vec4u) -> Biases {
+    return Biases(rows * (4u * params.words) - sequences, vec4u(params.padded_length - 1u) - rows);
+}
+
+// Of row r to key j, which it attends to.
+fn bias(biases: Biases, r: u32, j: u32) -> f32 {
+    let byte = biases.bytes[r] + j;
+    let bucket = (buckets[byte / 4u] >> (8u * (byte % 4u))) & 255u;
+    return pos_w[biases.positions[r] + j] + ts_w[bucket];
 }
 
 @compute @workgroup_size(SIDE, SIDE)
@@ -61,18 +72,19 @@ fn main(
     let rows = rows_of(task, local.y);
     let sequences = vec4u(start[rows.x], start[rows.y], start[rows.z], start[rows.w]);
     let end = min(task.first_row + ROWS, params.rows);
-    let scale = 1.0 / f32(params.padded_length);
+    let biases = biases_of(rows, sequences);
+    let queries = starts_of_queries(rows, task.head);
     var sums: Pair;
     var more_sums: Pair;
     for (var first_j = start[task.first_row]; first_j < end; first_j += KEYS) {
-        let logits = logits_of(rows, first_j, task.head, params.dqk, local.xy);
+        let logits = logits_of(queries, first_j, task.head, params.dqk, local.xy);
         for (var c = 0u; c < 2u; c++) {
             let j = first_j + 2u * local.x + c;
             var weights: vec4f;
             for (var r = 0u; r < 4u; r++) {
-                if j >= sequences[r] && j <= rows[r] {
-                    weights[r] = silu(logits[c][r] + bias(rows[r], j, sequences[r])) * scale;
-                }
+                // Pairs that do not attend get the bias of the next one that does: without branches all biases are read at once.
+                let attended = clamp(j, sequences[r], rows[r]);
+                weights[r] = select(0.0, silu(logits[c][r] + bias(biases, r, attended)), attended == j);
             }
             tile_weights[2u * local.x + c][local.y] = weights;
         }
@@ -83,8 +95,10 @@ fn main(
     if WIDE { write(task, more_sums, KEYS, local.xy); }
 }
 
-fn write(task: Task, sums: Pair, columns: u32, local: vec2u) {
+fn write(task: Task, unscaled: Pair, columns: u32, local: vec2u) {
     let column = task.first_column + columns + 2u * local.x;
+    let scale = 1.0 / f32(params.padded_length);
+    let sums = Pair(unscaled[0] * scale, unscaled[1] * scale);
     for (var r = 0u; r < 4u; r++) {
         let i = task.first_row + 4u * local.y + r;
         let at = (i * params.heads + task.head) * params.dv + column;

@@ -22,9 +22,9 @@ struct Params {
 // Below every logit, and finite: differences of two stay numbers.
 const MASKED: f32 = -1e38;
 
-fn q_start(row: u32, head: u32) -> u32 { return (row * params.heads + head) * params.d; }
-fn k_start(row: u32, head: u32) -> u32 { return (2u * row * params.heads + head) * params.d; }
-fn v_start(row: u32, head: u32) -> u32 { return ((2u * row + 1u) * params.heads + head) * params.d; }
+fn q_start(row: u32, head: u32) -> u32 { return row * (params.heads * params.d) + head * params.d; }
+fn k_start(row: u32, head: u32) -> u32 { return row * (2u * params.heads * params.d) + head * params.d; }
+fn v_start(row: u32, head: u32) -> u32 { return k_start(row, head) + params.heads * params.d; }
 fn q_of(index: u32) -> f32 { return q[index]; }
 fn kv_of(index: u32) -> f32 { return kv[index]; }
 
@@ -52,6 +52,7 @@ fn main(
     let end = select(own_end, params.rows, BIDIRECTIONAL);
     let last_sequence = start[own_end - 1u];
     let scale = 1.0 / sqrt(f32(params.d));
+    let queries = starts_of_queries(rows, task.head);
     // Of each row: the largest logit so far, and of the keys of this thread the sum of the exponentials.
     var largest = vec4f(MASKED);
     var denominators: vec4f;
@@ -59,7 +60,7 @@ fn main(
     var more_sums: Pair;
     for (var first_j = start[task.first_row]; first_j < end; first_j += KEYS) {
         if BIDIRECTIONAL && start[first_j] > last_sequence { break; }
-        var logits = logits_of(rows, first_j, task.head, params.d, local.xy);
+        var logits = logits_of(queries, first_j, task.head, params.d, local.xy);
         let j = first_j + 2u * local.x;
         let first = attended(j, rows, sequences);
         let second = attended(j + 1u, rows, sequences);

@@ -1,5 +1,5 @@
-// mol_rescore_hits: Mixture-of-Logits of the hits of every query, which takes the place of the score that they were found by. One
-// thread owns one hit.
+// mol_rescore_hits: Mixture-of-Logits of the hits of every query, which takes the place of the score that they were found by. A
+// thread, or one for each section, owns one hit.
 // in  0 params    1 queries (B, query quads * 4)    2 items (tile, item quads / RUN, TILE, RUN) of four values each    3 weights
 //     4 state (B)
 // in/out 5 hits (B, capacity) of (key, ~position); those that are not in this shard are left alone
@@ -20,15 +20,18 @@ struct Params {
 @group(0) @binding(4) var<storage, read> state: array<QueryState>;
 @group(0) @binding(5) var<storage, read_write> hits: array<vec2u>;
 
-@compute @workgroup_size(TILE)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-    let index = group.x * TILE + thread;
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group: vec3u, thread: Thread) {
+    let index = group.x * TILE + item_of_thread(thread);
     let query = params.first_query + group.y;
-    if index >= state[query].count { return; }
+    let count = state[query].count;
     let slot = query * params.capacity + index;
-    let item = ~hits[slot].y - params.first_position;
+    var item = 0u;
+    if index < count { item = ~hits[slot].y - params.first_position; }
     // Positions before the shard wrap around to large numbers.
-    if item >= params.n_items { return; }
-    let item_base = item_of(item / TILE, item % TILE);
-    hits[slot].x = order_key(of_query(mol_scores(query * QUERY_QUADS * 4u, item_base), 0u));
+    let is_absent = index >= count || item >= params.n_items;
+    if of_all_threads(is_absent) { return; }
+    if is_absent { item = 0u; }
+    let score = of_query(mol_scores(query * QUERY_QUADS * 4u, item_of(item / TILE, item % TILE)), 0u);
+    if has_scores() && !is_absent { hits[slot].x = order_key(score); }
 }

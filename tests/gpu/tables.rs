@@ -168,41 +168,61 @@ fn exclusions(n_items: usize, n: usize) -> Exclusions {
     }
 }
 
+/// Scans and rescoring by every scorer, on the GPU and on the CPU.
+fn check_scorers(gpu: &Arc<rails_wgpu::backend::gpu::Gpu>, shape: &Shape, (dtype, form): (Dtype, Form), n: usize) {
+    let case = Case::new(shape, (dtype, form), n, 3);
+    let whole = case.on(gpu, small_chunks());
+    let cpu = CpuIndex::new(case.tables.clone(), Some(&case.similarity));
+    let last = n as u32 - 1;
+    let candidates: Vec<Vec<u32>> = vec![vec![last, 0, 64, 63, 111], vec![], (0..n as u32).rev().collect()];
+    let (context, batch) = (SearchContext::default(), case.batch.prepared());
+    for scorer in [Scorer::Mol, Scorer::Distilled, Scorer::Bound, Scorer::Dot] {
+        let what = format!("{} logits, {dtype:?} {form:?} {scorer:?}", shape.p_q * shape.p_x);
+        let scores = case.scores(scorer);
+        for (k, excluded) in [(1, Exclusions::default()), (40, exclusions(n, 3)), (n, Exclusions::default())] {
+            let hits = whole.scan(&context, scorer, &batch, k, &excluded).unwrap();
+            check(&what, &scores, &excluded, k, &hits);
+            assert_eq!(hits, whole.scan(&context, scorer, &batch, k, &excluded).unwrap(), "{what}: two runs differ");
+            check("cpu", &scores, &excluded, k, &cpu.scan(&context, scorer, &batch, k, &excluded).unwrap());
+        }
+        if scorer != Scorer::Dot {
+            let found = whole.rescore(&context, scorer, &batch, &candidates).unwrap();
+            check_rescored(&what, &scores, &candidates, &found);
+        }
+    }
+}
+
 #[test]
 fn every_scorer_follows_the_definition_in_every_format_and_form() {
     let Some(gpu) = gpu::shared() else { return };
-    let scorers = [Scorer::Mol, Scorer::Distilled, Scorer::Bound, Scorer::Dot];
-    let n = 200;
-    for (shape, (dtype, form)) in variants() {
-        let case = Case::new(&shape, (dtype, form), n, 3);
-        let whole = case.on(&gpu, small_chunks());
-        let cpu = CpuIndex::new(case.tables.clone(), Some(&case.similarity));
-        let candidates: Vec<Vec<u32>> = vec![vec![199, 0, 64, 63, 150], vec![], (0..n as u32).rev().collect()];
-        for scorer in scorers {
-            let what = format!("{dtype:?} {form:?} {scorer:?}");
-            let scores = case.scores(scorer);
-            for (k, excluded) in [(1, Exclusions::default()), (40, exclusions(n, 3)), (n, Exclusions::default())] {
-                let hits = whole.scan(&SearchContext::default(), scorer, &case.batch.prepared(), k, &excluded).unwrap();
-                check(&what, &scores, &excluded, k, &hits);
-                assert_eq!(
-                    hits,
-                    whole.scan(&SearchContext::default(), scorer, &case.batch.prepared(), k, &excluded).unwrap(),
-                    "{what}: two runs differ"
-                );
-                check(
-                    "cpu",
-                    &scores,
-                    &excluded,
-                    k,
-                    &cpu.scan(&SearchContext::default(), scorer, &case.batch.prepared(), k, &excluded).unwrap(),
-                );
-            }
-            if scorer != Scorer::Dot {
-                let found =
-                    whole.rescore(&SearchContext::default(), scorer, &case.batch.prepared(), &candidates).unwrap();
-                check_rescored(&what, &scores, &candidates, &found);
-            }
-        }
+    for (shape, stored) in variants() {
+        check_scorers(&gpu, &shape, stored, 200);
+    }
+}
+
+/// Two and three sections that overlap, along query components and along item components.
+#[test]
+fn more_logits_than_a_thread_holds_are_divided_among_several() {
+    let Some(gpu) = gpu::shared() else { return };
+    let full = Shape { gating: GatingCombination::GluSiluLn, d_p: 5, ..Shape::default() };
+    let cases = [
+        (Shape { p_q: 5, p_x: 13, hidden: Some(6), ..full.clone() }, (Dtype::F32, Form::Components)),
+        (Shape { p_q: 2, p_x: 65, hidden: None, gating: GatingCombination::None, ..full }, (Dtype::I8, Form::Raw)),
+    ];
+    for (shape, stored) in &cases {
+        check_scorers(&gpu, shape, *stored, 130);
+    }
+    let (shape, stored) = &cases[0];
+    let case = Case::new(shape, *stored, 300, 2);
+    let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..ScanLimits::default() });
+    let (context, batch, none) = (SearchContext::default(), case.batch.prepared(), Exclusions::default());
+    let expected = index.scan(&context, Scorer::Mol, &batch, 1, &none).unwrap();
+    assert_eq!(index.scan_pruned(&context, &batch, 1, &none).unwrap().0, expected);
+    let all = index.scan(&context, Scorer::Mol, &batch, 300, &none).unwrap();
+    let positions: Vec<Vec<u32>> = all.iter().map(|hits| hits.iter().map(|hit| hit.position).collect()).collect();
+    let rescored = index.rescore(&context, Scorer::Mol, &batch, &positions).unwrap();
+    for (hits, rescored) in all.iter().zip(&rescored) {
+        assert!(hits.iter().map(|hit| hit.score).eq(rescored.iter().copied()), "a scan and rescoring give other bits");
     }
 }
 

@@ -57,9 +57,14 @@ fn add_products(logits: ptr<function, Pair>, d: u32, local: vec2u) {
     }
 }
 
-// By all threads of a workgroup: q_i . k_j of the rows of each and the keys from first_j on, elements of a number `width`.
-fn logits_of(rows: vec4u, first_j: u32, head: u32, width: u32, local: vec2u) -> Pair {
-    let q = vec4u(q_start(rows.x, head), q_start(rows.y, head), q_start(rows.z, head), q_start(rows.w, head));
+// Where the queries of four rows begin.
+fn starts_of_queries(rows: vec4u, head: u32) -> vec4u {
+    return vec4u(q_start(rows.x, head), q_start(rows.y, head), q_start(rows.z, head), q_start(rows.w, head));
+}
+
+// By all threads of a workgroup: q_i . k_j of the rows of each, whose queries begin at q, and the keys from first_j on, elements of a number
+// `width`.
+fn logits_of(q: vec4u, first_j: u32, head: u32, width: u32, local: vec2u) -> Pair {
     let key = first_j + 2u * local.y;
     let k = vec2u(k_start(min(key, params.rows - 1u), head), k_start(min(key + 1u, params.rows - 1u), head));
     var logits: Pair;

@@ -162,6 +162,12 @@ impl Gpu {
         self.matrices
     }
 
+    /// Threads of the widest subgroup, where shaders may ask for theirs.
+    pub(crate) fn subgroup(&self) -> Option<usize> {
+        let asked = self.device.features().contains(wgpu::Features::SUBGROUP);
+        asked.then(|| self.device.adapter_info().subgroup_max_size as usize).filter(|&subgroup| subgroup > 0)
+    }
+
     /// What the device is.
     pub fn info(&self) -> &DeviceInfo {
         &self.info

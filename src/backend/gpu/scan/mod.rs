@@ -14,6 +14,7 @@ mod queries;
 mod query_side;
 mod rescore;
 mod sampled;
+mod sections;
 mod shaped_kernels;
 mod transform;
 mod tuning;

@@ -44,6 +44,7 @@ impl GpuMol {
             software: gpu.info().kind == DeviceKind::SoftwareGpu,
             uniform_bytes: gpu.limits().max_uniform_buffer_binding_size as usize,
             matrices: gpu.matrices(),
+            subgroup: gpu.subgroup(),
         };
         let variant = |score: Score<Tensor>| ShaderVariant::mol(&mol.config, items, (form, dim), score, target);
         let mixture = |cross: &CrossGate<Tensor>| -> Result<(ShaderVariant, GateWeights)> {

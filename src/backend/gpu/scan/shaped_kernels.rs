@@ -16,7 +16,7 @@ const HIDDEN: usize = 128;
 /// Scores of an item that pass the filter: few do.
 const PASSING: u64 = 0;
 
-/// A published similarity: P_Q x P_X x D_P over embeddings of a width.
+/// A similarity, most of them published: P_Q x P_X x D_P over embeddings of a width.
 struct Published {
     name: &'static str,
     groups: (usize, usize),
@@ -30,10 +30,17 @@ const PUBLISHED: [Published; 3] = [
     Published { name: "books 8x8x32", groups: (8, 8), width: 32, dim: 64 },
 ];
 
+/// Similarities of more logits than a thread has.
+const LARGE: [Published; 2] = [
+    Published { name: "128 logits 16x8x64", groups: (16, 8), width: 64, dim: 64 },
+    Published { name: "256 logits 16x16x64", groups: (16, 16), width: 64, dim: 64 },
+];
+
 const TARGET: Target = Target {
     software: false,
     uniform_bytes: 64 << 10,
     matrices: Some(Matrices { edge: 16, subgroup: 64, workgroup_bytes: 32 << 10 }),
+    subgroup: Some(64),
 };
 
 impl Published {
@@ -75,9 +82,11 @@ impl Published {
             turns: vec![if form == Form::Raw { self.dim } else { self.width }.div_ceil(4) as u64, PASSING],
         };
         let mut kernels = Vec::new();
-        for n_queries in [1, 32] {
+        let sections = mixture.sections().count() as u64;
+        // A thread of a section serves one query, however many there are.
+        for &n_queries in if sections > 1 { &[32][..] } else { &[1, 32] } {
             let Tier::Registers(queries) = mixture.tier(None, n_queries) else { continue };
-            let pairs = |variant: &ShaderVariant| variant.pair_flops / 2 * queries as u64;
+            let pairs = |variant: &ShaderVariant| variant.pair_flops / 2 * queries as u64 / sections;
             let words = format!("{words}, B={n_queries}");
             kernels.push(shaped(mixture.scan_kernel(queries), &words, pairs(&mixture)));
             if form == Form::Components && mixture.has_uniform_weights() {
@@ -91,7 +100,7 @@ impl Published {
             }
         }
         // No score has to pass.
-        let mut rescore = shaped(mixture.rescore_kernel(), words, mixture.pair_flops / 2);
+        let mut rescore = shaped(mixture.rescore_kernel(), words, mixture.pair_flops / 2 / sections);
         rescore.turns.pop();
         kernels.push(rescore);
         let cooperative = mixture.candidates().into_iter().filter(|tier| tier.is_cooperative());
@@ -135,6 +144,7 @@ pub(crate) fn shaped_kernels() -> Vec<ShapedKernel> {
     for published in &PUBLISHED {
         kernels.extend(dtypes.iter().flat_map(|&dtype| published.kernels(dtype, Form::Components)));
     }
+    kernels.extend(LARGE.iter().flat_map(|large| large.kernels(Dtype::F32, Form::Components)));
     kernels.extend(dtypes.iter().flat_map(|&dtype| PUBLISHED[0].kernels(dtype, Form::Raw)));
     for vectors in [(1, 64), (4, 64)] {
         kernels.extend(dtypes.iter().flat_map(|&dtype| first_stage(dtype, vectors)));

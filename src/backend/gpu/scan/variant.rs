@@ -7,15 +7,13 @@ use super::coop::Padded;
 use super::item_table::ItemLayout;
 use super::pack::Record;
 use super::plan::TILE;
+use super::sections::{REGISTER_LOGITS, Sections};
 use crate::backend::Dtype;
 use crate::backend::gpu::device::{Bind, KernelSpec, Matrices, Tier, wgsl};
 use crate::config::{GatingCombination, MolConfig};
 use crate::model::CrossGate;
 use crate::tables::Form;
 use crate::tensor::Tensor;
-
-/// Values in registers that a thread of the scan may hold as logits, and again as many as gate values.
-const REGISTER_LOGITS: usize = 64;
 
 const ITEMS: &str = wgsl!("scan/lib/items.wgsl");
 const HIT_FILTER: &str = wgsl!("scan/lib/hit_filter.wgsl");
@@ -26,6 +24,8 @@ const DOT: &str = wgsl!("scan/lib/dot.wgsl");
 const DOT_I8: &str = wgsl!("scan/lib/dot_i8.wgsl");
 const MOL: &str = wgsl!("scan/lib/mol.wgsl");
 const PAIR: &str = wgsl!("scan/lib/pair.wgsl");
+const WHOLE: &str = wgsl!("scan/lib/whole.wgsl");
+const SECTIONS: &str = wgsl!("scan/lib/sections.wgsl");
 
 /// The kernels of one similarity, without their buffers.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct ShaderVariant {
     coop: Option<Padded>,
     /// Of mixtures whose gate weights fit into a uniform buffer of the device.
     uniform: bool,
+    /// Of the logits of a mixture.
+    sections: Sections,
     /// Factor of the logits.
     pub inverse_temperature: f32,
     /// What the packed query table holds of a query.
@@ -59,6 +61,8 @@ pub(crate) struct Target {
     /// Bytes of a uniform binding.
     pub uniform_bytes: usize,
     pub matrices: Option<Matrices>,
+    /// Threads of the widest subgroup, if shaders may ask for theirs.
+    pub subgroup: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +124,7 @@ impl ShaderVariant {
             most_queries: 16,
             coop: None,
             uniform: false,
+            sections: Sections::whole((1, 1)),
             inverse_temperature: 1.0,
             pair_flops: 8 * queries.quads() as u64,
             queries,
@@ -159,6 +164,8 @@ impl ShaderVariant {
             Score::Mixture(cross) => (cross.hidden.as_ref().map_or(0, |layer| layer.n_out), cross.has_linear_part()),
             Score::Bound => (0, false),
         };
+        let sections = Sections::new((p_q, p_x), target.subgroup);
+        let (own_query_vectors, own_item_vectors) = if transformed { (sections.n_own(), 1) } else { sections.own };
         let quads = n_logits.div_ceil(4);
         let weights = quads + hidden * (1 + 2 * quads) + if linear { n_logits * quads } else { 0 };
         let gating = match config.gating_combination {
@@ -169,12 +176,14 @@ impl ShaderVariant {
         let counts = [
             ("QUERY_VECTORS", query_vectors),
             ("ITEM_VECTORS", item_vectors),
+            ("OWN_QUERY_VECTORS", own_query_vectors),
+            ("OWN_ITEM_VECTORS", own_item_vectors),
             ("P_X", p_x),
             ("D4", width.div_ceil(4)),
             ("L", n_logits),
             ("L4", n_logits.div_ceil(4)),
-            ("HIDDEN", hidden),
-            ("LINEAR", if linear { n_logits } else { 0 }),
+            ("HIDDEN", hidden.next_multiple_of(sections.units())),
+            ("LINEAR", if linear { sections.n_own().next_multiple_of(sections.units()) } else { 0 }),
             ("GATING", gating),
             ("QUERY_QUADS", queries.quads()),
             ("QUERY_GATES", queries.quads_before(1 + usize::from(transformed))),
@@ -199,11 +208,18 @@ impl ShaderVariant {
                 "{} {p_q}x{p_x}x{}, {form}, {hidden} hidden units",
                 items.dtype, config.dot_product_dimension
             ),
-            prelude: prelude(&counts, &flags),
+            prelude: prelude(&[&counts[..], &sections.constants()].concat(), &flags),
             dtype: items.dtype,
-            most_queries: if target.software { 4 } else { REGISTER_LOGITS / n_logits },
+            most_queries: match (sections.count(), target.software) {
+                (1, true) => 4,
+                (1, false) => REGISTER_LOGITS / n_logits,
+                _ => 1,
+            },
             coop,
-            uniform: matches!(score, Score::Mixture(_)) && 16 * weights <= target.uniform_bytes,
+            uniform: matches!(score, Score::Mixture(_))
+                && sections.count() == 1
+                && 16 * weights <= target.uniform_bytes,
+            sections,
             inverse_temperature: 1.0 / config.temperature,
             queries,
             quantized: None,
@@ -222,7 +238,8 @@ impl ShaderVariant {
         let cooperative: Vec<usize> = self.coop.as_ref().map_or(Vec::new(), cooperative);
         let uniform = [1, 2, 4].into_iter().filter(|_| self.uniform).map(Tier::Uniform);
         let cooperative = cooperative.into_iter().map(Tier::Cooperative);
-        [1, 2, 4].map(Tier::Registers).into_iter().chain(uniform).chain(cooperative).collect()
+        let registers = [1, 2, 4].into_iter().filter(|&queries| queries == 1 || self.sections.count() == 1);
+        registers.map(Tier::Registers).chain(uniform).chain(cooperative).collect()
     }
 
     /// `chosen`, or what suits most devices, for a batch of `n_queries`.
@@ -251,6 +268,15 @@ impl ShaderVariant {
         self.uniform
     }
 
+    /// How the logits of a pair are divided among threads.
+    pub fn sections(&self) -> &Sections {
+        &self.sections
+    }
+
+    fn logits(&self) -> &'static str {
+        if self.sections.count() == 1 { WHOLE } else { SECTIONS }
+    }
+
     fn uniform_kernel(&self, queries: usize) -> KernelSpec {
         const UNIFORM_WEIGHTS: &[Bind] =
             &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write, Bind::Write, Bind::Uniform];
@@ -259,12 +285,18 @@ impl ShaderVariant {
 
     fn mol_kernel(&self, queries: usize, weights: &'static str, bindings: &'static [Bind]) -> KernelSpec {
         let main = wgsl!("scan/mol_scan.wgsl");
-        self.spec("mol_scan", queries, &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, PAIR, MOL, weights, main], bindings)
+        self.spec(
+            "mol_scan",
+            queries,
+            &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, self.logits(), PAIR, MOL, weights, main],
+            bindings,
+        )
     }
 
     fn coop_kernel(&self, padded: &Padded, queries: usize) -> KernelSpec {
         let main = wgsl!("scan/mol_scan_coop.wgsl");
-        let mut spec = self.spec("mol_scan_coop", 1, &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, PAIR, main], BINDINGS);
+        let mut spec =
+            self.spec("mol_scan_coop", 1, &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, WHOLE, PAIR, main], BINDINGS);
         let edge = match padded.edge() {
             8 => wgsl!("scan/lib/matrices_8.wgsl"),
             _ => wgsl!("scan/lib/matrices_16.wgsl"),
@@ -303,7 +335,8 @@ impl ShaderVariant {
     /// [`ShaderVariant::scan_kernel`] of a mixture that leaves out gates.
     pub fn pruned_kernel(&self, queries: usize) -> KernelSpec {
         let main = wgsl!("scan/mol_scan_pruned.wgsl");
-        self.spec("mol_scan_pruned", queries, &[ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, PAIR, MOL, main], &BINDINGS[..8])
+        let files = [ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, self.logits(), PAIR, MOL, main];
+        self.spec("mol_scan_pruned", queries, &files, &BINDINGS[..8])
     }
 
     /// The kernel that scans inverted lists by inner products.
@@ -319,14 +352,14 @@ impl ShaderVariant {
     /// The kernel that scores single candidates by Mixture-of-Logits.
     pub fn rescore_kernel(&self) -> KernelSpec {
         const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
-        self.spec("mol_rescore", 1, &[ITEMS, PAIR, MOL, wgsl!("scan/mol_rescore.wgsl")], BINDINGS)
+        self.spec("mol_rescore", 1, &[ITEMS, self.logits(), PAIR, MOL, wgsl!("scan/mol_rescore.wgsl")], BINDINGS)
     }
 
     /// The kernel that gives hits their score by Mixture-of-Logits.
     pub fn rescore_hits_kernel(&self) -> KernelSpec {
         const BINDINGS: &[Bind] = &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
         let main = wgsl!("scan/mol_rescore_hits.wgsl");
-        self.spec("mol_rescore_hits", 1, &[ITEMS, ORDER_KEY, QUERY_STATE, PAIR, MOL, main], BINDINGS)
+        self.spec("mol_rescore_hits", 1, &[ITEMS, ORDER_KEY, QUERY_STATE, self.logits(), PAIR, MOL, main], BINDINGS)
     }
 
     fn spec(&self, label: &'static str, queries: usize, own: &[&'static str], bindings: &'static [Bind]) -> KernelSpec {
