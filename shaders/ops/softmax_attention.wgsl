@@ -19,8 +19,9 @@ struct Params {
 @group(0) @binding(3) var<storage, read> start: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-// Below every logit, and finite: differences of two stay numbers.
-const MASKED: f32 = -1e38;
+// Below every logit, and finite: differences of two stay numbers. A power of two, so that its product with any scale is exact.
+const MASKED: f32 = -0x1p126;
+const LOG2_E: f32 = 1.4426950408889634;
 
 fn q_start(row: u32, head: u32) -> u32 { return row * (params.heads * params.d) + head * params.d; }
 fn k_start(row: u32, head: u32) -> u32 { return row * (2u * params.heads * params.d) + head * params.d; }
@@ -51,7 +52,8 @@ fn main(
     let own_end = min(task.first_row + ROWS, params.rows);
     let end = select(own_end, params.rows, BIDIRECTIONAL);
     let last_sequence = start[own_end - 1u];
-    let scale = 1.0 / sqrt(f32(params.d));
+    // exp(logit / sqrt(d)) = exp2(logit scale)
+    let scale = LOG2_E / sqrt(f32(params.d));
     let queries = starts_of_queries(rows, task.head);
     // Of each row: the largest logit so far, and of the keys of this thread the sum of the exponentials.
     var largest = vec4f(MASKED);
@@ -64,22 +66,23 @@ fn main(
         let j = first_j + 2u * local.x;
         let first = attended(j, rows, sequences);
         let second = attended(j + 1u, rows, sequences);
-        logits[0] = select(vec4f(MASKED), logits[0] * scale, first);
-        logits[1] = select(vec4f(MASKED), logits[1] * scale, second);
+        logits[0] = select(vec4f(MASKED), logits[0], first);
+        logits[1] = select(vec4f(MASKED), logits[1], second);
 
         tile_weights[local.x][local.y] = max(logits[0], logits[1]);
         workgroupBarrier();
-        let before = largest;
+        let before = largest * scale;
         for (var x = 0u; x < SIDE; x++) { largest = max(largest, tile_weights[x][local.y]); }
         workgroupBarrier();
 
+        let top = largest * scale;
         let exponentials = Pair(
-            select(vec4f(), exp(logits[0] - largest), first),
-            select(vec4f(), exp(logits[1] - largest), second),
+            select(vec4f(), exp2(fma(logits[0], vec4f(scale), -top)), first),
+            select(vec4f(), exp2(fma(logits[1], vec4f(scale), -top)), second),
         );
         tile_weights[2u * local.x][local.y] = exponentials[0];
         tile_weights[2u * local.x + 1u][local.y] = exponentials[1];
-        let rescale = exp(before - largest);
+        let rescale = exp2(before - top);
         denominators = denominators * rescale + exponentials[0] + exponentials[1];
         sums = Pair(sums[0] * rescale, sums[1] * rescale);
         sums = with_values(sums, first_j, task.head, task.first_column, params.d, local.xy);

@@ -169,14 +169,19 @@ fn exclusions(n_items: usize, n: usize) -> Exclusions {
 }
 
 /// Scans and rescoring by every scorer, on the GPU and on the CPU.
-fn check_scorers(gpu: &Arc<rails_wgpu::backend::gpu::Gpu>, shape: &Shape, (dtype, form): (Dtype, Form), n: usize) {
+fn check_scorers(
+    gpu: &Arc<rails_wgpu::backend::gpu::Gpu>,
+    scorers: &[Scorer],
+    (shape, (dtype, form)): (&Shape, (Dtype, Form)),
+    n: usize,
+) {
     let case = Case::new(shape, (dtype, form), n, 3);
     let whole = case.on(gpu, small_chunks());
     let cpu = CpuIndex::new(case.tables.clone(), Some(&case.similarity));
     let last = n as u32 - 1;
     let candidates: Vec<Vec<u32>> = vec![vec![last, 0, 64, 63, 111], vec![], (0..n as u32).rev().collect()];
     let (context, batch) = (SearchContext::default(), case.batch.prepared());
-    for scorer in [Scorer::Mol, Scorer::Distilled, Scorer::Bound, Scorer::Dot] {
+    for &scorer in scorers {
         let what = format!("{} logits, {dtype:?} {form:?} {scorer:?}", shape.p_q * shape.p_x);
         let scores = case.scores(scorer);
         for (k, excluded) in [(1, Exclusions::default()), (40, exclusions(n, 3)), (n, Exclusions::default())] {
@@ -196,24 +201,21 @@ fn check_scorers(gpu: &Arc<rails_wgpu::backend::gpu::Gpu>, shape: &Shape, (dtype
 fn every_scorer_follows_the_definition_in_every_format_and_form() {
     let Some(gpu) = gpu::shared() else { return };
     for (shape, stored) in variants() {
-        check_scorers(&gpu, &shape, stored, 200);
+        let scorers = [Scorer::Mol, Scorer::Distilled, Scorer::Bound, Scorer::Dot];
+        check_scorers(&gpu, &scorers, (&shape, stored), 200);
     }
 }
 
-/// Two and three sections that overlap, along query components and along item components.
+/// Sections that overlap along query components and along item components; units and logits that are no multiple of four.
 #[test]
 fn more_logits_than_a_thread_holds_are_divided_among_several() {
     let Some(gpu) = gpu::shared() else { return };
-    let full = Shape { gating: GatingCombination::GluSiluLn, d_p: 5, ..Shape::default() };
-    let cases = [
-        (Shape { p_q: 5, p_x: 13, hidden: Some(6), ..full.clone() }, (Dtype::F32, Form::Components)),
-        (Shape { p_q: 2, p_x: 65, hidden: None, gating: GatingCombination::None, ..full }, (Dtype::I8, Form::Raw)),
-    ];
-    for (shape, stored) in &cases {
-        check_scorers(&gpu, shape, *stored, 130);
-    }
-    let (shape, stored) = &cases[0];
-    let case = Case::new(shape, *stored, 300, 2);
+    let full =
+        Shape { gating: GatingCombination::GluSiluLn, p_q: 5, p_x: 13, d_p: 5, hidden: Some(6), ..Shape::default() };
+    let bare = Shape { gating: GatingCombination::None, query_gate: None, ..full.clone() };
+    check_scorers(&gpu, &[Scorer::Mol, Scorer::Bound], (&full, (Dtype::F32, Form::Components)), 130);
+    check_scorers(&gpu, &[Scorer::Distilled], (&bare, (Dtype::I8, Form::Raw)), 130);
+    let case = Case::new(&full, (Dtype::F32, Form::Components), 300, 2);
     let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..ScanLimits::default() });
     let (context, batch, none) = (SearchContext::default(), case.batch.prepared(), Exclusions::default());
     let expected = index.scan(&context, Scorer::Mol, &batch, 1, &none).unwrap();

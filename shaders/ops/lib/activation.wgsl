@@ -1,7 +1,10 @@
 // activation: element-wise functions of the encoders. // twin src/backend/cpu/ops/mod.rs
 
 // Stable for every x: exp never overflows.
-fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(min(-x, 80.0))); }
+fn sigmoid(x: f32) -> f32 {
+    let e = exp(-abs(x));
+    return select(1.0, e, x < 0.0) / (1.0 + e);
+}
 
 fn silu(x: f32) -> f32 {
     return x * sigmoid(x);

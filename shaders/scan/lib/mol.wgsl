@@ -103,9 +103,7 @@ fn mixtures_of(z: ptr<function, Logits>, query_base: u32, item_base: u32) -> Per
         }
     }
     for (var j = 0u; j < LINEAR; j += UNITS) {
-        var own: Values;
-        for (var u = 0u; u < UNITS; u++) { own[u] = (*z)[j + u]; }
-        let all = exchanged(own);
+        let all = exchanged(values_of(z, j));
         for (var s = 0u; s < SECTIONS; s++) {
             for (var u = 0u; u < UNITS; u++) {
                 let row = first + LINEAR_QUADS + (j * SECTIONS + s * UNITS + u) * OWN4;

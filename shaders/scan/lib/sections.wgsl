@@ -4,9 +4,9 @@
 // where sections do not come out even; a logit belongs to the first one.
 //
 // The item of a thread, and its section, follow from the number of its subgroup: subgroups are taken to be full, and no larger than TILE.
-// loops end after SECTIONS and 4 turns
+// loops end after OWN4, SECTIONS and 4 turns
 // needs constants TILE, SECTIONS, SECTIONS_X (of these, beside each other along the item components), OWN_Q, OWN_X, OWN, OWN4, P_Q, P_X, L,
-// ITEM_GATES, TRANSFORMED; lib/items.wgsl; lib/per_query_1.wgsl; lib/mol.wgsl
+// ITEM_GATES, TRANSFORMED; lib/items.wgsl; lib/per_query_1.wgsl; lib/pair.wgsl; lib/mol.wgsl
 struct Thread {
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) subgroups: u32,
@@ -78,6 +78,15 @@ fn item_gates(item_base: u32, i: u32) -> vec4f {
     for (var c = 0u; c < 4u; c++) {
         let l = logit_of(i * 4u + c);
         values[c] = unpacked(items[quad_of(item_base, ITEM_GATES + l / 4u)])[l % 4u];
+    }
+    return values;
+}
+
+// Those from j on, a multiple of UNITS. Selected, not indexed: an index would keep arrays out of registers, or loops from being loops.
+fn values_of(z: ptr<function, Logits>, j: u32) -> Values {
+    var values: Values;
+    for (var i = 0u; i < OWN4; i++) {
+        for (var u = 0u; u < UNITS; u++) { values[u] = select(values[u], (*z)[i * UNITS + u], i * UNITS == j); }
     }
     return values;
 }

@@ -1,5 +1,5 @@
 // whole: a thread has all logits of its pairs, in their order.
-// needs constants TILE, SECTIONS = 1, L, ITEM_GATES; lib/items.wgsl; lib/per_query_*.wgsl
+// needs constants TILE, SECTIONS = 1, L, ITEM_GATES; lib/items.wgsl; lib/per_query_*.wgsl; lib/pair.wgsl
 struct Thread {
     @builtin(local_invocation_index) index: u32,
 }
@@ -21,5 +21,6 @@ fn is_own(j: u32) -> bool { return j < L; }
 fn logit_of(j: u32) -> u32 { return j; }
 fn item_gates(item_base: u32, i: u32) -> vec4f { return unpacked(items[quad_of(item_base, ITEM_GATES + i)]); }
 
+fn values_of(z: ptr<function, Logits>, j: u32) -> Values { return Values((*z)[j]); }
 fn exchanged(values: Values) -> array<Values, SECTIONS> { return array<Values, SECTIONS>(values); }
 fn of_all_threads(x: bool) -> bool { return x; }

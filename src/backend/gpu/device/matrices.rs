@@ -9,6 +9,8 @@ pub(crate) struct Matrices {
     pub subgroup: usize,
     /// Bytes of memory that a workgroup may have.
     pub workgroup_bytes: usize,
+    /// Whether they can be added, and multiplied by numbers: not in Metal.
+    pub arithmetic: bool,
 }
 
 impl Matrices {
@@ -22,7 +24,8 @@ impl Matrices {
         let subgroup = adapter.get_info().subgroup_max_size as usize;
         let workgroup_bytes = adapter.limits().max_compute_workgroup_storage_size as usize;
         let usable = adapter.features().contains(needed) && subgroup > 0;
-        usable.then_some(Matrices { edge, subgroup, workgroup_bytes })
+        let arithmetic = adapter.get_info().backend == wgpu::Backend::Vulkan;
+        usable.then_some(Matrices { edge, subgroup, workgroup_bytes, arithmetic })
     }
 
     fn edge(properties: &[wgpu::CooperativeMatrixProperties]) -> Option<usize> {

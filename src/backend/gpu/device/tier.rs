@@ -61,13 +61,13 @@ impl fmt::Display for Tier {
 #[non_exhaustive]
 pub enum ScanTier {
     /// A GPU times the kernels on the first large table, and remembers the fastest; small tables are scanned in registers. A
-    /// software driver never times anything. Cooperative matrices are used for tables of 16 and 8 bits only: the others
-    /// promise f32.
+    /// software driver never times anything. Cooperative matrices multiply halves; for tables of 32 bits a number is the sum of
+    /// two, nearly an f32: off by 2^-22 of itself.
     #[default]
     Auto,
     /// In registers, by the number of queries: the same bits everywhere, as far as a driver can promise.
     Registers,
-    /// By cooperative matrices, for tables of 16 and 8 bits of any size, where the device has them.
+    /// By cooperative matrices, for tables of any size, where the device has them.
     Cooperative,
     /// As `Auto`, for tables of any size and on software drivers, too.
     Timed,

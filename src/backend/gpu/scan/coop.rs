@@ -15,6 +15,9 @@ const SLICE: usize = 64;
 /// Values that rows in workgroup memory are padded by, as in `mol_scan_coop.wgsl`.
 const PADDING: usize = 8;
 
+/// By what the second half of a number is multiplied, as in `mol_scan_coop.wgsl`.
+const LOW: f32 = 2048.0;
+
 /// The shape of one similarity in whole matrices.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Padded {
@@ -24,11 +27,19 @@ pub(crate) struct Padded {
     depth: usize,
     logit_matrices: usize,
     hidden_matrices: usize,
+    linear: bool,
+    /// Halves that stand for a number: two for tables of f32.
+    parts: usize,
 }
 
 impl Padded {
-    /// `width` is that of a vector.
-    pub fn new<T>(matrices: Matrices, query_vectors: usize, width: usize, cross: &CrossGate<T>) -> Padded {
+    /// `width` is that of a vector; numbers are `parts` halves.
+    pub fn new<T>(
+        matrices: Matrices,
+        (query_vectors, width): (usize, usize),
+        parts: usize,
+        cross: &CrossGate<T>,
+    ) -> Padded {
         let edge = matrices.edge;
         let hidden = cross.hidden.as_ref().map_or(0, |layer| layer.n_out);
         Padded {
@@ -37,6 +48,8 @@ impl Padded {
             depth: width.next_multiple_of(edge),
             logit_matrices: cross.output.n_out.div_ceil(edge),
             hidden_matrices: hidden.div_ceil(edge),
+            linear: cross.has_linear_part(),
+            parts,
         }
     }
 
@@ -44,7 +57,7 @@ impl Padded {
         self.matrices.edge
     }
 
-    /// Values of workgroup memory: staged halves, and products as floats.
+    /// Values of workgroup memory: staged halves of each part, and products as floats.
     fn memory(&self, queries: usize) -> (usize, usize) {
         let (edge, slice) = (self.edge(), self.depth.min(SLICE));
         let (pair_stride, item_stride) = (queries * TILE + PADDING, TILE + PADDING);
@@ -61,7 +74,14 @@ impl Padded {
     /// Whether the device has room for a workgroup of so many queries.
     pub fn fits(&self, queries: usize) -> bool {
         let (halves, floats) = self.memory(queries);
-        2 * halves + 4 * floats <= self.matrices.workgroup_bytes
+        2 * self.parts * halves + 4 * floats <= self.matrices.workgroup_bytes
+    }
+
+    /// Weights of each part.
+    fn n_halves(&self) -> usize {
+        let tiles = 2 * self.hidden_matrices + if self.linear { self.logit_matrices } else { 0 };
+        // Empty bindings are not allowed; 32-bit words are what is uploaded.
+        (tiles * self.logit_matrices * self.edge() * self.edge()).max(2)
     }
 
     /// The constants of the kernel.
@@ -75,6 +95,8 @@ impl Padded {
             ("LOGIT_MATRICES", self.logit_matrices),
             ("HIDDEN_MATRICES", self.hidden_matrices),
             ("STRIP", self.matrices.subgroup.div_ceil(self.edge())),
+            ("PARTS", self.parts),
+            ("HALVES", self.n_halves()),
             ("STAGED", staged),
             ("PRODUCTS", products),
         ];
@@ -87,30 +109,47 @@ impl Padded {
 
     /// The matrices of a cross gate as the kernel reads them.
     pub fn weights(&self, cross: &CrossGate<Tensor>) -> Vec<f16> {
+        let mut numbers = self.numbers(cross);
+        numbers.resize(self.n_halves(), 0.0);
+        let high: Vec<f16> = numbers.iter().map(|&number| rounded(number)).collect();
+        if self.parts == 1 {
+            return high;
+        }
+        let low = |(number, high): (&f32, &f16)| rounded((number - high.to_f32()) * LOW);
+        let low: Vec<f16> = numbers.iter().zip(&high).map(low).collect();
+        [high, low].concat()
+    }
+
+    /// The elements of all tiles.
+    fn numbers(&self, cross: &CrossGate<Tensor>) -> Vec<f32> {
         let (n_logits, logits, hidden) = (cross.output.n_out, self.logit_matrices, self.hidden_matrices);
-        let mut halves = Vec::new();
+        let mut numbers = Vec::new();
         if let Some(layer) = &cross.hidden {
             let first = |unit: usize, l: usize| weight(&layer.weight, l, unit, (n_logits, layer.n_out));
-            self.tiles(&mut halves, hidden, logits, |tile, k, row, column| first(tile + row, k + column));
+            self.tiles(&mut numbers, hidden, logits, |tile, k, row, column| first(tile + row, k + column));
             let second = |l: usize, unit: usize| weight(&cross.output.weight, unit, l, (layer.n_out, n_logits));
-            self.tiles(&mut halves, hidden, logits, |tile, l, row, column| second(l + row, tile + column));
+            self.tiles(&mut numbers, hidden, logits, |tile, l, row, column| second(l + row, tile + column));
         }
         if cross.has_linear_part() {
             let linear = cross.linear.as_ref().unwrap_or(&cross.output.weight);
             let linear = |l: usize, k: usize| weight(linear, k, l, (n_logits, n_logits));
-            self.tiles(&mut halves, logits, logits, |k, l, row, column| linear(l + row, k + column));
+            self.tiles(&mut numbers, logits, logits, |k, l, row, column| linear(l + row, k + column));
         }
-        // Empty bindings are not allowed; 32-bit words are what is uploaded.
-        halves.resize(halves.len().max(2), f16::ZERO);
-        halves
+        numbers
     }
 
     /// Appends (outer, inner) tiles; `at` has the first index of a tile along both, then the row and the column inside.
-    fn tiles(&self, halves: &mut Vec<f16>, outer: usize, inner: usize, at: impl Fn(usize, usize, usize, usize) -> f32) {
+    fn tiles(
+        &self,
+        numbers: &mut Vec<f32>,
+        outer: usize,
+        inner: usize,
+        at: impl Fn(usize, usize, usize, usize) -> f32,
+    ) {
         let edge = self.edge();
         for (a, b) in (0..outer).flat_map(|a| (0..inner).map(move |b| (a * edge, b * edge))) {
             let cells = (0..edge).flat_map(|row| (0..edge).map(move |column| (row, column)));
-            halves.extend(cells.map(|(row, column)| rounded(at(a, b, row, column))));
+            numbers.extend(cells.map(|(row, column)| at(a, b, row, column)));
         }
     }
 }
@@ -130,7 +169,7 @@ mod tests {
     use super::*;
     use crate::ops::Linear;
 
-    const EIGHT: Matrices = Matrices { edge: 8, subgroup: 32, workgroup_bytes: 32 << 10 };
+    const EIGHT: Matrices = Matrices { edge: 8, subgroup: 32, workgroup_bytes: 32 << 10, arithmetic: true };
 
     fn tensor(shape: [usize; 2], at: impl Fn(usize, usize) -> f32) -> Tensor {
         let at = &at;
@@ -153,7 +192,8 @@ mod tests {
     #[test]
     fn weights_lie_in_tiles_that_are_padded_with_zeros() {
         let cross = cross();
-        let halves: Vec<f32> = Padded::new(EIGHT, 2, 5, &cross).weights(&cross).into_iter().map(f16::to_f32).collect();
+        let halves: Vec<f32> =
+            Padded::new(EIGHT, (2, 5), 1, &cross).weights(&cross).into_iter().map(f16::to_f32).collect();
         // W1: units 0..8, 8..16; W2: the same; W: one tile.
         assert_eq!(halves.len(), 5 * 64);
         let at = |tile: usize, row: usize, column: usize| halves[tile * 64 + row * 8 + column];
@@ -173,14 +213,30 @@ mod tests {
     }
 
     #[test]
+    fn two_halves_are_nearly_an_f32() {
+        let mut cross = cross();
+        let exact = |i: usize, j: usize| (i + 1) as f32 / 3.0 - (j + 1) as f32 * 0.71;
+        cross.hidden.as_mut().unwrap().weight = tensor([6, 10], exact);
+        let padded = Padded::new(EIGHT, (2, 5), 2, &cross);
+        let halves: Vec<f32> = padded.weights(&cross).into_iter().map(f16::to_f32).collect();
+        assert_eq!(halves.len(), 2 * padded.n_halves());
+        let number = |i: usize| halves[i] + halves[padded.n_halves() + i] / LOW;
+        for (unit, l) in (0..8).flat_map(|unit| (0..6).map(move |l| (unit, l))) {
+            let (found, expected) = (number(unit * 8 + l), exact(l, unit));
+            assert!((found - expected).abs() <= expected.abs() * 2f32.powi(-22), "{found} for {expected}");
+        }
+    }
+
+    #[test]
     fn memory_decides_how_many_queries_share_a_workgroup() {
         let small = Matrices { workgroup_bytes: 16 << 10, ..EIGHT };
-        let (eight, small) = (Padded::new(EIGHT, 2, 5, &cross()), Padded::new(small, 8, 64, &cross()));
+        let (eight, small) = (Padded::new(EIGHT, (2, 5), 1, &cross()), Padded::new(small, (8, 64), 1, &cross()));
         assert!(eight.fits(1) && eight.fits(2));
         // One query: 8 rows and 64 items of 72 halves, 8 rows of 72 floats. Two: 16 rows of each.
         assert_eq!((small.memory(1), small.memory(2)), ((72 * 72, 8 * 72), (80 * 72, 16 * 72)));
         assert!(small.fits(1) && small.fits(2));
         let full = Matrices { workgroup_bytes: 12_671, ..small.matrices };
         assert!(!Padded { matrices: full, ..small }.fits(1));
+        assert!(!Padded { parts: 2, ..small }.fits(1) && Padded { parts: 2, ..eight }.fits(1));
     }
 }

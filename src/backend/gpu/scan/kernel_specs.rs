@@ -55,7 +55,7 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
                 } else {
                     vec![Score::Mixture(&cross), Score::Bound]
                 };
-                let matrices = |edge| Matrices { edge, subgroup: 32, workgroup_bytes: 32 << 10 };
+                let matrices = |edge| Matrices { edge, subgroup: 32, workgroup_bytes: 32 << 10, arithmetic: true };
                 let edge = if dtype == Dtype::F16 { 16 } else { 8 };
                 let target = Target {
                     software: true,

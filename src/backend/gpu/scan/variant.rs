@@ -37,7 +37,7 @@ pub(crate) struct ShaderVariant {
     prelude: String,
     dtype: Dtype,
     most_queries: usize,
-    /// Of mixtures over tables that hold no more than halves, on devices with such matrices.
+    /// Of mixtures, on devices with such matrices.
     coop: Option<Padded>,
     /// Of mixtures whose gate weights fit into a uniform buffer of the device.
     uniform: bool,
@@ -149,14 +149,16 @@ impl ShaderVariant {
         let query_gate = config.gating_query_hidden_dim.map(|_| row);
         let parts = [Some((query_vectors, width)), transformed.then_some(row), query_gate];
         let queries = Record::floats(parts.iter().flatten().copied().collect());
+        // Halves are enough for what is stored as halves, or less. Products of two need more registers.
+        let parts = if items.dtype == Dtype::F32 { 2 } else { 1 };
         let coop = match (&score, target.matrices) {
             // A workgroup is a tile of items for each query, and must be whole subgroups.
             (&Score::Mixture(cross), Some(matrices))
-                if items.dtype != Dtype::F32
-                    && n_logits <= REGISTER_LOGITS
-                    && TILE.is_multiple_of(matrices.subgroup) =>
+                if n_logits <= REGISTER_LOGITS / parts
+                    && TILE.is_multiple_of(matrices.subgroup)
+                    && (matrices.arithmetic || parts == 1) =>
             {
-                Some(Padded::new(matrices, query_vectors, width, cross))
+                Some(Padded::new(matrices, (query_vectors, width), parts, cross))
             }
             _ => None,
         };
@@ -164,7 +166,7 @@ impl ShaderVariant {
             Score::Mixture(cross) => (cross.hidden.as_ref().map_or(0, |layer| layer.n_out), cross.has_linear_part()),
             Score::Bound => (0, false),
         };
-        let sections = Sections::new((p_q, p_x), target.subgroup);
+        let sections = Sections::new((p_q, p_x), target.subgroup, target.software);
         let (own_query_vectors, own_item_vectors) = if transformed { (sections.n_own(), 1) } else { sections.own };
         let quads = n_logits.div_ceil(4);
         let weights = quads + hidden * (1 + 2 * quads) + if linear { n_logits * quads } else { 0 };
