@@ -173,10 +173,11 @@ fn check_scorers(
     gpu: &Arc<rails_wgpu::backend::gpu::Gpu>,
     scorers: &[Scorer],
     (shape, (dtype, form)): (&Shape, (Dtype, Form)),
-    n: usize,
+    limits: ScanLimits,
 ) {
+    let n = 200;
     let case = Case::new(shape, (dtype, form), n, 3);
-    let whole = case.on(gpu, small_chunks());
+    let whole = case.on(gpu, limits);
     let cpu = CpuIndex::new(case.tables.clone(), Some(&case.similarity));
     let last = n as u32 - 1;
     let candidates: Vec<Vec<u32>> = vec![vec![last, 0, 64, 63, 111], vec![], (0..n as u32).rev().collect()];
@@ -202,7 +203,7 @@ fn every_scorer_follows_the_definition_in_every_format_and_form() {
     let Some(gpu) = gpu::shared() else { return };
     for (shape, stored) in variants() {
         let scorers = [Scorer::Mol, Scorer::Distilled, Scorer::Bound, Scorer::Dot];
-        check_scorers(&gpu, &scorers, (&shape, stored), 200);
+        check_scorers(&gpu, &scorers, (&shape, stored), small_chunks());
     }
 }
 
@@ -210,13 +211,13 @@ fn every_scorer_follows_the_definition_in_every_format_and_form() {
 #[test]
 fn more_logits_than_a_thread_holds_are_divided_among_several() {
     let Some(gpu) = gpu::shared() else { return };
-    let full =
-        Shape { gating: GatingCombination::GluSiluLn, p_q: 5, p_x: 13, d_p: 5, hidden: Some(6), ..Shape::default() };
+    let limits = ScanLimits { thread_logits: Some(9), ..small_chunks() };
+    let full = Shape { gating: GatingCombination::GluSiluLn, hidden: Some(6), p_q: 5, p_x: 5, ..Shape::default() };
     let bare = Shape { gating: GatingCombination::None, query_gate: None, ..full.clone() };
-    check_scorers(&gpu, &[Scorer::Mol, Scorer::Bound], (&full, (Dtype::F32, Form::Components)), 130);
-    check_scorers(&gpu, &[Scorer::Distilled], (&bare, (Dtype::I8, Form::Raw)), 130);
+    check_scorers(&gpu, &[Scorer::Mol, Scorer::Bound], (&full, (Dtype::F32, Form::Components)), limits);
+    check_scorers(&gpu, &[Scorer::Distilled], (&bare, (Dtype::I8, Form::Raw)), limits);
     let case = Case::new(&full, (Dtype::F32, Form::Components), 300, 2);
-    let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..ScanLimits::default() });
+    let index = case.on(&gpu, ScanLimits { first_chunk: 64, ..limits });
     let (context, batch, none) = (SearchContext::default(), case.batch.prepared(), Exclusions::default());
     let expected = index.scan(&context, Scorer::Mol, &batch, 1, &none).unwrap();
     assert_eq!(index.scan_pruned(&context, &batch, 1, &none).unwrap().0, expected);

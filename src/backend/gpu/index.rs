@@ -70,7 +70,7 @@ impl GpuIndex {
             None => None,
             Some(((learned, _), mean)) => {
                 let layout = &components.as_ref().unwrap_or(&raw).layout;
-                let similarity = GpuMol::new(gpu, learned, layout, (tables.form(), dim))?;
+                let similarity = GpuMol::new(gpu, learned, layout, (tables.form(), dim), limits.thread_logits)?;
                 let principal = principal.map(load).transpose()?;
                 Some(MolIndex { similarity, components, mean: load(mean)?, principal })
             }

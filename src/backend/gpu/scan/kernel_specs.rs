@@ -61,7 +61,7 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
                     software: true,
                     uniform_bytes: 64 << 10,
                     matrices: Some(matrices(edge)),
-                    subgroup: Some(32),
+                    thread_logits: 64,
                 };
                 mols.extend(
                     scores.into_iter().map(|score| ShaderVariant::mol(&config, &items, (form, 7), score, target)),

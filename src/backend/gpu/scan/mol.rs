@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use super::gate::GateWeights;
 use super::item_table::ItemLayout;
+use super::plan::TILE;
 use super::query_side::{QuerySide, rows_of};
+use super::sections::REGISTER_LOGITS;
 use super::transform::Transform;
 use super::variant::{Score, ShaderVariant, Target};
 use crate::Result;
@@ -34,17 +36,28 @@ pub(crate) struct GpuMol {
 }
 
 impl GpuMol {
-    /// For items in `form`, of width `dim` and packed as `items`.
+    /// For items in `form`, of width `dim` and packed as `items`; `thread_logits` as [`ScanLimits`](super::plan::ScanLimits) has it.
     ///
     /// # Errors
     /// If it does not fit, or the device fails.
-    pub fn new(gpu: &Gpu, similarity: &Similarity, items: &ItemLayout, (form, dim): (Form, usize)) -> Result<GpuMol> {
+    pub fn new(
+        gpu: &Gpu,
+        similarity: &Similarity,
+        items: &ItemLayout,
+        (form, dim): (Form, usize),
+        thread_logits: Option<usize>,
+    ) -> Result<GpuMol> {
         let mol = &similarity.mol;
+        let software = gpu.info().kind == DeviceKind::SoftwareGpu;
+        let most_logits = thread_logits.unwrap_or(if software { usize::MAX } else { REGISTER_LOGITS });
         let target = Target {
-            software: gpu.info().kind == DeviceKind::SoftwareGpu,
+            software,
+            thread_logits: gpu
+                .subgroup()
+                .filter(|&threads| TILE.is_multiple_of(threads))
+                .map_or(usize::MAX, |_| most_logits),
             uniform_bytes: gpu.limits().max_uniform_buffer_binding_size as usize,
             matrices: gpu.matrices(),
-            subgroup: gpu.subgroup(),
         };
         let variant = |score: Score<Tensor>| ShaderVariant::mol(&mol.config, items, (form, dim), score, target);
         let mixture = |cross: &CrossGate<Tensor>| -> Result<(ShaderVariant, GateWeights)> {

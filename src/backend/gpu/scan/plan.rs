@@ -33,6 +33,9 @@ pub struct ScanLimits {
     /// Floating-point operations of one submission. Operating systems reset a GPU that does not answer for 2 to 10 s; a
     /// slow integrated GPU (200 GFLOP/s) takes 1 s for this.
     pub submission_flops: u64,
+    /// Logits of a pair that a thread holds at most; more are divided among threads where the device has subgroups. `None`: 64, on
+    /// a software driver, which compiles such kernels for minutes, any number.
+    pub thread_logits: Option<usize>,
 }
 
 impl Default for ScanLimits {
@@ -47,6 +50,7 @@ impl Default for ScanLimits {
             long_list: 16_384,
             dispatch_flops: 50_000_000_000,
             submission_flops: 200_000_000_000,
+            thread_logits: None,
         }
     }
 }

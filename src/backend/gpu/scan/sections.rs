@@ -5,9 +5,6 @@ use super::plan::TILE;
 /// Values in registers that a thread of the scan may hold as logits, and again as many as gate values.
 pub(super) const REGISTER_LOGITS: usize = 64;
 
-/// The same of software drivers, where more logits are divided: how long they compile grows fast with what is held over a barrier.
-const SOFTWARE_LOGITS: usize = 16;
-
 /// Threads of a workgroup on every device.
 const THREADS: usize = 256;
 
@@ -26,19 +23,15 @@ impl Sections {
         Sections { groups, own: groups }
     }
 
-    /// As few sections as bring their logits into registers; as many as a workgroup has room for, where none does. Sections are whole
-    /// subgroups, of which none may have more threads than a tile has items.
-    pub fn new(groups: (usize, usize), subgroup: Option<usize>, software: bool) -> Sections {
-        if groups.0 * groups.1 <= REGISTER_LOGITS || subgroup.is_none_or(|subgroup| TILE % subgroup != 0) {
-            return Sections::whole(groups);
-        }
-        let enough = if software { SOFTWARE_LOGITS } else { REGISTER_LOGITS };
+    /// As few sections as bring their logits down to `thread_logits`; as many as a workgroup has room for, where none does.
+    pub fn new(groups: (usize, usize), thread_logits: usize) -> Sections {
         let most = THREADS / TILE;
         let cut = |along_q: usize| {
             (1..=most / along_q).map(move |along_x| (groups.0.div_ceil(along_q), groups.1.div_ceil(along_x)))
         };
         let all = (1..=most).rev().flat_map(cut).map(|own| Sections { groups, own });
-        all.min_by_key(|sections| (sections.n_own().max(enough), sections.count())).unwrap_or(Sections::whole(groups))
+        all.min_by_key(|sections| (sections.n_own().max(thread_logits), sections.count()))
+            .unwrap_or(Sections::whole(groups))
     }
 
     /// Sections beside each other, along query components and along item components.
@@ -91,7 +84,7 @@ mod tests {
     use super::*;
 
     fn cut(groups: (usize, usize)) -> ((usize, usize), usize) {
-        let sections = Sections::new(groups, Some(32), false);
+        let sections = Sections::new(groups, REGISTER_LOGITS);
         (sections.own, sections.count())
     }
 
@@ -100,24 +93,22 @@ mod tests {
         assert_eq!([cut((8, 4)), cut((8, 8)), cut((1, 64))], [((8, 4), 1), ((8, 8), 1), ((1, 64), 1)]);
         assert_eq!([cut((16, 8)), cut((16, 16)), cut((7, 11))], [((8, 8), 2), ((4, 16), 4), ((4, 11), 2)]);
         assert_eq!([cut((1, 100)), cut((3, 65))], [((1, 50), 2), ((3, 17), 4)]);
-        assert_eq!(Sections::new((5, 13), Some(8), true).own, (3, 7));
+        assert_eq!(Sections::new((2, 3), 2).own, (1, 2));
         // More than a workgroup can hold.
         assert_eq!(cut((20, 15)), ((5, 15), 4));
-        for subgroup in [None, Some(128)] {
-            assert_eq!(Sections::new((16, 8), subgroup, false), Sections::whole((16, 8)));
-        }
+        assert_eq!(Sections::new((16, 8), usize::MAX), Sections::whole((16, 8)));
     }
 
     #[test]
     fn every_logit_belongs_to_one_section() {
         for groups in [(8, 4), (16, 8), (7, 11), (1, 100), (3, 65), (20, 15), (9, 9)] {
-            let sections = Sections::new(groups, Some(64), groups.0 % 2 == 1);
+            let sections = Sections::new(groups, REGISTER_LOGITS);
             let mut all: Vec<usize> =
                 (0..sections.count()).flat_map(|section| sections.logits(section)).flatten().collect();
             all.sort_unstable();
             assert!(all.into_iter().eq(0..groups.0 * groups.1), "{groups:?}");
         }
-        let uneven = Sections::new((7, 11), Some(64), false);
+        let uneven = Sections::new((7, 11), REGISTER_LOGITS);
         assert_eq!(uneven.logits(1)[10..12], [None, Some(44)], "component 3 is that of the first section");
     }
 }

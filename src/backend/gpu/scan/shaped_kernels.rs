@@ -40,7 +40,7 @@ const TARGET: Target = Target {
     software: false,
     uniform_bytes: 64 << 10,
     matrices: Some(Matrices { edge: 16, subgroup: 64, workgroup_bytes: 32 << 10, arithmetic: true }),
-    subgroup: Some(64),
+    thread_logits: 64,
 };
 
 impl Published {

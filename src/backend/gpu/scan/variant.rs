@@ -61,8 +61,8 @@ pub(crate) struct Target {
     /// Bytes of a uniform binding.
     pub uniform_bytes: usize,
     pub matrices: Option<Matrices>,
-    /// Threads of the widest subgroup, if shaders may ask for theirs.
-    pub subgroup: Option<usize>,
+    /// Logits of a pair that a thread holds at most; more are divided among threads of different subgroups.
+    pub thread_logits: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl ShaderVariant {
             Score::Mixture(cross) => (cross.hidden.as_ref().map_or(0, |layer| layer.n_out), cross.has_linear_part()),
             Score::Bound => (0, false),
         };
-        let sections = Sections::new((p_q, p_x), target.subgroup, target.software);
+        let sections = Sections::new((p_q, p_x), target.thread_logits);
         let (own_query_vectors, own_item_vectors) = if transformed { (sections.n_own(), 1) } else { sections.own };
         let quads = n_logits.div_ceil(4);
         let weights = quads + hidden * (1 + 2 * quads) + if linear { n_logits * quads } else { 0 };
