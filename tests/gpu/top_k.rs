@@ -31,6 +31,7 @@ const DEFAULT: ScanLimits = ScanLimits {
     long_list: 16_384,
     dispatch_flops: 50_000_000_000,
     submission_flops: 200_000_000_000,
+    thread_logits: None,
 };
 
 fn index(gpu: &Arc<Gpu>, items: &[f32], limits: ScanLimits) -> GpuIndex {
