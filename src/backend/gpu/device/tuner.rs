@@ -49,6 +49,11 @@ impl Tuner {
         *lock(&self.wanted) = wanted;
     }
 
+    /// Whether nobody has asked for a kind of kernel.
+    pub fn is_automatic(&self) -> bool {
+        *lock(&self.wanted) == ScanTier::Auto
+    }
+
     /// Forgets what was timed. A new choice takes the place of an old one in the file.
     pub fn forget(&self) {
         lock(&self.known).clear();

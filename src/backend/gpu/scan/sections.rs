@@ -93,7 +93,7 @@ mod tests {
         assert_eq!([cut((8, 4)), cut((8, 8)), cut((1, 64))], [((8, 4), 1), ((8, 8), 1), ((1, 64), 1)]);
         assert_eq!([cut((16, 8)), cut((16, 16)), cut((7, 11))], [((8, 8), 2), ((4, 16), 4), ((4, 11), 2)]);
         assert_eq!([cut((1, 100)), cut((3, 65))], [((1, 50), 2), ((3, 17), 4)]);
-        assert_eq!(Sections::new((2, 3), 2).own, (1, 2));
+        assert_eq!(Sections::new((2, 3), 2).own, (2, 1));
         // More than a workgroup can hold.
         assert_eq!(cut((20, 15)), ((5, 15), 4));
         assert_eq!(Sections::new((16, 8), usize::MAX), Sections::whole((16, 8)));

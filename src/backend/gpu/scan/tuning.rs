@@ -37,7 +37,10 @@ impl Timing<'_> {
     fn chosen(&self) -> Result<Option<Tier>> {
         let (scan, table) = (self.scan, self.table);
         let n_items = table.rows.last().map_or(0, |rows| rows.end);
-        let candidates = scan.variant.candidates();
+        let mut candidates = scan.variant.candidates();
+        if scan.gpu.tuner().is_automatic() && !scan.variant.fits_halves {
+            candidates.retain(|tier| !tier.is_cooperative());
+        }
         // Not in the context of the search: what is cancelled has not failed.
         let mut agreed = Vec::new();
         let time = |tier: Tier, dispatches| {

@@ -39,6 +39,8 @@ pub(crate) struct ShaderVariant {
     most_queries: usize,
     /// Of mixtures, on devices with such matrices.
     coop: Option<Padded>,
+    /// Whether no vector can leave the range of halves, whatever the items and queries: a number beyond 65504 would be clamped.
+    pub fits_halves: bool,
     /// Of mixtures whose gate weights fit into a uniform buffer of the device.
     uniform: bool,
     /// Of the logits of a mixture.
@@ -123,6 +125,7 @@ impl ShaderVariant {
             dtype: items.dtype,
             most_queries: 16,
             coop: None,
+            fits_halves: false,
             uniform: false,
             sections: Sections::whole((1, 1)),
             inverse_temperature: 1.0,
@@ -147,8 +150,8 @@ impl ShaderVariant {
             if transformed { (n_logits, 1, dim) } else { (p_q, p_x, config.dot_product_dimension) };
         let row = (1, n_logits);
         let query_gate = config.gating_query_hidden_dim.map(|_| row);
-        let parts = [Some((query_vectors, width)), transformed.then_some(row), query_gate];
-        let queries = Record::floats(parts.iter().flatten().copied().collect());
+        let query_parts = [Some((query_vectors, width)), transformed.then_some(row), query_gate];
+        let queries = Record::floats(query_parts.iter().flatten().copied().collect());
         // Halves are enough for what is stored as halves, or less. Products of two need more registers.
         let parts = if items.dtype == Dtype::F32 { 2 } else { 1 };
         let coop = match (&score, target.matrices) {
@@ -218,6 +221,8 @@ impl ShaderVariant {
                 _ => 1,
             },
             coop,
+            // Raw items of f32 may have any length.
+            fits_halves: config.dot_product_l2_norm && (parts == 1 || !transformed),
             uniform: matches!(score, Score::Mixture(_))
                 && sections.count() == 1
                 && 16 * weights <= target.uniform_bytes,
