@@ -166,6 +166,8 @@ fn rounded(value: f32) -> f16 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
     use crate::ops::Linear;
 
