@@ -14,11 +14,16 @@ const VICTIM: [&str; 3] = ["mol_scan", "ml-1m 8x4x64, B=32", "f32"];
 type Change = (&'static str, &'static str);
 
 /// An index that the compiler does not know.
-const INDEXED: &[Change] = &[("let l = n * ITEM_VECTORS + m;", "let l = (n * ITEM_VECTORS + m + query_base) % L;")];
+const INDEXED: &[Change] =
+    &[("let j = n * OWN_ITEM_VECTORS + m;", "let j = (n * OWN_ITEM_VECTORS + m + query_base) % OWN;")];
 
 /// Arrays of 64 logits instead of 32.
 const LONG: &[Change] = &[
     ("const ITEM_VECTORS: u32 = 4u;", "const ITEM_VECTORS: u32 = 8u;"),
+    ("const OWN_ITEM_VECTORS: u32 = 4u;", "const OWN_ITEM_VECTORS: u32 = 8u;"),
+    ("const OWN_X: u32 = 4u;", "const OWN_X: u32 = 8u;"),
+    ("const OWN: u32 = 32u;", "const OWN: u32 = 64u;"),
+    ("const OWN4: u32 = 8u;", "const OWN4: u32 = 16u;"),
     ("const L: u32 = 32u;", "const L: u32 = 64u;"),
     ("const L4: u32 = 8u;", "const L4: u32 = 16u;"),
 ];
