@@ -47,12 +47,9 @@ fn main(
     if index >= params.groups {
         return;
     }
-    let a = sequences[4u * index];
-    let b = sequences[4u * index + 1u];
-    let c = sequences[4u * index + 2u];
-    let d = sequences[4u * index + 3u];
-    let first = vec4u(a.x, b.x, c.x, d.x);
-    let length = vec4u(a.y, b.y, c.y, d.y);
+    let four = four_sequences(index);
+    let first = four.first;
+    let length = four.length;
     for (var column = thread; column < HIDDEN; column += WORKGROUP) {
         state[column] = vec4f();
     }

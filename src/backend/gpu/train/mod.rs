@@ -8,6 +8,7 @@ mod gru;
 mod kernels;
 mod lists;
 mod mol;
+mod mutual_information;
 mod ops;
 mod pairs;
 mod product;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::kernels::*;
+use super::mutual_information::{self, MutualInformation};
 use super::ops::{GpuTrainingOps, len};
 use super::pairs::{ComponentSums, PairLists, PairSums, Softmax};
 use super::product::{CHUNK, Matrix};
@@ -17,14 +18,8 @@ use crate::backend::loss::{GateDropout, MolLossValue};
 use crate::backend::{MolArrays, MolLossSettings, MolSide};
 use crate::config::{GatingCombination, MolConfig};
 use crate::model::CrossGate;
-use crate::ops::{Activation, GradientOps, Linear};
+use crate::ops::{Activation, Linear};
 use crate::random::Dropout;
-
-/// Pairs whose part of the mutual information loss is one sum.
-const INFORMATION_CHUNK: usize = 32;
-
-/// Added to every number whose logarithm is taken.
-const INFORMATION_EPS: f64 = 1e-6;
 
 /// See [`TrainingOps::mol_loss`](crate::backend::TrainingOps::mol_loss).
 pub fn mol_loss(
@@ -66,10 +61,10 @@ pub fn mol_loss(
         dropout: settings.negative_dropout,
     };
 
-    let mut information = Information { parts: Vec::new(), sums: ops.cleared(2 * loss.n_logits()) };
+    let mut information = MutualInformation::new(ops, loss.n_logits());
     for positions in loss.rounds(&positives) {
         let round = loss.forward(ops, &positives, positions);
-        information.add(ops, &round);
+        information.add(ops, &round.probabilities, round.n_pairs);
         ops.recorder.submit()?;
     }
     let mut of_cross = gradients.cross.clone();
@@ -80,14 +75,14 @@ pub fn mol_loss(
         loss.back(ops, &negatives, round, None, &mut of_cross);
         ops.recorder.submit()?;
     }
-    let information_and_scale = (&information.sums, settings.mi_weight / n_positions as f32);
+    let information_and_scale = (information.sums(), settings.mi_weight / n_positions as f32);
     for positions in loss.rounds(&positives) {
         let round = loss.forward(ops, &positives, positions);
         loss.back(ops, &positives, round, Some(information_and_scale), &mut of_cross);
         ops.recorder.submit()?;
     }
-    let (main, parts) = loss.softmax.read(ops, &information.parts)?;
-    let mi_loss = mutual_information(&parts.concat(), loss.n_logits(), n_positions);
+    let (main, parts) = loss.softmax.read(ops, information.parts())?;
+    let mi_loss = mutual_information::loss(&parts.concat(), loss.n_logits(), n_positions);
     Ok((MolLossValue { loss: main, mi_loss }, MolArrays { cross: of_cross, ..gradients }))
 }
 
@@ -374,61 +369,5 @@ impl MolLoss<'_> {
             let sums = PairSums { x: factor.as_ref().map(|gate| (gate, first)), ..gates };
             sums.add_to(ops, &by_item, (of_items, 0));
         }
-    }
-}
-
-/// The mutual information loss of the positives' gates (arXiv 2407.15462, section 2.3).
-struct Information {
-    /// (any, 2, L): sums of probabilities and of p log(p + eps) of some pairs each.
-    parts: Vec<Buffer>,
-    /// (2, L): over all pairs.
-    sums: Buffer,
-}
-
-impl Information {
-    fn add(&mut self, ops: &mut GpuTrainingOps, round: &Round) {
-        let (n_logits, chunks) = (len(&self.sums) / 2, round.n_pairs.div_ceil(INFORMATION_CHUNK));
-        let params = MutualInformationParams {
-            n: (chunks * n_logits) as u32,
-            pairs: round.n_pairs as u32,
-            logits: n_logits as u32,
-            chunk: INFORMATION_CHUNK as u32,
-        };
-        let part = ops.result(chunks * 2 * n_logits);
-        ops.element_wise(&MUTUAL_INFORMATION, &params, &[&round.probabilities, &part], chunks * n_logits);
-        let sums = ops.column_sums(&part, chunks, 2 * n_logits);
-        ops.add_to(&mut self.sums, sums);
-        self.parts.push(part);
-    }
-}
-
-/// The loss, from all parts of [`Information`].
-fn mutual_information(parts: &[f32], n_logits: usize, n_pairs: usize) -> f64 {
-    let (mut means, mut of_pairs) = (vec![0.0; n_logits], 0.0);
-    for part in parts.chunks_exact(2 * n_logits) {
-        let (sums, products) = part.split_at(n_logits);
-        means.iter_mut().zip(sums).for_each(|(mean, &sum)| *mean += f64::from(sum) / n_pairs as f64);
-        of_pairs += products.iter().map(|&sum| f64::from(sum)).sum::<f64>();
-    }
-    means.iter().map(|mean| mean * (mean + INFORMATION_EPS).ln()).sum::<f64>() - of_pairs / n_pairs as f64
-}
-
-impl GpuTrainingOps {
-    /// (n_out, pairs): products of the weights of a layer with x (n_in, pairs).
-    fn weighted(&mut self, layer: &Linear<Buffer>, x: &Buffer, n_pairs: usize) -> Buffer {
-        let weight = Matrix(&layer.weight, 1, layer.n_out);
-        self.product((layer.n_out, layer.n_in, n_pairs), weight, Matrix(x, n_pairs, 1), layer.n_in)
-    }
-
-    /// (n_in, pairs): the same backwards, from derivatives (n_out, pairs).
-    fn weighted_back(&mut self, layer: &Linear<Buffer>, dy: &Buffer, n_pairs: usize) -> Buffer {
-        let weight = Matrix(&layer.weight, layer.n_out, 1);
-        self.product((layer.n_in, layer.n_out, n_pairs), weight, Matrix(dy, n_pairs, 1), layer.n_out)
-    }
-
-    fn add_to(&mut self, sum: &mut Buffer, part: Buffer) {
-        let mut total = Some(sum.clone());
-        self.add(part, &mut total);
-        total.into_iter().for_each(|total| *sum = total);
     }
 }

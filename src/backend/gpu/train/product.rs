@@ -3,6 +3,7 @@
 use super::kernels::*;
 use super::ops::GpuTrainingOps;
 use crate::backend::gpu::device::{Buffer, grid_1d};
+use crate::ops::{GradientOps, Linear};
 
 /// 4 `SIDE` of matrix_product.wgsl.
 const TILE: usize = 64;
@@ -50,5 +51,24 @@ impl GpuTrainingOps {
         let params = ColumnSumsParams { n: n as u32, rows: rows as u32, width: width as u32, chunk: ADDED as u32 };
         self.element_wise(&COLUMN_SUMS, &params, &[x, &y], n);
         if chunks == 1 { y } else { self.column_sums(&y, chunks, width) }
+    }
+
+    /// (n_out, pairs): products of the weights of a layer with x (n_in, pairs).
+    pub(super) fn weighted(&mut self, layer: &Linear<Buffer>, x: &Buffer, n_pairs: usize) -> Buffer {
+        let weight = Matrix(&layer.weight, 1, layer.n_out);
+        self.product((layer.n_out, layer.n_in, n_pairs), weight, Matrix(x, n_pairs, 1), layer.n_in)
+    }
+
+    /// (n_in, pairs): the same backwards, from derivatives (n_out, pairs).
+    pub(super) fn weighted_back(&mut self, layer: &Linear<Buffer>, dy: &Buffer, n_pairs: usize) -> Buffer {
+        let weight = Matrix(&layer.weight, layer.n_out, 1);
+        self.product((layer.n_in, layer.n_out, n_pairs), weight, Matrix(dy, n_pairs, 1), layer.n_out)
+    }
+
+    /// Adds `part` to a sum.
+    pub(super) fn add_to(&mut self, sum: &mut Buffer, part: Buffer) {
+        let mut total = Some(sum.clone());
+        self.add(part, &mut total);
+        total.into_iter().for_each(|total| *sum = total);
     }
 }
