@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::validate::Wrong;
-use super::{ModelConfig, MolConfig, TrainConfig};
+use super::{LossKind, ModelConfig, MolConfig, TrainConfig};
 use crate::error::Parameter;
 use crate::{Error, Result};
 
@@ -61,10 +61,19 @@ impl TrainConfig {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] if that is no object, a name is unknown, or a value does not fit.
+    /// [`Error::Argument`] if that is no object, a name is unknown, or a value does not fit; or for another number of negatives
+    /// where the loss has none.
     pub fn overridden(&self, json: &str) -> Result<TrainConfig> {
         let config: TrainConfig = overridden(self, json)?;
         config.validate()?;
+        if config.loss == LossKind::FullSoftmax && config.negatives != self.negatives {
+            let expected = "no negatives: the softmax is over all items";
+            return Err(Error::argument(
+                Parameter::HyperParameters,
+                expected,
+                format!("negatives {}", config.negatives),
+            ));
+        }
         Ok(config)
     }
 }

@@ -681,3 +681,12 @@ proptest::proptest! {
         let _ = from_text(&format!("{DOT}{}", lines.join("\n")));
     }
 }
+
+#[test]
+fn negatives_are_refused_where_the_softmax_is_over_all_items() {
+    let full = TrainConfig::default().with_loss(LossKind::FullSoftmax);
+    let refused = full.overridden(r#"{"negatives": 5}"#).unwrap_err().to_string();
+    assert!(refused.contains("no negatives") && refused.contains("negatives 5"), "{refused}");
+    assert_eq!(full.overridden(r#"{"epochs": 2}"#).unwrap().epochs, 2);
+    assert_eq!(TrainConfig::default().overridden(r#"{"negatives": 5}"#).unwrap().negatives, 5);
+}
