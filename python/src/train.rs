@@ -204,7 +204,7 @@ impl Job {
             let mut config = stored.clone();
             config.train = config.train.overridden(&of_training)?;
             config.data = data.summary();
-            let device = select::open_for_training(device.as_deref().unwrap_or(&stored.device))?;
+            let device = select::open_for_training(device.as_deref().unwrap_or(&stored.device), &config.model)?;
             return Ok((Run::resume(folder, &stored, config, data.set(), &device)?, data.sequences));
         }
         let (model, train) = hyper_parameters(preset.as_deref(), gin.as_deref())?;
@@ -212,7 +212,7 @@ impl Job {
         let data = data.read(None)?;
         let split = if rules.0 { Split::Validation } else { Split::Test };
         let config = RunConfig::new(model, train, split, rules.1.parse()?, data.summary());
-        let device = select::open_for_training(device.as_deref().unwrap_or("auto"))?;
+        let device = select::open_for_training(device.as_deref().unwrap_or("auto"), &config.model)?;
         Ok((Run::create(&folder, config, data.set(), &device)?, data.sequences))
     }
 }

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from rails_wgpu import History, Searcher, train
+from rails_wgpu import History, Searcher, devices, train
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 ORACLE = os.path.join(ROOT, "tests", "oracle")
@@ -60,6 +60,19 @@ def test_arrays_and_files_train_the_same_model_in_any_number_of_threads(whole, t
         lines = list(csv.DictReader(file))
     for line, epoch in zip(lines, result.epochs):
         assert float(line["loss"]) == epoch["loss"] and float(line["ndcg@10"]) == epoch["ndcg@10"]
+
+
+def test_a_device_trains_by_name(whole, tmp_path):
+    folder, result = whole
+    named = train(CSV, tmp_path / "run", config=GIN, item_ids=ITEMS, epochs=3, device="cpu")
+    assert content(named.model) == content(result.model)
+    with pytest.raises(ValueError, match="abacus"):
+        train(CSV, tmp_path / "other", config=GIN, epochs=1, device="abacus")
+    if any(device.backend == "vulkan" for device in devices()):
+        on_gpu = train(CSV, tmp_path / "gpu", config=GIN, item_ids=ITEMS, max_steps=2, device="vulkan")
+        on_cpu = train(CSV, tmp_path / "cpu", config=GIN, item_ids=ITEMS, max_steps=2, device="cpu")
+        assert content(on_gpu.model) != content(on_cpu.model)
+        np.testing.assert_allclose(on_gpu.epochs[0]["loss"], on_cpu.epochs[0]["loss"], rtol=1e-5)
 
 
 def test_a_callback_sees_each_epoch_and_may_stop(whole, tmp_path):

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::cpu::Cpu;
 use super::{Backend, DeviceInfo, DeviceKind, TrainingDevice};
+use crate::config::ModelConfig;
 use crate::{Error, Result};
 
 /// A device that can be opened.
@@ -74,15 +75,16 @@ pub fn open(wanted: &str) -> Result<Arc<dyn Backend>> {
     find(wanted)?.open()
 }
 
-/// Opens the device called `wanted` to train on: see [`choose`].
+/// Opens the device called `wanted` to train `model` on: see [`choose`]. For `auto`, the CPU backend trains what a GPU does not.
 ///
 /// # Errors
 /// If there is none, or the driver refuses.
-pub fn open_for_training(wanted: &str) -> Result<TrainingDevice> {
+pub fn open_for_training(wanted: &str, model: &ModelConfig) -> Result<TrainingDevice> {
     if wanted == "cpu" {
         return Ok(TrainingDevice::cpu());
     }
-    find(wanted)?.open_for_training()
+    let device = find(wanted)?.open_for_training()?;
+    Ok(if wanted == "auto" { device.or_cpu(model) } else { device })
 }
 
 fn find(wanted: &str) -> Result<Device> {

@@ -6,6 +6,8 @@ use super::cpu::{Cpu, CpuOps};
 #[cfg(feature = "gpu")]
 use super::gpu::{Gpu, GpuBackend, GpuTrainingOps};
 use super::{Backend, DeviceKind, TrainingOps};
+use crate::Result;
+use crate::config::ModelConfig;
 
 /// A device that trains models, and evaluates what it has trained.
 #[derive(Clone)]
@@ -54,6 +56,26 @@ impl TrainingDevice {
         }
     }
 
+    /// Fails if the device does not train such a model.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument), which says what it trains.
+    pub fn check(&self, model: &ModelConfig) -> Result<()> {
+        self.run(Check { model })
+    }
+
+    /// This device, or, with a warning, the CPU backend where this one does not train `model`.
+    #[must_use]
+    pub fn or_cpu(self, model: &ModelConfig) -> TrainingDevice {
+        match self.check(model) {
+            Ok(()) => self,
+            Err(refused) => {
+                log::warn!("training on the CPU: {refused}");
+                TrainingDevice::cpu()
+            }
+        }
+    }
+
     /// Hands new operations of the device to `job`.
     pub fn run<W: WithTrainingOps>(&self, job: W) -> W::Output {
         #[cfg(feature = "gpu")]
@@ -61,5 +83,17 @@ impl TrainingDevice {
             return job.with(GpuTrainingOps::new(gpu));
         }
         job.with(CpuOps::pooled())
+    }
+}
+
+struct Check<'a> {
+    model: &'a ModelConfig,
+}
+
+impl WithTrainingOps for Check<'_> {
+    type Output = Result<()>;
+
+    fn with<B: TrainingOps<Floats: Send + 'static, Ints: 'static> + Send + 'static>(self, ops: B) -> Result<()> {
+        ops.check(self.model)
     }
 }

@@ -614,7 +614,7 @@ mod on_gpu {
     }
 
     #[test]
-    fn a_model_that_is_too_wide_for_the_gpu_is_refused() {
+    fn a_model_that_is_too_wide_for_the_gpu_is_refused_or_trained_on_the_cpu() {
         let Some(device) = gpu::shared() else { return };
         let mut config = find("tiny_gru4rec_bias").model.config;
         let EncoderConfig::Gru4rec(gru) = &mut config.encoder else { panic!("{:?}", config.encoder) };
@@ -623,6 +623,9 @@ mod on_gpu {
         let ops = GpuTrainingOps::new(&device);
         let refused = Trainer::new(ops, &model, &TrainConfig::default(), None).err().unwrap().to_string();
         assert!(refused.contains("GRU4Rec of width up to 256") && refused.contains("found width 257"), "{refused}");
+        let trained_by = |model: &ModelConfig| TrainingDevice::gpu(&device).or_cpu(model).name();
+        assert_eq!(trained_by(&config), "cpu");
+        assert_eq!(trained_by(&find("tiny_gru4rec_bias").model.config), TrainingDevice::gpu(&device).name());
     }
 
     /// A run that was stopped within an epoch and goes on, and one that was not.
@@ -631,8 +634,8 @@ mod on_gpu {
         let Some(gpu) = gpu::shared() else { return };
         let (device, folder) = (TrainingDevice::gpu(&gpu), tempfile::tempdir().unwrap());
         let data = RunData::read(&DataSource::of_files(&fixture("tiny.csv"), None).unwrap()).unwrap();
-        let model = ModelConfig::from_gin(fixture("tiny_hstu_dot/config.gin")).unwrap();
-        let train = drawn(&find("tiny_hstu_dot")).with_epochs(2).with_batch_size(48);
+        let model = ModelConfig::from_gin(fixture("tiny_hstu_mol/config.gin")).unwrap();
+        let train = drawn(&find("tiny_hstu_mol")).with_epochs(2).with_batch_size(48);
         let config = RunConfig::new(model, train, Split::Validation, Metric::HitRate(10), data.summary());
         let begin = |name| Run::create(&folder.path().join(name), config.clone(), data.set(), &device).unwrap();
         let mut whole = begin("whole");

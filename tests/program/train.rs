@@ -282,6 +282,20 @@ fn bad_input_is_refused_and_nothing_is_lost() {
     succeeds(&["train", "--resume", &run, "--epochs", "2"]);
 }
 
+#[test]
+fn a_preset_for_other_data_is_said_to_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let args =
+        ["train", "--preset", "ml-20m/sasrec", "--dataset", DATA, "--max-steps", "1", "-o", run.to_str().unwrap()];
+    let said = message(&program(&args).output().unwrap());
+    assert!(said.contains("`ml-20m/sasrec` was chosen for ml-20m, which has 138493 users, and this"), "{said}");
+    assert!(
+        !message(&program(&train(folder.path().join("other").to_str().unwrap(), &["--epochs", "1"])).output().unwrap())
+            .contains("chosen for")
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn a_full_disk_and_a_loss_that_is_no_number_lose_nothing() {

@@ -165,10 +165,11 @@ impl ReproduceArgs {
         let folder: PathBuf = self.output.join(format!("{model}-{seed}"));
         if folder.join("config.json").exists() {
             let (folder, stored) = RunFolder::open(&folder)?;
-            let device = self.device.open(Some(&stored))?;
+            let device = self.device.open(Some(&stored), &config.model)?;
             return Session::resume(folder, &stored, config, data, &device);
         }
-        Session::create(&folder, config, data, &self.device.open(None)?)
+        let device = self.device.open(None, &config.model)?;
+        Session::create(&folder, config, data, &device)
     }
 
     /// What holds for all rows.

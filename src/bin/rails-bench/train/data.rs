@@ -45,6 +45,21 @@ impl TrainDataArgs {
     }
 }
 
+/// Users of the data sets that presets were published for, after the reference's preprocessing.
+const USERS: [(&str, usize); 3] = [("ml-1m", 6_040), ("ml-20m", 138_493), ("amzn-books", 694_897)];
+
+/// Says that the hyper-parameters of `preset`, DATA/MODEL, were chosen for other data, if they were.
+pub fn mention_other_data(preset: &str, data: &RunData) {
+    let published = USERS.iter().find(|(name, _)| preset.split('/').next() == Some(name));
+    if let Some((name, users)) = published.filter(|(_, users)| *users != data.sequences.len()) {
+        note!(
+            "warning: `{preset}` was chosen for {name}, which has {users} users, and this data set has {}: other hyper-parameters \
+             may suit it better",
+            data.sequences.len()
+        );
+    }
+}
+
 /// Reads the data, and says what is wrong with them.
 pub fn read_data(source: &DataSource) -> Result<RunData> {
     let data = progress::stage(&format!("reading {}", source.dataset.display()), || RunData::read(source))?;

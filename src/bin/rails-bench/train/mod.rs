@@ -23,6 +23,7 @@ use crate::output::outln;
 use crate::paths::{Input, Output};
 use crate::progress::note;
 use crate::report::training_page;
+use data::mention_other_data;
 pub use data::{TrainDataArgs, read_data};
 pub use session::Session;
 
@@ -167,10 +168,10 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
 }
 
 impl TrainDeviceArgs {
-    /// Opens it, for a new run or the one that was `stored`.
-    pub fn open(&self, stored: Option<&RunConfig>) -> Result<TrainingDevice> {
+    /// Opens it to train `model`, in a new run or the one that was `stored`.
+    pub fn open(&self, stored: Option<&RunConfig>, model: &ModelConfig) -> Result<TrainingDevice> {
         let before = stored.map_or("auto", |stored| &stored.device);
-        let opened = select::open_for_training(self.device.as_deref().unwrap_or(before));
+        let opened = select::open_for_training(self.device.as_deref().unwrap_or(before), model);
         if let (Some(stored), Ok(device)) = (stored, &opened)
             && stored.device != device.name()
         {
@@ -227,9 +228,13 @@ fn begin(args: &TrainArgs) -> Result<Session> {
         return Err(Error::argument("options", expected, "--negatives"));
     }
     let data = read_data(&args.data.source()?)?;
+    if let Some(preset) = &args.preset {
+        mention_other_data(preset, &data);
+    }
     let split = if args.validation { Split::Validation } else { Split::Test };
     let config = RunConfig::new(model, train, split, args.metric, data.summary());
-    Session::create(output, config, data, &args.device.open(None)?)
+    let device = args.device.open(None, &config.model)?;
+    Session::create(output, config, data, &device)
 }
 
 /// A run that goes on.
@@ -240,7 +245,7 @@ fn resume(args: &TrainArgs, folder: &Input) -> Result<Session> {
     let mut config = stored.clone();
     config.train = args.change.apply(config.train);
     config.data = data.summary();
-    let device = args.device.open(Some(&stored))?;
+    let device = args.device.open(Some(&stored), &config.model)?;
     Session::resume(folder, &stored, config, data, &device)
 }
 
