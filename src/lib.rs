@@ -92,6 +92,7 @@ pub mod tables;
 pub mod tensor;
 mod tensor_header;
 mod threads;
+mod token_embeddings;
 pub mod train;
 
 #[doc(inline)]
@@ -116,6 +117,8 @@ pub use sequence::{History, SequenceBatch};
 pub use tables::{Dtype, Form};
 #[doc(inline)]
 pub use tensor::Tensor;
+#[doc(inline)]
+pub use token_embeddings::TokenEmbeddings;
 /// The version of wgpu that devices and buffers of this crate are of.
 #[cfg(feature = "gpu")]
 pub use wgpu;

@@ -87,9 +87,7 @@ fn the_memory_of_a_search_does_not_depend_on_the_number_of_items() {
     // What comes a chunk at a time, in whatever order, takes as much as the tables, and a chunk: no more at any time.
     const CHUNK: usize = 1000;
     let order: Vec<usize> = (0..items.rows()).map(|row| row * 7919 % items.rows()).collect();
-    let chunk = |rows: &[usize]| {
-        Ok(Items { ids: rows.iter().map(|&row| row as u64).collect(), embeddings: items.select_rows(rows) })
-    };
+    let chunk = |rows: &[usize]| Ok(Items::new(rows.iter().map(|&row| row as u64).collect(), items.select_rows(rows)));
     let source = || ItemSource::new(items.rows(), order.chunks(CHUNK).map(chunk));
     let build = || Searcher::builder().items(source()).dtype(Dtype::F16).device("cpu").build().unwrap();
     let (searcher, peak) = MEMORY.peak_of(build);

@@ -292,7 +292,7 @@ fn means(random: &mut Random, n: usize) -> CpuIndex {
         norms.append(&vec![1.0; rows]);
     }
     let side = MolTables { components: None, inverse_norms: Some(norms), mean, principal: None, gate: None };
-    let tables = Arc::new(Tables { raw, mol: Some(side), lists: Vec::new() });
+    let tables = Arc::new(Tables { raw, mol: Some(side), tokens: None, lists: Vec::new() });
     CpuIndex::new(tables, Some(&Similarity { mol, distilled: None }))
 }
 

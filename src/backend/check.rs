@@ -5,6 +5,7 @@ use crate::config::MolConfig;
 use crate::error::Parameter;
 use crate::tables::{Lists, Table, Tables};
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
 
 /// Arguments of a scan over `n_items` items of width `dim`; `mol`: the similarity, if the index has tables for
@@ -19,6 +20,7 @@ pub(super) fn scan(
     match scorer {
         Scorer::Mol | Scorer::Distilled | Scorer::Bound => mol_queries(dim, mol, queries)?,
         Scorer::Dot => matrix(Parameter::QueryEmbeddings, &queries.embeddings, dim)?,
+        Scorer::MaxSim => tokens(dim, queries).map(|_| ())?,
     }
     top_k(n_items, queries.len(), k, excluded)
 }
@@ -28,6 +30,21 @@ pub(crate) fn mol_queries(dim: usize, mol: Option<&MolConfig>, queries: &QueryBa
     let mol = mol.ok_or_else(no_mol)?;
     matrix(Parameter::QueryEmbeddings, &queries.embeddings, dim)?;
     users(mol, queries.len(), queries.user_ids.as_deref())
+}
+
+/// The token embeddings of queries, for an index with those of items, of width `dim`.
+pub(super) fn tokens(dim: usize, queries: &QueryBatch) -> Result<&TokenEmbeddings> {
+    let Some(tokens) = &queries.token_embeddings else {
+        let expected = "queries of several vectors each (`QueryBatch::of_tokens`), as the items of the index have";
+        return Err(Error::argument(Parameter::TokenEmbeddings, expected, "one embedding per query"));
+    };
+    matrix(Parameter::TokenEmbeddings, tokens.vectors(), dim)?;
+    match tokens.len() == queries.len() {
+        true => Ok(tokens),
+        false => {
+            Err(Error::argument(Parameter::TokenLengths, format!("{}, one per query", queries.len()), tokens.len()))
+        }
+    }
 }
 
 /// One user per query, if the model asks who they are.
@@ -46,6 +63,9 @@ pub(super) fn users(mol: &MolConfig, n_queries: usize, user_ids: Option<&[i64]>)
 
 /// Vectors of a first stage.
 pub(super) fn components(tables: &Tables, vectors: &Tensor, columns: Columns) -> Result<()> {
+    if let (Columns::Mean, Some(_)) = (columns, &tables.tokens) {
+        return matrix(Parameter::ComponentVectors, vectors, tables.raw.width());
+    }
     let mol = tables.mol.as_ref().ok_or_else(no_mol)?;
     let norms = mol.inverse_norms.as_ref().map_or(0, Table::width);
     let (p_x, d_p) = (mol.components.as_ref().map_or(norms, Table::groups), mol.mean.width());
@@ -94,13 +114,28 @@ pub(super) fn thresholds(n_vectors: usize, thresholds: &[f32]) -> Result<()> {
 }
 
 /// A scorer that takes single candidates.
-pub(super) fn mol_scorer(scorer: Scorer) -> Result<()> {
+pub(super) fn candidate_scorer(scorer: Scorer) -> Result<()> {
     match scorer {
-        Scorer::Dot => {
-            Err(Error::argument(Parameter::Scorer, "one of Mixture-of-Logits for candidates", "inner products"))
-        }
+        Scorer::Dot => Err(Error::argument(
+            Parameter::Scorer,
+            "Mixture-of-Logits or late interaction, for candidates",
+            "inner products",
+        )),
         _ => Ok(()),
     }
+}
+
+/// For devices that have no kernels for it.
+#[cfg(feature = "gpu")]
+pub(super) fn not_max_sim(scorer: Scorer) -> Result<()> {
+    match scorer {
+        Scorer::MaxSim => Err(Error::argument(Parameter::Scorer, "the device `cpu`, for late interaction", "a GPU")),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn no_tokens() -> Error {
+    Error::argument(Parameter::Scorer, "an index of token embeddings", "one of single vectors")
 }
 
 pub(super) fn no_mol() -> Error {

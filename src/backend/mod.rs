@@ -99,6 +99,9 @@ pub enum Scorer {
     Mol,
     /// Inner product of raw query and item embeddings; with 8-bit tables of the query rounded as [`Dtype::I8`] says.
     Dot,
+    /// Late interaction (ColBERT, arXiv 2004.12832, equation 3): for each token embedding of the query the greatest inner product
+    /// with one of the item's, summed. With 8-bit tables the query is rounded as [`Dtype::I8`] says.
+    MaxSim,
     /// Mixture-of-Logits with the distilled cross gate, if the similarity has one.
     Distilled,
     /// The largest component logit of a pair, plus what rounding may add: no Mixture-of-Logits score is greater.
@@ -249,7 +252,7 @@ pub trait DeviceIndex: Send + Sync {
         excluded: &Exclusions,
     ) -> Result<Vec<Vec<u32>>>;
 
-    /// The scores ([`Scorer::Mol`], [`Scorer::Distilled`] or [`Scorer::Bound`]) of some items for each query: one list of
+    /// The scores ([`Scorer::Mol`], [`Scorer::Distilled`], [`Scorer::Bound`] or [`Scorer::MaxSim`]) of some items for each query: one list of
     /// positions, and of scores, per query.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A batch of queries.
 
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 
 /// A batch of B queries: embeddings as an encoder yields them, and who asks, where the model wants to know.
 ///
@@ -14,16 +15,23 @@ use crate::tensor::Tensor;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct QueryBatch {
-    /// (B, D): raw query embeddings.
+    /// (B, D): raw query embeddings; the sum of its token embeddings where a query has such.
     pub embeddings: Tensor,
     /// (B): the user of each query. Only models with uid embeddings need them.
     pub user_ids: Option<Vec<i64>>,
+    /// The token embeddings of each query, for an index of token embeddings.
+    pub token_embeddings: Option<TokenEmbeddings>,
 }
 
 impl QueryBatch {
     /// Queries (B, D) of unknown users. Shape and values are checked by each search.
     pub fn new(embeddings: Tensor) -> QueryBatch {
-        QueryBatch { embeddings, user_ids: None }
+        QueryBatch { embeddings, user_ids: None, token_embeddings: None }
+    }
+
+    /// Queries of several vectors each, for late interaction. Values are checked by each search.
+    pub fn of_tokens(token_embeddings: TokenEmbeddings) -> QueryBatch {
+        QueryBatch { token_embeddings: Some(token_embeddings.clone()), ..QueryBatch::new(token_embeddings.sums()) }
     }
 
     /// The same queries, of these users: one id per query.
@@ -46,7 +54,10 @@ impl QueryBatch {
     /// # Panics
     /// If there is no such query.
     pub fn select(&self, rows: &[usize]) -> QueryBatch {
-        let users = self.user_ids.as_ref().map(|users| rows.iter().map(|&row| users[row]).collect());
-        QueryBatch { embeddings: self.embeddings.select_rows(rows), user_ids: users }
+        QueryBatch {
+            embeddings: self.embeddings.select_rows(rows),
+            user_ids: self.user_ids.as_ref().map(|users| rows.iter().map(|&row| users[row]).collect()),
+            token_embeddings: self.token_embeddings.as_ref().map(|tokens| tokens.select(rows)),
+        }
     }
 }

@@ -46,6 +46,12 @@ pub enum CandidateScan {
         /// Items per query.
         n: usize,
     },
+    /// For late interaction: the best `n` items of each token embedding of a query, by its greatest inner product with one of
+    /// theirs.
+    Tokens {
+        /// Items per token.
+        n: usize,
+    },
 }
 
 impl CandidateScan {
@@ -53,6 +59,7 @@ impl CandidateScan {
     pub fn per_vector(&self) -> usize {
         match self {
             CandidateScan::Best { n, .. } | CandidateScan::Lists { n, .. } | CandidateScan::Distilled { n } => *n,
+            CandidateScan::Tokens { n } => *n,
             CandidateScan::Above { .. } => 0,
         }
     }

@@ -70,6 +70,8 @@ parameters! {
     Tensor: "tensor", "A tensor.";
     Tensors: "tensors", "Tensors to save together.";
     Thresholds: "thresholds", "(V): one threshold per vector.";
+    TokenEmbeddings: "token embeddings", "(T, D): several vectors per query or item.";
+    TokenLengths: "token lengths", "(n): how many token embeddings each query or item has.";
     UserIds: "user ids", "(B): one user per query.";
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::source::Runs;
+use super::source::{Run, Runs};
 use super::{IndexOptions, Segment, Snapshot, lists, twice};
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
@@ -41,7 +41,6 @@ impl Blueprint {
         let dim = range.dim();
         let form =
             options.form.unwrap_or_else(|| automatic_form(mol, options.dtype, n_items, options.max_component_bytes));
-        Tables::new(dim, mol, options.dtype, form)?;
         if options.lists.is_some() && (form == Form::Raw || mol.is_none()) {
             return Err(Error::argument(
                 Parameter::InvertedLists,
@@ -49,7 +48,20 @@ impl Blueprint {
                 format!("form {form:?}"),
             ));
         }
-        Ok(Blueprint { options, form, similarity, dim, range })
+        let blueprint = Blueprint { options, form, similarity, dim, range };
+        blueprint.empty_tables()?;
+        Ok(blueprint)
+    }
+
+    /// Tables without items.
+    ///
+    /// # Errors
+    /// If the form does not suit the model.
+    pub fn empty_tables(&self) -> Result<Tables> {
+        match self.range.is_of_tokens() {
+            true => Ok(Tables::of_tokens(self.dim, self.options.dtype)),
+            false => Tables::new(self.dim, self.mol(), self.options.dtype, self.form),
+        }
     }
 
     fn mol(&self) -> Option<&Mol<Tensor>> {
@@ -61,12 +73,20 @@ impl Blueprint {
     /// # Errors
     /// As [`Runs::take`], if an id is given twice, a number is too large for the format of the tables, or the device fails.
     pub fn segment(&self, backend: &Arc<dyn Backend>, runs: &mut Runs, size: usize) -> Result<Option<Segment>> {
-        let mut tables = Tables::new(self.dim, self.mol(), self.options.dtype, self.form)?;
+        let mut tables = self.empty_tables()?;
         let mut ids: Vec<u64> = Vec::with_capacity(runs.left(size));
         tables.reserve(runs.left(size));
-        runs.take(size, |more, rows| {
+        runs.take(size, |Run { ids: more, rows, tokens }| {
             ids.extend_from_slice(more);
-            fill(&mut tables, backend.as_ref(), self.mol(), rows, |row| format!("id {}", more[row]))
+            let name_of = |row: usize| format!("id {}", more[row]);
+            let Some((tokens, range)) = tokens else {
+                return fill(&mut tables, backend.as_ref(), self.mol(), rows, name_of);
+            };
+            for (row, item) in range.clone().enumerate() {
+                fits(self.options.dtype, "", tokens.vectors_of(item), 1, |_| name_of(row))?;
+            }
+            tables.append_tokens(rows, range.map(|item| tokens.vectors_of(item)));
+            Ok(())
         })?;
         if ids.is_empty() {
             return Ok(None);
@@ -131,7 +151,7 @@ pub fn item_tables(
     form: Form,
 ) -> Result<Tables> {
     let dim = mol.map_or(embeddings.width(), Mol::item_dim);
-    InputRange::new(mol, dim).check_items(&[], embeddings)?;
+    InputRange::new(mol, dim).check_items(&[], embeddings, None)?;
     if embeddings.rows() == 0 || embeddings.rows() > u32::MAX as usize {
         return Err(Error::argument(Parameter::ItemEmbeddings, "(N, D) with 1 <= N < 2^32", embeddings.rows()));
     }

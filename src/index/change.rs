@@ -2,13 +2,12 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use super::build::Blueprint;
 use super::disk::Folder;
 use super::{ItemIndex, Segment, Snapshot};
 use crate::Result;
 use crate::backend::Similarity;
 use crate::store::Transaction;
-use crate::tables::{Bytes, Tables};
+use crate::tables::Bytes;
 
 /// The only change of an index that is going on. Dropped without a commit, it has changed nothing.
 pub(super) struct Change<'a> {
@@ -54,9 +53,7 @@ impl<'a> Change<'a> {
             rows.extend((0..segment.len()).filter(live).map(|position| (segment.ids()[position], index, position)));
         }
         rows.sort_unstable();
-        let Blueprint { dim, form, options, similarity, .. } = &self.index.blueprint;
-        let mol = similarity.as_ref().map(|similarity| &similarity.mol);
-        let mut tables = Tables::new(*dim, mol, options.dtype, *form)?;
+        let mut tables = self.index.blueprint.empty_tables()?;
         for (_, index, position) in &rows {
             tables.append_row_of(group[*index].tables(), *position);
         }

@@ -1,12 +1,13 @@
 //! How many bytes of the tables a search reads for each item.
 
 use crate::backend::{Columns, Scorer};
-use crate::tables::{MolTables, Table, Tables};
+use crate::tables::{MolTables, Table, Tables, TokenTable};
 
 /// Bytes of one item that a scorer reads.
 pub(super) fn of_scorer(tables: &Tables, scorer: Scorer) -> u64 {
     match (&tables.mol, scorer) {
-        (None, _) | (_, Scorer::Dot) => of(&tables.raw),
+        (None, Scorer::MaxSim) => tables.tokens.as_ref().map_or(0, TokenTable::bytes) / tables.len().max(1) as u64,
+        (None, _) | (_, Scorer::Dot | Scorer::MaxSim) => of(&tables.raw),
         (Some(mol), Scorer::Bound) => of_components(tables, mol),
         (Some(mol), Scorer::Mol | Scorer::Distilled) => of_components(tables, mol) + mol.gate.as_ref().map_or(0, of),
     }
@@ -14,7 +15,7 @@ pub(super) fn of_scorer(tables: &Tables, scorer: Scorer) -> u64 {
 
 /// Bytes of these columns of one item.
 pub(super) fn of_columns(tables: &Tables, columns: Columns) -> u64 {
-    let Some(mol) = &tables.mol else { return 0 };
+    let Some(mol) = &tables.mol else { return of(&tables.raw) };
     match (columns, &mol.components) {
         (Columns::Mean, _) => of(&mol.mean),
         (Columns::Principal, _) => mol.principal.as_ref().map_or(0, of),

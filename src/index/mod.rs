@@ -37,6 +37,7 @@ use crate::learn::{self, Learning};
 use crate::model::{InputRange, Model, Mol};
 use crate::tables::Dtype;
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
 use build::Blueprint;
 use change::Change;
@@ -127,7 +128,14 @@ impl ItemIndex {
         }
         let mol = similarity.as_ref().map(|similarity| &similarity.mol);
         let dim = mol.map_or_else(|| source.dim(), |mol| Ok(mol.item_dim()))?;
-        let range = Arc::new(InputRange::new(mol, dim));
+        let range = Arc::new(match source.has_token_embeddings()? {
+            true if mol.is_some() => {
+                let expected = "one embedding per item, for Mixture-of-Logits";
+                return Err(Error::argument(Parameter::TokenEmbeddings, expected, "several"));
+            }
+            true => InputRange::of_tokens(dim),
+            false => InputRange::new(mol, dim),
+        });
         let mut runs = Runs::new(source, &range);
         let similarity = with_directions(backends[0].as_ref(), similarity, &mut runs, n_items)?;
         let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
@@ -186,7 +194,12 @@ impl ItemIndex {
         self.snapshot().contains(id)
     }
 
-    /// D: width of raw embeddings.
+    /// Whether items have token embeddings, which late interaction scores.
+    pub fn has_token_embeddings(&self) -> bool {
+        self.blueprint.range.is_of_tokens()
+    }
+
+    /// D: width of raw or token embeddings.
     pub fn dim(&self) -> usize {
         self.blueprint.dim
     }
@@ -208,8 +221,20 @@ impl ItemIndex {
     /// If an id is given twice, a value is not finite or so large that scores overflow, the width is another one, the device
     /// fails, or the folder cannot be written; nothing has changed then.
     pub fn add(&self, ids: &[u64], embeddings: &Tensor) -> Result<()> {
-        check_items(ids, embeddings, &self.blueprint.range)?;
-        self.add_all(ItemSource::of_embeddings(ids.to_vec(), embeddings.clone()))
+        self.add_items(Items::new(ids.to_vec(), embeddings.clone()))
+    }
+
+    /// [`ItemIndex::add`] for an index of token embeddings.
+    ///
+    /// # Errors
+    /// As there, or if the items of the index have no token embeddings.
+    pub fn add_token_embeddings(&self, ids: &[u64], token_embeddings: &TokenEmbeddings) -> Result<()> {
+        self.add_items(Items::of_tokens(ids.to_vec(), token_embeddings.clone()))
+    }
+
+    fn add_items(&self, items: Items) -> Result<()> {
+        check_items(&items, &self.blueprint.range)?;
+        self.add_all(ItemSource::new(items.ids.len(), std::iter::once(Ok(items))))
     }
 
     /// Adds all items of a source in one step: [`ItemIndex::add`] for more of them than fit into memory.
@@ -392,17 +417,21 @@ fn item_embeddings(model: &Model, ids: &[u32]) -> Result<Tensor> {
 }
 
 /// Ids without duplicates, one per row; rows in `range`.
-fn check_items(ids: &[u64], embeddings: &Tensor, range: &InputRange) -> Result<()> {
+fn check_items(items: &Items, range: &InputRange) -> Result<()> {
+    let Items { ids, embeddings, token_embeddings } = items;
     let n_items = embeddings.rows();
     if ids.len() != n_items {
         return Err(Error::argument(Parameter::ItemIds, format!("{n_items}, one per embedding"), ids.len()));
     }
-    let mut unique = ids.to_vec();
+    if let Some(tokens) = token_embeddings.as_ref().filter(|tokens| tokens.len() != n_items) {
+        return Err(Error::argument(Parameter::TokenLengths, format!("{n_items}, one per item"), tokens.len()));
+    }
+    let mut unique = ids.clone();
     unique.sort_unstable();
     if let Some(pair) = unique.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(twice(pair[0]));
     }
-    range.check_items(ids, embeddings)
+    range.check_items(ids, embeddings, token_embeddings.as_ref())
 }
 
 fn twice(id: u64) -> Error {

@@ -36,7 +36,7 @@ impl Snapshot {
     pub fn retrieves(&self, retrieval: &Retrieval) -> bool {
         let by_scores = !retrieval.scans.iter().any(|scan| matches!(scan, CandidateScan::Above { .. }));
         let merges = self.segments.len() == 1 || by_scores || retrieval.is_by_thresholds();
-        merges && self.segments.iter().all(|segment| segment.backend().retrieves())
+        merges && self.scorer() == Scorer::Mol && self.segments.iter().all(|segment| segment.backend().retrieves())
     }
 
     /// See [`DeviceIndex::retrieve`](crate::backend::DeviceIndex::retrieve); [`Snapshot::retrieves`] it.
@@ -133,7 +133,7 @@ impl Snapshot {
                 std::iter::repeat_n(*n, *per_query)
             }
             CandidateScan::Distilled { n } => std::iter::repeat_n(*n, 1),
-            CandidateScan::Above { .. } => std::iter::repeat_n(0, 0),
+            CandidateScan::Above { .. } | CandidateScan::Tokens { .. } => std::iter::repeat_n(0, 0),
         });
         let mut candidates: Vec<u32> = Vec::new();
         for (vector, n) in vectors.enumerate() {
@@ -219,6 +219,7 @@ fn count_reads(
             CandidateScan::Above { columns, .. } => {
                 context.reads(segment.len(), cost::of_columns(tables, *columns));
             }
+            CandidateScan::Tokens { .. } => context.reads(segment.len(), cost::of_scorer(tables, Scorer::MaxSim)),
             CandidateScan::Distilled { .. } => {
                 context.reads(segment.len(), cost::of_scorer(tables, Scorer::Distilled));
             }

@@ -202,7 +202,7 @@ impl Segment {
         let raw = &self.tables.raw;
         let mut picked = Table::new(raw.groups(), raw.group_width(), raw.dtype());
         union.iter().for_each(|&position| picked.append_row_of(raw, position as usize));
-        let tables = Tables { raw: picked, mol: None, lists: Vec::new() };
+        let tables = Tables { raw: picked, mol: None, tokens: None, lists: Vec::new() };
         let device = self.home.backend.load(context, Arc::new(tables), None)?;
         let hits = device.scan(context, Scorer::Dot, queries, union.len(), &Exclusions::default())?;
         let scores_of = |(hits, list): (Vec<ScoredPosition>, &Vec<u32>)| {

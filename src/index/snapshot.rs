@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::filter::PerSegment;
 use super::{Filter, Segment};
-use crate::backend::{Exclusions, QueryBatch, ScoredPosition, Similarity};
+use crate::backend::{Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::error::Parameter;
 use crate::learn::Sample;
 use crate::model::InputRange;
@@ -86,13 +86,23 @@ impl Snapshot {
         self.similarity.as_deref()
     }
 
+    /// What scores a pair exactly: the learned similarity, late interaction where items have token embeddings, else the inner
+    /// product.
+    pub fn scorer(&self) -> Scorer {
+        match (&self.similarity, self.range.is_of_tokens()) {
+            (Some(_), _) => Scorer::Mol,
+            (None, true) => Scorer::MaxSim,
+            (None, false) => Scorer::Dot,
+        }
+    }
+
     /// Whether these queries can be scored, and the files of the segments are as long as they were.
     ///
     /// # Errors
     /// As [`InputRange::check_queries`], or as [`Shard::check_length`](crate::store::Shard::check_length).
     pub fn check_queries(&self, queries: &QueryBatch) -> Result<()> {
         self.check_files()?;
-        self.range.check_queries(&queries.embeddings)?;
+        self.range.check_queries(&queries.embeddings, queries.token_embeddings.as_ref())?;
         match &queries.user_ids {
             Some(users) if users.len() != queries.len() => {
                 let expected = format!("{}, one per query", queries.len());

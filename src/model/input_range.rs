@@ -8,10 +8,14 @@ use crate::config::GatingCombination;
 use crate::error::Parameter;
 use crate::ops::Linear;
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
 
 /// Largest norm of a vector, 2^63: inner products of two, and squared norms, stay below 2^127.
 const LARGEST_NORM: f64 = (1u64 << 63) as f64;
+
+/// Largest norm of a token embedding, 2^48: a sum of 2^30 inner products of two stays below 2^126.
+const LARGEST_TOKEN_NORM: f64 = (1u64 << 48) as f64;
 
 /// Largest magnitude, 2^62, of what is multiplied with another number of that size: logits, gate values, components that are
 /// not normalised.
@@ -26,6 +30,8 @@ pub struct InputRange {
     /// D.
     dim: usize,
     mol: Option<MolRange>,
+    /// Whether vectors are token embeddings.
+    of_tokens: bool,
     /// Rows of queries and of items without a greater magnitude need no closer look.
     safe: [f64; 2],
 }
@@ -57,10 +63,19 @@ struct Overflow {
 impl InputRange {
     /// For raw embeddings of width `dim`, scored by `mol` or, without one, by inner products.
     pub fn new(mol: Option<&Mol<Tensor>>, dim: usize) -> InputRange {
-        let mut range = InputRange { dim, mol: mol.map(MolRange::new), safe: [0.0; 2] };
+        InputRange { dim, mol: mol.map(MolRange::new), of_tokens: false, safe: [0.0; 2] }.with_safe_magnitudes()
+    }
+
+    /// For token embeddings of width `dim`, scored by late interaction.
+    pub fn of_tokens(dim: usize) -> InputRange {
+        InputRange { dim, mol: None, of_tokens: true, safe: [0.0; 2] }.with_safe_magnitudes()
+    }
+
+    fn with_safe_magnitudes(self) -> InputRange {
+        let mut range = self;
         for side in [Side::Query, Side::Item] {
             range.safe[side as usize] =
-                largest_power_of_two(|magnitude| range.bounds(side, &vec![magnitude; dim]).is_ok());
+                largest_power_of_two(|magnitude| range.bounds(side, &vec![magnitude; range.dim]).is_ok());
         }
         range
     }
@@ -70,23 +85,55 @@ impl InputRange {
         self.dim
     }
 
-    /// Raw query embeddings (B, D).
+    /// Whether it is one of token embeddings.
+    pub fn is_of_tokens(&self) -> bool {
+        self.of_tokens
+    }
+
+    /// Raw query embeddings (B, D), or token embeddings.
     ///
     /// # Errors
     /// If the shape is another one, a number is not finite, or a row is so large that it cannot be scored; the row is named.
-    pub fn check_queries(&self, embeddings: &Tensor) -> Result<()> {
-        self.check(Parameter::QueryEmbeddings, Side::Query, embeddings, |row| format!("row {row}"))
+    pub fn check_queries(&self, embeddings: &Tensor, tokens: Option<&TokenEmbeddings>) -> Result<()> {
+        let Some(tokens) = tokens else {
+            return self.check(Parameter::QueryEmbeddings, Side::Query, embeddings, |row| format!("row {row}"));
+        };
+        self.check_tokens(tokens)?;
+        let name_of = |row: usize| format!("token {row}, of query {}", owner(tokens, row));
+        self.check(Parameter::TokenEmbeddings, Side::Query, tokens.vectors(), name_of)
     }
 
-    /// Raw embeddings (n, D) of the items `ids`.
+    /// Raw embeddings (n, D) of the items `ids`, or token embeddings.
     ///
     /// # Errors
-    /// As [`InputRange::check_queries`]; the id is named, too.
-    pub fn check_items(&self, ids: &[u64], embeddings: &Tensor) -> Result<()> {
-        self.check(Parameter::ItemEmbeddings, Side::Item, embeddings, |row| match ids.get(row) {
+    /// As [`InputRange::check_queries`], or if items have token embeddings and should not, or the other way round; the id is
+    /// named, too.
+    pub fn check_items(&self, ids: &[u64], embeddings: &Tensor, tokens: Option<&TokenEmbeddings>) -> Result<()> {
+        let named = |row: usize| match ids.get(row) {
             Some(id) => format!("row {row} (id {id})"),
             None => format!("row {row}"),
-        })
+        };
+        match (tokens, self.is_of_tokens()) {
+            (None, false) => self.check(Parameter::ItemEmbeddings, Side::Item, embeddings, named),
+            (None, true) => {
+                let expected = "token embeddings, as the other items of this index have";
+                Err(Error::argument(Parameter::ItemEmbeddings, expected, "one embedding per item"))
+            }
+            (Some(tokens), _) => {
+                self.check_tokens(tokens)?;
+                let name_of = |row: usize| format!("token {row}, of {}", named(owner(tokens, row)));
+                self.check(Parameter::TokenEmbeddings, Side::Item, tokens.vectors(), name_of)
+            }
+        }
+    }
+
+    /// Whether token embeddings are wanted at all.
+    fn check_tokens(&self, tokens: &TokenEmbeddings) -> Result<()> {
+        if self.is_of_tokens() {
+            return Ok(());
+        }
+        let expected = format!("one embedding of {} numbers each: the items of this index have no others", self.dim);
+        Err(Error::argument(Parameter::TokenEmbeddings, expected, format!("{} tokens", tokens.vectors().rows())))
     }
 
     fn check(&self, name: Parameter, side: Side, embeddings: &Tensor, name_of: impl Fn(usize) -> String) -> Result<()> {
@@ -124,12 +171,17 @@ impl InputRange {
 
     /// Whether everything computed from a row of such `magnitudes` stays in range.
     fn bounds(&self, side: Side, magnitudes: &[f64]) -> Result<(), Overflow> {
-        at_most(LARGEST_NORM, "its norm", norm(magnitudes))?;
+        at_most(if self.of_tokens { LARGEST_TOKEN_NORM } else { LARGEST_NORM }, "its norm", norm(magnitudes))?;
         match &self.mol {
             Some(mol) => mol.bounds(side, magnitudes),
             None => Ok(()),
         }
     }
+}
+
+/// Which query or item the token in this row belongs to.
+fn owner(tokens: &TokenEmbeddings, row: usize) -> usize {
+    tokens.offsets().partition_point(|&offset| offset <= row) - 1
 }
 
 impl MolRange {
@@ -245,6 +297,7 @@ fn largest_power_of_two(holds: impl Fn(f64) -> bool) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -260,10 +313,28 @@ mod tests {
     #[test]
     fn vectors_for_inner_products_are_refused_from_a_norm_of_2_to_the_63_on() {
         let range = InputRange::new(None, 4);
-        let check = |row: [f32; 4]| range.check_queries(&Tensor::from_rows([row]));
+        let check = |row: [f32; 4]| range.check_queries(&Tensor::from_rows([row]), None);
         let edge = 2f32.powi(62);
         assert!(check([edge; 4]).is_ok() && check([2.0 * edge, 0.0, 0.0, 0.0]).is_ok());
         assert!(check([2.0 * edge, 1e15, 0.0, 0.0]).is_err() && check([edge, edge, edge, -edge.next_up()]).is_err());
         assert!(check([f32::NAN, 0.0, 0.0, 0.0]).is_err());
+    }
+
+    #[test]
+    fn token_embeddings_are_refused_from_a_norm_of_2_to_the_48_on_and_named() {
+        let range = InputRange::of_tokens(2);
+        let check = |last: f32| {
+            let vectors = Tensor::from_rows([[1.0, 0.0], [1.0, 0.0], [0.0, last]]);
+            range.check_items(
+                &[7, 8],
+                &Tensor::from_rows([[0.0; 2]; 2]),
+                TokenEmbeddings::new(vectors, &[1, 2]).ok().as_ref(),
+            )
+        };
+        let edge = 2f32.powi(48);
+        assert!(check(edge).is_ok());
+        assert!(check(edge.next_up()).unwrap_err().to_string().contains("token 2, of row 1 (id 8)"));
+        assert!(check(f32::INFINITY).is_err());
+        assert!(range.check_items(&[7], &Tensor::from_rows([[1.0, 0.0]]), None).is_err());
     }
 }

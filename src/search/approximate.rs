@@ -6,7 +6,7 @@ use super::course::Course;
 use super::first_stage::FirstStage;
 use super::{Algorithm, Found, Hit, all_found, best, named};
 use crate::Result;
-use crate::backend::{PreparedQueries, Retrieval, Retrieved, Scorer, Similarity};
+use crate::backend::{PreparedQueries, Retrieval, Retrieved};
 use crate::context::Stage;
 use crate::index::{Excluded, Snapshot};
 
@@ -30,13 +30,13 @@ enum Scored {
 /// If the algorithm needs what the index does not have, the device fails, or the search was cancelled.
 pub(super) fn approximate(
     course: &mut Course,
-    (snapshot, similarity): (&Snapshot, &Similarity),
+    snapshot: &Snapshot,
     queries: &PreparedQueries,
     (algorithm, k, certified): (Algorithm, usize, bool),
     excluded: &Excluded,
 ) -> Result<Found> {
     let context = course.context;
-    let stage = course.stage(Stage::QuerySide, || FirstStage::new(context, snapshot, similarity, queries, excluded))?;
+    let stage = course.stage(Stage::QuerySide, || FirstStage::new(context, snapshot, queries, excluded))?;
     let first = course.stage(Stage::FirstStage, || {
         let retrieval = stage.retrieval(algorithm, 1)?;
         match snapshot.retrieves(&retrieval) {
@@ -59,7 +59,7 @@ pub(super) fn approximate(
         Some(retrieved) => Scored::Retrieved(retrieved),
         None => {
             let scores =
-                course.stage(Stage::Scoring, || snapshot.rescore(context, Scorer::Mol, queries, &candidates))?;
+                course.stage(Stage::Scoring, || snapshot.rescore(context, snapshot.scorer(), queries, &candidates))?;
             Scored::Candidates(candidates, scores)
         }
     };

@@ -11,6 +11,7 @@ use crate::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, OpenOptions}
 use crate::model::{Model, Mol};
 use crate::model_file::ModelFile;
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
 
 /// Makes a [`Searcher`]: exactly one source of items, a device, and how to keep the items.
@@ -33,6 +34,7 @@ pub struct SearcherBuilder<'a> {
     model_file: Option<&'a ModelFile>,
     item_ids: Option<&'a [u64]>,
     embeddings: Option<(&'a [u64], &'a Tensor)>,
+    token_embeddings: Option<(&'a [u64], &'a TokenEmbeddings)>,
     items: Option<ItemSource<'a>>,
     mol: Option<&'a Mol<Tensor>>,
     encoder: Option<&'a Model>,
@@ -72,6 +74,13 @@ impl<'a> SearcherBuilder<'a> {
     /// inner product, unless [`SearcherBuilder::mol`] or [`SearcherBuilder::model_file`] gives another one.
     pub fn embeddings(self, ids: &'a [u64], embeddings: &'a Tensor) -> Self {
         SearcherBuilder { embeddings: Some((ids, embeddings)), ..self }
+    }
+
+    /// Source: items `ids` (N) with their token embeddings, several for each. The similarity is late interaction (MaxSim): for
+    /// each token embedding of a query the greatest inner product with one of the item's, summed. Queries come as
+    /// [`QueryBatch::of_tokens`](crate::QueryBatch::of_tokens).
+    pub fn token_embeddings(self, ids: &'a [u64], token_embeddings: &'a TokenEmbeddings) -> Self {
+        SearcherBuilder { token_embeddings: Some((ids, token_embeddings)), ..self }
     }
 
     /// Source: as [`SearcherBuilder::embeddings`], for items that come a chunk at a time, from a file, say: with
@@ -149,7 +158,11 @@ impl<'a> SearcherBuilder<'a> {
         options.dtype = self.dtype.unwrap_or(options.dtype);
         let file = self.model_file;
         let mol = self.mol.or(file.and_then(ModelFile::mol));
-        let items = match (self.model, self.embeddings, self.items.take(), file) {
+        let source = match self.token_embeddings {
+            Some((ids, tokens)) => Some(ItemSource::of_token_embeddings(ids, tokens)?),
+            None => self.items.take(),
+        };
+        let items = match (self.model, self.embeddings, source, file) {
             (Some((model, ids)), ..) => Items::Rows { model, ids },
             (None, Some((ids, embeddings)), ..) => Items::Embeddings { ids, embeddings, mol },
             (None, None, Some(source), _) => Items::Source { source, mol },
@@ -180,7 +193,12 @@ impl<'a> SearcherBuilder<'a> {
 
     /// Whether the items are those of the table of a model file.
     fn has_table(&self) -> bool {
-        self.model_file.is_some() && self.embeddings.is_none() && self.items.is_none()
+        self.model_file.is_some() && !self.has_items()
+    }
+
+    /// Whether the items are the caller's own.
+    fn has_items(&self) -> bool {
+        self.embeddings.is_some() || self.token_embeddings.is_some() || self.items.is_some()
     }
 
     /// One source, and nothing that it has no use for.
@@ -190,6 +208,7 @@ impl<'a> SearcherBuilder<'a> {
             ("`model`", self.model.is_some()),
             ("`model_file`", self.has_table()),
             ("`embeddings`", self.embeddings.is_some()),
+            ("`token_embeddings`", self.token_embeddings.is_some()),
             ("`items`", self.items.is_some()),
             ("`index`", self.index.is_some()),
         ];
@@ -197,9 +216,8 @@ impl<'a> SearcherBuilder<'a> {
         let [source] = given[..] else {
             return Err(one_source(if given.is_empty() { "none".to_string() } else { given.join(" and ") }));
         };
-        let is_given = self.embeddings.is_some() || self.items.is_some();
-        let is_built = self.model.is_some() || self.model_file.is_some() || is_given;
-        let mol_fits = is_given && self.model_file.is_none();
+        let is_built = self.model.is_some() || self.model_file.is_some() || self.has_items();
+        let mol_fits = (self.embeddings.is_some() || self.items.is_some()) && self.model_file.is_none();
         let encoder_fits = self.model.is_none() && self.model_file.is_none();
         let misplaced = [
             ("`device`", self.device.is_some(), self.index.is_none(), "an index that is not built yet"),
@@ -208,13 +226,13 @@ impl<'a> SearcherBuilder<'a> {
                 "`dtype`",
                 self.dtype.is_some(),
                 is_built,
-                "`model`, `model_file`, `embeddings` or `items`: others have their format already",
+                "`model`, `model_file`, `embeddings`, `token_embeddings` or `items`: others have their format already",
             ),
             (
                 "`options`",
                 self.options.is_some(),
                 is_built,
-                "`model`, `model_file`, `embeddings` or `items`: others are built already",
+                "`model`, `model_file`, `embeddings`, `token_embeddings` or `items`: others are built already",
             ),
             ("`open_options`", self.open.is_some(), self.folder.is_some(), "`folder`"),
             (
@@ -223,13 +241,19 @@ impl<'a> SearcherBuilder<'a> {
                 mol_fits,
                 "`embeddings` or `items` without `model_file`: others have their similarity",
             ),
+            (
+                "`model_file`",
+                self.model_file.is_some(),
+                self.token_embeddings.is_none(),
+                "another source: late interaction has no model",
+            ),
             ("`encoder`", self.encoder.is_some(), encoder_fits, "a source without one: a model has its encoder"),
             ("`item_ids`", self.item_ids.is_some(), self.has_table(), "the item table of `model_file`"),
             (
                 "`save_to`",
                 self.save_to.is_some(),
                 is_built,
-                "`model`, `model_file`, `embeddings` or `items`: others have their place",
+                "`model`, `model_file`, `embeddings`, `token_embeddings` or `items`: others have their place",
             ),
         ];
         if let Some((name, _, _, fits)) = misplaced.iter().find(|(_, given, fits, _)| *given && !fits) {
@@ -286,6 +310,7 @@ impl Items<'_> {
             Items::Source { source, mol } => (source, mol),
         };
         let stored = match (file, mol) {
+            _ if source.has_token_embeddings()? => IndexModel::late_interaction(source.dim()?),
             (Some(file), _) => IndexModel::file(file)?,
             (None, Some(mol)) => IndexModel::similarity(similarity(mol)),
             (None, None) => IndexModel::dot(source.dim()?),
@@ -324,7 +349,7 @@ fn similarity(mol: &Mol<Tensor>) -> Similarity {
 fn one_source(found: impl ToString) -> Error {
     Error::argument(
         Parameter::Searcher,
-        "exactly one of `folder`, `model`, `model_file`, `embeddings`, `items` and `index`",
+        "exactly one of `folder`, `model`, `model_file`, `embeddings`, `token_embeddings`, `items` and `index`",
         found,
     )
 }

@@ -1,9 +1,11 @@
 //! First stages: a cheap scan that leaves few candidates for the full similarity (arXiv 2407.15462, section 4).
 
 use super::algorithm::Algorithm;
-use super::first_stage::FirstStage;
+use super::first_stage::{FirstStage, MolQueries};
 use super::tangent;
-use crate::backend::{CandidateScan, Columns, DeviceIndex, Hits, Retrieval, Retrieved, ScoredPosition, Scorer};
+use crate::backend::{
+    CandidateScan, Columns, DeviceIndex, Hits, QueryBatch, Retrieval, Retrieved, ScoredPosition, Scorer,
+};
 use crate::error::Parameter;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -67,9 +69,8 @@ impl FirstStage<'_> {
             }
             let batch = self.queries.batch().select(&short);
             let excluded = self.snapshot.select_queries(self.excluded, &short);
-            let components = self.components.select_rows(&short);
-            let stage = FirstStage { queries: &batch.prepared(), excluded: &excluded, components, ..*self };
-            let Some(lists) = more(&stage, scale)? else { return Ok(None) };
+            let queries = batch.prepared();
+            let Some(lists) = more(&self.of_some(&short, &queries, &excluded), scale)? else { return Ok(None) };
             short.iter().zip(lists).for_each(|(&query, list)| replace(&mut found[query], list));
         }
         Ok(Some(found))
@@ -82,38 +83,40 @@ impl FirstStage<'_> {
     pub fn retrieval(&self, algorithm: Algorithm, scale: usize) -> Result<Retrieval> {
         let n_items = self.snapshot.len();
         let scaled = |n: usize| n.saturating_mul(scale).min(n_items);
+        if let Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips = algorithm {
+            let found = format!("`{algorithm}`");
+            return Err(Error::argument(Parameter::Algorithm, "one that collects candidates", found));
+        }
+        if self.snapshot.scorer() == Scorer::MaxSim {
+            return Ok(Retrieval { scans: vec![self.of_tokens(algorithm, scaled)?], distilled: None });
+        }
+        let mol = self.mol(algorithm)?;
         let probes = |n: usize| n.saturating_mul(scale);
         let scans = match algorithm {
-            Algorithm::Naive { per_group } => self.naive(scaled(per_group), None),
-            Algorithm::NaiveIvf { per_group, n_probe } => self.naive(scaled(per_group), Some(probes(n_probe))),
-            Algorithm::Avg { candidates } => vec![self.avg(scaled(candidates))],
+            Algorithm::Naive { per_group } => mol.naive(scaled(per_group), None),
+            Algorithm::NaiveIvf { per_group, n_probe } => mol.naive(scaled(per_group), Some(probes(n_probe))),
+            Algorithm::Avg { candidates } => vec![mol.avg(scaled(candidates))],
             Algorithm::Comb { per_group, candidates } => {
-                let avg = self.avg(scaled(candidates));
-                self.naive(scaled(per_group), None).into_iter().chain([avg]).collect()
+                let avg = mol.avg(scaled(candidates));
+                mol.naive(scaled(per_group), None).into_iter().chain([avg]).collect()
             }
-            Algorithm::HIndexer { candidates } => vec![self.h_indexer(scaled(candidates))?],
+            Algorithm::HIndexer { candidates } => vec![self.h_indexer(mol, scaled(candidates))?],
             Algorithm::Tangent { candidates } => {
-                vec![self.along(&tangent::derivatives(self, candidates)?, scaled(candidates))]
+                vec![mol.along(&tangent::derivatives(self, mol, candidates)?, scaled(candidates))]
             }
             Algorithm::TangentSampled { candidates } => {
-                vec![self.along(&tangent::sampled(self, candidates)?, scaled(candidates))]
+                vec![mol.along(&tangent::sampled(self, mol, candidates)?, scaled(candidates))]
             }
             Algorithm::TangentIvf { candidates, n_probe } => {
-                let vectors = tangent::vectors(self, &tangent::derivatives(self, candidates)?);
+                let vectors = tangent::vectors(mol, &tangent::derivatives(self, mol, candidates)?);
                 let (n, n_probe) = (scaled(candidates), probes(n_probe));
                 vec![CandidateScan::Lists { vectors, columns: Columns::All, n_probe, n, per_query: 1 }]
             }
             Algorithm::Distilled { candidates } => vec![CandidateScan::Distilled { n: scaled(candidates) }],
             Algorithm::Cascade { tangent, .. } => {
-                vec![self.along(&tangent::derivatives(self, tangent)?, scaled(tangent))]
+                vec![mol.along(&tangent::derivatives(self, mol, tangent)?, scaled(tangent))]
             }
-            Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips => {
-                return Err(Error::argument(
-                    Parameter::Algorithm,
-                    "one that collects candidates",
-                    format!("`{algorithm}`"),
-                ));
-            }
+            Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips => Vec::new(),
         };
         let distilled = match algorithm {
             Algorithm::Cascade { distilled, .. } => Some(scaled(distilled)),
@@ -161,9 +164,59 @@ impl FirstStage<'_> {
             CandidateScan::Distilled { n } => {
                 positions(snapshot.scan(context, Scorer::Distilled, self.queries, *n, excluded)?, 1)
             }
+            CandidateScan::Tokens { n } => self.of_each_token(*n)?,
         })
     }
 
+    /// What finds candidates for late interaction.
+    fn of_tokens(&self, algorithm: Algorithm, scaled: impl Fn(usize) -> usize) -> Result<CandidateScan> {
+        Ok(match algorithm {
+            Algorithm::Avg { candidates } => {
+                let vectors = self.queries.batch().embeddings.clone();
+                CandidateScan::Best { vectors, columns: Columns::Mean, n: scaled(candidates), per_query: 1 }
+            }
+            Algorithm::Naive { per_group } => CandidateScan::Tokens { n: scaled(per_group) },
+            _ => return self.mol(algorithm).map(|_| CandidateScan::Tokens { n: 0 }),
+        })
+    }
+
+    /// The best `n` items of each token embedding of a query.
+    fn of_each_token(&self, n: usize) -> Result<Candidates> {
+        let batch = self.queries.batch();
+        let Some(tokens) = &batch.token_embeddings else { return Ok(vec![Vec::new(); batch.len()]) };
+        let queries: Vec<usize> = (0..tokens.len()).flat_map(|query| tokens.range(query).map(move |_| query)).collect();
+        let excluded = self.snapshot.select_queries(self.excluded, &queries);
+        let single = QueryBatch::of_tokens(tokens.single_vectors());
+        let hits = self.snapshot.scan(self.context, Scorer::MaxSim, &single.prepared(), n, &excluded)?;
+        let mut lists = vec![Vec::new(); batch.len()];
+        queries.iter().zip(hits).for_each(|(&query, hits)| lists[query].extend(hits.iter().map(|hit| hit.position)));
+        Ok(lists)
+    }
+
+    /// All items above a threshold that about `n` of the index exceed, going by the sample.
+    fn h_indexer(&self, mol: &MolQueries, n: usize) -> Result<CandidateScan> {
+        let (vectors, columns, n_items) = (mol.sums(), Columns::Mean, self.snapshot.len());
+        let everything = |vectors: Tensor| {
+            let thresholds = vec![f32::NEG_INFINITY; vectors.rows()];
+            CandidateScan::Above { vectors, columns, thresholds, expected: n_items }
+        };
+        let Some(sample) = self.snapshot.sample()? else { return Ok(everything(vectors)) };
+        let expected = n as f64 * sample.len() as f64 / n_items.max(1) as f64;
+        // Three standard deviations of the number of sampled items above the threshold, on the side of too many candidates.
+        let share = expected / sample.len() as f64;
+        let rank = (expected + 3.0 * (expected * (1.0 - share).max(0.0)).sqrt()).ceil() as usize;
+        if rank >= sample.len() {
+            return Ok(everything(vectors));
+        }
+        let none = Default::default();
+        let best = sample.index().scan_components(self.context, &vectors, columns, rank.max(1), &none)?;
+        let thresholds = best.iter().map(|hits| hits.last().map_or(f32::NEG_INFINITY, |hit| hit.score)).collect();
+        let expected = (rank as u64 * n_items as u64).div_ceil(sample.len() as u64) as usize;
+        Ok(CandidateScan::Above { vectors, columns, thresholds, expected })
+    }
+}
+
+impl MolQueries<'_> {
     /// The best `n` by <f_n, g_m>, for every n and m, of everything or of the lists probed.
     fn naive(&self, n: usize, n_probe: Option<usize>) -> Vec<CandidateScan> {
         let config = &self.similarity.mol.config;
@@ -188,28 +241,6 @@ impl FirstStage<'_> {
     /// The best `n` by (sum_n f_n) . (mean_m g_m).
     fn avg(&self, n: usize) -> CandidateScan {
         CandidateScan::Best { vectors: self.sums(), columns: Columns::Mean, n, per_query: 1 }
-    }
-
-    /// All items above a threshold that about `n` of the index exceed, going by the sample.
-    fn h_indexer(&self, n: usize) -> Result<CandidateScan> {
-        let (vectors, columns, n_items) = (self.sums(), Columns::Mean, self.snapshot.len());
-        let everything = |vectors: Tensor| {
-            let thresholds = vec![f32::NEG_INFINITY; vectors.rows()];
-            CandidateScan::Above { vectors, columns, thresholds, expected: n_items }
-        };
-        let Some(sample) = self.snapshot.sample()? else { return Ok(everything(vectors)) };
-        let expected = n as f64 * sample.len() as f64 / n_items.max(1) as f64;
-        // Three standard deviations of the number of sampled items above the threshold, on the side of too many candidates.
-        let share = expected / sample.len() as f64;
-        let rank = (expected + 3.0 * (expected * (1.0 - share).max(0.0)).sqrt()).ceil() as usize;
-        if rank >= sample.len() {
-            return Ok(everything(vectors));
-        }
-        let none = Default::default();
-        let best = sample.index().scan_components(self.context, &vectors, columns, rank.max(1), &none)?;
-        let thresholds = best.iter().map(|hits| hits.last().map_or(f32::NEG_INFINITY, |hit| hit.score)).collect();
-        let expected = (rank as u64 * n_items as u64).div_ceil(sample.len() as u64) as usize;
-        Ok(CandidateScan::Above { vectors, columns, thresholds, expected })
     }
 }
 

@@ -1,7 +1,8 @@
 //! How far an approximate result can be from the exact one.
 //!
 //! A mixture is not greater than its largest logit. So the largest logit of any item that an algorithm has not scored
-//! bounds the score of everything that it missed; if that is below the k-th score found, nothing was missed.
+//! bounds the score of everything that it missed; if that is below the k-th score found, nothing was missed. For late
+//! interaction no bound is both cheap and narrow: what was missed is scored.
 
 use crate::Result;
 use crate::backend::{PreparedQueries, Scorer, SearchContext};
@@ -33,7 +34,11 @@ pub(super) fn certify(
     excluded: &Excluded,
 ) -> Result<Vec<Certificate>> {
     let others = snapshot.exclude_positions(excluded, candidates);
-    let greatest = snapshot.scan(context, Scorer::Bound, queries, 1, &others)?;
+    let bound = match snapshot.scorer() {
+        Scorer::Mol => Scorer::Bound,
+        exact => exact,
+    };
+    let greatest = snapshot.scan(context, bound, queries, 1, &others)?;
     let certificate = |(hits, greatest): (&Vec<Hit>, Vec<crate::backend::ScoredPosition>)| {
         // The k-th score found; without k hits there is nothing that could have been displaced.
         let kth = hits.get(k - 1).map_or(f32::NEG_INFINITY, |hit| hit.score);

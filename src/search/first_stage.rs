@@ -1,18 +1,26 @@
 //! What a first stage works on.
 
-use crate::Result;
-use crate::backend::{PreparedQueries, SearchContext, Similarity, mol_queries};
+use super::Algorithm;
+use crate::backend::{PreparedQueries, Scorer, SearchContext, Similarity, mol_queries};
+use crate::error::Parameter;
 use crate::index::{Excluded, Snapshot};
 use crate::learn;
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// A batch and what its queries must not find.
 pub(super) struct FirstStage<'a> {
     pub context: &'a SearchContext,
     pub snapshot: &'a Snapshot,
-    pub similarity: &'a Similarity,
     pub queries: &'a PreparedQueries<'a>,
     pub excluded: &'a Excluded,
+    /// Of an index with Mixture-of-Logits.
+    mol: Option<MolQueries<'a>>,
+}
+
+/// The queries as Mixture-of-Logits sees them.
+pub(super) struct MolQueries<'a> {
+    pub similarity: &'a Similarity,
     /// (B, P_Q * D_P): component embeddings of the queries.
     pub components: Tensor,
 }
@@ -25,22 +33,47 @@ impl<'a> FirstStage<'a> {
     pub fn new(
         context: &'a SearchContext,
         snapshot: &'a Snapshot,
-        similarity: &'a Similarity,
         queries: &'a PreparedQueries<'a>,
         excluded: &'a Excluded,
     ) -> Result<FirstStage<'a>> {
-        let mol = &similarity.mol;
-        mol_queries(mol.item_dim(), Some(&mol.config), queries.batch())?;
-        Ok(FirstStage {
-            context,
-            snapshot,
-            similarity,
-            queries,
-            excluded,
-            components: learn::query_components(mol, queries),
-        })
+        let of = |similarity: &'a Similarity| {
+            let mol = &similarity.mol;
+            mol_queries(mol.item_dim(), Some(&mol.config), queries.batch())?;
+            Ok::<_, Error>(MolQueries { similarity, components: learn::query_components(mol, queries) })
+        };
+        let mol = snapshot.similarity().map(of).transpose()?;
+        Ok(FirstStage { context, snapshot, queries, excluded, mol })
     }
 
+    /// The same for some of the queries, `queries`, and what these must not find.
+    pub fn of_some<'b>(
+        &'b self,
+        rows: &[usize],
+        queries: &'b PreparedQueries<'b>,
+        excluded: &'b Excluded,
+    ) -> FirstStage<'b> {
+        let some = |mol: &MolQueries<'b>| MolQueries { components: mol.components.select_rows(rows), ..*mol };
+        FirstStage { queries, excluded, mol: self.mol.as_ref().map(some), ..*self }
+    }
+
+    /// The queries as Mixture-of-Logits sees them.
+    ///
+    /// # Errors
+    /// If the index has no such similarity, which `algorithm` is for.
+    pub fn mol(&self, algorithm: Algorithm) -> Result<&MolQueries<'a>> {
+        let missing = || {
+            let (has, expected) = match self.snapshot.scorer() {
+                Scorer::MaxSim => ("an index of token embeddings", "`exact`, `mips`, `avg:K` or `naive:K`, or"),
+                _ => ("an index without it", "`exact` or `mips`, or"),
+            };
+            let expected = format!("{expected} an index with Mixture-of-Logits");
+            Error::argument(Parameter::Algorithm, expected, format!("`{algorithm}` on {has}"))
+        };
+        self.mol.as_ref().ok_or_else(missing)
+    }
+}
+
+impl MolQueries<'_> {
     /// (B, D_P): the sum of the components of each query.
     pub fn sums(&self) -> Tensor {
         let d_p = self.similarity.mol.config.dot_product_dimension;

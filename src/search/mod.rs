@@ -44,7 +44,7 @@ use std::sync::{Arc, Once, OnceLock};
 
 use futures::channel::oneshot;
 
-use crate::backend::{Columns, QueryBatch, ScoredPosition, Scorer, SearchContext, Similarity};
+use crate::backend::{Columns, QueryBatch, ScoredPosition, Scorer, SearchContext};
 use crate::error::Parameter;
 use crate::index::{Excluded, ItemIndex, Snapshot};
 use crate::{Error, Result, threads};
@@ -154,14 +154,12 @@ impl Searcher {
         let context = course.context;
         let queries = &queries.prepared();
         let scan = |scorer| snapshot.scan(context, scorer, queries, k, &excluded).map(|hits| (hits, 0));
-        let everything = match (algorithm, snapshot.similarity()) {
-            (Algorithm::ExactPruned, Some(_)) => {
+        let everything = match (algorithm, snapshot.scorer()) {
+            (Algorithm::ExactPruned, Scorer::Mol) => {
                 Some(course.stage(Stage::Scoring, || snapshot.scan_pruned(context, queries, k, &excluded))?)
             }
-            (Algorithm::Exact, Some(_)) => Some(course.stage(Stage::Scoring, || scan(Scorer::Mol))?),
-            (Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips, _) => {
-                Some(course.stage(Stage::Scoring, || scan(Scorer::Dot))?)
-            }
+            (Algorithm::Exact | Algorithm::ExactPruned, scorer) => Some(course.stage(Stage::Scoring, || scan(scorer))?),
+            (Algorithm::Mips, _) => Some(course.stage(Stage::Scoring, || scan(Scorer::Dot))?),
             _ => None,
         };
         if let Some((found, pruned)) = everything {
@@ -173,9 +171,8 @@ impl Searcher {
             return Ok((hits, vec![Certificate::Exact; if certify { n_queries } else { 0 }]));
         }
 
-        let similarity = similarity(&snapshot, algorithm)?;
         self.mention_missing_lists(&snapshot, algorithm);
-        approximate(course, (&snapshot, similarity), queries, (algorithm, k, certify), &excluded)
+        approximate(course, &snapshot, queries, (algorithm, k, certify), &excluded)
     }
 
     /// [`Searcher::search`] on a worker thread, for asynchronous programs. It begins at once; dropping the future cancels it,
@@ -217,14 +214,13 @@ impl Searcher {
     pub fn candidates(&self, algorithm: Algorithm, queries: &QueryBatch, excluded: &[&[u64]]) -> Result<Vec<Vec<u64>>> {
         let snapshot = self.index.snapshot();
         snapshot.check_queries(queries)?;
-        let similarity = similarity(&snapshot, algorithm)?;
         if snapshot.is_empty() {
             return Ok(vec![Vec::new(); queries.len()]);
         }
         let excluded = snapshot.exclude(excluded, None);
         let context = SearchContext::default();
         let queries = queries.prepared();
-        let stage = FirstStage::new(&context, &snapshot, similarity, &queries, &excluded)?;
+        let stage = FirstStage::new(&context, &snapshot, &queries, &excluded)?;
         let id_list = |list: Vec<u32>| {
             let mut ids: Vec<u64> = list.into_iter().map(|position| snapshot.id(position)).collect();
             ids.sort_unstable();
@@ -258,8 +254,7 @@ impl Searcher {
             Ok(positions)
         };
         let lists = candidates.iter().map(positions).collect::<Result<Candidates>>()?;
-        let scorer = if snapshot.similarity().is_some() { Scorer::Mol } else { Scorer::Dot };
-        let scores = snapshot.rescore(&SearchContext::default(), scorer, &queries.prepared(), &lists)?;
+        let scores = snapshot.rescore(&SearchContext::default(), snapshot.scorer(), &queries.prepared(), &lists)?;
         let pairs = lists.iter().zip(scores).enumerate();
         let hits = pairs.map(|(query, (list, scores))| {
             let found = scores.iter().filter(|score| score.is_finite()).count();
@@ -303,14 +298,6 @@ impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
     }
-}
-
-fn similarity(snapshot: &Snapshot, algorithm: Algorithm) -> Result<&Similarity> {
-    let missing = || {
-        let found = format!("`{algorithm}` on an index without it");
-        Error::argument(Parameter::Algorithm, "`exact` or `mips`, or an index with Mixture-of-Logits", found)
-    };
-    snapshot.similarity().ok_or_else(missing)
 }
 
 /// Fails if a query has fewer than `k` hits though more items are left for it, or one whose score is not a finite number.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Algorithm, FirstStage, Searcher, similarity};
+use super::{Algorithm, FirstStage, Searcher};
 use crate::backend::{CandidateScan, DeviceOutput, GpuHits, GpuQueries, Scorer, SearchContext};
 use crate::error::Parameter;
 use crate::index::{Segment, Snapshot};
@@ -48,9 +48,13 @@ impl Searcher {
         excluded: &[&[u64]],
     ) -> Result<GpuAnswer> {
         let snapshot = self.index().snapshot();
-        let scorer = match (algorithm, snapshot.similarity()) {
-            (Algorithm::Mips, _) | (Algorithm::Exact | Algorithm::ExactPruned, None) => Some(Scorer::Dot),
-            (Algorithm::Exact | Algorithm::ExactPruned, Some(_)) => Some(Scorer::Mol),
+        let scorer = match (algorithm, snapshot.scorer()) {
+            (_, Scorer::MaxSim) => {
+                let expected = "an index of single embeddings, for results that stay on the GPU";
+                return Err(Error::argument(Parameter::Index, expected, "one of token embeddings"));
+            }
+            (Algorithm::Mips, _) => Some(Scorer::Dot),
+            (Algorithm::Exact | Algorithm::ExactPruned, scorer) => Some(scorer),
             (Algorithm::HIndexer { .. }, _) => {
                 let expected = "one with a known number of candidates, for results that stay on the GPU";
                 return Err(Error::argument(Parameter::Algorithm, expected, format!("`{algorithm}`")));
@@ -91,7 +95,6 @@ fn approximate(
     queries: GpuQueries,
     excluded: &[&[u64]],
 ) -> Result<GpuHits> {
-    let similarity = similarity(snapshot, algorithm)?;
     let segment = &snapshot.segments()[0];
     let batch = output.queries_on_host(context, queries)?;
     if let GpuQueries::Device { .. } = queries {
@@ -99,7 +102,7 @@ fn approximate(
     }
     let prepared = batch.prepared();
     let everywhere = snapshot.exclude(excluded, None);
-    let stage = FirstStage::new(context, snapshot, similarity, &prepared, &everywhere)?;
+    let stage = FirstStage::new(context, snapshot, &prepared, &everywhere)?;
     let retrieval = stage.retrieval(algorithm, 1)?;
     // The longest list of a scan is the least that a query finds.
     let found = retrieval.scans.iter().map(CandidateScan::per_vector).max().unwrap_or(0);

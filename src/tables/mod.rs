@@ -6,11 +6,13 @@
 mod lists;
 mod pages;
 mod table;
+mod token_table;
 mod values;
 
 pub use lists::Lists;
 pub use pages::Pages;
 pub use table::{Table, TableParts};
+pub use token_table::TokenTable;
 pub use values::{Bytes, Dtype, Foreign, Values};
 
 use crate::error::Parameter;
@@ -54,10 +56,12 @@ pub enum Columns {
 /// The tables of some items.
 #[derive(Debug)]
 pub struct Tables {
-    /// (N, D): raw embeddings.
+    /// (N, D): raw embeddings; the mean of its token embeddings where an item has such.
     pub raw: Table,
     /// What Mixture-of-Logits needs.
     pub mol: Option<MolTables>,
+    /// What late interaction needs.
+    pub tokens: Option<TokenTable>,
     /// Inverted lists, if any have been made.
     pub lists: Vec<Lists>,
 }
@@ -129,7 +133,21 @@ impl Tables {
                 gate: mol.gate_item.is_some().then(|| Table::new(1, mol.config.n_logits(), dtype)),
             })
         });
-        Ok(Tables { raw: Table::new(1, dim, dtype), mol: mol.transpose()?, lists: Vec::new() })
+        Ok(Tables { raw: Table::new(1, dim, dtype), mol: mol.transpose()?, tokens: None, lists: Vec::new() })
+    }
+
+    /// Empty tables for items with token embeddings of width `dim`.
+    pub fn of_tokens(dim: usize, dtype: Dtype) -> Tables {
+        let tokens = Some(TokenTable::new(dim, dtype));
+        Tables { raw: Table::new(1, dim, dtype), mol: None, tokens, lists: Vec::new() }
+    }
+
+    /// Appends items of token embeddings: their means (n, D), and their vectors.
+    pub fn append_tokens<'a>(&mut self, means: &[f32], items: impl Iterator<Item = &'a [f32]>) {
+        self.raw.append(means);
+        if let Some(tokens) = &mut self.tokens {
+            items.for_each(|vectors| tokens.append(vectors));
+        }
     }
 
     /// Appends items: raw embeddings (n, D) and, if the similarity is Mixture-of-Logits, their item side.
@@ -154,6 +172,9 @@ impl Tables {
     /// Copies the item at `position` of tables made for the same similarity and form.
     pub fn append_row_of(&mut self, other: &Tables, position: usize) {
         self.raw.append_row_of(&other.raw, position);
+        if let (Some(to), Some(from)) = (&mut self.tokens, &other.tokens) {
+            to.append_item_of(from, position);
+        }
         let (Some(to), Some(from)) = (&mut self.mol, &other.mol) else { return };
         to.mean.append_row_of(&from.mean, position);
         let optional = [
@@ -177,6 +198,9 @@ impl Tables {
     /// Moves the items: item `i` becomes what item `order[i]` was. Inverted lists are made afterwards.
     pub fn reorder(&mut self, order: &[usize]) {
         self.each_mut(|table| table.reorder(order));
+        if let Some(tokens) = &mut self.tokens {
+            tokens.reorder(order);
+        }
     }
 
     fn each_mut(&mut self, mut change: impl FnMut(&mut Table)) {
@@ -241,7 +265,7 @@ impl Tables {
         }
     }
 
-    /// Every table by name.
+    /// Every table of N rows by name.
     pub fn named(&self) -> Vec<(&'static str, &Table)> {
         let mut named = vec![("raw", &self.raw)];
         if let Some(mol) = &self.mol {
@@ -260,7 +284,8 @@ impl Tables {
     /// Bytes of all values and scales.
     pub fn bytes(&self) -> u64 {
         let tables: u64 = self.named().iter().map(|(_, table)| table.bytes()).sum();
-        tables + self.lists.iter().map(Lists::bytes).sum::<u64>()
+        let tokens = self.tokens.as_ref().map_or(0, TokenTable::bytes);
+        tables + tokens + self.lists.iter().map(Lists::bytes).sum::<u64>()
     }
 }
 

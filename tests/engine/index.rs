@@ -365,7 +365,7 @@ fn sources_in_any_order_and_in_pieces_make_the_same_index() {
     for ids in [catalog.ids(), shuffled] {
         for size in [1, 7, 64, 200] {
             let folder = tempfile::tempdir().unwrap();
-            let chunks = ids.chunks(size).map(|ids| Ok(Items { ids: ids.to_vec(), embeddings: rows(ids, 0) }));
+            let chunks = ids.chunks(size).map(|ids| Ok(Items::new(ids.to_vec(), rows(ids, 0))));
             let mut seen = 0;
             let source = ItemSource::new(ids.len(), chunks).inspect(|n| seen += n);
             let model = IndexModel::similarity(similarity());
@@ -384,16 +384,16 @@ fn sources_in_any_order_and_in_pieces_make_the_same_index() {
 fn a_source_that_fails_leaves_nothing_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index");
-    let items = |ids: &[u64]| Ok(Items { ids: ids.to_vec(), embeddings: rows(ids, 0) });
+    let items = |ids: &[u64]| Ok(Items::new(ids.to_vec(), rows(ids, 0)));
     let ascending: Vec<u64> = (0..100).collect();
     let mut not_a_number = rows(&[500], 0).data().to_vec();
     not_a_number[2] = f32::NAN;
     let bad: Vec<(Items, &str)> = vec![
         (items(&[200, 201, 200]).unwrap(), "200 twice"),
         (items(&[300, 3]).unwrap(), "3 twice"),
-        (Items { ids: vec![500], embeddings: Tensor::new(vec![1, DIM], not_a_number).unwrap() }, "finite"),
-        (Items { ids: vec![500], embeddings: Tensor::new(vec![1, 2], vec![0.0; 2]).unwrap() }, "(N, 6)"),
-        (Items { ids: vec![500, 501], embeddings: rows(&[1], 0) }, "one per embedding"),
+        (Items::new(vec![500], Tensor::new(vec![1, DIM], not_a_number).unwrap()), "finite"),
+        (Items::new(vec![500], Tensor::new(vec![1, 2], vec![0.0; 2]).unwrap()), "(N, 6)"),
+        (Items::new(vec![500, 501], rows(&[1], 0)), "one per embedding"),
     ];
     let source = |bad: &Items| {
         let chunks = vec![items(&ascending), Ok(bad.clone())];

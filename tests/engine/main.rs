@@ -12,6 +12,7 @@ mod gradients;
 mod index;
 mod index_format;
 mod int8;
+mod late_interaction;
 #[cfg(feature = "gpu")]
 mod losses;
 mod model_file;

@@ -114,7 +114,7 @@ fn items_come_in_any_order_and_number() {
         let chunks = || {
             let chunk = |from: usize| {
                 let rows: Vec<usize> = (from..n.min(from + 1500)).collect();
-                Ok(Items { ids: ids[from..n.min(from + 1500)].to_vec(), embeddings: embeddings.select_rows(&rows) })
+                Ok(Items::new(ids[from..n.min(from + 1500)].to_vec(), embeddings.select_rows(&rows)))
             };
             ItemSource::new(n, (0..n).step_by(1500).map(chunk))
         };
@@ -132,7 +132,7 @@ fn items_come_in_any_order_and_number() {
     // A source that says another number than it has is found out, and so is an id that comes twice, in whatever chunk.
     let items = |ids: &[u64]| {
         let embeddings = Tensor::new([ids.len(), 2], vec![1.0; 2 * ids.len()]);
-        Ok(Items { ids: ids.to_vec(), embeddings: embeddings? })
+        Ok(Items::new(ids.to_vec(), embeddings?))
     };
     let wrong = [
         (3, vec![items(&[1, 2]), items(&[])], "item ids: expected 3, as the source says, found 2"),

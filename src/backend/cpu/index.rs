@@ -16,6 +16,7 @@ use crate::backend::cpu::mol::scratch::MolScratch;
 use crate::backend::cpu::scan::dot_queries::Queries;
 use crate::backend::cpu::scan::dot_scan::DotScan;
 use crate::backend::cpu::scan::list_scan::ListScan;
+use crate::backend::cpu::scan::max_sim_scan::{self, MaxSimScan};
 use crate::backend::cpu::scan::mol_scan::{MolScan, Score};
 use crate::backend::cpu::scan::tile_scan;
 use crate::backend::cpu::simd::run;
@@ -23,9 +24,10 @@ use crate::backend::cpu::small_batch::TileMagnitudes;
 use crate::backend::{Columns, DeviceIndex, Exclusions, Hits, PreparedQueries, Scorer, SearchContext, Similarity};
 use crate::config::MolConfig;
 use crate::model::Mol;
-use crate::tables::{MolTables, Tables};
+use crate::tables::{MolTables, Tables, TokenTable};
 use crate::tensor::Tensor;
 use crate::threads;
+use crate::token_embeddings::TokenEmbeddings;
 
 /// Tables and, for Mixture-of-Logits, the weights of the query side and of the gate.
 pub struct CpuIndex {
@@ -143,14 +145,23 @@ impl CpuIndex {
         let (kernel, score) = match scorer {
             Scorer::Bound => (&weights.kernel, Score::Bound),
             Scorer::Distilled => (weights.distilled.as_ref().ok_or_else(check::no_distilled)?, Score::Mixture),
-            Scorer::Mol | Scorer::Dot => (&weights.kernel, Score::Mixture),
+            Scorer::Mol | Scorer::Dot | Scorer::MaxSim => (&weights.kernel, Score::Mixture),
         };
         Ok(MolScan { kernel, side: QuerySide::of(&weights.host, queries), tables: &self.tables, score, prune })
+    }
+
+    /// The token embeddings of items and of queries.
+    fn tokens<'a>(&'a self, queries: &'a PreparedQueries) -> Result<(&'a TokenTable, &'a TokenEmbeddings)> {
+        let items = self.tables.tokens.as_ref().ok_or_else(check::no_tokens)?;
+        Ok((items, check::tokens(items.vectors().width(), queries.batch())?))
     }
 
     /// A scan of the tables that first stages use.
     fn component_scan(&self, vectors: &Tensor, columns: Columns) -> Result<DotScan<'_>> {
         check::components(&self.tables, vectors, columns)?;
+        if self.tables.tokens.is_some() {
+            return Ok(DotScan::new(vectors, &self.tables.raw, 0..1, &self.magnitudes.raw));
+        }
         let (Some(weights), Some(tables)) = (&self.mol, &self.tables.mol) else { return Err(check::no_mol()) };
         let MolTables { components, inverse_norms, mean, principal, .. } = tables;
         let groups = match columns {
@@ -198,6 +209,11 @@ impl DeviceIndex for CpuIndex {
         let n_queries = queries.batch().len();
         if scorer == Scorer::Dot {
             let scan = DotScan::new(&queries.batch().embeddings, &self.tables.raw, 0..1, &self.magnitudes.raw);
+            return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
+        }
+        if scorer == Scorer::MaxSim {
+            let (items, queries) = self.tokens(queries)?;
+            let scan = MaxSimScan::new(items, queries);
             return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
         }
         let scan = self.mol_scan(scorer, queries, false)?;
@@ -266,9 +282,13 @@ impl DeviceIndex for CpuIndex {
         queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
-        check::mol_scorer(scorer)?;
-        let scan = self.mol_scan(scorer, queries, false)?;
+        check::candidate_scorer(scorer)?;
         check::candidates(self.tables.len(), queries.batch().len(), candidates)?;
+        if scorer == Scorer::MaxSim {
+            let (items, queries) = self.tokens(queries)?;
+            return Ok(max_sim_scan::rescore(context, items, queries, candidates));
+        }
+        let scan = self.mol_scan(scorer, queries, false)?;
         Ok(scan.rescore(context, candidates))
     }
 

@@ -21,6 +21,7 @@ impl DeviceIndex for GpuIndex {
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Hits> {
+        check::not_max_sim(scorer)?;
         check::scan(self.extent(), scorer, queries.batch(), k, excluded)?;
         if scorer != Scorer::Dot {
             return self.mixture_scan(context, scorer, queries, excluded, |scan, table| {
@@ -94,7 +95,8 @@ impl DeviceIndex for GpuIndex {
         queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
-        check::mol_scorer(scorer)?;
+        check::candidate_scorer(scorer)?;
+        check::not_max_sim(scorer)?;
         check::mol_queries(self.host.raw.width(), self.extent().2, queries.batch())?;
         check::candidates(self.host.len(), queries.batch().len(), candidates)?;
         let mol = self.mol()?;

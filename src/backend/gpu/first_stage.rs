@@ -106,7 +106,7 @@ impl<'a> FirstStage<'a> {
                 (n.min(&n_items) * per_query, *per_query)
             }
             CandidateScan::Above { expected, .. } => ((2 * expected).saturating_add(MORE_ABOVE).min(n_items), 1),
-            CandidateScan::Distilled { n } => (*n.min(&n_items), 1),
+            CandidateScan::Distilled { n } | CandidateScan::Tokens { n } => (*n.min(&n_items), 1),
         }
     }
 
@@ -178,6 +178,8 @@ impl<'a> FirstStage<'a> {
                     work(&scan, &scan.plan(*n.min(&index.host.len()), &table.rows)?, Source::Items(table))
                 })
             }
+            // Indexes of token embeddings have no retrieval in one go.
+            CandidateScan::Tokens { .. } => Err(check::no_mol()),
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::index::build::Blueprint;
 use crate::index::{IndexOptions, ListOptions};
 use crate::store::{RESTORE, Store};
 use crate::tables::{Dtype, Form};
@@ -24,8 +25,11 @@ pub(super) struct Content {
     pub id: String,
     pub dtype: DtypeName,
     pub form: FormName,
-    /// D: width of raw embeddings.
+    /// D: width of raw or token embeddings.
     pub dim: usize,
+    /// Whether items have token embeddings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token_embeddings: bool,
     pub segment_items: usize,
     pub lists: Option<ListChoice>,
     /// File of the similarity, and of the encoder if there is one; none for an inner product alone.
@@ -93,7 +97,7 @@ impl FormName {
 
 impl Content {
     /// Of an index without segments.
-    pub fn new(options: &IndexOptions, form: Form, dim: usize) -> Content {
+    pub fn new(Blueprint { options, form, dim, range, .. }: &Blueprint) -> Content {
         let lists = options.lists.map(|ListOptions { n_lists, groups, all }| ListChoice { n_lists, groups, all });
         Content {
             layout: LAYOUT,
@@ -108,7 +112,8 @@ impl Content {
                 Form::Components => FormName::Components,
                 Form::Raw => FormName::Raw,
             },
-            dim,
+            dim: *dim,
+            token_embeddings: range.is_of_tokens(),
             segment_items: options.segment_items,
             lists,
             model: None,

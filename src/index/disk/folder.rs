@@ -10,10 +10,8 @@ use crate::Result;
 use crate::backend::{Backend, DeviceKind, Similarity};
 use crate::index::build::Blueprint;
 use crate::index::{OpenOptions, Segment, Snapshot, least_used};
-use crate::model::{InputRange, Model, Mol};
+use crate::model::{InputRange, Model};
 use crate::store::{Store, Transaction};
-use crate::tables::Tables;
-use crate::tensor::Tensor;
 
 /// The version of a folder that an index has as its present one.
 pub(in crate::index) struct Folder {
@@ -61,7 +59,10 @@ impl Folder {
         let mut options = self.content.options();
         options.device_memory = self.options.device_memory;
         let similarity = similarity.transpose()?;
-        let range = InputRange::new(similarity.as_ref().map(|similarity| &similarity.mol), dim);
+        let range = match self.content.token_embeddings {
+            true => InputRange::of_tokens(dim),
+            false => InputRange::new(similarity.as_ref().map(|similarity| &similarity.mol), dim),
+        };
         Blueprint::new(options, similarity, Arc::new(range), 0)
     }
 
@@ -75,7 +76,10 @@ impl Folder {
     pub fn index_model(&self, similarity: Option<&Similarity>) -> Result<IndexModel> {
         let file = self.content.model.as_ref().map(|file| self.store.shard(file)).transpose()?;
         let model = file.map(|shard| IndexModel::stored(shard, self.content.dim, similarity.cloned()));
-        model.unwrap_or_else(|| Ok(IndexModel::dot(self.content.dim)))
+        let dim = self.content.dim;
+        model.unwrap_or_else(|| {
+            Ok(if self.content.token_embeddings { IndexModel::late_interaction(dim) } else { IndexModel::dot(dim) })
+        })
     }
 
     /// Whether the encoder is stored.
@@ -221,13 +225,5 @@ impl Folder {
             (Ok(ours), Ok(theirs)) => ours.is_same(theirs),
             _ => false,
         }
-    }
-}
-
-impl Blueprint {
-    /// Tables without items.
-    pub(super) fn empty_tables(&self) -> Result<Tables> {
-        let mol: Option<&Mol<Tensor>> = self.similarity.as_ref().map(|similarity| &similarity.mol);
-        Tables::new(self.dim, mol, self.options.dtype, self.form)
     }
 }

@@ -15,7 +15,7 @@ pub struct IndexInfo {
     pub items: usize,
     /// Items that were removed or replaced and are still in the files.
     pub deleted: usize,
-    /// D: width of raw embeddings.
+    /// D: width of raw or token embeddings.
     pub dim: usize,
     /// `f32`, `f16` or `int8`.
     pub dtype: &'static str,
@@ -66,7 +66,8 @@ impl IndexInfo {
             segments.iter().fold((0, 0), |sum, segment| (sum.0 + segment.items, sum.1 + segment.deleted));
         let blueprint = folder.blueprint()?;
         let similarity = blueprint.similarity.as_ref().map(|similarity| &similarity.mol.config);
-        let similarity = similarity.map_or("dot product".to_string(), |mol| {
+        let words = if content.token_embeddings { "MaxSim" } else { "dot product" };
+        let similarity = similarity.map_or(words.to_string(), |mol| {
             let (p_q, p_x) = (mol.query_dot_product_groups, mol.item_dot_product_groups);
             format!("MoL {p_q}x{p_x}x{}", mol.dot_product_dimension)
         });

@@ -21,7 +21,7 @@ use super::source::Runs;
 use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, Segment, Snapshot, least_used, unique, with_directions};
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
-use crate::model::{InputRange, Model};
+use crate::model::Model;
 use crate::store::{Report, Store, Transaction};
 use crate::{Error, Result};
 use content::{Content, SegmentEntry};
@@ -46,12 +46,11 @@ impl ItemIndex {
         let transaction = begin(folder.as_ref())?;
         let n_items = source.len();
         let per_segment = n_items.div_ceil(backends.len()).min(options.segment_items.max(1));
-        let mol = model.similarity.as_ref().map(|similarity| &similarity.mol);
-        let range = Arc::new(InputRange::new(mol, model.dim));
+        let range = Arc::new(model.range());
         let mut runs = Runs::new(source, &range);
         let similarity = with_directions(backends[0].as_ref(), model.similarity.clone(), &mut runs, per_segment)?;
         let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
-        let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
+        let mut content = Content::new(&blueprint);
         content.segments = write_segments(&transaction, &blueprint, backends, runs, per_segment)?;
         write_model(&transaction, &mut content, &model, blueprint.similarity.as_deref())?;
         let store = transaction.commit(content.to_value(folder.as_ref())?)?;
@@ -71,10 +70,14 @@ impl ItemIndex {
         let similarity = snapshot.similarity();
         let model = match &*own {
             Some(own) => own.index_model(similarity)?,
-            None => similarity.map_or_else(|| IndexModel::dot(self.dim()), |own| IndexModel::similarity(own.clone())),
+            None => match similarity {
+                Some(similarity) => IndexModel::similarity(similarity.clone()),
+                None if self.has_token_embeddings() => IndexModel::late_interaction(self.dim()),
+                None => IndexModel::dot(self.dim()),
+            },
         };
         let transaction = begin(folder.as_ref())?;
-        let mut content = Content::new(&self.blueprint.options, self.blueprint.form, self.dim());
+        let mut content = Content::new(&self.blueprint);
         for segment in snapshot.segments() {
             if let Some(own) = &*own {
                 own.check(segment)?;

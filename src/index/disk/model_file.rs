@@ -8,7 +8,7 @@ use super::tensors::{self, Part, checked, floats};
 use crate::backend::Similarity;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::{CONFIG_KEY, ModelConfig, MolConfig, SimilarityConfig};
-use crate::model::{CrossGate, Distilled, Model, Mol, Tangents};
+use crate::model::{CrossGate, Distilled, InputRange, Model, Mol, Tangents};
 use crate::model_file::ModelFile;
 use crate::ops::Linear;
 use crate::store::{Shard, Transaction};
@@ -25,6 +25,7 @@ const SIMILARITY: &str = "_ndp_module.";
 pub struct IndexModel {
     pub(super) dim: usize,
     pub(super) similarity: Option<Similarity>,
+    late_interaction: bool,
     tensors: Vec<(String, Tensor)>,
     metadata: BTreeMap<String, String>,
 }
@@ -32,14 +33,28 @@ pub struct IndexModel {
 impl IndexModel {
     /// The inner product of embeddings of width `dim`.
     pub fn dot(dim: usize) -> IndexModel {
-        IndexModel { dim, similarity: None, tensors: Vec::new(), metadata: BTreeMap::new() }
+        IndexModel { dim, similarity: None, late_interaction: false, tensors: Vec::new(), metadata: BTreeMap::new() }
+    }
+
+    /// Late interaction of token embeddings of width `dim`.
+    pub fn late_interaction(dim: usize) -> IndexModel {
+        IndexModel { late_interaction: true, ..IndexModel::dot(dim) }
+    }
+
+    /// Which queries and items it can score.
+    pub(super) fn range(&self) -> InputRange {
+        match self.late_interaction {
+            true => InputRange::of_tokens(self.dim),
+            false => InputRange::new(self.similarity.as_ref().map(|similarity| &similarity.mol), self.dim),
+        }
     }
 
     /// A Mixture-of-Logits similarity, for searches by query embeddings.
     pub fn similarity(similarity: Similarity) -> IndexModel {
         let metadata = BTreeMap::from([(SIMILARITY_KEY.to_string(), similarity.mol.config.to_json())]);
         let tensors = similarity.mol.named_tensors();
-        IndexModel { dim: similarity.mol.item_dim(), similarity: Some(similarity), tensors, metadata }
+        let dim = similarity.mol.item_dim();
+        IndexModel { similarity: Some(similarity), tensors, metadata, ..IndexModel::dot(dim) }
     }
 
     /// What a model file holds: the whole model, or the similarity alone.
@@ -57,7 +72,7 @@ impl IndexModel {
     fn whole(tensors: Vec<(String, Tensor)>, model: &Model) -> IndexModel {
         let metadata = BTreeMap::from([(CONFIG_KEY.to_string(), model.config.to_json())]);
         let similarity = model.mol.clone().map(|mol| Similarity { mol, distilled: None });
-        IndexModel { dim: model.config.query_embedding_dim(), similarity, tensors, metadata }
+        IndexModel { similarity, tensors, metadata, ..IndexModel::dot(model.config.query_embedding_dim()) }
     }
 
     /// What a folder has in `shard`.
@@ -67,7 +82,8 @@ impl IndexModel {
         let tensors = checkpoint.names().map(|name| Ok((name.to_string(), checkpoint.tensor(name)?)));
         let keys = [SIMILARITY_KEY, CONFIG_KEY].into_iter();
         let metadata = keys.filter_map(|key| Some((key.to_string(), shard.metadata().get(key)?.clone()))).collect();
-        Ok(IndexModel { dim, similarity, tensors: tensors.collect::<Result<_>>()?, metadata })
+        let tensors = tensors.collect::<Result<_>>()?;
+        Ok(IndexModel { similarity, tensors, metadata, ..IndexModel::dot(dim) })
     }
 
     /// Writes the file, if there is anything to write. Returns its name.

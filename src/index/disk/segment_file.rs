@@ -8,9 +8,13 @@ use super::tensors::{self, Part, checked, floats, table};
 use crate::Result;
 use crate::backend::Columns;
 use crate::store::{Shard, Transaction};
-use crate::tables::{Bytes, Lists, MolTables, Table, Tables};
+use crate::tables::{Bytes, Lists, MolTables, Table, Tables, TokenTable};
 
 const STEM: &str = "items";
+
+/// Tensors of token embeddings: all vectors, and where those of each item begin.
+const TOKENS: &str = "tokens";
+const OFFSETS: &str = "tokens.offsets";
 
 /// Metadata: number of sets of inverted lists.
 const N_LISTS: &str = "lists";
@@ -20,6 +24,10 @@ pub(super) fn write(transaction: &Transaction, ids: &[u64], tables: &Tables) -> 
     let mut parts = vec![Part::new("ids", &[ids.len()], ids)];
     for (name, table) in tables.named() {
         parts.extend(Part::of_table(name, table));
+    }
+    if let Some(tokens) = &tables.tokens {
+        parts.extend(Part::of_table(TOKENS, tokens.vectors()));
+        parts.push(Part::new(OFFSETS, &[tokens.offsets().len()], tokens.offsets()));
     }
     let mut metadata = BTreeMap::from([(N_LISTS.to_string(), tables.lists.len().to_string())]);
     let names: Vec<String> = (0..tables.lists.len()).map(|i| format!("lists.{i}")).collect();
@@ -54,11 +62,21 @@ pub(super) fn read(shard: &Shard, items: usize, like: Tables, check: bool) -> Re
             gate: optional("gate", &mol.gate)?,
         })
     });
-    let mut tables = Tables { raw: open("raw", &like.raw)?, mol: mol.transpose()?, lists: Vec::new() };
+    let tokens = like.tokens.as_ref().map(|tokens| read_tokens(shard, items, tokens.vectors(), check)).transpose()?;
+    let mut tables = Tables { raw: open("raw", &like.raw)?, mol: mol.transpose()?, tokens, lists: Vec::new() };
     let n_lists = shard.metadata().get(N_LISTS).and_then(|text| text.parse::<usize>().ok());
     let n_lists = n_lists.ok_or_else(|| damaged(shard.path(), "the metadata does not tell the inverted lists"))?;
     tables.lists = (0..n_lists).map(|i| read_lists(shard, i, &tables, check)).collect::<Result<_>>()?;
     Ok((Bytes::Foreign(Arc::new(ids)), tables))
+}
+
+/// The token embeddings of `items` items, whose vectors are like those of `like`. Offsets are checked.
+fn read_tokens(shard: &Shard, items: usize, like: &Table, check: bool) -> Result<TokenTable> {
+    let offsets = checked::<u64>(shard, OFFSETS, &[Some(items + 1)])?;
+    let n = offsets.values::<u64>().and_then(|offsets| usize::try_from(*offsets.last()?).ok()).unwrap_or_default();
+    let vectors = table(shard, TOKENS, n, like, check)?;
+    let wrong = || damaged(shard.path(), format!("tensor `{OFFSETS}`: expected numbers that ascend from 0, each once"));
+    TokenTable::from_parts(vectors, Bytes::Foreign(Arc::new(offsets))).ok_or_else(wrong)
 }
 
 fn read_lists(shard: &Shard, index: usize, tables: &Tables, check: bool) -> Result<Lists> {
@@ -141,7 +159,7 @@ mod tests {
             principal: None,
             gate: None,
         };
-        Tables { raw: Table::new(1, 3, dtype), mol: Some(mol), lists: Vec::new() }
+        Tables { raw: Table::new(1, 3, dtype), mol: Some(mol), tokens: None, lists: Vec::new() }
     }
 
     fn stored(tables: &Tables) -> (tempfile::TempDir, Result<(Bytes<u64>, Tables)>) {
@@ -167,6 +185,38 @@ mod tests {
                 assert_eq!((&read.positions, &read.centroids), (&written.positions, &written.centroids));
                 assert_eq!(read.vectors.read_rows(0..N), written.vectors.read_rows(0..N));
             }
+        }
+    }
+
+    #[test]
+    fn token_embeddings_come_back_and_wrong_offsets_are_refused() {
+        let written = |offsets: &[u64], dtype| {
+            let folder = tempfile::tempdir().unwrap();
+            let transaction = Store::create(folder.path()).unwrap().write().unwrap();
+            let mut tables = Tables::of_tokens(2, dtype);
+            let vectors = [[0.5, 1.0, -2.0, 3.0].as_slice(), &[1.0, 0.25]];
+            tables.append_tokens(&[0.0; 4], vectors.into_iter());
+            let tokens = tables.tokens.as_ref().unwrap();
+            let mut parts = vec![Part::new("ids", &[2], &[5u64, 6])];
+            parts.extend(Part::of_table("raw", &tables.raw));
+            parts.extend(Part::of_table(TOKENS, tokens.vectors()));
+            parts.push(Part::new(OFFSETS, &[offsets.len()], offsets));
+            let specs: Vec<_> = parts.iter().map(|part| part.spec.clone()).collect();
+            let metadata = BTreeMap::from([(N_LISTS.to_string(), "0".to_string())]);
+            let name = tensors::write(transaction.file(STEM, &metadata, &specs).unwrap(), &parts).unwrap();
+            let shard = transaction.shard(&name).unwrap();
+            let read = read(&shard, 2, Tables::of_tokens(2, dtype), true).map(|(_, tables)| tables);
+            (folder, tables, read)
+        };
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
+            let (_folder, tables, read) = written(&[0, 2, 3], dtype);
+            let (tokens, read) = (tables.tokens.unwrap(), read.unwrap().tokens.unwrap());
+            assert_eq!(read.offsets(), tokens.offsets());
+            assert_eq!(read.vectors().read_rows(0..3), tokens.vectors().read_rows(0..3));
+        }
+        for offsets in [&[0, 2, 2][..], &[1, 2, 3], &[0, 3, 2], &[0, 0, 3], &[0, 3]] {
+            let error = written(offsets, Dtype::F32).2.err().unwrap().to_string();
+            assert!(error.contains("tokens"), "{offsets:?}: {error}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Reading everything.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::Folder;
@@ -7,7 +8,9 @@ use crate::backend::select;
 use crate::index::{OpenOptions, Segment, unique};
 use crate::model::InputRange;
 use crate::store::{Damage, Report, Store};
+use crate::tables::Table;
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
 
 /// Checksums first: they tell every damaged file. What passes them and is wrong all the same was written so.
@@ -37,11 +40,21 @@ fn check_content(path: &Path) -> Result<()> {
 /// Whether adding the items of a segment would be refused; older versions of this crate took all that were finite.
 fn can_be_scored(segment: &Segment, range: &InputRange) -> Result<()> {
     const CHUNK: usize = 4096;
+    // Rounding may have made numbers larger than they were when they came in.
+    let halved = |table: &Table, rows: Range<usize>| {
+        let (n, width) = (rows.len(), table.width());
+        Tensor::trusted(vec![n, width], table.read_rows(rows).into_iter().map(|x| x / 2.0).collect())
+    };
+    if let Some(table) = &segment.tables().tokens {
+        return segment.ids().iter().enumerate().try_for_each(|(position, &id)| {
+            let rows = table.rows_of(position);
+            let tokens = TokenEmbeddings::new(halved(table.vectors(), rows.clone()), &[rows.len()])?;
+            range.check_items(&[id], &tokens.means(), Some(&tokens))
+        });
+    }
     for (chunk, ids) in segment.ids().chunks(CHUNK).enumerate() {
-        let mut rows = segment.tables().raw.read_rows(chunk * CHUNK..chunk * CHUNK + ids.len());
-        // Rounding may have made numbers larger than they were when they came in.
-        rows.iter_mut().for_each(|x| *x /= 2.0);
-        range.check_items(ids, &Tensor::trusted(vec![ids.len(), range.dim()], rows))?;
+        let rows = halved(&segment.tables().raw, chunk * CHUNK..chunk * CHUNK + ids.len());
+        range.check_items(ids, &rows, None)?;
     }
     Ok(())
 }
@@ -67,7 +80,7 @@ mod tests {
         let mut tables = blueprint.empty_tables().unwrap();
         tables.append(&rows, None);
         let transaction = begin(folder.path()).unwrap();
-        let mut content = Content::new(&blueprint.options, blueprint.form, blueprint.dim);
+        let mut content = Content::new(&blueprint);
         let file = segment_file::write(&transaction, &[3, 5, 8], &tables).unwrap();
         content.segments.push(SegmentEntry { file, items: 3, deleted: None });
         transaction.commit(content.to_value(folder.path()).unwrap()).unwrap();

@@ -62,7 +62,7 @@ impl ItemSource<'_> {
                 Dtype::F16 => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
                 _ => bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
             };
-            Ok(Items { embeddings: Tensor::trusted(vec![rows.len(), dim], data), ids: file.ids_of(rows)? })
+            Ok(Items::new(file.ids_of(rows.clone())?, Tensor::trusted(vec![rows.len(), dim], data)))
         };
         Ok(ItemSource::new(n, (0..n).step_by(CHUNK).map(chunk)))
     }

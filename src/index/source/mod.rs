@@ -5,12 +5,13 @@ mod npy;
 mod random;
 mod runs;
 
-pub(super) use runs::Runs;
+pub(super) use runs::{Run, Runs};
 
 use super::{item_embeddings, twice};
 use crate::error::Parameter;
 use crate::model::Model;
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
 
 /// Items of a chunk that is made rather than given.
@@ -18,11 +19,26 @@ const CHUNK: usize = 1 << 16;
 
 /// Some items.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Items {
     /// (n): ids, in any order.
     pub ids: Vec<u64>,
-    /// (n, D): their raw embeddings.
+    /// (n, D): their raw embeddings; the mean of its token embeddings where an item has such.
     pub embeddings: Tensor,
+    /// Their token embeddings, for late interaction.
+    pub token_embeddings: Option<TokenEmbeddings>,
+}
+
+impl Items {
+    /// Items `ids` (n) with their raw embeddings (n, D).
+    pub fn new(ids: Vec<u64>, embeddings: Tensor) -> Items {
+        Items { ids, embeddings, token_embeddings: None }
+    }
+
+    /// Items `ids` (n) with their token embeddings.
+    pub fn of_tokens(ids: Vec<u64>, token_embeddings: TokenEmbeddings) -> Items {
+        Items { ids, embeddings: token_embeddings.means(), token_embeddings: Some(token_embeddings) }
+    }
 }
 
 /// Items, a chunk at a time, in any order; each id once.
@@ -41,7 +57,31 @@ impl<'a> ItemSource<'a> {
 
     /// Items `ids` with their raw embeddings (N, D).
     pub fn of_embeddings(ids: Vec<u64>, embeddings: Tensor) -> ItemSource<'a> {
-        ItemSource::new(ids.len(), std::iter::once(Ok(Items { ids, embeddings })))
+        ItemSource::new(ids.len(), std::iter::once(Ok(Items::new(ids, embeddings))))
+    }
+
+    /// Items `ids` (N) with their token embeddings, for late interaction.
+    ///
+    /// # Errors
+    /// If there is not one id per item, or an id is given twice.
+    pub fn of_token_embeddings(ids: &'a [u64], token_embeddings: &'a TokenEmbeddings) -> Result<ItemSource<'a>> {
+        // Numbers of a chunk.
+        const NUMBERS: usize = 4 << 20;
+        let n_items = token_embeddings.len();
+        let order = ascending(ids, n_items)?;
+        let mut from = 0;
+        let chunks = std::iter::from_fn(move || {
+            let (mut to, mut numbers) = (from, 0);
+            while to < n_items && (to == from || numbers < NUMBERS) {
+                numbers += token_embeddings.range(order[to]).len() * token_embeddings.dim();
+                to += 1;
+            }
+            let rows = &order[from..to];
+            from = to;
+            let chunk = || Items::of_tokens(rows.iter().map(|&row| ids[row]).collect(), token_embeddings.select(rows));
+            (!rows.is_empty()).then(|| Ok(chunk()))
+        });
+        Ok(ItemSource::new(n_items, chunks))
     }
 
     /// Items `ids` (N) with the rows of an array of `shape` (N, D), wherever it lies. `read` copies some rows, by their
@@ -58,21 +98,12 @@ impl<'a> ItemSource<'a> {
         const NUMBERS: usize = 4 << 20;
         const ROWS: usize = 4096;
         let [n_rows, dim] = shape;
-        if ids.len() != n_rows {
-            return Err(Error::argument(Parameter::ItemIds, format!("{n_rows}, one per embedding"), ids.len()));
-        }
-        let mut order: Vec<usize> = (0..n_rows).collect();
-        if !ids.is_sorted() {
-            order.sort_unstable_by_key(|&row| ids[row]);
-        }
-        if let Some(pair) = order.windows(2).find(|pair| ids[pair[0]] == ids[pair[1]]) {
-            return Err(twice(ids[pair[0]]));
-        }
+        let order = ascending(ids, n_rows)?;
         let per_chunk = (NUMBERS / dim.max(1)).next_multiple_of(ROWS);
         let mut rest = order.into_iter();
         let chunks = std::iter::from_fn(move || {
             let rows: Vec<usize> = rest.by_ref().take(per_chunk).collect();
-            let chunk = || Ok(Items { embeddings: read(&rows)?, ids: rows.iter().map(|&row| ids[row]).collect() });
+            let chunk = || Ok(Items::new(rows.iter().map(|&row| ids[row]).collect(), read(&rows)?));
             (!rows.is_empty()).then(chunk)
         });
         Ok(ItemSource::new(n_rows, chunks))
@@ -82,7 +113,7 @@ impl<'a> ItemSource<'a> {
     pub fn of_model(model: &'a Model, ids: &'a [u32]) -> ItemSource<'a> {
         let chunk = |ids: &[u32]| {
             let embeddings = item_embeddings(model, ids)?;
-            Ok(Items { ids: ids.iter().map(|&id| id.into()).collect(), embeddings })
+            Ok(Items::new(ids.iter().map(|&id| id.into()).collect(), embeddings))
         };
         ItemSource::new(ids.len(), ids.chunks(CHUNK).map(chunk))
     }
@@ -97,8 +128,20 @@ impl<'a> ItemSource<'a> {
     /// # Errors
     /// If the first chunk cannot be had.
     pub(crate) fn dim(&mut self) -> Result<usize> {
+        Ok(self.first()?.map_or(0, |items| items.embeddings.width()))
+    }
+
+    /// Whether the items have token embeddings; no if there is no item.
+    ///
+    /// # Errors
+    /// If the first chunk cannot be had.
+    pub(crate) fn has_token_embeddings(&mut self) -> Result<bool> {
+        Ok(self.first()?.is_some_and(|items| items.token_embeddings.is_some()))
+    }
+
+    fn first(&mut self) -> Result<Option<&Items>> {
         self.first = self.next_chunk()?;
-        Ok(self.first.as_ref().map_or(0, |items| items.embeddings.width()))
+        Ok(self.first.as_ref())
     }
 
     fn next_chunk(&mut self) -> Result<Option<Items>> {
@@ -118,7 +161,7 @@ impl<'a> ItemSource<'a> {
     /// expects.
     pub fn normalised(self, eps: f32) -> ItemSource<'a> {
         let normalised = move |items: Result<Items>| {
-            items.map(|Items { ids, embeddings }| Items { ids, embeddings: super::l2_normalised(&embeddings, eps) })
+            items.map(|items| Items { embeddings: super::l2_normalised(&items.embeddings, eps), ..items })
         };
         ItemSource::new(self.len, self.into_chunks().map(normalised))
     }
@@ -131,5 +174,23 @@ impl<'a> ItemSource<'a> {
             }
         };
         ItemSource::new(self.len, self.into_chunks().inspect(count))
+    }
+}
+
+/// The rows of items `ids` (N), one per item, in the order of ids.
+///
+/// # Errors
+/// If there is not one id per item, or an id is given twice.
+fn ascending(ids: &[u64], n_items: usize) -> Result<Vec<usize>> {
+    if ids.len() != n_items {
+        return Err(Error::argument(Parameter::ItemIds, format!("{n_items}, one per embedding"), ids.len()));
+    }
+    let mut order: Vec<usize> = (0..n_items).collect();
+    if !ids.is_sorted() {
+        order.sort_unstable_by_key(|&row| ids[row]);
+    }
+    match order.windows(2).find(|pair| ids[pair[0]] == ids[pair[1]]) {
+        Some(pair) => Err(twice(ids[pair[0]])),
+        None => Ok(order),
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn items(path: &Path) -> Result<ItemSource<'static>> {
         };
         let numbered = |rows: &Range<usize>| rows.clone().map(|row| row as u64).collect();
         let ids = ids.as_ref().map_or_else(|| numbered(&rows), |ids| ids[rows.clone()].to_vec());
-        Ok(Items { ids, embeddings: Tensor::new(vec![rows.len(), dim], data)? })
+        Ok(Items::new(ids, Tensor::new(vec![rows.len(), dim], data)?))
     };
     Ok(ItemSource::new(n, (0..n).step_by(CHUNK).map(chunk)))
 }

@@ -39,7 +39,7 @@ impl<'a> ItemSource<'a> {
             };
             threads::for_each_row(&mut data, dim, 1, draw);
             let embeddings = Tensor::trusted(vec![to - from, dim], data);
-            Ok(Items { ids: (from as u64 + 1..=to as u64).collect(), embeddings })
+            Ok(Items::new((from as u64 + 1..=to as u64).collect(), embeddings))
         };
         let source = ItemSource::new(n, (0..n).step_by(CHUNK).map(chunk));
         match normalise {

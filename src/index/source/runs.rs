@@ -1,11 +1,13 @@
 //! Items of a source, cut into runs that each become a segment.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::{ItemSource, Items};
 use crate::Result;
 use crate::index::check_items;
 use crate::model::InputRange;
+use crate::token_embeddings::TokenEmbeddings;
 
 /// Runs of items, in the order of the source. They pass through: only chunks that were looked at ahead wait in memory.
 pub(in crate::index) struct Runs<'a> {
@@ -15,6 +17,16 @@ pub(in crate::index) struct Runs<'a> {
     waiting: VecDeque<Items>,
     from: usize,
     taken: usize,
+}
+
+/// Some items on their way.
+pub(in crate::index) struct Run<'a> {
+    /// (n)
+    pub ids: &'a [u64],
+    /// (n, D): raw embeddings.
+    pub rows: &'a [f32],
+    /// Token embeddings, and which of them are these items'.
+    pub tokens: Option<(&'a TokenEmbeddings, Range<usize>)>,
 }
 
 impl<'a> Runs<'a> {
@@ -44,17 +56,21 @@ impl<'a> Runs<'a> {
         Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
 
-    /// Passes on the ids (n) and raw embeddings (n, D) of the next `size` items, some at a time. Returns how many there were.
+    /// Passes on the next `size` items, some at a time. Returns how many there were.
     ///
     /// # Errors
     /// Those of the source or of `pass`; or a chunk has an id twice, a value that is not finite or too large, or rows of
     /// another width.
-    pub fn take(&mut self, size: usize, mut pass: impl FnMut(&[u64], &[f32]) -> Result<()>) -> Result<usize> {
+    pub fn take(&mut self, size: usize, mut pass: impl FnMut(Run) -> Result<()>) -> Result<usize> {
         let (dim, mut n) = (self.range.dim(), 0);
         while n < size && !self.is_empty()? {
             let items = &self.waiting[0];
             let to = items.ids.len().min(self.from + size - n);
-            pass(&items.ids[self.from..to], &items.embeddings.data()[self.from * dim..to * dim])?;
+            pass(Run {
+                ids: &items.ids[self.from..to],
+                rows: &items.embeddings.data()[self.from * dim..to * dim],
+                tokens: items.token_embeddings.as_ref().map(|tokens| (tokens, self.from..to)),
+            })?;
             n += to - self.from;
             self.from = to;
             if to == items.ids.len() {
@@ -77,7 +93,7 @@ impl<'a> Runs<'a> {
     /// Adds the next chunk to those that wait; false if there is none.
     fn wait_for_chunk(&mut self) -> Result<bool> {
         while let Some(items) = self.source.next_chunk()? {
-            check_items(&items.ids, &items.embeddings, self.range)?;
+            check_items(&items, self.range)?;
             if !items.ids.is_empty() {
                 self.waiting.push_back(items);
                 return Ok(true);
