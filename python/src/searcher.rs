@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use rails_wgpu::index::{Filter, IndexOptions, ItemSource, OpenOptions};
 use rails_wgpu::search::{Algorithm, Hit, KernelTime, Request, Stage, Stats};
 use rails_wgpu::sequence::History;
-use rails_wgpu::{Cancel, ModelFile, QueryBatch, SearcherBuilder};
+use rails_wgpu::{Cancel, ModelFile, QueryBatch, SearcherBuilder, TokenEmbeddings};
 use roaring::RoaringTreemap;
 
 use crate::arrays::{Lists, Rows, matrix, numbers, tensor};
@@ -102,6 +102,27 @@ impl Searcher {
         detached(py, build)
     }
 
+    /// Item i has `lengths[i]` rows of `vectors` (T, D), one item after the other.
+    #[staticmethod]
+    fn from_token_embeddings(
+        py: Python,
+        ids: PyReadonlyArray1<u64>,
+        vectors: PyReadonlyArray2<f32>,
+        lengths: PyReadonlyArray1<u64>,
+        device: &str,
+        options: Options,
+        folder: Option<PathBuf>,
+    ) -> PyResult<Searcher> {
+        let ids = numbers("ids", &ids)?;
+        let tokens = token_embeddings("token_embeddings", &vectors, &lengths)?;
+        let options = index_options(&options)?;
+        let build = || {
+            let builder = rails_wgpu::Searcher::builder().token_embeddings(&ids, &tokens);
+            built(builder.device(device).options(options), folder)
+        };
+        detached(py, build)
+    }
+
     /// Histories are the lists between neighbouring `offsets` (B + 1).
     fn encode<'py>(
         &self,
@@ -129,6 +150,7 @@ impl Searcher {
         &self,
         py: Python<'py>,
         queries: PyReadonlyArray2<f32>,
+        lengths: Option<PyReadonlyArray1<u64>>,
         k: usize,
         user_ids: Option<PyReadonlyArray1<i64>>,
         algorithm: &str,
@@ -137,7 +159,7 @@ impl Searcher {
         profile: bool,
     ) -> PyResult<Found<'py>> {
         let algorithm: Algorithm = algorithm.parse().map_err(exception)?;
-        let queries = query_batch(&queries, user_ids)?;
+        let queries = query_batch(&queries, lengths, user_ids)?;
         let n_queries = queries.len();
         let excluded = excluded.map(|lists| id_lists("exclude", lists)).transpose()?;
         let allowed = allowed.map(|ids| numbers("allow", &ids)).transpose()?;
@@ -162,10 +184,11 @@ impl Searcher {
         &self,
         py: Python<'py>,
         queries: PyReadonlyArray2<f32>,
+        lengths: Option<PyReadonlyArray1<u64>>,
         candidates: IdLists<'py>,
         user_ids: Option<PyReadonlyArray1<i64>>,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-        let queries = query_batch(&queries, user_ids)?;
+        let queries = query_batch(&queries, lengths, user_ids)?;
         let candidates = id_lists("candidates", candidates)?;
         let rescore = || {
             let lists: Vec<&[u64]> = candidates.iter().collect();
@@ -182,7 +205,7 @@ impl Searcher {
         user_ids: Option<PyReadonlyArray1<i64>>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
-        let queries = query_batch(&queries, user_ids)?;
+        let queries = query_batch(&queries, None, user_ids)?;
         let stopped: Mutex<Option<PyErr>> = Mutex::new(None);
         let learn = || {
             let cancel = Cancel::new();
@@ -218,6 +241,18 @@ impl Searcher {
     fn add(&self, py: Python, ids: PyReadonlyArray1<u64>, embeddings: PyReadonlyArray2<f32>) -> PyResult<()> {
         let (ids, embeddings) = (numbers("ids", &ids)?, tensor("embeddings", &embeddings)?);
         detached(py, || self.0.index().add(&ids, &embeddings))
+    }
+
+    fn add_token_embeddings(
+        &self,
+        py: Python,
+        ids: PyReadonlyArray1<u64>,
+        vectors: PyReadonlyArray2<f32>,
+        lengths: PyReadonlyArray1<u64>,
+    ) -> PyResult<()> {
+        let ids = numbers("ids", &ids)?;
+        let tokens = token_embeddings("token_embeddings", &vectors, &lengths)?;
+        detached(py, || self.0.index().add_token_embeddings(&ids, &tokens))
     }
 
     fn remove(&self, py: Python, ids: PyReadonlyArray1<u64>) -> PyResult<usize> {
@@ -259,10 +294,27 @@ fn built(builder: SearcherBuilder, folder: Option<PathBuf>) -> rails_wgpu::Resul
     folder.into_iter().fold(builder, SearcherBuilder::save_to).build().map(Searcher)
 }
 
-fn query_batch(queries: &PyReadonlyArray2<f32>, user_ids: Option<PyReadonlyArray1<i64>>) -> PyResult<QueryBatch> {
-    let batch = QueryBatch::new(tensor("queries", queries)?);
+/// With `lengths`, query i has that many rows, one query after the other.
+fn query_batch(
+    queries: &PyReadonlyArray2<f32>,
+    lengths: Option<PyReadonlyArray1<u64>>,
+    user_ids: Option<PyReadonlyArray1<i64>>,
+) -> PyResult<QueryBatch> {
+    let batch = match lengths {
+        Some(lengths) => QueryBatch::of_tokens(token_embeddings("queries", queries, &lengths)?),
+        None => QueryBatch::new(tensor("queries", queries)?),
+    };
     let user_ids = user_ids.map(|ids| numbers("user_ids", &ids)).transpose()?;
     Ok(user_ids.into_iter().fold(batch, QueryBatch::with_users))
+}
+
+fn token_embeddings(
+    name: &str,
+    vectors: &PyReadonlyArray2<f32>,
+    lengths: &PyReadonlyArray1<u64>,
+) -> PyResult<TokenEmbeddings> {
+    let lengths: Vec<usize> = numbers("lengths", lengths)?.into_iter().map(|length| length as usize).collect();
+    TokenEmbeddings::new(tensor(name, vectors)?, &lengths).map_err(exception)
 }
 
 fn index_options((dtype, form, n_lists, device_memory): &Options) -> PyResult<IndexOptions> {

@@ -20,7 +20,7 @@ pub(super) fn scan(
     match scorer {
         Scorer::Mol | Scorer::Distilled | Scorer::Bound => mol_queries(dim, mol, queries)?,
         Scorer::Dot => matrix(Parameter::QueryEmbeddings, &queries.embeddings, dim)?,
-        Scorer::MaxSim => tokens(dim, queries).map(|_| ())?,
+        Scorer::MaxSim | Scorer::Centroids => tokens(dim, queries).map(|_| ())?,
     }
     top_k(n_items, queries.len(), k, excluded)
 }
@@ -121,15 +121,6 @@ pub(super) fn candidate_scorer(scorer: Scorer) -> Result<()> {
             "Mixture-of-Logits or late interaction, for candidates",
             "inner products",
         )),
-        _ => Ok(()),
-    }
-}
-
-/// For devices that have no kernels for it.
-#[cfg(feature = "gpu")]
-pub(super) fn not_max_sim(scorer: Scorer) -> Result<()> {
-    match scorer {
-        Scorer::MaxSim => Err(Error::argument(Parameter::Scorer, "the device `cpu`, for late interaction", "a GPU")),
         _ => Ok(()),
     }
 }

@@ -102,6 +102,9 @@ pub enum Scorer {
     /// Late interaction (ColBERT, arXiv 2004.12832, equation 3): for each token embedding of the query the greatest inner product
     /// with one of the item's, summed. With 8-bit tables the query is rounded as [`Dtype::I8`] says.
     MaxSim,
+    /// The same with centroids in place of the item's token embeddings that they are nearest to (PLAID, arXiv 2205.09707, section
+    /// 3); of tables without centroids, and on a GPU, [`Scorer::MaxSim`].
+    Centroids,
     /// Mixture-of-Logits with the distilled cross gate, if the similarity has one.
     Distilled,
     /// The largest component logit of a pair, plus what rounding may add: no Mixture-of-Logits score is greater.

@@ -46,6 +46,11 @@ pub enum CandidateScan {
         /// Items per query.
         n: usize,
     },
+    /// For late interaction: the best `n` items by their centroids.
+    Centroids {
+        /// Items per query.
+        n: usize,
+    },
     /// For late interaction: the best `n` items of each token embedding of a query, by its greatest inner product with one of
     /// theirs.
     Tokens {
@@ -59,7 +64,7 @@ impl CandidateScan {
     pub fn per_vector(&self) -> usize {
         match self {
             CandidateScan::Best { n, .. } | CandidateScan::Lists { n, .. } | CandidateScan::Distilled { n } => *n,
-            CandidateScan::Tokens { n } => *n,
+            CandidateScan::Tokens { n } | CandidateScan::Centroids { n } => *n,
             CandidateScan::Above { .. } => 0,
         }
     }

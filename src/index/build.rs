@@ -41,10 +41,10 @@ impl Blueprint {
         let dim = range.dim();
         let form =
             options.form.unwrap_or_else(|| automatic_form(mol, options.dtype, n_items, options.max_component_bytes));
-        if options.lists.is_some() && (form == Form::Raw || mol.is_none()) {
+        if options.lists.is_some() && (form == Form::Raw || mol.is_none()) && !range.is_of_tokens() {
             return Err(Error::argument(
                 Parameter::InvertedLists,
-                "tables that keep components",
+                "tables that keep components, or token embeddings",
                 format!("form {form:?}"),
             ));
         }
@@ -104,13 +104,16 @@ impl Blueprint {
         Ok(Some(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend)))
     }
 
-    /// Makes the inverted lists that the options ask for.
+    /// Makes the inverted lists, or the centroids of token embeddings, that the options ask for.
     ///
     /// # Errors
     /// If the device fails.
     pub fn cluster(&self, backend: &dyn Backend, tables: &mut Tables) -> Result<()> {
         if let Some(options) = self.options.lists {
-            tables.lists = lists::lists(backend, tables, options)?;
+            match &mut tables.tokens {
+                Some(tokens) => tokens.codes = lists::token_codes(backend, tokens, options)?,
+                None => tables.lists = lists::lists(backend, tables, options)?,
+            }
         }
         Ok(())
     }

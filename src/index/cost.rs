@@ -6,8 +6,12 @@ use crate::tables::{MolTables, Table, Tables, TokenTable};
 /// Bytes of one item that a scorer reads.
 pub(super) fn of_scorer(tables: &Tables, scorer: Scorer) -> u64 {
     match (&tables.mol, scorer) {
+        (None, Scorer::Centroids) => {
+            let codes = tables.tokens.as_ref().and_then(|tokens| tokens.codes.as_ref());
+            codes.map_or_else(|| of_scorer(tables, Scorer::MaxSim), |codes| codes.bytes() / tables.len().max(1) as u64)
+        }
         (None, Scorer::MaxSim) => tables.tokens.as_ref().map_or(0, TokenTable::bytes) / tables.len().max(1) as u64,
-        (None, _) | (_, Scorer::Dot | Scorer::MaxSim) => of(&tables.raw),
+        (None, _) | (_, Scorer::Dot | Scorer::MaxSim | Scorer::Centroids) => of(&tables.raw),
         (Some(mol), Scorer::Bound) => of_components(tables, mol),
         (Some(mol), Scorer::Mol | Scorer::Distilled) => of_components(tables, mol) + mol.gate.as_ref().map_or(0, of),
     }

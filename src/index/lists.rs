@@ -1,4 +1,4 @@
-//! Inverted lists: k-means++ (Arthur and Vassilvitskii, 2007) on a sample, then Lloyd's iterations and the assignment of all
+//! Inverted lists, and centroids of token embeddings: k-means++ (Arthur and Vassilvitskii, 2007) on a sample, then Lloyd's iterations and the assignment of all
 //! items as scans on the device that builds: the nearest of the centres c to a vector x is the one with the greatest
 //! `<x, c> - |c|^2 / 2`, the best hit of the query (x, 1) among the items (c, -|c|^2 / 2).
 
@@ -9,12 +9,15 @@ use rayon::prelude::*;
 use super::ListOptions;
 use crate::Result;
 use crate::backend::{Backend, Columns, Dtype, Exclusions, QueryBatch, Scorer, SearchContext};
-use crate::tables::{Form, Lists, Tables};
+use crate::tables::{Form, Lists, MOST_CENTROIDS, Tables, TokenCodes, TokenTable};
 use crate::tensor::Tensor;
 use crate::threads;
 
 /// Vectors that the centres are trained on, for each list.
 const TRAINED_ON: usize = 64;
+
+/// The same for each centroid of token embeddings, of which there are more.
+const TOKENS_TRAINED_ON: usize = 16;
 
 /// Lloyd's iterations.
 const ITERATIONS: usize = 8;
@@ -42,6 +45,50 @@ pub(super) fn lists(backend: &dyn Backend, tables: &Tables, options: ListOptions
     columns.map(|columns| clustered(backend, tables, columns, n_lists)).collect()
 }
 
+/// Token embeddings by their nearest centroids; `None` if there are too few vectors for as many as `options` ask for.
+///
+/// # Errors
+/// If the device fails.
+pub(super) fn token_codes(
+    backend: &dyn Backend,
+    tokens: &TokenTable,
+    options: ListOptions,
+) -> Result<Option<TokenCodes>> {
+    let (vectors, n) = (tokens.vectors(), tokens.vectors().rows());
+    let n_centroids = match options.n_lists {
+        0 => 2 * (n as f64).sqrt() as usize,
+        n => n,
+    };
+    let n_centroids = n_centroids.min(MOST_CENTROIDS);
+    if n / 2 < n_centroids {
+        return Ok(None);
+    }
+    let width = vectors.width();
+    let n_trained = n.min(TOKENS_TRAINED_ON * n_centroids);
+    let trained: Vec<f32> = (0..n_trained)
+        .flat_map(|i| {
+            let row = i * n / n_trained;
+            vectors.read_rows(row..row + 1)
+        })
+        .collect();
+    let centres = trained_centres(backend, &trained, width, n_centroids)?;
+    let assigned = assign(backend, &centres, width, n, |from, to| vectors.read_rows(from..to))?;
+    let items = (0..tokens.len()).map(|item| tokens.rows_of(item));
+    Ok(Some(TokenCodes::new(Tensor::trusted(vec![n_centroids, width], centres), &assigned, items)))
+}
+
+/// Lloyd's iterations on some vectors.
+fn trained_centres(backend: &dyn Backend, trained: &[f32], width: usize, n: usize) -> Result<Vec<f32>> {
+    let n_trained = trained.len() / width;
+    let mut centres = seeds(trained, width, n);
+    for _ in 0..ITERATIONS {
+        let assigned =
+            assign(backend, &centres, width, n_trained, |from, to| trained[from * width..to * width].to_vec())?;
+        centres = means(trained, width, &assigned, centres);
+    }
+    Ok(centres)
+}
+
 fn clustered(backend: &dyn Backend, tables: &Tables, columns: Columns, n_lists: usize) -> Result<Lists> {
     let width = match columns {
         Columns::All => tables.n_components() * tables.component_width(),
@@ -60,12 +107,7 @@ fn clustered(backend: &dyn Backend, tables: &Tables, columns: Columns, n_lists: 
     let n_trained = n_items.min(TRAINED_ON * n_lists);
     // Evenly spread: positions follow ids, which may follow age or origin.
     let trained = read(&mut (0..n_trained).map(|i| i * n_items / n_trained));
-    let mut centres = seeds(&trained, width, n_lists);
-    for _ in 0..ITERATIONS {
-        let assigned =
-            assign(backend, &centres, width, n_trained, |from, to| trained[from * width..to * width].to_vec())?;
-        centres = means(&trained, width, &assigned, centres);
-    }
+    let centres = trained_centres(backend, &trained, width, n_lists)?;
     let assigned = assign(backend, &centres, width, n_items, |from, to| read(&mut (from..to)))?;
     Ok(Lists::new(columns, Tensor::trusted(vec![n_lists, width], centres), &assigned, tables))
 }

@@ -133,7 +133,9 @@ impl Snapshot {
                 std::iter::repeat_n(*n, *per_query)
             }
             CandidateScan::Distilled { n } => std::iter::repeat_n(*n, 1),
-            CandidateScan::Above { .. } | CandidateScan::Tokens { .. } => std::iter::repeat_n(0, 0),
+            CandidateScan::Above { .. } | CandidateScan::Tokens { .. } | CandidateScan::Centroids { .. } => {
+                std::iter::repeat_n(0, 0)
+            }
         });
         let mut candidates: Vec<u32> = Vec::new();
         for (vector, n) in vectors.enumerate() {
@@ -218,6 +220,9 @@ fn count_reads(
             }
             CandidateScan::Above { columns, .. } => {
                 context.reads(segment.len(), cost::of_columns(tables, *columns));
+            }
+            CandidateScan::Centroids { .. } => {
+                context.reads(segment.len(), cost::of_scorer(tables, Scorer::Centroids));
             }
             CandidateScan::Tokens { .. } => context.reads(segment.len(), cost::of_scorer(tables, Scorer::MaxSim)),
             CandidateScan::Distilled { .. } => {

@@ -11,6 +11,8 @@ use crate::{Error, Result};
 /// Mixture-of-Logits model: they collect candidates and rescore them with the full similarity. Every one has a name, in which K
 /// counts candidates; `tangent:1000` is where to begin.
 ///
+/// An index of token embeddings has late interaction for its similarity, and `exact`, `mips`, `avg:K`, `naive:K` and `centroids:K`.
+///
 /// ```
 /// use rails_wgpu::Algorithm;
 ///
@@ -28,10 +30,10 @@ pub enum Algorithm {
     /// `exact-pruned`: the same result; leaves out the gate of pairs whose largest logit rules them out.
     ExactPruned,
     /// `mips`: scores every item with the inner product of raw embeddings (the reference's `MIPSBruteForceTopK`); the same
-    /// as [`Algorithm::Exact`] for a dot-product model.
+    /// as [`Algorithm::Exact`] for a dot-product model. Of token embeddings the sum of a query's and the mean of an item's.
     Mips,
     /// `naive:K`. Candidates: the best items by each single component product (arXiv 2407.15462, algorithm 2;
-    /// `MoLNaiveTopK`).
+    /// `MoLNaiveTopK`); for late interaction by each vector of the query.
     Naive {
         /// K': items per component product.
         per_group: usize,
@@ -44,7 +46,7 @@ pub enum Algorithm {
         /// Lists that each component of a query looks into.
         n_probe: usize,
     },
-    /// `avg:K`. Candidates: the best items by the product of mean components (`MoLAvgTopK`).
+    /// `avg:K`. Candidates: the best items by the product of mean components (`MoLAvgTopK`), or of mean token embeddings.
     Avg {
         /// K': candidates.
         candidates: usize,
@@ -87,6 +89,14 @@ pub enum Algorithm {
         /// K': candidates.
         candidates: usize,
     },
+    /// `centroids:K`, for late interaction. Candidates: the best items by late interaction with centroids in place of the item's
+    /// token embeddings (PLAID, arXiv 2205.09707, section 3). Without centroids ([`IndexOptions::lists`]) everything is scored.
+    ///
+    /// [`IndexOptions::lists`]: crate::index::IndexOptions::lists
+    Centroids {
+        /// K': candidates.
+        candidates: usize,
+    },
     /// `cascade:K_K`: candidates of [`Algorithm::Tangent`], of which those best by the distilled gate are rescored.
     Cascade {
         /// K' of the tangent.
@@ -99,14 +109,15 @@ pub enum Algorithm {
 impl Algorithm {
     /// The names that [`Algorithm::from_str`] understands: K counts candidates, P inverted lists.
     pub const SYNTAX: &str = "exact, exact-pruned, mips, naive:K, naive-ivf:K@P, avg:K, comb:K_K, h-indexer:K, tangent:K, \
-                              tangent-sampled:K, tangent-ivf:K@P, distilled:K or cascade:K_K, for K candidates and P \
+                              tangent-sampled:K, tangent-ivf:K@P, distilled:K, centroids:K or cascade:K_K, for K candidates and P \
                               inverted lists (K, P >= 1), or the reference's name (MoLNaiveTopK50, ...)";
 
     /// The inverted lists that some algorithms look into, if any does; `n_lists` of them, 0: the default number.
     pub fn lists_of(algorithms: &[Algorithm], n_lists: usize) -> Option<ListOptions> {
         let groups = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::NaiveIvf { .. }));
         let all = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::TangentIvf { .. }));
-        (groups || all).then_some(ListOptions { n_lists, groups, all })
+        let centroids = algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::Centroids { .. }));
+        (groups || all || centroids).then_some(ListOptions { n_lists, groups, all })
     }
 
     /// Whether it needs an index that has learned from queries, or is better on one.
@@ -153,6 +164,7 @@ fn parse(name: &str) -> Option<Algorithm> {
         "tangent" => Algorithm::Tangent { candidates: number(ks)? },
         "tangent-sampled" => Algorithm::TangentSampled { candidates: number(ks)? },
         "distilled" => Algorithm::Distilled { candidates: number(ks)? },
+        "centroids" => Algorithm::Centroids { candidates: number(ks)? },
         "comb" => two(ks, '_').map(|(per_group, candidates)| Algorithm::Comb { per_group, candidates })?,
         "cascade" => two(ks, '_').map(|(tangent, distilled)| Algorithm::Cascade { tangent, distilled })?,
         "naive-ivf" => two(ks, '@').map(|(per_group, n_probe)| Algorithm::NaiveIvf { per_group, n_probe })?,
@@ -176,6 +188,7 @@ impl fmt::Display for Algorithm {
             Algorithm::TangentSampled { candidates } => write!(f, "tangent-sampled:{candidates}"),
             Algorithm::TangentIvf { candidates, n_probe } => write!(f, "tangent-ivf:{candidates}@{n_probe}"),
             Algorithm::Distilled { candidates } => write!(f, "distilled:{candidates}"),
+            Algorithm::Centroids { candidates } => write!(f, "centroids:{candidates}"),
             Algorithm::Cascade { tangent, distilled } => write!(f, "cascade:{tangent}_{distilled}"),
         }
     }
@@ -212,6 +225,7 @@ mod tests {
             "tangent-sampled:1000",
             "tangent-ivf:1000@16",
             "distilled:300",
+            "centroids:300",
             "cascade:2000_300",
         ] {
             assert_eq!(parse(name).map(|algorithm| algorithm.to_string()).as_deref(), Some(name));

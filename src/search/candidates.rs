@@ -116,6 +116,10 @@ impl FirstStage<'_> {
             Algorithm::Cascade { tangent, .. } => {
                 vec![mol.along(&tangent::derivatives(self, mol, tangent)?, scaled(tangent))]
             }
+            Algorithm::Centroids { .. } => {
+                let expected = "an index of token embeddings";
+                return Err(Error::argument(Parameter::Algorithm, expected, format!("`{algorithm}` on another one")));
+            }
             Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips => Vec::new(),
         };
         let distilled = match algorithm {
@@ -164,6 +168,9 @@ impl FirstStage<'_> {
             CandidateScan::Distilled { n } => {
                 positions(snapshot.scan(context, Scorer::Distilled, self.queries, *n, excluded)?, 1)
             }
+            CandidateScan::Centroids { n } => {
+                positions(snapshot.scan(context, Scorer::Centroids, self.queries, *n, excluded)?, 1)
+            }
             CandidateScan::Tokens { n } => self.of_each_token(*n)?,
         })
     }
@@ -176,6 +183,7 @@ impl FirstStage<'_> {
                 CandidateScan::Best { vectors, columns: Columns::Mean, n: scaled(candidates), per_query: 1 }
             }
             Algorithm::Naive { per_group } => CandidateScan::Tokens { n: scaled(per_group) },
+            Algorithm::Centroids { candidates } => CandidateScan::Centroids { n: scaled(candidates) },
             _ => return self.mol(algorithm).map(|_| CandidateScan::Tokens { n: 0 }),
         })
     }

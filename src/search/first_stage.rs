@@ -63,7 +63,9 @@ impl<'a> FirstStage<'a> {
     pub fn mol(&self, algorithm: Algorithm) -> Result<&MolQueries<'a>> {
         let missing = || {
             let (has, expected) = match self.snapshot.scorer() {
-                Scorer::MaxSim => ("an index of token embeddings", "`exact`, `mips`, `avg:K` or `naive:K`, or"),
+                Scorer::MaxSim => {
+                    ("an index of token embeddings", "`exact`, `mips`, `avg:K`, `naive:K` or `centroids:K`, or")
+                }
                 _ => ("an index without it", "`exact` or `mips`, or"),
             };
             let expected = format!("{expected} an index with Mixture-of-Logits");

@@ -6,12 +6,14 @@
 mod lists;
 mod pages;
 mod table;
+mod token_codes;
 mod token_table;
 mod values;
 
 pub use lists::Lists;
 pub use pages::Pages;
 pub use table::{Table, TableParts};
+pub use token_codes::{MOST_CENTROIDS, TokenCodes};
 pub use token_table::TokenTable;
 pub use values::{Bytes, Dtype, Foreign, Values};
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::table::Table;
+use super::token_codes::TokenCodes;
 use super::values::{Bytes, Dtype};
 
 /// All vectors of some items, those of an item one after the other.
@@ -10,6 +11,8 @@ pub struct TokenTable {
     vectors: Table,
     /// (N + 1): row of the first vector of each item, and the end.
     offsets: Bytes<u64>,
+    /// What centroid interaction needs, if it has been made.
+    pub codes: Option<TokenCodes>,
 }
 
 impl std::fmt::Debug for TokenTable {
@@ -21,14 +24,14 @@ impl std::fmt::Debug for TokenTable {
 impl TokenTable {
     /// An empty table for vectors of width `dim`.
     pub fn new(dim: usize, dtype: Dtype) -> TokenTable {
-        TokenTable { vectors: Table::new(1, dim, dtype), offsets: Bytes::Owned(vec![0].into()) }
+        TokenTable { vectors: Table::new(1, dim, dtype), offsets: Bytes::Owned(vec![0].into()), codes: None }
     }
 
     /// Of `vectors` (T, D) and `offsets` (N + 1); `None` if these do not ascend strictly from 0 to T.
     pub fn from_parts(vectors: Table, offsets: Bytes<u64>) -> Option<TokenTable> {
         let ends = offsets.as_slice();
         let fits = ends.first() == Some(&0) && ends.last() == Some(&(vectors.rows() as u64));
-        (fits && ends.is_sorted_by(|a, b| a < b)).then_some(TokenTable { vectors, offsets })
+        (fits && ends.is_sorted_by(|a, b| a < b)).then_some(TokenTable { vectors, offsets, codes: None })
     }
 
     /// Appends one item with these vectors (n, D), n >= 1.
@@ -47,7 +50,7 @@ impl TokenTable {
         self.offsets.extend([self.vectors.rows() as u64].into_iter());
     }
 
-    /// Moves the items: item `i` becomes what item `order[i]` was.
+    /// Moves the items: item `i` becomes what item `order[i]` was. Codes are made afterwards.
     pub fn reorder(&mut self, order: &[usize]) {
         let mut ordered = TokenTable::new(self.vectors.width(), self.vectors.dtype());
         ordered.vectors.reserve(self.vectors.rows());
@@ -82,9 +85,10 @@ impl TokenTable {
         self.len() == 0
     }
 
-    /// Bytes of numbers, scales and offsets.
+    /// Bytes of all of it.
     pub fn bytes(&self) -> u64 {
-        self.vectors.bytes() + size_of_val(self.offsets()) as u64
+        let codes = self.codes.as_ref().map_or(0, TokenCodes::bytes);
+        self.vectors.bytes() + size_of_val(self.offsets()) as u64 + codes
     }
 }
 

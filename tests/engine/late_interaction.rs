@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use rails_wgpu::backend::{Backend, ScoredPosition};
+use rails_wgpu::backend::{Backend, DeviceKind, ScoredPosition};
 use rails_wgpu::index::{IndexModel, ItemSource};
 use rails_wgpu::{
-    Algorithm, Cancel, Certificate, Dtype, Error, Filter, Hit, IndexOptions, ItemIndex, OpenOptions, QueryBatch,
-    Request, Searcher, Tensor, TokenEmbeddings,
+    Algorithm, Cancel, Certificate, Dtype, Error, Filter, Hit, IndexOptions, ItemIndex, ListOptions, OpenOptions,
+    QueryBatch, Request, Searcher, Tensor, TokenEmbeddings,
 };
 
+use crate::common::backends::backends;
 use crate::common::compare::compare;
 use crate::common::models::Random;
 use crate::common::naive::{self, Num, exact};
-
-fn backends() -> Vec<Arc<dyn Backend>> {
-    vec![Arc::new(rails_wgpu::backend::cpu::Cpu::default())]
-}
 
 /// Width of a vector: no multiple of a register or a block.
 const DIM: usize = 20;
@@ -41,7 +38,8 @@ fn queries() -> QueryBatch {
 
 fn index(backend: &Arc<dyn Backend>, dtype: Dtype, segment_items: usize) -> ItemIndex {
     let (ids, tokens) = items();
-    let options = IndexOptions::from(dtype).with_segment_items(segment_items);
+    let lists = ListOptions::new(12);
+    let options = IndexOptions::from(dtype).with_segment_items(segment_items).with_lists(lists);
     let source = ItemSource::of_token_embeddings(&ids, &tokens).unwrap();
     ItemIndex::from_source(std::slice::from_ref(backend), None, options, source).unwrap()
 }
@@ -169,9 +167,22 @@ fn first_stages_collect_what_they_are_defined_to() {
             expected.sort_unstable();
             expected.dedup();
             assert_eq!(naive[query], expected, "naive, query {query}");
+            // A GPU looks at the vectors themselves.
+            if backend.info().kind == DeviceKind::Cpu {
+                let own = snapshot.segments()[0].tables().tokens.as_ref().unwrap().codes.as_ref().unwrap();
+                let centroids = |item: usize| own.of(item).iter().flat_map(|&code| own.centroids().row(code.into()));
+                let scored: Vec<Num> = (0..70)
+                    .map(|item| {
+                        max_sim(tokens.vectors_of(query), &centroids(item).copied().collect::<Vec<f32>>(), Dtype::F32)
+                    })
+                    .collect();
+                let mut expected = best(&scored, 4);
+                expected.sort_unstable();
+                assert_eq!(found("centroids:4")[query], expected, "centroids, query {query}");
+            }
         }
         let exact = searcher.search(Algorithm::Exact, &queries, 5, &[]).unwrap();
-        for name in ["avg:70", "naive:70", "exact-pruned"] {
+        for name in ["avg:70", "naive:70", "centroids:70", "exact-pruned"] {
             assert_eq!(
                 bits(&searcher.search(name.parse().unwrap(), &queries, 5, &[]).unwrap()),
                 bits(&exact),
@@ -203,7 +214,8 @@ fn items_come_and_go_in_memory_and_in_a_folder() {
             let path = folder.path().join(format!("{dtype} {}", backend.info().kind));
             let (ids, tokens) = items();
             let builder = Searcher::builder().token_embeddings(&ids, &tokens).backend(backend.clone());
-            let searcher = builder.dtype(dtype).save_to(&path).build().unwrap();
+            let options = IndexOptions::from(dtype).with_lists(ListOptions::new(12));
+            let searcher = builder.options(options).save_to(&path).build().unwrap();
             let memory = Searcher::new(index(&backend, dtype, 16));
             let reopened = |path| {
                 Searcher::new(ItemIndex::open(path, std::slice::from_ref(&backend), OpenOptions::default()).unwrap())
@@ -224,6 +236,8 @@ fn items_come_and_go_in_memory_and_in_a_folder() {
             }
             let stored = reopened(&path);
             assert_eq!(bits(&stored.search(Algorithm::Exact, &queries, 71, &[]).unwrap()), bits(&hits), "{dtype}");
+            let centroids = |name: &str| stored.search(name.parse().unwrap(), &queries, 5, &[]).unwrap();
+            assert_eq!(bits(&centroids("centroids:71")), bits(&centroids("exact")));
             stored.index().compact().unwrap();
             stored.index().save(path.join("copy")).unwrap();
             assert!(ItemIndex::verify(&path).unwrap().is_sound());

@@ -281,7 +281,9 @@ fn retrieved_by_scans(index: &GpuIndex, case: &Case, retrieval: &Retrieval, excl
             CandidateScan::Distilled { n } => {
                 (index.scan(&context, Scorer::Distilled, &queries, *n, excluded).unwrap(), 1)
             }
-            CandidateScan::Lists { .. } => panic!("not on a GPU"),
+            CandidateScan::Lists { .. } | CandidateScan::Tokens { .. } | CandidateScan::Centroids { .. } => {
+                panic!("not of these tables")
+            }
         };
         for (list, hits) in lists.iter_mut().zip(hits.chunks(per_query)) {
             list.extend(hits.iter().flatten().map(|hit| hit.position));

@@ -42,6 +42,22 @@ def floats(name: str, values: Any) -> "npt.NDArray[np.float32]":
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
+def token_embeddings(name: str, texts: Any) -> "Tuple[npt.NDArray[np.float32], npt.NDArray[np.uint64]]":
+    """The vectors (T, D) of all texts, one after the other, and how many each has: of arrays (n, D), or of one (B, n, D)."""
+    arrays = [floats(f"{name}[{i}]", text) for i, text in enumerate(texts)]
+    if len({array.shape[1] for array in arrays}) != 1:
+        widths = sorted({array.shape[1] for array in arrays})
+        raise ValueError(f"{name}: expected at least one array (n, D), all of one width, found widths {widths}")
+    return np.concatenate(arrays), np.array([len(array) for array in arrays], dtype=np.uint64)
+
+
+def has_tokens(values: Any) -> bool:
+    """Whether these are several vectors for each query: a list of arrays (n, D), or an array (B, n, D)."""
+    if hasattr(values, "ndim"):
+        return int(values.ndim) == 3
+    return isinstance(values, (list, tuple)) and len(values) > 0 and all(getattr(v, "ndim", 0) == 2 for v in values)
+
+
 def integers(name: str, values: Any, least: int, most: int = LARGEST) -> "npt.NDArray[Any]":
     """A one-dimensional array of integers from `least` to `most`, of whatever type it has."""
     array = to_numpy(name, values)

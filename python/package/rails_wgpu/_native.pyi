@@ -54,6 +54,15 @@ class Searcher:
         options: _Options,
         folder: "Optional[str | os.PathLike[str]]",
     ) -> Searcher: ...
+    @staticmethod
+    def from_token_embeddings(
+        ids: npt.NDArray[np.uint64],
+        vectors: npt.NDArray[np.float32],
+        lengths: npt.NDArray[np.uint64],
+        device: str,
+        options: _Options,
+        folder: "Optional[str | os.PathLike[str]]",
+    ) -> Searcher: ...
     def encode(
         self,
         item_ids: npt.NDArray[np.uint32],
@@ -65,6 +74,7 @@ class Searcher:
     def search(
         self,
         queries: npt.NDArray[np.float32],
+        lengths: Optional[npt.NDArray[np.uint64]],
         k: int,
         user_ids: Optional[npt.NDArray[np.int64]],
         algorithm: str,
@@ -81,12 +91,16 @@ class Searcher:
     def rescore(
         self,
         queries: npt.NDArray[np.float32],
+        lengths: Optional[npt.NDArray[np.uint64]],
         candidates: Tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
         user_ids: Optional[npt.NDArray[np.int64]],
     ) -> npt.NDArray[np.float32]: ...
     def compact(self) -> None: ...
     def refresh(self) -> bool: ...
     def save(self, folder: "str | os.PathLike[str]") -> None: ...
+    def add_token_embeddings(
+        self, ids: npt.NDArray[np.uint64], vectors: npt.NDArray[np.float32], lengths: npt.NDArray[np.uint64]
+    ) -> None: ...
     def add(self, ids: npt.NDArray[np.uint64], embeddings: npt.NDArray[np.float32]) -> None: ...
     def remove(self, ids: npt.NDArray[np.uint64]) -> int: ...
     def ids(self) -> npt.NDArray[np.uint64]: ...

@@ -62,7 +62,7 @@ class Stats(NamedTuple):
 class Searcher:
     """Items on a device, and how to search them.
 
-    Made by :meth:`from_checkpoint`, :meth:`from_embeddings` or :meth:`from_index`. Any number of threads may use one at once: the
+    Made by :meth:`from_checkpoint`, :meth:`from_embeddings`, :meth:`from_token_embeddings` or :meth:`from_index`. Any number of threads may use one at once: the
     interpreter is released while it works.
     """
 
@@ -171,6 +171,34 @@ class Searcher:
                 file.write(content)
             return build(path)
 
+    @classmethod
+    def from_token_embeddings(
+        cls,
+        ids: Any,
+        token_embeddings: Any,
+        device: str = "auto",
+        dtype: str = "f32",
+        n_lists: Optional[int] = None,
+        device_memory: Optional[int] = None,
+        folder: Optional[Path] = None,
+    ) -> "Searcher":
+        """A searcher over items of several vectors each, for late interaction (MaxSim, as in ColBERT).
+
+        ``ids`` (N,) as for :meth:`from_embeddings`; ``token_embeddings`` are N arrays (n, D) with n >= 1, which may differ, or one
+        array (N, n, D). The score of a query and an item is, for each vector of the query, its greatest inner product with
+        a vector of the item, summed. Queries come the same way: to :meth:`search`, as B arrays (n, D) or one array
+        (B, n, D). Algorithms: ``exact``, ``centroids:K``, ``avg:K``, ``naive:K`` and ``mips``, as in
+        docs/LATE_INTERACTION.md. ``n_lists`` centroids serve ``centroids:K``; 0: as many as suit the number of vectors, ``None``:
+        none.
+
+        Raises as :meth:`from_checkpoint`.
+        """
+        vectors, lengths = _arrays.token_embeddings("token_embeddings", token_embeddings)
+        options = _options(dtype, "auto", n_lists, device_memory)
+        numbers = _arrays.ids("ids", ids)
+        native = _native.Searcher.from_token_embeddings(numbers, vectors, lengths, device, options, folder)
+        return cls(native, _opened(folder, device, device_memory))
+
     def encode(self, histories: Iterable[History]) -> "npt.NDArray[np.float32]":
         """(B, D): query embeddings of B histories, each a :class:`History` or a tuple like one.
 
@@ -209,7 +237,7 @@ class Searcher:
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]":
         """The k best items of each query: ids (B, k) and scores (B, k), by score descending, then id ascending.
 
-        ``queries`` (B, D) are raw query embeddings, k >= 1; where k is greater than N, there are N columns. One query (D,)
+        ``queries`` (B, D) are raw query embeddings (for an index of token embeddings B arrays (n, D), or one (B, n, D)), k >= 1; where k is greater than N, there are N columns. One query (D,)
         gives ids (k,) and scores (k,); it has one user, and one list of excluded ids. ``user_ids`` (B,) are needed by models
         with uid embeddings only. ``algorithm`` is ``exact``, ``mips``, ``tangent:1000``, ... as in the README. ``exclude`` names
         items that a query must not find: B lists of ids (or one (B, m) array); negative numbers in it are padding.
@@ -244,11 +272,12 @@ class Searcher:
         allow: Optional[Any],
         profile: bool,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _native._Took]":
-        rows, users, single = _queries(queries, user_ids)
+        rows, lengths, users, single = _queries(queries, user_ids)
         if single and exclude is not None:
             exclude = [exclude]
         ids, scores, took = self._inner.search(
             rows,
+            lengths,
             _arrays.integer("k", k, 1),
             users,
             algorithm,
@@ -264,14 +293,14 @@ class Searcher:
         Scores have the order of the candidates; what a list lacks to m, and negative numbers, which are padding, score
         ``-inf``. One query (D,) and its candidates (m,) give scores (m,). Raises ValueError, naming ids that are not there.
         """
-        rows, users, single = _queries(queries, user_ids)
+        rows, lengths, users, single = _queries(queries, user_ids)
         least = np.iinfo(np.int64).min
         lists = [_arrays.integers("candidates", ids, least) for ids in ([candidates] if single else candidates)]
         scores = np.full((len(lists), max(map(len, lists), default=0)), -np.inf, dtype=np.float32)
         known = np.zeros(scores.shape, dtype=bool)
         for row, ids in zip(known, lists):
             row[: len(ids)] = ids >= 0
-        scores[known] = self._inner.rescore(rows, _arrays.id_lists("candidates", lists), users)
+        scores[known] = self._inner.rescore(rows, lengths, _arrays.id_lists("candidates", lists), users)
         return scores[0] if single else scores
 
     def distill(
@@ -286,7 +315,7 @@ class Searcher:
         it there. ``progress`` is called with the share that is done, from 0 to 1; Ctrl-C, or whatever it raises, ends the
         learning, and nothing is learned then. Raises ValueError if there is no Mixture-of-Logits similarity.
         """
-        rows, users, _ = _queries(queries, user_ids)
+        rows, _, users, _ = _queries(queries, user_ids)
         self._inner.distill(rows, users, progress)
 
     def compact(self) -> None:
@@ -319,6 +348,11 @@ class Searcher:
         Searches that begin afterwards find them. On ValueError nothing has changed.
         """
         self._inner.add(_arrays.ids("ids", ids), _arrays.floats("embeddings", embeddings))
+
+    def add_token_embeddings(self, ids: Any, token_embeddings: Any) -> None:
+        """As :meth:`add`, for an index of token embeddings: n arrays, each of one item, as in :meth:`from_token_embeddings`."""
+        vectors, lengths = _arrays.token_embeddings("token_embeddings", token_embeddings)
+        self._inner.add_token_embeddings(_arrays.ids("ids", ids), vectors, lengths)
 
     def remove(self, ids: Any) -> int:
         """Removes items ``ids`` (n,), passing over those that are not there; returns how many were."""
@@ -372,12 +406,16 @@ def _opened(
 
 def _queries(
     queries: Any, user_ids: Optional[Any]
-) -> "Tuple[npt.NDArray[np.float32], Optional[npt.NDArray[np.int64]], bool]":
-    """Queries (B, D), their users, and whether there is one query and not a batch."""
+) -> "Tuple[npt.NDArray[np.float32], Optional[npt.NDArray[np.uint64]], Optional[npt.NDArray[np.int64]], bool]":
+    """Queries (B, D), or (T, D) and how many of these each query has; their users; whether there is one query and not a batch."""
+    users = None if user_ids is None else np.atleast_1d(_arrays.to_numpy("user_ids", user_ids))
+    if _arrays.has_tokens(queries):
+        vectors, lengths = _arrays.token_embeddings("queries", queries)
+        return vectors, lengths, None if users is None else _arrays.users(users), False
     array = _arrays.to_numpy("queries", queries)
     single = array.ndim == 1
     if single:
         array = array[None]
-        if user_ids is not None:
-            user_ids = np.atleast_1d(_arrays.to_numpy("user_ids", user_ids))
-    return _arrays.floats("queries", array), None if user_ids is None else _arrays.users(user_ids), single
+    else:
+        users = user_ids
+    return _arrays.floats("queries", array), None, None if users is None else _arrays.users(users), single

@@ -13,6 +13,7 @@ use crate::backend::cpu::mol::logits::LogitStage;
 use crate::backend::cpu::mol::query::{MolQuery, transform};
 use crate::backend::cpu::mol::query_side::QuerySide;
 use crate::backend::cpu::mol::scratch::MolScratch;
+use crate::backend::cpu::scan::centroid_scan::CentroidScan;
 use crate::backend::cpu::scan::dot_queries::Queries;
 use crate::backend::cpu::scan::dot_scan::DotScan;
 use crate::backend::cpu::scan::list_scan::ListScan;
@@ -145,7 +146,7 @@ impl CpuIndex {
         let (kernel, score) = match scorer {
             Scorer::Bound => (&weights.kernel, Score::Bound),
             Scorer::Distilled => (weights.distilled.as_ref().ok_or_else(check::no_distilled)?, Score::Mixture),
-            Scorer::Mol | Scorer::Dot | Scorer::MaxSim => (&weights.kernel, Score::Mixture),
+            Scorer::Mol | Scorer::Dot | Scorer::MaxSim | Scorer::Centroids => (&weights.kernel, Score::Mixture),
         };
         Ok(MolScan { kernel, side: QuerySide::of(&weights.host, queries), tables: &self.tables, score, prune })
     }
@@ -211,8 +212,12 @@ impl DeviceIndex for CpuIndex {
             let scan = DotScan::new(&queries.batch().embeddings, &self.tables.raw, 0..1, &self.magnitudes.raw);
             return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
         }
-        if scorer == Scorer::MaxSim {
+        if let Scorer::MaxSim | Scorer::Centroids = scorer {
             let (items, queries) = self.tokens(queries)?;
+            if let (Scorer::Centroids, Some(codes)) = (scorer, &items.codes) {
+                let scan = CentroidScan::new(codes, queries);
+                return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
+            }
             let scan = MaxSimScan::new(items, queries);
             return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
         }
@@ -284,7 +289,7 @@ impl DeviceIndex for CpuIndex {
     ) -> Result<Vec<Vec<f32>>> {
         check::candidate_scorer(scorer)?;
         check::candidates(self.tables.len(), queries.batch().len(), candidates)?;
-        if scorer == Scorer::MaxSim {
+        if let Scorer::MaxSim | Scorer::Centroids = scorer {
             let (items, queries) = self.tokens(queries)?;
             return Ok(max_sim_scan::rescore(context, items, queries, candidates));
         }

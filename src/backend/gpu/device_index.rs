@@ -4,7 +4,7 @@ use super::first_stage::FirstStage;
 use super::index::{GpuIndex, uploaded_rows};
 use super::kernels::Recorder;
 use super::retrieve::Retriever;
-use super::scan::{InvertedLists, ItemTable, Scan, chosen, rescore, slices};
+use super::scan::{InvertedLists, ItemTable, Scan, TokenItems, TokenQueries, chosen, rescore, slices};
 use crate::Result;
 use crate::backend::{
     Columns, DeviceIndex, DeviceOutput, Exclusions, Hits, PreparedQueries, Probes, Retrieval, Retrieved,
@@ -21,8 +21,14 @@ impl DeviceIndex for GpuIndex {
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Hits> {
-        check::not_max_sim(scorer)?;
         check::scan(self.extent(), scorer, queries.batch(), k, excluded)?;
+        if let Scorer::MaxSim | Scorer::Centroids = scorer {
+            let tokens = self.token_queries(queries)?;
+            let variant = tokens.items.variant_for(tokens.queries);
+            let none = |_: &mut Recorder, _: std::ops::Range<usize>| Vec::new();
+            let scan = self.scan_by(context, &variant, queries.batch().len(), excluded, &none);
+            return Ok(Scan { tokens: Some(tokens), ..scan }.best(&tokens.items.table, k, false)?.0);
+        }
         if scorer != Scorer::Dot {
             return self.mixture_scan(context, scorer, queries, excluded, |scan, table| {
                 let tier = chosen(&scan, table)?;
@@ -53,7 +59,6 @@ impl DeviceIndex for GpuIndex {
         k: usize,
         excluded: &Exclusions,
     ) -> Result<Hits> {
-        self.mol()?;
         check::components(&self.host, vectors, columns)?;
         check::top_k(self.host.len(), vectors.rows(), k, excluded)?;
         self.component_scan(context, vectors, columns, excluded, |scan, table| Ok(scan.best(table, k, false)?.0))
@@ -96,9 +101,19 @@ impl DeviceIndex for GpuIndex {
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
         check::candidate_scorer(scorer)?;
-        check::not_max_sim(scorer)?;
-        check::mol_queries(self.host.raw.width(), self.extent().2, queries.batch())?;
         check::candidates(self.host.len(), queries.batch().len(), candidates)?;
+        if let Scorer::MaxSim | Scorer::Centroids = scorer {
+            let TokenQueries { items, queries } = self.token_queries(queries)?;
+            let most = self.limits.dispatch_flops / items.variant_for(queries).pair_flops;
+            let mut scores = Vec::with_capacity(candidates.len());
+            for range in slices(candidates, most as usize) {
+                let some = queries.select(&range.clone().collect::<Vec<usize>>());
+                let mut recorder = Recorder::with_context(context, &self.gpu);
+                scores.extend(items.rescore(&mut recorder, &some, &candidates[range])?);
+            }
+            return Ok(scores);
+        }
+        check::mol_queries(self.host.raw.width(), self.extent().2, queries.batch())?;
         let mol = self.mol()?;
         let (variant, weights) = mol.similarity.scorer(scorer)?;
         let mut scores = Vec::with_capacity(candidates.len());
@@ -145,6 +160,7 @@ impl DeviceIndex for GpuIndex {
     fn bytes(&self) -> u64 {
         let mol = self.mol.iter().flat_map(|mol| mol.components.iter().chain(&mol.principal).chain([&mol.mean]));
         let tables: u64 = std::iter::once(&self.raw).chain(mol).map(ItemTable::bytes).sum();
-        tables + self.lists.iter().map(InvertedLists::bytes).sum::<u64>()
+        let tokens = self.tokens.as_ref().map_or(0, TokenItems::bytes);
+        tables + tokens + self.lists.iter().map(InvertedLists::bytes).sum::<u64>()
     }
 }

@@ -106,7 +106,9 @@ impl<'a> FirstStage<'a> {
                 (n.min(&n_items) * per_query, *per_query)
             }
             CandidateScan::Above { expected, .. } => ((2 * expected).saturating_add(MORE_ABOVE).min(n_items), 1),
-            CandidateScan::Distilled { n } | CandidateScan::Tokens { n } => (*n.min(&n_items), 1),
+            CandidateScan::Distilled { n } | CandidateScan::Tokens { n } | CandidateScan::Centroids { n } => {
+                (*n.min(&n_items), 1)
+            }
         }
     }
 
@@ -179,7 +181,7 @@ impl<'a> FirstStage<'a> {
                 })
             }
             // Indexes of token embeddings have no retrieval in one go.
-            CandidateScan::Tokens { .. } => Err(check::no_mol()),
+            CandidateScan::Tokens { .. } | CandidateScan::Centroids { .. } => Err(check::no_mol()),
         }
     }
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use super::device::{Buffer, Gpu};
 use super::kernels::Recorder;
-use super::scan::{GpuMol, InvertedLists, ItemSource, ItemTable, QueryParts, Scan, ScanLimits, ShaderVariant, shards};
+use super::scan::{
+    GpuMol, InvertedLists, ItemSource, ItemTable, QueryParts, Scan, ScanLimits, ShaderVariant, TokenItems,
+    TokenQueries, shards,
+};
 use crate::Result;
 use crate::backend::{Columns, Exclusions, PreparedQueries, Scorer, SearchContext, Similarity, check};
 use crate::config::MolConfig;
@@ -22,6 +25,7 @@ pub struct GpuIndex {
     pub(crate) raw: ItemTable,
     pub(crate) dot: ShaderVariant,
     pub(crate) mol: Option<MolIndex>,
+    pub(crate) tokens: Option<TokenItems>,
     pub(crate) lists: Vec<InvertedLists>,
 }
 
@@ -78,7 +82,8 @@ impl GpuIndex {
         let lists =
             tables.lists.iter().map(|lists| InvertedLists::new(context, gpu, lists, &limits)).collect::<Result<_>>()?;
         let dot = ShaderVariant::dot(&raw.layout, (0, 1), dim);
-        Ok(GpuIndex { gpu: gpu.clone(), limits, host: tables, raw, dot, mol, lists })
+        let tokens = tables.tokens.as_ref().map(|tokens| TokenItems::new(context, gpu, tokens, &limits)).transpose()?;
+        Ok(GpuIndex { gpu: gpu.clone(), limits, host: tables, raw, dot, mol, tokens, lists })
     }
 
     pub(crate) fn mol(&self) -> Result<&MolIndex> {
@@ -116,6 +121,10 @@ impl GpuIndex {
         excluded: &Exclusions,
         work: impl FnOnce(&Scan, &ItemTable) -> Result<T>,
     ) -> Result<T> {
+        if self.tokens.is_some() {
+            let rows = |recorder: &mut Recorder, range: Range<usize>| vec![uploaded_rows(recorder, vectors, range)];
+            return work(&self.scan_by(context, &self.dot, vectors.rows(), excluded, &rows), &self.raw);
+        }
         let mol = self.mol()?;
         let config = mol.similarity.config();
         let (first, groups) = match columns {
@@ -177,7 +186,14 @@ impl GpuIndex {
             excluded,
             n_queries,
             query_parts,
+            tokens: None,
         }
+    }
+
+    /// The token embeddings of the items, and of queries that fit them.
+    pub(crate) fn token_queries<'a>(&'a self, queries: &'a PreparedQueries) -> Result<TokenQueries<'a>> {
+        let items = self.tokens.as_ref().ok_or_else(check::no_tokens)?;
+        Ok(TokenQueries { items, queries: check::tokens(self.host.raw.width(), queries.batch())? })
     }
 
     /// What [`check::scan`] wants to know.

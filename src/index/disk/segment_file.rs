@@ -8,13 +8,18 @@ use super::tensors::{self, Part, checked, floats, table};
 use crate::Result;
 use crate::backend::Columns;
 use crate::store::{Shard, Transaction};
-use crate::tables::{Bytes, Lists, MolTables, Table, Tables, TokenTable};
+use crate::tables::{Bytes, Lists, MolTables, Table, Tables, TokenCodes, TokenTable};
 
 const STEM: &str = "items";
 
 /// Tensors of token embeddings: all vectors, and where those of each item begin.
 const TOKENS: &str = "tokens";
 const OFFSETS: &str = "tokens.offsets";
+
+/// Tensors of their centroids, and which of them each item has.
+const CENTROIDS: &str = "tokens.centroids";
+const CODES: &str = "tokens.codes";
+const CODE_OFFSETS: &str = "tokens.codes.offsets";
 
 /// Metadata: number of sets of inverted lists.
 const N_LISTS: &str = "lists";
@@ -28,6 +33,11 @@ pub(super) fn write(transaction: &Transaction, ids: &[u64], tables: &Tables) -> 
     if let Some(tokens) = &tables.tokens {
         parts.extend(Part::of_table(TOKENS, tokens.vectors()));
         parts.push(Part::new(OFFSETS, &[tokens.offsets().len()], tokens.offsets()));
+        if let Some(codes) = &tokens.codes {
+            parts.push(Part::new(CENTROIDS, codes.centroids().shape(), codes.centroids().data()));
+            parts.push(Part::new(CODE_OFFSETS, &[codes.offsets().len()], codes.offsets()));
+            parts.push(Part::new(CODES, &[codes.codes().len()], codes.codes()));
+        }
     }
     let mut metadata = BTreeMap::from([(N_LISTS.to_string(), tables.lists.len().to_string())]);
     let names: Vec<String> = (0..tables.lists.len()).map(|i| format!("lists.{i}")).collect();
@@ -76,7 +86,16 @@ fn read_tokens(shard: &Shard, items: usize, like: &Table, check: bool) -> Result
     let n = offsets.values::<u64>().and_then(|offsets| usize::try_from(*offsets.last()?).ok()).unwrap_or_default();
     let vectors = table(shard, TOKENS, n, like, check)?;
     let wrong = || damaged(shard.path(), format!("tensor `{OFFSETS}`: expected numbers that ascend from 0, each once"));
-    TokenTable::from_parts(vectors, Bytes::Foreign(Arc::new(offsets))).ok_or_else(wrong)
+    let mut tokens = TokenTable::from_parts(vectors, Bytes::Foreign(Arc::new(offsets))).ok_or_else(wrong)?;
+    if shard.tensors().any(|name| name == CENTROIDS) {
+        let centroids = floats(shard, CENTROIDS, &[None, Some(like.width())])?;
+        let offsets = checked::<u64>(shard, CODE_OFFSETS, &[Some(items + 1)])?;
+        let codes = checked::<u16>(shard, CODES, &[None])?;
+        let wrong = || damaged(shard.path(), format!("tensor `{CODES}`: expected numbers of centroids for each item"));
+        let parts = (Bytes::Foreign(Arc::new(offsets)), Bytes::Foreign(Arc::new(codes)));
+        tokens.codes = Some(TokenCodes::from_parts(centroids, parts.0, parts.1).ok_or_else(wrong)?);
+    }
+    Ok(tokens)
 }
 
 fn read_lists(shard: &Shard, index: usize, tables: &Tables, check: bool) -> Result<Lists> {

@@ -10,6 +10,7 @@ use super::pack::Layout;
 use super::plan::{Chunk, ScanLimits, ScanPlan, ScanShape, TILE};
 use super::queries::{packed_queries, position_lists};
 use super::sampled::SampledPlan;
+use super::token_items::TokenQueries;
 use super::variant::ShaderVariant;
 use crate::Result;
 use crate::backend::gpu::device::{Buffer, Gpu, KernelSpec, Tier, grid_1d, params};
@@ -33,6 +34,8 @@ pub(crate) struct Scan<'a> {
     pub excluded: &'a Exclusions,
     pub n_queries: usize,
     pub query_parts: QueryParts<'a>,
+    /// For late interaction, in place of the parts.
+    pub tokens: Option<TokenQueries<'a>>,
 }
 
 /// The query side of a slice of the batch.
@@ -41,6 +44,8 @@ pub(crate) struct Slice {
     pub tier: Tier,
     /// Packed by [`Layout::Queries`].
     pub queries: Buffer,
+    /// Where the vectors of each query are, for late interaction.
+    pub extents: Option<Buffer>,
     /// From [`position_lists`].
     pub excluded: Buffer,
     pub denied: Option<Buffer>,
@@ -301,7 +306,10 @@ impl Scan<'_> {
         ScanShape {
             n_queries: self.n_queries,
             k,
-            four_query_bytes: Layout::Queries(4).bytes(&self.variant.queries, 1),
+            four_query_bytes: match &self.tokens {
+                Some(tokens) => 4 * tokens.query_bytes(),
+                None => Layout::Queries(4).bytes(&self.variant.queries, 1),
+            },
             pair_flops: self.variant.pair_flops,
         }
     }
@@ -323,11 +331,21 @@ impl Scan<'_> {
     pub(crate) fn slice(&self, recorder: &mut Recorder, range: Range<usize>, tier: Tier) -> Slice {
         let n_queries = range.len();
         let lists = position_lists(range.clone().map(|query| self.excluded.of(query)));
-        let parts = (self.query_parts)(recorder, range);
+        let (queries, extents) = match &self.tokens {
+            Some(tokens) => {
+                let [queries, extents] = tokens.packed(recorder, range);
+                (queries, Some(extents))
+            }
+            None => {
+                let parts = (self.query_parts)(recorder, range);
+                (packed_queries(recorder, self.variant, tier.queries_per_thread(), &parts, n_queries), None)
+            }
+        };
         Slice {
             n_queries,
             tier,
-            queries: packed_queries(recorder, self.variant, tier.queries_per_thread(), &parts, n_queries),
+            queries,
+            extents,
             excluded: recorder.upload(&lists),
             denied: self.excluded.denied.as_ref().map(|denied| recorder.upload(denied.words())),
         }
@@ -352,11 +370,15 @@ impl Scan<'_> {
             has_denied: slice.denied.is_some().into(),
             inverse_temperature: self.variant.inverse_temperature,
         };
-        let grid = [slice.n_queries.div_ceil(slice.tier.queries()) as u32, chunk.n_tiles as u32, 1];
+        // A workgroup has a tile of items, or a single one.
+        let items = if self.tokens.is_some() { TILE as u32 } else { 1 };
+        let grid = [slice.n_queries.div_ceil(slice.tier.queries()) as u32, chunk.n_tiles as u32, items];
         let buffers = self.buffers(&table.shards[chunk.shard], slice, hits);
         let halves = self.weights.and_then(|weights| weights.halves.as_ref()).filter(|_| slice.tier.is_cooperative());
         let weights = self.weights.map(|weights| &weights.floats);
-        let buffers: Vec<&Buffer> = buffers.into_iter().chain(weights).chain(halves).collect();
+        let tokens = self.tokens.as_ref().map(|tokens| &tokens.items.offsets[chunk.shard]);
+        let own = [weights, halves, tokens, slice.extents.as_ref()].into_iter().flatten();
+        let buffers: Vec<&Buffer> = buffers.into_iter().chain(own).collect();
         recorder.dispatch(kernel, &params, &buffers, grid);
     }
 

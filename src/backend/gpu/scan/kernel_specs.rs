@@ -4,7 +4,7 @@ use super::fused_scan::{ListParams, ScanParams};
 use super::item_table::ItemLayout;
 use super::rescore::{RescoreHitsParams, RescoreParams};
 use super::variant::{Score, ShaderVariant, Target};
-use super::{pack, quantized_queries};
+use super::{pack, quantized_queries, token_items};
 use crate::backend::Dtype;
 use crate::backend::gpu::device::{Bind, KernelSpec, Matrices, ParamsLayout, Tier};
 use crate::config::{GatingCombination, MolConfig};
@@ -97,6 +97,13 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
     specs.extend(dots.iter().map(|variant| (variant.list_kernel(), ListParams::LAYOUT)));
     specs.extend(mols.iter().map(|variant| (variant.rescore_kernel(), RescoreParams::LAYOUT)));
     specs.extend(some.iter().map(|variant| (variant.rescore_hits_kernel(), RescoreHitsParams::LAYOUT)));
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::I8] {
+        for at_once in [4, 16] {
+            let max_sim = ShaderVariant::max_sim(&ItemLayout::new(dtype, (1, 5), None, None), 5, at_once);
+            specs.push((max_sim.scan_kernel(1), ScanParams::LAYOUT));
+            specs.push(token_items::rescore_spec(&max_sim));
+        }
+    }
     specs.extend(pack::kernel_specs());
     specs.push(quantized_queries::kernel_spec());
     specs

@@ -104,7 +104,7 @@ impl GpuMol {
             Scorer::Distilled => {
                 self.distilled.as_ref().map(|(variant, weights)| (variant, weights)).ok_or_else(check::no_distilled)
             }
-            Scorer::Mol | Scorer::Dot | Scorer::MaxSim => Ok((&self.mixture.0, &self.mixture.1)),
+            Scorer::Mol | Scorer::Dot | Scorer::MaxSim | Scorer::Centroids => Ok((&self.mixture.0, &self.mixture.1)),
         }
     }
 

@@ -88,7 +88,7 @@ impl Timing<'_> {
             recorder.temporary(Layout::Queries(tier.queries_per_thread()).bytes(&scan.variant.queries, QUERIES));
         recorder.clear(&queries);
         let excluded = recorder.upload(&position_lists((0..QUERIES).map(|_| [].as_slice())));
-        let slice = Slice { n_queries: QUERIES, tier, queries, excluded, denied: None };
+        let slice = Slice { n_queries: QUERIES, tier, queries, extents: None, excluded, denied: None };
         // No score passes.
         let hits = HitLists::at_least(&mut recorder, &[f32::INFINITY; QUERIES], 1);
         // What comes before is not part of it.

@@ -25,6 +25,7 @@ const DOT_I8: &str = wgsl!("scan/lib/dot_i8.wgsl");
 const MOL: &str = wgsl!("scan/lib/mol.wgsl");
 const PAIR: &str = wgsl!("scan/lib/pair.wgsl");
 const WHOLE: &str = wgsl!("scan/lib/whole.wgsl");
+const MAX_SIM: &str = wgsl!("scan/lib/max_sim.wgsl");
 const SECTIONS: &str = wgsl!("scan/lib/sections.wgsl");
 
 /// The kernels of one similarity, without their buffers.
@@ -70,6 +71,10 @@ pub(crate) struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Dot,
+    MaxSim {
+        /// Vectors of a query that a thread multiplies with one of an item.
+        at_once: usize,
+    },
     Mol,
 }
 
@@ -92,6 +97,14 @@ impl ShaderVariant {
     /// (groups, dim) transformed vectors, then (groups) biases.
     pub fn transformed_dot(items: &ItemLayout, (first, groups): (usize, usize), dim: usize) -> ShaderVariant {
         ShaderVariant::inner_product(items, (first, groups), dim, true)
+    }
+
+    /// Late interaction with vectors of `width` values, `at_once` (4 or 16) of a query at a time. The floating-point operations are
+    /// those of two vectors.
+    pub fn max_sim(items: &ItemLayout, width: usize, at_once: usize) -> ShaderVariant {
+        let dot = ShaderVariant::dot(items, (0, 1), width);
+        let name = format!("late interaction, {}, {width} columns", items.dtype);
+        ShaderVariant { kind: Kind::MaxSim { at_once }, name, most_queries: 1, ..dot }
     }
 
     fn inner_product(
@@ -335,6 +348,11 @@ impl ShaderVariant {
                     &BINDINGS[..7],
                 )
             }
+            Kind::MaxSim { at_once } => {
+                let files =
+                    [ITEMS, ORDER_KEY, HIT_FILTER, CHUNK, self.dot_file(), MAX_SIM, wgsl!("scan/max_sim_scan.wgsl")];
+                self.spec("max_sim_scan", at_once, &files, BINDINGS)
+            }
             Kind::Mol => self.mol_kernel(queries, wgsl!("scan/lib/weights_storage.wgsl"), &BINDINGS[..8]),
         }
     }
@@ -350,6 +368,22 @@ impl ShaderVariant {
     pub fn list_kernel(&self) -> KernelSpec {
         let main = wgsl!("scan/list_scan.wgsl");
         self.spec("list_scan", 1, &[ITEMS, ORDER_KEY, HIT_FILTER, self.dot_file(), main], BINDINGS)
+    }
+
+    /// The kernel that scores single candidates by late interaction.
+    pub fn max_sim_rescore_kernel(&self) -> KernelSpec {
+        const BINDINGS: &[Bind] =
+            &[Bind::Params, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Read, Bind::Write];
+        let files = [ITEMS, self.dot_file(), MAX_SIM, wgsl!("scan/max_sim_rescore.wgsl")];
+        self.spec("max_sim_rescore", self.query_vectors_at_once(), &files, BINDINGS)
+    }
+
+    /// By late interaction: vectors of a query that a thread multiplies with one of an item.
+    pub fn query_vectors_at_once(&self) -> usize {
+        match self.kind {
+            Kind::MaxSim { at_once } => at_once,
+            Kind::Dot | Kind::Mol => 1,
+        }
     }
 
     fn dot_file(&self) -> &'static str {
