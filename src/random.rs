@@ -6,6 +6,8 @@
 //! The generator is Threefry-2x32 with 20 rounds (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, SC 2011), which
 //! adds, rotates and xors 32-bit words.
 
+use pulp::{Arch, Simd, WithSimd};
+
 /// Elements whose bits of a [`Dropout`] come from [`LANES`] blocks, side by side.
 const GROUP: u64 = 4 * LANES as u64;
 
@@ -68,7 +70,16 @@ impl Stream {
 
     /// An integer in 0..n, for n >= 1. No integer is likelier than another by more than n / 2^32 of its probability.
     pub fn below(self, element: u64, n: u32) -> u32 {
-        ((u64::from(self.bits(element)) * u64::from(n)) >> 32) as u32
+        scaled(self.bits(element), n)
+    }
+
+    /// [`Stream::below`] of the elements `first ..`, as many as `out`, in a fraction of the time.
+    ///
+    /// # Panics
+    /// If `first` is odd.
+    pub fn fill_below(self, first: u64, n: u32, out: &mut [u32]) {
+        assert!(first.is_multiple_of(2), "both words of a block are used");
+        Arch::new().dispatch(FillBelow { stream: self, first, n, out });
     }
 
     /// A number of the standard normal distribution (Box and Muller), from both words of block `element`.
@@ -83,6 +94,31 @@ impl Stream {
     pub fn shuffle<T>(self, values: &mut [T]) {
         for last in (1..values.len()).rev() {
             values.swap(last, self.below(last as u64, last as u32 + 1) as usize);
+        }
+    }
+}
+
+struct FillBelow<'a> {
+    stream: Stream,
+    first: u64,
+    n: u32,
+    out: &'a mut [u32],
+}
+
+impl WithSimd for FillBelow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let FillBelow { stream, first, n, out } = self;
+        let mut drawn = [0; 2 * LANES];
+        for (chunk, out) in (0..).zip(out.chunks_mut(drawn.len())) {
+            let [firsts, seconds] = stream.blocks::<LANES>(first / 2 + chunk * LANES as u64);
+            for lane in 0..LANES {
+                drawn[2 * lane] = scaled(firsts[lane], n);
+                drawn[2 * lane + 1] = scaled(seconds[lane], n);
+            }
+            out.copy_from_slice(&drawn[..out.len()]);
         }
     }
 }
@@ -157,6 +193,12 @@ impl Dropout {
             factors[3 * LANES + lane] = of(second[lane] >> 16);
         }
     }
+}
+
+/// 32 random bits as an integer in 0..n.
+#[inline(always)]
+fn scaled(bits: u32, n: u32) -> u32 {
+    ((u64::from(bits) * u64::from(n)) >> 32) as u32
 }
 
 /// The lower and the upper 32 bits.
@@ -256,6 +298,17 @@ mod tests {
                 let factor = if dropout.keep(first + i as u64) { dropout.scale() } else { 0.0 };
                 assert_eq!(value, (i + 1) as f32 * factor, "{first} + {i}");
             }
+        }
+    }
+
+    #[test]
+    fn integers_are_drawn_alike_alone_and_in_rows() {
+        let stream = Random::new(9).stream(0, 5);
+        for (first, len) in [(0, 64), (0, 1), (2, 31), (34, 33), (1 << 36, 70), (6, 0)] {
+            let mut drawn = vec![0; len];
+            stream.fill_below(first, 1000, &mut drawn);
+            let alone = (first..first + len as u64).map(|element| stream.below(element, 1000));
+            assert_eq!(drawn, alone.collect::<Vec<_>>(), "{first} + {len}");
         }
     }
 

@@ -1,5 +1,10 @@
 //! The items that a batch needs, each once.
 
+use crate::threads;
+
+/// Ids that a thread looks up at a time.
+const PIECE: usize = 1 << 14;
+
 /// Distinct items of a batch, in ascending order of their ids, and where each of its lists has them.
 pub struct BatchItems {
     /// (M): ids.
@@ -31,7 +36,11 @@ impl BatchItems {
 
     /// The places of ids that are among them.
     pub fn places(&self, ids: &[u32]) -> Vec<u32> {
-        ids.iter().map(|&id| self.places[id as usize]).collect()
+        let mut places = ids.to_vec();
+        threads::for_each(places.chunks_mut(PIECE), |places| {
+            places.iter_mut().for_each(|place| *place = self.places[*place as usize]);
+        });
+        places
     }
 }
 

@@ -4,7 +4,10 @@ use crate::config::NegativeSampling;
 use crate::error::Parameter;
 use crate::random::Stream;
 use crate::train::TrainBatch;
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
+
+/// Draws that a thread makes at a time; an even number.
+const PIECE: usize = 1 << 14;
 
 /// Draws negatives.
 #[derive(Clone, Debug)]
@@ -50,30 +53,31 @@ impl Negatives {
 
     /// `n` items for each supervised position of a batch, with replacement.
     pub fn draw(&self, stream: Stream, batch: &TrainBatch, n: usize) -> Vec<u32> {
-        let mut of_batch = Vec::new();
+        let of_batch: Vec<u32>;
         let ids = match self.sampling {
             NegativeSampling::InBatch => {
-                of_batch = [&batch.sequences.item_ids[..], &batch.targets].concat();
+                let mut ids = [&batch.sequences.item_ids[..], &batch.targets].concat();
                 // Neither masks nor what has no target.
-                of_batch.retain(|&id| id > 0 && (id as usize) < self.log_shares.len());
-                of_batch.sort_unstable();
-                of_batch.dedup();
+                ids.retain(|&id| id > 0 && (id as usize) < self.log_shares.len());
+                ids.sort_unstable();
+                ids.dedup();
+                of_batch = ids;
                 &of_batch
             }
             _ => &self.ids,
         };
-        let (by_count, total) = (self.sampling == NegativeSampling::Popularity, self.sums.last().copied().unwrap_or(1));
-        let n_items = ids.len() as u32;
-        let draw = |element: u64| {
-            if by_count {
-                let place = stream.below(element, total);
-                ids[self.sums.partition_point(|&sum| sum <= place)]
-            } else {
-                ids[stream.below(element, n_items) as usize]
+        let by_count = self.sampling == NegativeSampling::Popularity;
+        let n_places = if by_count { self.sums.last().copied().unwrap_or(1) } else { ids.len() as u32 };
+        let mut draws = vec![0; batch.supervised().len() * n];
+        threads::for_each(draws.chunks_mut(PIECE).enumerate(), |(piece, draws)| {
+            stream.fill_below((piece * PIECE) as u64, n_places, draws);
+            for draw in draws {
+                *draw = match by_count {
+                    true => ids[self.sums.partition_point(|sum| sum <= draw)],
+                    false => ids[*draw as usize],
+                };
             }
-        };
-        let draws = (0..(batch.supervised().len() * n) as u64).map(draw).collect();
-        drop(of_batch);
+        });
         draws
     }
 

@@ -31,14 +31,19 @@ pub fn dot_loss(loss: &DotLoss, gradients: &mut DotGradients) -> f64 {
     for (round, ((queries, losses), of_positives)) in rounds.zip(of_positives.chunks_mut(n_positions)).enumerate() {
         let first = round * n_positions;
         let of_negatives = &mut of_negatives[..losses.len() * n_negatives];
-        let pieces = queries.chunks_mut(PIECE * dim).zip(of_negatives.chunks_mut(PIECE * n_negatives));
-        let results = losses.chunks_mut(PIECE).zip(of_positives.chunks_mut(PIECE));
-        threads::for_each(pieces.zip(results).enumerate(), |(piece, ((queries, negatives), (losses, positives)))| {
-            run(Positions { loss, first: first + piece * PIECE, queries, negatives, losses, positives });
-        });
         let positions = first..first + losses.len();
         let indices = &loss.softmax.negatives[positions.start * n_negatives..positions.end * n_negatives];
-        by_item.sort(indices, n_negatives, first, n_items);
+        let pieces = queries.chunks_mut(PIECE * dim).zip(of_negatives.chunks_mut(PIECE * n_negatives));
+        let results = losses.chunks_mut(PIECE).zip(of_positives.chunks_mut(PIECE));
+        let pieces = pieces.zip(results).enumerate().map(|(piece, ((queries, negatives), (losses, positives)))| {
+            Task::Positions(Positions { loss, first: first + piece * PIECE, queries, negatives, losses, positives })
+        });
+        // Pairs are sorted by one thread while the others are at their similarities.
+        let tasks: Vec<Task> = [Task::Sort(&mut by_item)].into_iter().chain(pieces).collect();
+        threads::for_each(tasks.into_iter(), |task| match task {
+            Task::Sort(by_item) => by_item.sort(indices, n_negatives, first, n_items),
+            Task::Positions(positions) => run(positions),
+        });
         by_item.add(sums(of_negatives, loss.queries, dim), gradients.items, None);
     }
     by_item.sort(loss.softmax.positives, 1, 0, n_items);
@@ -49,6 +54,13 @@ pub fn dot_loss(loss: &DotLoss, gradients: &mut DotGradients) -> f64 {
 /// Sums over pairs of single vectors.
 fn sums<'a>(coefficients: &'a [f32], vectors: &'a [f32], width: usize) -> RowSums<'a> {
     RowSums { coefficients, strides: [1; 3], counts: (1, 1), vectors, width }
+}
+
+/// What threads do at the same time.
+enum Task<'a> {
+    /// The pairs of a round.
+    Sort(&'a mut ByItem),
+    Positions(Positions<'a>),
 }
 
 /// Some positions: their losses, the gradients of their queries, and the derivatives with respect to their similarities.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::backend::cpu::simd::math::{Exp, Silu, map_in_place};
+use crate::backend::cpu::simd::reduce::greatest;
 use crate::ops::{AttentionShape, HstuShape};
 use crate::random::Dropout;
 use crate::threads;
@@ -185,7 +186,7 @@ impl WithSimd for SoftmaxSequence<'_> {
                 let weights = &mut weights[..mask.attended(i, length)];
                 weights.fill(0.0);
                 add_products(weights, &q[row * width + head * d..][..d], &keys, length, scale);
-                let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let max = greatest(weights);
                 weights.iter_mut().for_each(|weight| *weight -= max);
                 map_in_place(simd, Exp, weights);
                 let sum: f32 = weights.iter().sum();

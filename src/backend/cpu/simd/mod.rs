@@ -3,14 +3,15 @@
 pub mod aligned;
 pub mod math;
 pub mod prefetch;
+pub mod reduce;
 pub mod transpose;
 pub mod widen;
 
 use pulp::{Arch, Simd, WithSimd};
 
 /// Runs `kernel` with the widest instruction set of this machine.
-pub fn run(kernel: impl WithSimd<Output = ()>) {
-    Arch::new().dispatch(kernel);
+pub fn run<K: WithSimd>(kernel: K) -> K::Output {
+    Arch::new().dispatch(kernel)
 }
 
 /// Selects the kernels without intrinsics, for any instruction set.

@@ -5,6 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::linear::add_parts;
 use crate::backend::cpu::ops::shared::{Memory, Shared};
 use crate::backend::cpu::simd;
+use crate::backend::cpu::simd::reduce::{sum, sum_of_products};
 use crate::ops::{self, HstuGateInputs};
 use crate::threads;
 
@@ -219,36 +220,4 @@ impl WithSimd for GateRows<'_> {
             norm.add_gradient(x, &da, d_attended);
         }
     }
-}
-
-/// In eight partial sums, which a compiler turns into vector instructions.
-#[inline(always)]
-fn sum(x: &[f32]) -> f32 {
-    let (many, rest) = x.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    for x in many {
-        for i in 0..8 {
-            sums[i] += x[i];
-        }
-    }
-    rest.iter().fold(total(sums), |sum, x| sum + x)
-}
-
-/// The sum of `(x - a) (y - b)`.
-#[inline(always)]
-fn sum_of_products(x: &[f32], y: &[f32], a: f32, b: f32) -> f32 {
-    let ((x_many, x_rest), (y_many, y_rest)) = (x.as_chunks::<8>(), y.as_chunks::<8>());
-    let mut sums = [0.0; 8];
-    for (x, y) in x_many.iter().zip(y_many) {
-        for i in 0..8 {
-            sums[i] += (x[i] - a) * (y[i] - b);
-        }
-    }
-    x_rest.iter().zip(y_rest).fold(total(sums), |sum, (x, y)| sum + (x - a) * (y - b))
-}
-
-#[inline(always)]
-fn total(sums: [f32; 8]) -> f32 {
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }

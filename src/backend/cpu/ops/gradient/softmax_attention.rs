@@ -7,8 +7,8 @@ use pulp::{Simd, WithSimd};
 use crate::backend::cpu::ops::attention::{SoftmaxAttention, sequences};
 use crate::backend::cpu::ops::gemm::{Matrix, multiply};
 use crate::backend::cpu::ops::shared::{Memory, Shared};
-use crate::backend::cpu::simd;
 use crate::backend::cpu::simd::math::{Exp, map_in_place};
+use crate::backend::cpu::simd::{self, reduce};
 use crate::ops::AttentionShape;
 use crate::threads;
 
@@ -88,7 +88,7 @@ impl WithSimd for Sequence<'_> {
                         None => dropped.copy_from_slice(p),
                     }
                     let (g, p) = (&mut gradient[..attended], &p[..attended]);
-                    let mean: f32 = g.iter().zip(p).map(|(g, p)| g * p).sum();
+                    let mean = reduce::sum_of_products(g, p, 0.0, 0.0);
                     g.iter_mut().zip(p).for_each(|(g, p)| *g = p * (*g - mean));
                     gradient[attended..].fill(0.0);
                 }
@@ -107,9 +107,9 @@ impl WithSimd for Sequence<'_> {
 /// Softmax in place.
 #[inline(always)]
 fn softmax<S: Simd>(simd: S, values: &mut [f32]) {
-    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = reduce::greatest(values);
     values.iter_mut().for_each(|value| *value -= max);
     map_in_place(simd, Exp, values);
-    let sum: f32 = values.iter().sum();
+    let sum = reduce::sum(values);
     values.iter_mut().for_each(|value| *value /= sum);
 }
