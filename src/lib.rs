@@ -28,6 +28,7 @@
 //! | a device by name; a wgpu device of your own; results that stay there | [`backend::select`], [`backend::gpu`] |
 //! | to train a model | the program `rails-bench`; [`train::Run`], step by step [`train::Trainer`] |
 //! | hit rate, NDCG and MRR of a model | the program `rails-bench`; [`eval`] |
+//! | recall, NDCG, MRR of any results by judgments with grades | the program `rails-bench eval-run`; [`eval::GradedQuality`] |
 //!
 //! What a first program needs is at the root of the crate. The modules hold the rest, and may change more between versions.
 //! Enums and options that may grow are `#[non_exhaustive]`; options have constructors and `with_` methods.

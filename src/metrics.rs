@@ -14,7 +14,8 @@ pub const HIT_RATE_AT: [usize; 6] = [1, 5, 10, 50, 100, 200];
 /// Cut-offs of NDCG that tables show.
 pub const NDCG_AT: [usize; 3] = [10, 50, 200];
 
-/// One number about the quality of a model, which training chooses the best model by. Displayed and parsed as `hr@10`, `ndcg@10`, `mrr`.
+/// One number about the quality of results, for training to choose the best model by, too. Displayed and parsed as `hr@10`,
+/// `ndcg@10`, `mrr`, `mrr@10`, `recall@10`, `precision@10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
@@ -25,6 +26,12 @@ pub enum Metric {
     Ndcg(usize),
     /// MRR.
     Mrr,
+    /// MRR@n: relevant items beyond the first n count zero.
+    MrrAt(usize),
+    /// Recall@n: the share of the relevant items that is among the first n. With one relevant item it is HR@n.
+    Recall(usize),
+    /// Precision@n: relevant items among the first n, divided by n.
+    Precision(usize),
 }
 
 impl Metric {
@@ -34,6 +41,9 @@ impl Metric {
             Metric::HitRate(n) => quality.hit_rate(n),
             Metric::Ndcg(n) => quality.ndcg(n),
             Metric::Mrr => quality.mrr(),
+            Metric::MrrAt(n) => quality.mrr_at(n),
+            Metric::Recall(n) => quality.hit_rate(n),
+            Metric::Precision(n) => quality.hit_rate(n) / n as f64,
         }
     }
 }
@@ -44,6 +54,9 @@ impl fmt::Display for Metric {
             Metric::HitRate(n) => write!(f, "hr@{n}"),
             Metric::Ndcg(n) => write!(f, "ndcg@{n}"),
             Metric::Mrr => f.write_str("mrr"),
+            Metric::MrrAt(n) => write!(f, "mrr@{n}"),
+            Metric::Recall(n) => write!(f, "recall@{n}"),
+            Metric::Precision(n) => write!(f, "precision@{n}"),
         }
     }
 }
@@ -56,10 +69,14 @@ impl FromStr for Metric {
         let found = match name.split_once('@') {
             Some(("hr", n)) => at(n).map(Metric::HitRate),
             Some(("ndcg", n)) => at(n).map(Metric::Ndcg),
+            Some(("mrr", n)) => at(n).map(Metric::MrrAt),
+            Some(("recall", n)) => at(n).map(Metric::Recall),
+            Some(("precision", n)) => at(n).map(Metric::Precision),
             None if name == "mrr" => Some(Metric::Mrr),
             _ => None,
         };
-        found.ok_or_else(|| Error::argument(Parameter::Metric, "hr@N, ndcg@N or mrr", format!("`{name}`")))
+        let expected = "hr@N, ndcg@N, mrr, mrr@N, recall@N or precision@N";
+        found.ok_or_else(|| Error::argument(Parameter::Metric, expected, format!("`{name}`")))
     }
 }
 
@@ -120,6 +137,11 @@ impl Quality {
         self.mean(|rank| rank.or(self.miss_rank).map_or(0.0, |rank| 1.0 / rank as f64))
     }
 
+    /// MRR@n: the mean of 1 / rank over targets among the first n; others count zero, whatever the rank of a miss.
+    pub fn mrr_at(&self, n: usize) -> f64 {
+        self.mean(|rank| rank.filter(|&rank| rank <= n).map_or(0.0, |rank| 1.0 / rank as f64))
+    }
+
     fn mean(&self, value: impl Fn(Option<usize>) -> f64) -> f64 {
         if self.ranks.is_empty() {
             return 0.0;
@@ -156,14 +178,25 @@ mod tests {
     #[test]
     fn metrics_are_parsed_displayed_and_computed() {
         let q = quality(None, &[Some(2), Some(12), None, None]);
-        for (name, value) in [("hr@10", 0.25), ("hr@12", 0.5), ("ndcg@2", 0.25 / 3f64.log2()), ("mrr", 7.0 / 48.0)] {
+        for (name, value) in [
+            ("hr@10", 0.25),
+            ("hr@12", 0.5),
+            ("ndcg@2", 0.25 / 3f64.log2()),
+            ("mrr", 7.0 / 48.0),
+            ("mrr@11", 1.0 / 8.0),
+            ("recall@10", 0.25),
+            ("precision@10", 0.025),
+        ] {
             let metric: Option<Metric> = name.parse().ok();
             assert_eq!(metric.map(|metric| metric.to_string()).as_deref(), Some(name));
             assert!(metric.is_some_and(|metric| (metric.of(&q) - value).abs() < 1e-15), "{name}");
         }
-        for name in ["hr", "hr@0", "hr@-1", "mrr@5", "recall@10", ""] {
+        for name in ["hr", "hr@0", "hr@-1", "mrr@", "recall", "p@10", ""] {
             let error = name.parse::<Metric>().err().map(|error| error.to_string());
-            assert_eq!(error, Some(format!("metric: expected hr@N, ndcg@N or mrr, found `{name}`")));
+            assert_eq!(
+                error,
+                Some(format!("metric: expected hr@N, ndcg@N, mrr, mrr@N, recall@N or precision@N, found `{name}`"))
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod arrays;
 mod errors;
+mod evaluate;
 mod logging;
 mod searcher;
 mod train;
@@ -44,5 +45,7 @@ fn _native(module: &Bound<PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(logging::set_log_level, module)?)?;
     module.add_function(wrap_pyfunction!(run_program, module)?)?;
     module.add_function(wrap_pyfunction!(devices, module)?)?;
+    module.add_function(wrap_pyfunction!(evaluate::evaluate_run, module)?)?;
+    module.add_function(wrap_pyfunction!(evaluate::write_run, module)?)?;
     module.add_function(wrap_pyfunction!(train::train, module)?)
 }

@@ -60,7 +60,9 @@ parameters! {
     Preset: "preset", "A configuration that comes with the crate.";
     ProbedLists: "probed lists", "Inverted lists that a query looks into.";
     Protocol: "protocol", "Protocol of an evaluation.";
+    Qrels: "relevance judgments", "Grades of documents for queries.";
     QueryEmbeddings: "query embeddings", "(B, D): raw embeddings of queries.";
+    RelevanceLevel: "relevance level", "Least grade of a relevant document.";
     RunFolder: "run folder", "Folder of a training run.";
     ScanTier: "RAILS_SCAN_TIER", "Which kernels a GPU may scan with.";
     ShaderChecks: "RAILS_SHADER_CHECKS", "The checks that kernels of a GPU are compiled with.";
@@ -72,6 +74,8 @@ parameters! {
     Thresholds: "thresholds", "(V): one threshold per vector.";
     TokenEmbeddings: "token embeddings", "(T, D): several vectors per query or item.";
     TokenLengths: "token lengths", "(n): how many token embeddings each query or item has.";
+    TrecName: "name", "Name of a query, a document or a run.";
+    TrecRun: "run", "Results of a search, for an evaluation.";
     UserIds: "user ids", "(B): one user per query.";
 }
 

@@ -1,7 +1,10 @@
-//! Leave-one-out evaluation: encode each user's history, search, and find the rank of the last event.
+//! Leave-one-out evaluation: encode each user's history, search, and find the rank of the last event. And the quality of results
+//! by judgments of relevance: [`GradedQuality`].
 
+mod graded;
 mod protocol;
 
+pub use graded::{GradedQuality, JudgedRanking};
 pub use protocol::Protocol;
 
 use std::ops::ControlFlow;

@@ -7,6 +7,7 @@ mod convert;
 mod demo;
 mod devices;
 mod eval;
+mod eval_run;
 mod exit_code;
 mod index;
 mod interrupt;
@@ -68,6 +69,8 @@ enum Command {
     Index(index::IndexArgs),
     /// Print the retrieval quality of a checkpoint on a data set: HR, NDCG, MRR, queries per second
     Eval(eval::EvalArgs),
+    /// Print the quality of any results (a TREC run) by judgments of relevance (qrels): NDCG, recall, precision, HR, MRR
+    EvalRun(eval_run::EvalRunArgs),
     /// Measure recall against exact search and latency of retrieval algorithms, side by side
     Bench(bench::BenchArgs),
     /// Print the recommendations for one user
@@ -121,6 +124,7 @@ fn execute(command: &Command) -> Result<ExitCode> {
         Command::Reproduce(args) => return reproduce::run(args),
         Command::Index(args) => return index::run(args),
         Command::Eval(args) => return eval::run(args),
+        Command::EvalRun(args) => eval_run::run(args)?,
         Command::Bench(args) => return bench::run(args),
         Command::Search(args) => search::run(args)?,
         Command::Completions(args) => manual::completions(args, Cli::command())?,

@@ -28,14 +28,14 @@ macro_rules! outln {
 
 pub(crate) use {out, outln};
 
-/// `n` of `noun`, in the plural unless there is one: "1 batch", "2 batches", "3 epochs".
+/// `n` of `noun`, in the plural unless there is one: "1 batch", "2 batches", "3 epochs", "4 queries".
 pub fn counted(n: usize, noun: &str) -> String {
-    let plural = match noun {
-        _ if n == 1 => "",
-        "batch" => "es",
-        _ => "s",
-    };
-    format!("{n} {noun}{plural}")
+    match (noun, noun.strip_suffix('y')) {
+        _ if n == 1 => format!("{n} {noun}"),
+        (_, Some(stem)) => format!("{n} {stem}ies"),
+        ("batch", _) => format!("{n} {noun}es"),
+        _ => format!("{n} {noun}s"),
+    }
 }
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn nouns_are_counted_in_english() {
-        let written = ["batch", "epoch", "segment"].map(|noun| [counted(1, noun), counted(2, noun)]);
-        assert_eq!(written.concat(), ["1 batch", "2 batches", "1 epoch", "2 epochs", "1 segment", "2 segments"]);
+        let written = ["batch", "epoch", "query"].map(|noun| [counted(1, noun), counted(2, noun)]);
+        assert_eq!(written.concat(), ["1 batch", "2 batches", "1 epoch", "2 epochs", "1 query", "2 queries"]);
     }
 }

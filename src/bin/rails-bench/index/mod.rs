@@ -4,6 +4,7 @@ mod build;
 mod change;
 mod info;
 mod items;
+mod search;
 
 use clap::{Args, Subcommand};
 use rails_wgpu::Result;
@@ -25,6 +26,8 @@ enum Command {
     Info(info::InfoArgs),
     /// Read every byte of an index and list all damage; exit code 1 if there is any
     Verify(info::VerifyArgs),
+    /// Search for query embeddings of a file, and write the results as a TREC run
+    Search(search::SearchArgs),
     /// Add items, or replace those that are there
     Add(change::AddArgs),
     /// Remove items
@@ -38,6 +41,7 @@ pub fn run(args: &IndexArgs) -> Result<ExitCode> {
         Command::Build(args) => build::run(args)?,
         Command::Info(args) => info::run(args)?,
         Command::Verify(args) => return info::verify(args),
+        Command::Search(args) => search::run(args)?,
         Command::Add(args) => change::add(args)?,
         Command::Remove(args) => change::remove(args)?,
         Command::Compact(args) => change::compact(args)?,

@@ -1,0 +1,67 @@
+//! `rails-bench index search`.
+
+use clap::Args;
+use rails_wgpu::dataset::{TREC_RUN_NAME, TrecRun};
+use rails_wgpu::index::{ItemSource, Items};
+use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::{Error, QueryBatch, Result, atomic};
+
+use crate::output::{counted, outln};
+use crate::paths::{Input, Output};
+use crate::progress;
+
+/// Queries that are searched together.
+const BATCH: usize = 128;
+
+#[derive(Args)]
+pub struct SearchArgs {
+    /// The folder of the index
+    index: Input,
+    /// Query embeddings: a .safetensors file with `ids` (B) and `embeddings` (B, D), or a .npy file with embeddings (B, D), whose
+    /// ids are in a file `*.ids.npy` beside it or 0 to B - 1
+    #[arg(long, value_name = "FILE")]
+    queries: Input,
+    /// Results per query
+    #[arg(long, default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    k: usize,
+    #[arg(long, default_value = "exact", help = crate::options::algorithm_help(""))]
+    algorithm: Algorithm,
+    /// Device: `auto`, `cpu`, `gpu`, or part of a device's name, API and driver (see `rails-bench devices`)
+    #[arg(long, default_value = "auto", env = "RAILS_DEVICE")]
+    device: String,
+    /// The TREC run to write: lines `query Q0 item rank score name`, for `rails-bench eval-run`, trec_eval and others
+    #[arg(short, long)]
+    output: Output,
+    /// Name of the run, the last field of each line
+    #[arg(long, default_value = TREC_RUN_NAME, value_name = "NAME")]
+    run_name: String,
+}
+
+pub fn run(args: &SearchArgs) -> Result<()> {
+    atomic::check(&args.output)?;
+    let queries = ItemSource::of_file(&args.queries)?;
+    let searcher = Searcher::builder().folder(&*args.index).device(&args.device).build()?;
+    let bar = progress::bar(queries.len() as u64, "queries", "writing the run");
+    let mut run = TrecRun::new();
+    for chunk in queries.into_chunks() {
+        let Items { ids, embeddings } = chunk?;
+        let rows: Vec<usize> = (0..ids.len()).collect();
+        for rows in rows.chunks(BATCH) {
+            let batch = QueryBatch::new(embeddings.select_rows(rows));
+            let hits = searcher.search(args.algorithm, &batch, args.k, &[])?;
+            for (&row, hits) in rows.iter().zip(hits) {
+                for hit in hits {
+                    run.add(&ids[row].to_string(), &hit.id.to_string(), hit.score)?;
+                }
+            }
+            bar.add(rows.len() as u64);
+        }
+    }
+    drop(bar);
+    let n = run.queries().count();
+    if n == 0 {
+        return Err(Error::argument("queries", "at least one query, and one item in the index", "no results"));
+    }
+    run.write(&args.output, &args.run_name)?;
+    outln!("{}: results of {}", args.output.display(), counted(n, "query"))
+}
