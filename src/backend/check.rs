@@ -19,6 +19,10 @@ pub(super) fn scan(
 ) -> Result<()> {
     match scorer {
         Scorer::Mol | Scorer::Distilled | Scorer::Bound => mol_queries(dim, mol, queries)?,
+        Scorer::Dot if mol.is_some_and(|mol| mol.given_components) => {
+            let expected = "one of Mixture-of-Logits, as items are component embeddings";
+            return Err(Error::argument(Parameter::Scorer, expected, "inner products of raw embeddings"));
+        }
         Scorer::Dot => matrix(Parameter::QueryEmbeddings, &queries.embeddings, dim)?,
         Scorer::MaxSim | Scorer::Centroids => tokens(dim, queries).map(|_| ())?,
     }
@@ -28,7 +32,13 @@ pub(super) fn scan(
 /// Queries for an index with Mixture-of-Logits tables (`mol`) and raw embeddings of width `dim`.
 pub(crate) fn mol_queries(dim: usize, mol: Option<&MolConfig>, queries: &QueryBatch) -> Result<()> {
     let mol = mol.ok_or_else(no_mol)?;
-    matrix(Parameter::QueryEmbeddings, &queries.embeddings, dim)?;
+    match queries.embeddings.shape() {
+        // Components of each query, as they are given.
+        [_, _, _] if mol.given_components => {
+            finite(Parameter::QueryEmbeddings, &queries.embeddings, mol.query_width())?
+        }
+        _ => matrix(Parameter::QueryEmbeddings, &queries.embeddings, mol.query_dim(dim))?,
+    }
     users(mol, queries.len(), queries.user_ids.as_deref())
 }
 
@@ -68,7 +78,7 @@ pub(super) fn components(tables: &Tables, vectors: &Tensor, columns: Columns) ->
     }
     let mol = tables.mol.as_ref().ok_or_else(no_mol)?;
     let norms = mol.inverse_norms.as_ref().map_or(0, Table::width);
-    let (p_x, d_p) = (mol.components.as_ref().map_or(norms, Table::groups), mol.mean.width());
+    let (p_x, d_p) = (tables.components().map_or(norms, Table::groups), mol.mean.width());
     let width = match columns {
         Columns::Group(group) if group >= p_x => {
             return Err(Error::argument(Parameter::ComponentGroup, format!("0..{p_x}"), group));
@@ -186,8 +196,16 @@ pub(super) fn exclusions(n_items: usize, n_queries: usize, excluded: &Exclusions
 }
 
 fn matrix(parameter: Parameter, embeddings: &Tensor, dim: usize) -> Result<()> {
-    if embeddings.shape().len() != 2 || embeddings.width() != dim {
-        return Err(Error::argument(parameter, format!("shape (n, {dim})"), format!("{:?}", embeddings.shape())));
+    match embeddings.shape() {
+        [_, _] => finite(parameter, embeddings, dim),
+        shape => Err(Error::argument(parameter, format!("shape (n, {dim})"), format!("{shape:?}"))),
+    }
+}
+
+/// Rows of `dim` finite numbers.
+fn finite(parameter: Parameter, embeddings: &Tensor, dim: usize) -> Result<()> {
+    if embeddings.width() != dim {
+        return Err(Error::argument(parameter, format!("rows of {dim} numbers"), format!("{:?}", embeddings.shape())));
     }
     match embeddings.data().iter().position(|value| !value.is_finite()) {
         None => Ok(()),

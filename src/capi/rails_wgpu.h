@@ -417,7 +417,8 @@ rw_status rw_searcher_save(const struct rw_searcher *searcher,
 size_t rw_searcher_len(const struct rw_searcher *searcher);
 
 /*
- D: width of raw item and query embeddings; 0 for null.
+ D: width of raw item and query embeddings; 0 for null. Of given components (see `export_gate` in Python) those of an item or of
+ a query lie side by side: this is P_X * D_P then, and queries are P_Q * D_P wide.
 
  # Safety
  `searcher` is null or alive.

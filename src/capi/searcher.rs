@@ -26,13 +26,14 @@ impl RwSearcher {
         Ok(RwSearcher { searcher, device })
     }
 
-    /// Whether `dim` is the width of embeddings.
+    /// Whether `dim` is the width of query embeddings.
     ///
     /// # Errors
     /// If it is not.
     pub(super) fn check_dim(&self, dim: usize) -> Result<()> {
-        let own = self.searcher.index().dim();
-        if dim == own { Ok(()) } else { Err(Error::argument("dim", format!("{own}, the width of embeddings"), dim)) }
+        let own = self.searcher.index().query_dim();
+        let expected = || format!("{own}, the width of query embeddings");
+        if dim == own { Ok(()) } else { Err(Error::argument("dim", expected(), dim)) }
     }
 }
 
@@ -154,7 +155,8 @@ pub unsafe extern "C" fn rw_searcher_len(searcher: *const RwSearcher) -> usize {
     unsafe { searcher.as_ref() }.map_or(0, |searcher| searcher.searcher.index().len())
 }
 
-/// D: width of raw item and query embeddings; 0 for null.
+/// D: width of raw item and query embeddings; 0 for null. Of given components (see `export_gate` in Python) those of an item or of
+/// a query lie side by side: this is P_X * D_P then, and queries are P_Q * D_P wide.
 ///
 /// # Safety
 /// `searcher` is null or alive.

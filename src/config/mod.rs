@@ -263,6 +263,10 @@ pub struct MolConfig {
     pub item_dot_product_groups: usize,
     /// D_P: width of one component embedding.
     pub dot_product_dimension: usize,
+    /// Whether embeddings of queries and items are their component embeddings, side by side: there are no projections then, and
+    /// the gate sees the logits only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub given_components: bool,
     /// Divisor of every component logit.
     pub temperature: f32,
     /// Whether component embeddings are l2-normalised.
@@ -290,6 +294,47 @@ impl MolConfig {
     pub fn n_logits(&self) -> usize {
         self.query_dot_product_groups * self.item_dot_product_groups
     }
+
+    /// A similarity of component embeddings that are given as they are, P_Q = `n_query` of a query and P_X = `n_item` of an item,
+    /// `width` (D_P) wide each. They are not l2-normalised, the temperature is 1, and the gating weights are the softmax of what
+    /// the gate makes of the logits.
+    pub fn of_components(n_query: usize, n_item: usize, width: usize) -> MolConfig {
+        MolConfig {
+            query_dot_product_groups: n_query,
+            item_dot_product_groups: n_item,
+            dot_product_dimension: width,
+            given_components: true,
+            temperature: 1.0,
+            dot_product_l2_norm: false,
+            eps: 1e-6,
+            query_hidden: None,
+            item_hidden: None,
+            uid_embedding_hash_sizes: Vec::new(),
+            gating_combination: GatingCombination::None,
+            gating_query_hidden_dim: None,
+            gating_item_hidden_dim: None,
+            gating_qi_hidden_dim: None,
+        }
+    }
+
+    /// (P_Q - uid tables) * D_P: numbers of the components of a query that are not those of its user.
+    pub(crate) fn query_width(&self) -> usize {
+        (self.query_dot_product_groups - self.uid_embedding_hash_sizes.len()) * self.dot_product_dimension
+    }
+
+    /// Width of query embeddings where those that are projected have the width `dim`.
+    pub(crate) fn query_dim(&self, dim: usize) -> usize {
+        if self.given_components { self.query_width() } else { dim }
+    }
+
+    /// P_X * D_P: numbers of the components of an item.
+    pub(crate) fn item_width(&self) -> usize {
+        self.item_dot_product_groups * self.dot_product_dimension
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A gated linear unit: `act(x W_1 + b_1) * (x W_2 + b_2)`.

@@ -48,7 +48,12 @@ impl ModelConfig {
         })?;
         match &self.similarity {
             SimilarityConfig::DotProduct => Ok(()),
-            SimilarityConfig::Mol(mol) => mol.check(),
+            SimilarityConfig::Mol(mol) => {
+                rule("given_components", !mol.given_components, "true", || {
+                    "false, as the similarity of an encoder projects its embeddings".to_string()
+                })?;
+                mol.check()
+            }
         }
     }
 }
@@ -119,11 +124,17 @@ impl MolConfig {
         for (key, width) in widths {
             at_least(1, key, width.unwrap_or(1))?;
         }
+        let layers = widths.iter().take(4).find(|(_, width)| self.given_components && width.is_some());
+        if let Some((key, width)) = layers {
+            rule(key, false, width.unwrap_or_default(), || {
+                "none, as given components have nothing but logits".to_string()
+            })?;
+        }
         let has_both = self.gating_query_hidden_dim.is_some() && self.gating_item_hidden_dim.is_some();
         let sums = self.gating_combination == GatingCombination::None;
         rule(
             "create_mol_interaction_module.gating_combination_type",
-            sums || has_both,
+            sums || has_both || self.given_components,
             "'glu_silu' or 'glu_silu_ln'",
             || "'none', unless gating_query_fn and gating_item_fn are both True".to_string(),
         )

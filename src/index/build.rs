@@ -38,7 +38,7 @@ impl Blueprint {
         n_items: usize,
     ) -> Result<Blueprint> {
         let mol = similarity.as_ref().map(|similarity| &similarity.mol);
-        let dim = range.dim();
+        let dim = range.item_dim();
         let form =
             options.form.unwrap_or_else(|| automatic_form(mol, options.dtype, n_items, options.max_component_bytes));
         if options.lists.is_some() && (form == Form::Raw || mol.is_none()) && !range.is_of_tokens() {

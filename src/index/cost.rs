@@ -20,7 +20,7 @@ pub(super) fn of_scorer(tables: &Tables, scorer: Scorer) -> u64 {
 /// Bytes of these columns of one item.
 pub(super) fn of_columns(tables: &Tables, columns: Columns) -> u64 {
     let Some(mol) = &tables.mol else { return of(&tables.raw) };
-    match (columns, &mol.components) {
+    match (columns, tables.components()) {
         (Columns::Mean, _) => of(&mol.mean),
         (Columns::Principal, _) => mol.principal.as_ref().map_or(0, of),
         (Columns::Group(_), Some(components)) => of(components) / components.groups().max(1) as u64,

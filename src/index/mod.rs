@@ -101,7 +101,7 @@ impl ItemIndex {
         options: IndexOptions,
     ) -> Result<ItemIndex> {
         // Rows that are in order already are not copied.
-        let source = match ids.is_sorted() && embeddings.shape().len() == 2 {
+        let source = match ids.is_sorted() && embeddings.shape().len() > 1 {
             true => ItemSource::of_embeddings(ids.to_vec(), embeddings.clone()),
             false => {
                 let read = |rows: &[usize]| Ok(embeddings.select_rows(rows));
@@ -199,9 +199,14 @@ impl ItemIndex {
         self.blueprint.range.is_of_tokens()
     }
 
-    /// D: width of raw or token embeddings.
+    /// D: width of raw item embeddings, or of token embeddings.
     pub fn dim(&self) -> usize {
         self.blueprint.dim
+    }
+
+    /// D: width of query embeddings; another one than [`ItemIndex::dim`] only where components are given.
+    pub fn query_dim(&self) -> usize {
+        self.blueprint.range.query_dim()
     }
 
     /// Number format of the tables.

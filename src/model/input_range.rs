@@ -27,8 +27,10 @@ const LARGEST_SUM: f64 = LARGEST_NORM * LARGEST_NORM;
 /// Which queries and items a similarity can score.
 #[derive(Debug)]
 pub struct InputRange {
-    /// D.
-    dim: usize,
+    /// D of queries and of items.
+    dims: [usize; 2],
+    /// P_Q and P_X, where components are given.
+    components: Option<[usize; 2]>,
     mol: Option<MolRange>,
     /// Whether vectors are token embeddings.
     of_tokens: bool,
@@ -61,28 +63,40 @@ struct Overflow {
 }
 
 impl InputRange {
-    /// For raw embeddings of width `dim`, scored by `mol` or, without one, by inner products.
+    /// For raw embeddings of width `dim`, or given components, scored by `mol` or, without one, by inner products.
     pub fn new(mol: Option<&Mol<Tensor>>, dim: usize) -> InputRange {
-        InputRange { dim, mol: mol.map(MolRange::new), of_tokens: false, safe: [0.0; 2] }.with_safe_magnitudes()
+        let given = mol.map(|mol| &mol.config).filter(|config| config.given_components);
+        let components = given
+            .map(|config| [config.query_width() / config.dot_product_dimension.max(1), config.item_dot_product_groups]);
+        let dims = given.map_or([dim; 2], |config| [config.query_width(), config.item_width()]);
+        let mol = mol.map(MolRange::new);
+        InputRange { dims, components, mol, of_tokens: false, safe: [0.0; 2] }.with_safe_magnitudes()
     }
 
     /// For token embeddings of width `dim`, scored by late interaction.
     pub fn of_tokens(dim: usize) -> InputRange {
-        InputRange { dim, mol: None, of_tokens: true, safe: [0.0; 2] }.with_safe_magnitudes()
+        InputRange { dims: [dim; 2], components: None, mol: None, of_tokens: true, safe: [0.0; 2] }
+            .with_safe_magnitudes()
     }
 
     fn with_safe_magnitudes(self) -> InputRange {
         let mut range = self;
         for side in [Side::Query, Side::Item] {
+            let dim = range.dims[side as usize];
             range.safe[side as usize] =
-                largest_power_of_two(|magnitude| range.bounds(side, &vec![magnitude; range.dim]).is_ok());
+                largest_power_of_two(|magnitude| range.bounds(side, &vec![magnitude; dim]).is_ok());
         }
         range
     }
 
-    /// D: width of raw embeddings.
-    pub fn dim(&self) -> usize {
-        self.dim
+    /// D: width of raw item embeddings.
+    pub fn item_dim(&self) -> usize {
+        self.dims[Side::Item as usize]
+    }
+
+    /// D: width of raw query embeddings.
+    pub fn query_dim(&self) -> usize {
+        self.dims[Side::Query as usize]
     }
 
     /// Whether it is one of token embeddings.
@@ -90,7 +104,7 @@ impl InputRange {
         self.of_tokens
     }
 
-    /// Raw query embeddings (B, D), or token embeddings.
+    /// Raw query embeddings (B, D), given components (B, P_Q, D_P), or token embeddings.
     ///
     /// # Errors
     /// If the shape is another one, a number is not finite, or a row is so large that it cannot be scored; the row is named.
@@ -103,7 +117,7 @@ impl InputRange {
         self.check(Parameter::TokenEmbeddings, Side::Query, tokens.vectors(), name_of)
     }
 
-    /// Raw embeddings (n, D) of the items `ids`, or token embeddings.
+    /// Raw embeddings (n, D), given components (n, P_X, D_P), or token embeddings of the items `ids`.
     ///
     /// # Errors
     /// As [`InputRange::check_queries`], or if items have token embeddings and should not, or the other way round; the id is
@@ -132,23 +146,31 @@ impl InputRange {
         if self.is_of_tokens() {
             return Ok(());
         }
-        let expected = format!("one embedding of {} numbers each: the items of this index have no others", self.dim);
+        let expected =
+            format!("one embedding of {} numbers each: the items of this index have no others", self.item_dim());
         Err(Error::argument(Parameter::TokenEmbeddings, expected, format!("{} tokens", tokens.vectors().rows())))
     }
 
     fn check(&self, name: Parameter, side: Side, embeddings: &Tensor, name_of: impl Fn(usize) -> String) -> Result<()> {
-        if embeddings.shape().len() != 2 || embeddings.width() != self.dim || self.dim == 0 {
+        let (dim, components) = (self.dims[side as usize], self.components.map(|components| components[side as usize]));
+        let fits = match (embeddings.shape(), components) {
+            (&[_, width], _) => width == dim && dim > 0,
+            (&[_, n, width], Some(components)) => n == components && n * width == dim,
+            _ => false,
+        };
+        if !fits {
             let rows = match side {
                 Side::Query => "B",
                 Side::Item => "N",
             };
-            let expected = match self.dim {
-                0 => format!("shape ({rows}, D) with D >= 1"),
-                dim => format!("shape ({rows}, {dim})"),
+            let expected = match (dim, components) {
+                (0, _) => format!("shape ({rows}, D) with D >= 1"),
+                (_, None) => format!("shape ({rows}, {dim})"),
+                (_, Some(n)) => format!("shape ({rows}, {n}, {}) or ({rows}, {dim})", dim / n),
             };
             return Err(Error::argument(name, expected, format!("{:?}", embeddings.shape())));
         }
-        for (row, values) in embeddings.data().chunks_exact(self.dim).enumerate() {
+        for (row, values) in embeddings.data().chunks_exact(dim).enumerate() {
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                 return Err(Error::argument(name, "finite numbers", format!("{value} in {}", name_of(row))));
             }
@@ -216,7 +238,10 @@ impl MolRange {
             Side::Query => (query, gate_query),
             Side::Item => (item, gate_item),
         };
-        let components = projected(projection, row)?;
+        let components = match projection {
+            Some(projection) => projected(projection, row)?,
+            None => row.to_vec(),
+        };
         let of_row = components.chunks_exact(config.dot_product_dimension.max(1)).map(norm).fold(0.0, f64::max);
         let of_users = match side {
             Side::Query => self.uid,

@@ -2,24 +2,25 @@
 //! Retrieval on Accelerators, arXiv 2306.04039) and its two one-sided parts: what depends on the query only is
 //! computed once per query, what depends on the item only once per index.
 
-use crate::Result;
 use crate::checkpoint::Weights;
 use crate::config::{GluConfig, GluNonlinearity, MolConfig};
+use crate::error::Parameter;
 use crate::model::torch_linear;
 use crate::ops::{Activation, DropoutSite, Linear, Ops};
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// Weights of a Mixture-of-Logits similarity, wherever `T` keeps them.
 #[derive(Clone, Debug)]
 pub struct Mol<T> {
     /// Its hyper-parameters.
     pub config: MolConfig,
-    /// D -> (P_Q - uid tables) * D_P.
-    pub query: Projection<T>,
+    /// D -> (P_Q - uid tables) * D_P; `None` if query embeddings are the components already.
+    pub query: Option<Projection<T>>,
     /// (hash size + 1, D_P): one table per uid hash.
     pub uid_tables: Vec<T>,
-    /// D -> P_X * D_P.
-    pub item: Projection<T>,
+    /// D -> P_X * D_P; `None` if item embeddings are the components already.
+    pub item: Option<Projection<T>>,
     /// D -> L: query-only gate part.
     pub gate_query: Option<GatePart<T>>,
     /// D -> L: item-only gate part.
@@ -110,22 +111,12 @@ impl Mol<Tensor> {
     /// As [`Weights::take`].
     pub fn load(weights: &mut Weights, config: &MolConfig, dim: usize) -> Result<Mol<Tensor>> {
         let (d_p, n_logits) = (config.dot_product_dimension, config.n_logits());
-        let query_width = (config.query_dot_product_groups - config.uid_embedding_hash_sizes.len()) * d_p;
-        let item_width = config.item_dot_product_groups * d_p;
-        let query = Projection::load(
-            weights,
-            &format!("{QUERY}._query_emb_proj_module"),
-            config.query_hidden.as_ref(),
-            dim,
-            query_width,
-        )?;
-        let item = Projection::load(
-            weights,
-            &format!("{ITEM}._item_emb_proj_module"),
-            config.item_hidden.as_ref(),
-            dim,
-            item_width,
-        )?;
+        let mut projection = |name: &str, hidden: &Option<GluConfig>, n_out: usize| {
+            let load = || Projection::load(weights, name, hidden.as_ref(), dim, n_out);
+            (!config.given_components).then(load).transpose()
+        };
+        let query = projection(&format!("{QUERY}._query_emb_proj_module"), &config.query_hidden, config.query_width())?;
+        let item = projection(&format!("{ITEM}._item_emb_proj_module"), &config.item_hidden, config.item_width())?;
         let uid_tables = config.uid_embedding_hash_sizes.iter().enumerate();
         let uid_tables = uid_tables
             .map(|(i, &size)| weights.take(&format!("{QUERY}._uid_embeddings_{i}.weight"), &[size + 1, d_p]))
@@ -156,21 +147,83 @@ impl Mol<Tensor> {
         };
         Ok(Mol { config: config.clone(), query, uid_tables, item, gate_query, gate_item, gate_cross, principal: None })
     }
+
+    /// The similarity of component embeddings that are given as they are, see [`MolConfig::of_components`]. The gate is the
+    /// cross part QI; without one, the gating weights are the softmax of the logits themselves.
+    ///
+    /// # Errors
+    /// If the configuration is not one of given components, has uid tables, or asks for a gate of another shape.
+    pub fn of_components(config: &MolConfig, gate: Option<CrossGate<Tensor>>) -> Result<Mol<Tensor>> {
+        config.validate()?;
+        if !config.given_components || !config.uid_embedding_hash_sizes.is_empty() {
+            let expected = "given_components, and no uid_embedding_hash_sizes";
+            return Err(Error::argument(Parameter::Model, expected, "a similarity with projections or uid tables"));
+        }
+        let n_logits = config.n_logits();
+        let gate_cross = gate.unwrap_or_else(|| CrossGate::of_logits(n_logits));
+        gate_cross.check(n_logits)?;
+        let gating_qi_hidden_dim = gate_cross.hidden.as_ref().map(|layer| layer.n_out);
+        let config = MolConfig { gating_qi_hidden_dim, ..config.clone() };
+        Ok(Mol {
+            config,
+            query: None,
+            uid_tables: Vec::new(),
+            item: None,
+            gate_query: None,
+            gate_item: None,
+            gate_cross,
+            principal: None,
+        })
+    }
+}
+
+impl CrossGate<Tensor> {
+    /// The gate whose values are the logits themselves.
+    fn of_logits(n_logits: usize) -> CrossGate<Tensor> {
+        let mut identity = vec![0.0; n_logits * n_logits];
+        identity.iter_mut().step_by(n_logits + 1).for_each(|diagonal| *diagonal = 1.0);
+        let weight = Tensor::trusted(vec![n_logits, n_logits], identity);
+        let bias = Some(Tensor::trusted(vec![n_logits], vec![0.0; n_logits]));
+        CrossGate { hidden: None, output: Linear { weight, bias, n_in: n_logits, n_out: n_logits }, linear: None }
+    }
+
+    /// Whether it is a gate of `n_logits`, with a bias in each layer.
+    fn check(&self, n_logits: usize) -> Result<()> {
+        let fits = |layer: &Linear<Tensor>| {
+            let bias = layer.bias.as_ref().is_some_and(|bias| bias.shape() == [layer.n_out]);
+            bias && layer.n_out > 0 && layer.weight.shape() == [layer.n_in, layer.n_out]
+        };
+        let layers = || self.hidden.iter().chain([&self.output]);
+        let width = self.hidden.as_ref().map_or(n_logits, |layer| layer.n_out);
+        let chained = self.hidden.as_ref().is_none_or(|layer| layer.n_in == n_logits) && self.output.n_in == width;
+        if chained && self.output.n_out == n_logits && layers().all(fits) && self.linear.is_none() {
+            return Ok(());
+        }
+        let expected =
+            format!("a gate {n_logits} -> H -> {n_logits} or {n_logits} -> {n_logits} with biases, L = {n_logits}");
+        let widths: Vec<[usize; 2]> = layers().map(|layer| [layer.n_in, layer.n_out]).collect();
+        Err(Error::argument(Parameter::Model, expected, format!("layers of widths {widths:?}")))
+    }
 }
 
 impl<T> Mol<T> {
-    /// D: width of the raw item embeddings.
+    /// D: width of the raw item embeddings; P_X * D_P if these are the components.
     pub fn item_dim(&self) -> usize {
-        self.item.glu.as_ref().map_or(self.item.output.n_in, |(layer, _)| layer.n_in)
+        self.item.as_ref().map_or_else(|| self.config.item_width(), Projection::n_in)
+    }
+
+    /// D: width of the raw query embeddings; (P_Q - uid tables) * D_P if these are components.
+    pub fn query_dim(&self) -> usize {
+        self.query.as_ref().map_or_else(|| self.config.query_width(), Projection::n_in)
     }
 
     /// The same weights with their arrays elsewhere.
     pub fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Mol<U> {
         Mol {
             config: self.config.clone(),
-            query: self.query.map(f),
+            query: self.query.as_ref().map(|projection| projection.map(f)),
             uid_tables: self.uid_tables.iter().map(&mut *f).collect(),
-            item: self.item.map(f),
+            item: self.item.as_ref().map(|projection| projection.map(f)),
             gate_query: self.gate_query.as_ref().map(|part| part.map(f)),
             gate_item: self.gate_item.as_ref().map(|part| part.map(f)),
             gate_cross: self.gate_cross.map(f),
@@ -187,20 +240,24 @@ impl<T> Mol<T> {
         queries: &T,
         batch: usize,
         user_ids: Option<&[i64]>,
-    ) -> (T, Option<T>) {
+    ) -> (T, Option<T>)
+    where
+        T: Clone,
+    {
         let (projected, gate) = self.query_projection(ops, queries, batch);
         (self.query_components(ops, projected, batch, user_ids), gate)
     }
 
     /// What of the query side depends on the queries (B, D) alone: the projected components (B, (P_Q - uid tables) * D_P), not yet
     /// normalised, and the query-only gate part (B, L).
-    pub(crate) fn query_projection<O: Ops<Floats = T>>(
-        &self,
-        ops: &mut O,
-        queries: &T,
-        batch: usize,
-    ) -> (T, Option<T>) {
-        let projected = self.query.forward(ops, queries, batch, DropoutSite::Query);
+    pub(crate) fn query_projection<O: Ops<Floats = T>>(&self, ops: &mut O, queries: &T, batch: usize) -> (T, Option<T>)
+    where
+        T: Clone,
+    {
+        let projected = match &self.query {
+            Some(projection) => projection.forward(ops, queries, batch, DropoutSite::Query),
+            None => queries.clone(),
+        };
         (projected, self.gate_query.as_ref().map(|part| part.forward(ops, queries, batch)))
     }
 
@@ -223,7 +280,7 @@ impl<T> Mol<T> {
                 ops.dropout(&embeddings, batch, d_p, DropoutSite::Uid { table: i })
             })
             .collect();
-        let mut parts = vec![(&projected, self.query.output.n_out)];
+        let mut parts = vec![(&projected, self.config.query_width())];
         parts.extend(uid_embeddings.iter().map(|embedding| (embedding, d_p)));
         let joined = if parts.len() == 1 { projected } else { ops.concat(&parts, batch) };
         self.normalised(ops, &joined, batch * self.config.query_dot_product_groups).unwrap_or(joined)
@@ -236,8 +293,14 @@ impl<T> Mol<T> {
     }
 
     /// The item side of raw item embeddings (n, D).
-    pub fn item_side<O: Ops<Floats = T>>(&self, ops: &mut O, items: &T, n: usize) -> ItemParts<T> {
-        let projected = self.item.forward(ops, items, n, DropoutSite::Item);
+    pub fn item_side<O: Ops<Floats = T>>(&self, ops: &mut O, items: &T, n: usize) -> ItemParts<T>
+    where
+        T: Clone,
+    {
+        let projected = match &self.item {
+            Some(projection) => projection.forward(ops, items, n, DropoutSite::Item),
+            None => items.clone(),
+        };
         let components = self.normalised(ops, &projected, n * self.config.item_dot_product_groups);
         let gate = self.gate_item.as_ref().map(|part| {
             let items = ops.dropout(items, n, part.hidden.n_in, DropoutSite::GateItem);
@@ -290,6 +353,11 @@ impl Projection<Tensor> {
 }
 
 impl<T> Projection<T> {
+    /// D.
+    fn n_in(&self) -> usize {
+        self.glu.as_ref().map_or(self.output.n_in, |(layer, _)| layer.n_in)
+    }
+
     fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Projection<U> {
         Projection {
             glu: self.glu.as_ref().map(|(layer, activation)| (layer.map(f), *activation)),

@@ -43,8 +43,8 @@ impl Mol<Tensor> {
     /// The same of a similarity.
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
         let mut named = Named::new();
-        projection(&mut named, &format!("{QUERY}._query_emb_proj_module"), &self.query);
-        projection(&mut named, &format!("{ITEM}._item_emb_proj_module"), &self.item);
+        projection(&mut named, &format!("{QUERY}._query_emb_proj_module"), self.query.as_ref());
+        projection(&mut named, &format!("{ITEM}._item_emb_proj_module"), self.item.as_ref());
         for (i, table) in self.uid_tables.iter().enumerate() {
             named.push((format!("{QUERY}._uid_embeddings_{i}.weight"), table.clone()));
         }
@@ -136,7 +136,8 @@ fn conv1d(named: &mut Named, name: &str, layer: &Linear<Tensor>) {
     }
 }
 
-fn projection(named: &mut Named, name: &str, projection: &Projection<Tensor>) {
+fn projection(named: &mut Named, name: &str, projection: Option<&Projection<Tensor>>) {
+    let Some(projection) = projection else { return };
     let Some((glu, _)) = &projection.glu else {
         return linear(named, &format!("{name}.1"), &projection.output);
     };

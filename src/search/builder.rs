@@ -333,9 +333,9 @@ fn with_encoder(index: ItemIndex, model: Option<&Model>) -> Result<Searcher> {
     let (Some(model), Some(backend)) = (model, searcher.index.backends().into_iter().next()) else {
         return Ok(searcher);
     };
-    let (own, dim) = (model.config.query_embedding_dim(), searcher.index.dim());
+    let (own, dim) = (model.config.query_embedding_dim(), searcher.index.query_dim());
     if own != dim {
-        let expected = format!("the encoder of a model with embeddings of width {dim}, that of the items");
+        let expected = format!("the encoder of a model with embeddings of width {dim}, that of queries");
         return Err(Error::argument(Parameter::Encoder, expected, own));
     }
     searcher.encoder.set(HistoryEncoder::new(backend.as_ref(), model)?).ok();

@@ -38,7 +38,7 @@ impl<'a> FirstStage<'a> {
     ) -> Result<FirstStage<'a>> {
         let of = |similarity: &'a Similarity| {
             let mol = &similarity.mol;
-            mol_queries(mol.item_dim(), Some(&mol.config), queries.batch())?;
+            mol_queries(mol.query_dim(), Some(&mol.config), queries.batch())?;
             Ok::<_, Error>(MolQueries { similarity, components: learn::query_components(mol, queries) })
         };
         let mol = snapshot.similarity().map(of).transpose()?;

@@ -38,7 +38,7 @@ names!(Form, Parameter::Form, { Components: "components", Raw: "raw" });
 impl Form {
     /// Whether `mol` can be scored in this form.
     pub fn suits<T>(self, mol: &Mol<T>) -> bool {
-        self == Form::Components || mol.item.glu.is_none()
+        self == Form::Components || mol.item.as_ref().is_some_and(|projection| projection.glu.is_none())
     }
 }
 
@@ -58,7 +58,8 @@ pub enum Columns {
 /// The tables of some items.
 #[derive(Debug)]
 pub struct Tables {
-    /// (N, D): raw embeddings; the mean of its token embeddings where an item has such.
+    /// (N, D): raw embeddings; the mean of its token embeddings where an item has such, and where components are given as they are,
+    /// these, one scale per component if they are 8-bit.
     pub raw: Table,
     /// What Mixture-of-Logits needs.
     pub mol: Option<MolTables>,
@@ -71,7 +72,8 @@ pub struct Tables {
 /// The item side of a Mixture-of-Logits similarity.
 #[derive(Debug)]
 pub struct MolTables {
-    /// (N, P_X * D_P): component embeddings, one scale per component if they are 8-bit; `None` for [`Form::Raw`].
+    /// (N, P_X * D_P): component embeddings, one scale per component if they are 8-bit; `None` for [`Form::Raw`], and where
+    /// [`Tables::raw`] has them.
     pub components: Option<Table>,
     /// (N, P_X): inverse norms of the components before their normalisation, for [`Form::Raw`]; f32.
     pub inverse_norms: Option<Table>,
@@ -116,9 +118,11 @@ impl Tables {
     /// # Errors
     /// If `form` does not suit `mol`.
     pub fn new<T>(dim: usize, mol: Option<&Mol<T>>, dtype: Dtype, form: Form) -> Result<Tables> {
+        let given = mol.filter(|mol| mol.config.given_components).map(|mol| &mol.config);
+        let raw = given.map_or((1, dim), |config| (config.item_dot_product_groups, config.dot_product_dimension));
         let mol = mol.map(|mol| {
             if !form.suits(mol) {
-                let found = "one with a gated hidden layer (item_hidden)";
+                let found = "one with a gated hidden layer (item_hidden), or given components";
                 return Err(Error::argument(
                     Parameter::Form,
                     "`components`: the raw form is for models with a linear item projection",
@@ -128,14 +132,14 @@ impl Tables {
             let (p_x, d_p) = (mol.config.item_dot_product_groups, mol.config.dot_product_dimension);
             let raw_form = form == Form::Raw;
             Ok(MolTables {
-                components: (!raw_form).then(|| Table::new(p_x, d_p, dtype)),
+                components: (!raw_form && !mol.config.given_components).then(|| Table::new(p_x, d_p, dtype)),
                 inverse_norms: raw_form.then(|| Table::new(1, p_x, Dtype::F32)),
                 mean: Table::new(1, d_p, dtype),
                 principal: mol.principal.as_ref().map(|layer| Table::new(1, layer.n_out, dtype)),
                 gate: mol.gate_item.is_some().then(|| Table::new(1, mol.config.n_logits(), dtype)),
             })
         });
-        Ok(Tables { raw: Table::new(1, dim, dtype), mol: mol.transpose()?, tokens: None, lists: Vec::new() })
+        Ok(Tables { raw: Table::new(raw.0, raw.1, dtype), mol: mol.transpose()?, tokens: None, lists: Vec::new() })
     }
 
     /// Empty tables for items with token embeddings of width `dim`.
@@ -154,7 +158,8 @@ impl Tables {
 
     /// Appends items: raw embeddings (n, D) and, if the similarity is Mixture-of-Logits, their item side.
     pub fn append(&mut self, raw: &[f32], side: Option<&ItemSide>) {
-        self.raw.append(raw);
+        let are_components = self.raw_components().is_some();
+        self.raw.append(side.filter(|_| are_components).map_or(raw, |side| &side.components));
         let (Some(tables), Some(side)) = (&mut self.mol, side) else { return };
         if let Some(components) = &mut tables.components {
             components.append(&side.components);
@@ -231,9 +236,19 @@ impl Tables {
     /// How components are kept.
     pub fn form(&self) -> Form {
         match &self.mol {
-            Some(MolTables { components: None, .. }) => Form::Raw,
+            Some(MolTables { inverse_norms: Some(_), .. }) => Form::Raw,
             _ => Form::Components,
         }
+    }
+
+    /// (N, P_X * D_P): component embeddings, if they are kept.
+    pub fn components(&self) -> Option<&Table> {
+        self.mol.as_ref().and_then(|mol| mol.components.as_ref()).or_else(|| self.raw_components())
+    }
+
+    /// The raw embeddings, if they are the components.
+    fn raw_components(&self) -> Option<&Table> {
+        self.mol.as_ref().filter(|mol| mol.components.is_none() && mol.inverse_norms.is_none()).map(|_| &self.raw)
     }
 
     /// D_P; 0 if the similarity is not Mixture-of-Logits.
@@ -243,14 +258,14 @@ impl Tables {
 
     /// P_X; 0 if components are not kept.
     pub fn n_components(&self) -> usize {
-        self.mol.as_ref().and_then(|mol| mol.components.as_ref()).map_or(0, Table::groups)
+        self.components().map_or(0, Table::groups)
     }
 
     /// Columns of one item as f32 into `out`. Components that are not kept read as zeros.
     pub fn read_columns(&self, columns: Columns, position: usize, out: &mut [f32]) {
         out.fill(0.0);
         let Some(mol) = &self.mol else { return };
-        match (columns, &mol.components) {
+        match (columns, self.components()) {
             (Columns::Mean, _) => mol.mean.read_row(position, out),
             (Columns::Principal, _) => {
                 if let Some(principal) = &mol.principal {

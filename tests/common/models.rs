@@ -51,6 +51,8 @@ pub struct Shape {
     pub query_glu: Option<usize>,
     pub item_glu: Option<usize>,
     pub uid_sizes: Vec<usize>,
+    /// Whether embeddings are components; gates and projections of either side are left out then.
+    pub given: bool,
 }
 
 impl Default for Shape {
@@ -67,6 +69,7 @@ impl Default for Shape {
             query_glu: None,
             item_glu: None,
             uid_sizes: vec![5],
+            given: false,
         }
     }
 }
@@ -74,13 +77,17 @@ impl Default for Shape {
 impl Shape {
     /// A random model for embeddings of width `dim`.
     pub fn mol(&self, random: &mut Random, dim: usize) -> Mol<Tensor> {
+        let is_projected = |hidden: &usize| *hidden > 0 && !self.given;
         let glu = |hidden: Option<usize>| {
-            hidden.map(|hidden_dim| GluConfig { hidden_dim, nonlinearity: GluNonlinearity::Swiglu })
+            hidden
+                .filter(is_projected)
+                .map(|hidden_dim| GluConfig { hidden_dim, nonlinearity: GluNonlinearity::Swiglu })
         };
         let config = MolConfig {
             query_dot_product_groups: self.p_q,
             item_dot_product_groups: self.p_x,
             dot_product_dimension: self.d_p,
+            given_components: self.given,
             temperature: 0.5,
             dot_product_l2_norm: self.l2_norm,
             eps: 1e-6,
@@ -88,20 +95,22 @@ impl Shape {
             item_hidden: glu(self.item_glu),
             uid_embedding_hash_sizes: self.uid_sizes.clone(),
             gating_combination: self.gating,
-            gating_query_hidden_dim: self.query_gate,
-            gating_item_hidden_dim: self.item_gate,
+            gating_query_hidden_dim: self.query_gate.filter(is_projected),
+            gating_item_hidden_dim: self.item_gate.filter(is_projected),
             gating_qi_hidden_dim: self.hidden,
         };
         let n_logits = self.p_q * self.p_x;
-        let mut projection = |glu: Option<usize>, groups: usize| Projection {
-            glu: glu.map(|hidden| (random.linear(dim, 2 * hidden, true), Activation::Silu)),
-            output: random.linear(glu.unwrap_or(dim), groups * self.d_p, true),
+        let mut projection = |glu: Option<usize>, groups: usize| {
+            (!self.given).then(|| Projection {
+                glu: glu.map(|hidden| (random.linear(dim, 2 * hidden, true), Activation::Silu)),
+                output: random.linear(glu.unwrap_or(dim), groups * self.d_p, true),
+            })
         };
         let query = projection(self.query_glu, self.p_q - self.uid_sizes.len());
         let item = projection(self.item_glu, self.p_x);
         let uid_tables = self.uid_sizes.iter().map(|size| random.tensor(&[size + 1, self.d_p], 1.0)).collect();
         let mut gate = |hidden: Option<usize>| {
-            hidden.map(|hidden| GatePart {
+            hidden.filter(is_projected).map(|hidden| GatePart {
                 hidden: random.linear(dim, hidden, true),
                 output: random.linear(hidden, n_logits, false),
             })

@@ -21,8 +21,9 @@ pub fn numbers(table: &Table) -> Rc<Vec<Num>> {
 /// (N, P_X * D_P): the components that the tables hold or stand for.
 fn components(mol: &Weights, tables: &Tables) -> Rc<Vec<Num>> {
     let host = tables.mol.as_ref().unwrap();
-    let Some(norms) = &host.inverse_norms else { return numbers(host.components.as_ref().unwrap()) };
-    let projected = Naive.linear(&numbers(&tables.raw), tables.len(), &mol.item.output, Activation::Identity, None);
+    let Some(norms) = &host.inverse_norms else { return numbers(tables.components().unwrap()) };
+    let output = &mol.item.as_ref().unwrap().output;
+    let projected = Naive.linear(&numbers(&tables.raw), tables.len(), output, Activation::Identity, None);
     let norms = numbers(norms);
     let d_p = mol.config.dot_product_dimension;
     Rc::new(projected.iter().enumerate().map(|(i, &g)| g * norms[i / d_p]).collect())
@@ -87,7 +88,7 @@ pub fn column_scores(mol: &Mol<Tensor>, tables: &Tables, vectors: &Tensor, colum
     let (values, d_p) = (components(&weights, tables), mol.config.dot_product_dimension);
     let item = |i: usize| row(&values, tables.len(), i)[groups.start * d_p..groups.end * d_p].iter().copied();
     let score = |vector: &[f32], i: usize| match &host.inverse_norms {
-        None => dot(&seen(vector, host.components.as_ref().unwrap()), item(i)),
+        None => dot(&seen(vector, tables.components().unwrap()), item(i)),
         Some(norms) => {
             let exactly: Vec<Num> = vector.iter().map(|&x| exact(x)).collect();
             let mut score = dot(&exactly, item(i));
@@ -108,7 +109,7 @@ pub fn column_scores(mol: &Mol<Tensor>, tables: &Tables, vectors: &Tensor, colum
 
 /// The largest magnitude that a number of W_m^T v may have.
 fn largest_transformed(mol: &Weights, v: &[Num], m: usize) -> f64 {
-    let output = &mol.item.output;
+    let output = &mol.item.as_ref().unwrap().output;
     let column = |d: usize| output.weight[d * output.n_out + m * v.len()..][..v.len()].iter().copied();
     let numbers = (0..output.n_in).map(|d| dot(v, column(d)));
     numbers.map(|number| number.value.abs() + number.error).fold(0.0, f64::max)

@@ -51,7 +51,7 @@ fn plain(vectors: &Tensor, table: &Table, first: usize) -> Vec<Vec<f32>> {
 
 /// (V, N): scores with components from `first` on that raw embeddings stand for.
 fn transformed(mol: &Mol<Tensor>, vectors: &Tensor, tables: &Tables, first: usize) -> Vec<Vec<f32>> {
-    let (output, d_p) = (&mol.item.output, mol.config.dot_product_dimension);
+    let (output, d_p) = (&mol.item.as_ref().unwrap().output, mol.config.dot_product_dimension);
     let norms = tables.mol.as_ref().unwrap().inverse_norms.as_ref().unwrap();
     let score = |v: &[f32], row: usize| {
         let norms = norms.read_rows(row..row + 1);

@@ -139,6 +139,7 @@ impl Mixture {
             query_dot_product_groups: p_q,
             item_dot_product_groups: p_x,
             dot_product_dimension: d_p,
+            given_components: false,
             temperature: 0.4,
             dot_product_l2_norm: true,
             eps: 1e-6,

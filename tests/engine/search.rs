@@ -39,9 +39,10 @@ fn approximate(candidates: usize, n_probe: usize) -> [Algorithm; 10] {
 }
 
 fn random_search(random: &mut Random, shape: &Shape, n: usize, n_queries: usize) -> (Mol<Tensor>, Tensor, QueryBatch) {
-    let (mol, items) = (shape.mol(random, DIM), random.tensor(&[n, DIM], 1.0));
+    let mol = shape.mol(random, DIM);
+    let items = random.tensor(&[n, mol.item_dim()], 1.0);
     let user_ids: Vec<i64> = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
-    let batch = QueryBatch::new(random.tensor(&[n_queries, DIM], 1.0)).with_users(user_ids);
+    let batch = QueryBatch::new(random.tensor(&[n_queries, mol.query_dim()], 1.0)).with_users(user_ids);
     (mol, items, batch)
 }
 
@@ -51,7 +52,7 @@ fn full_index(backend: &dyn Backend, ids: &[u64], items: &Tensor, mol: &Mol<Tens
     let options = IndexOptions::from(dtype).with_lists(lists);
     let index = ItemIndex::from_embeddings(backend, ids, items, Some(mol), options).unwrap();
     let mut random = Random::new(99);
-    let queries = QueryBatch::new(random.tensor(&[8, DIM], 1.0)).with_users((0..8).collect::<Vec<i64>>());
+    let queries = QueryBatch::new(random.tensor(&[8, mol.query_dim()], 1.0)).with_users((0..8).collect::<Vec<i64>>());
     index.distill(&queries).unwrap();
     index
 }
@@ -67,13 +68,13 @@ proptest! {
         gating in prop::sample::select(vec![
             GatingCombination::GluSilu, GatingCombination::GluSiluLn, GatingCombination::None,
         ]),
-        (p_q, p_x, d_p) in (1usize..4, 1usize..4, 1usize..6),
+        ((p_q, p_x, d_p), given) in ((1usize..4, 1usize..4, 1usize..6), any::<bool>()),
         n in prop::sample::select(vec![1usize, 7, 32, 33, 150]),
         (k, candidates) in (1usize..160, 1usize..20),
         filter in prop::sample::select(vec![None, Some((true, 3)), Some((false, 5))]),
     ) {
         let mut random = Random::new(seed);
-        let shape = Shape { p_q, p_x, d_p, gating, uid_sizes: vec![], ..Shape::default() };
+        let shape = Shape { p_q, p_x, d_p, gating, given, uid_sizes: vec![], ..Shape::default() };
         let (mol, items, batch) = random_search(&mut random, &shape, n, 3);
         let k = k.min(n);
         let ids: Vec<u64> = (0..n as u64).map(|i| 1000 + 3 * i).collect();
@@ -170,16 +171,17 @@ fn certificates_never_lie() {
 
 #[test]
 fn every_backend_answers_as_the_definition_does() {
-    for backend in backends() {
+    let given = |backend: &Arc<dyn Backend>| [(backend.clone(), false), (backend.clone(), true)];
+    for (backend, given) in backends().iter().flat_map(given) {
         let mut random = Random::new(11);
-        let (mol, items, batch) = random_search(&mut random, &Shape::default(), 300, 5);
+        let (mol, items, batch) = random_search(&mut random, &Shape { given, ..Shape::default() }, 300, 5);
         let ids: Vec<u64> = (0..300).collect();
         let scores = mol::scores(&mol, &items, &batch, |x| x);
         let searcher = Searcher::new(full_index(backend.as_ref(), &ids, &items, &mol, Dtype::F32));
         let odd = Filter::allow((0..300).filter(|id| id % 2 == 1).collect());
         let even: Vec<u32> = (0..300).step_by(2).collect();
         for algorithm in approximate(300, 4).into_iter().chain([Algorithm::Exact, Algorithm::ExactPruned]) {
-            for (filter, shut) in [(None, &[][..]), (Some(&odd), &even)] {
+            for (filter, shut) in [(None, &[][..]), (Some(&odd), &even)].into_iter().take(if given { 1 } else { 2 }) {
                 let request = Request::new(algorithm, 40).with_filter(filter).with_certify(true);
                 let answer = searcher.answer(&batch, &request).unwrap();
                 for (scores, hits) in scores.iter().zip(answer.hits) {

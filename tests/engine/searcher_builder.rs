@@ -90,7 +90,7 @@ fn a_model_its_embeddings_with_its_similarity_and_its_folder_give_the_same() {
     drop(Searcher::builder().model_file(&file).save_to(&both).device("cpu").build().unwrap());
     let wrong = [
         (Searcher::builder().folder(&both).device("cpu"), "encoder: expected one, that of the index"),
-        (Searcher::builder().embeddings(&IDS, &narrow).device("cpu"), "of width 2, that of the items, found 16"),
+        (Searcher::builder().embeddings(&IDS, &narrow).device("cpu"), "of width 2, that of queries, found 16"),
     ];
     for (builder, expected) in wrong {
         let error = builder.encoder(&model).build().map(|_| ()).unwrap_err().to_string();

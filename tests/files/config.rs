@@ -74,6 +74,7 @@ fn tiny_mol() -> MolConfig {
         query_dot_product_groups: 4,
         item_dot_product_groups: 2,
         dot_product_dimension: 16,
+        given_components: false,
         temperature: 0.05,
         dot_product_l2_norm: true,
         eps: 1e-6,

@@ -17,7 +17,7 @@ use rails_wgpu::backend::{
 };
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::item_tables;
-use rails_wgpu::model::{CrossGate, Distilled};
+use rails_wgpu::model::{CrossGate, Distilled, Mol};
 use rails_wgpu::ops::Linear;
 use rails_wgpu::search::profiled;
 use rails_wgpu::tables::{Form, Lists, Tables};
@@ -57,9 +57,9 @@ impl Case {
     fn new(shape: &Shape, (dtype, form): (Dtype, Form), n_items: usize, n_queries: usize) -> Case {
         let mut random = Random::new(n_items as u64);
         let mol = shape.mol(&mut random, DIM);
-        let items = random.tensor(&[n_items, DIM], 1.0);
+        let items = random.tensor(&[n_items, mol.item_dim()], 1.0);
         let user_ids: Vec<i64> = (0..n_queries as i64).map(|i| i * 37 - 5).collect();
-        let batch = QueryBatch::new(random.tensor(&[n_queries, DIM], 1.0)).with_users(user_ids);
+        let batch = QueryBatch::new(random.tensor(&[n_queries, mol.query_dim()], 1.0)).with_users(user_ids);
         let n_logits = mol.config.n_logits();
         let mut layer = |n_in: usize, n_out: usize| {
             let (weight, bias) = (random.tensor(&[n_in, n_out], 0.7), Some(random.tensor(&[n_out], 0.5)));
@@ -110,7 +110,10 @@ fn variants() -> impl Iterator<Item = (Shape, (Dtype, Form))> {
     };
     let all = DTYPES.into_iter().flat_map(|dtype| FORMS.map(|form| (dtype, form)));
     let some = [(Dtype::I8, Form::Components), (Dtype::F32, Form::Raw)];
-    all.map(move |stored| (full.clone(), stored)).chain(some.map(|stored| (bare.clone(), stored)))
+    // Components that are given, and user ids beside them.
+    let given = DTYPES.map(|dtype| (Shape { given: true, ..full.clone() }, (dtype, Form::Components)));
+    let all: Vec<_> = all.map(|stored| (full.clone(), stored)).collect();
+    all.into_iter().chain(some.map(|stored| (bare.clone(), stored))).chain(given)
 }
 
 /// The best `k` by the definition, for each list of scores, among what is not excluded.
@@ -203,7 +206,9 @@ fn every_scorer_follows_the_definition_in_every_format_and_form() {
     let Some(gpu) = gpu::shared() else { return };
     for (shape, stored) in variants() {
         let scorers = [Scorer::Mol, Scorer::Distilled, Scorer::Bound, Scorer::Dot];
-        check_scorers(&gpu, &scorers, (&shape, stored), small_chunks());
+        // Items that are components have no raw embeddings to multiply.
+        let scorers = if shape.given { &scorers[..3] } else { &scorers };
+        check_scorers(&gpu, scorers, (&shape, stored), small_chunks());
     }
 }
 
@@ -483,11 +488,11 @@ fn pruning_leaves_out_everything_behind_a_clear_winner() {
     let mut case = Case::new(&shape, (Dtype::F32, Form::Components), n, 3);
     let mut items = vec![0.0; n * DIM];
     items[0] = 1.0;
-    case.similarity.mol.item.output.bias = None;
-    let projected: Vec<f32> = case.similarity.mol.item.output.weight.row(0).to_vec();
-    case.similarity.mol.query.output.weight =
-        Tensor::new(vec![DIM, projected.len()], vec![0.0; DIM * projected.len()]).unwrap();
-    case.similarity.mol.query.output.bias = Some(Tensor::new(vec![projected.len()], projected).unwrap());
+    let Mol { item: Some(item), query: Some(query), .. } = &mut case.similarity.mol else { panic!("no projections") };
+    item.output.bias = None;
+    let projected: Vec<f32> = item.output.weight.row(0).to_vec();
+    query.output.weight = Tensor::new(vec![DIM, projected.len()], vec![0.0; DIM * projected.len()]).unwrap();
+    query.output.bias = Some(Tensor::new(vec![projected.len()], projected).unwrap());
     let items = Tensor::new(vec![n, DIM], items).unwrap();
     let tables =
         item_tables(&Cpu::default(), &items, Some(&case.similarity.mol), Dtype::F32, Form::Components).unwrap();
@@ -592,7 +597,7 @@ fn thresholds_are_met_by_equal_scores() {
     // Whole numbers have no rounding: component d_p = 1 without a norm is the item itself.
     let shape = Shape { p_q: 1, p_x: 1, d_p: 1, l2_norm: false, uid_sizes: vec![], ..Shape::default() };
     let mut case = Case::new(&shape, (Dtype::F32, Form::Components), 1, 1);
-    let output = &mut case.similarity.mol.item.output;
+    let output = &mut case.similarity.mol.item.as_mut().unwrap().output;
     output.weight = Tensor::new(vec![DIM, 1], (0..DIM).map(|d| if d == 0 { 1.0 } else { 0.0 }).collect()).unwrap();
     output.bias = None;
     let n = 500;

@@ -120,7 +120,7 @@ impl Case {
 
 /// Component logits of a raw embedding `x`: `(<W_m^T f_n, x> + <f_n, b_m>) / (norm_m(x) temperature)`.
 fn raw_logits(mol: &Weights, f: &[Num], x: &[Num], norms: &[Num], stored: fn(Num) -> Num) -> Vec<Num> {
-    let (d_p, output) = (mol.config.dot_product_dimension, &mol.item.output);
+    let (d_p, output) = (mol.config.dot_product_dimension, &mol.item.as_ref().unwrap().output);
     let logit = |f: &[Num], m: usize| {
         let columns = m * d_p..(m + 1) * d_p;
         let weights = |d: usize| output.weight[d * output.n_out..][columns.clone()].iter().copied();
@@ -222,7 +222,7 @@ fn a_kernel_that_leaves_something_out_would_be_noticed() {
     let parts: [(&str, Change); 3] = [
         ("biases of the gate", |mol| mol.gate_cross.output.bias = None),
         ("the last layer", |mol| zero(&mut mol.gate_cross.output.weight, |_| true)),
-        ("one depth", |mol| zero(&mut mol.query.output.weight, |row| row == 0)),
+        ("one depth", |mol| zero(&mut mol.query.as_mut().unwrap().output.weight, |row| row == 0)),
     ];
     for (model, (shape, dim)) in shapes().iter().enumerate() {
         for stored in STORED {

@@ -666,11 +666,7 @@ fn a_similarity_of_ones_own_becomes_an_index() {
     save_safetensors(at("mol.safetensors"), &tensors, &metadata).unwrap();
     let table = checkpoint.tensor("_embedding_module._item_emb.weight").unwrap();
     let n = 50;
-    let npy = |name: &str, dtype: &str, shape: &str, data: &[u8]| {
-        let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
-        let header = format!("{header:<117}\n");
-        std::fs::write(at(name), [b"\x93NUMPY\x01\0\x76\0", header.as_bytes(), data].concat()).unwrap();
-    };
+    let npy = |name: &str, dtype: &str, shape: &str, data: &[u8]| npy(Path::new(&at(name)), dtype, shape, data);
     let rows = &table.data()[16..16 * (n + 1)];
     npy("items.npy", "<f4", "(50, 16)", &rows.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
 
@@ -883,4 +879,71 @@ fn completions_and_manual_pages_know_commands_options_and_values() {
     let page = std::fs::read_to_string(folder.path().join("rails-bench-eval.1")).unwrap();
     assert!(page.contains("algorithm") && page.contains("tangent:K"), "{page}");
     refuses(&["man", "--folder", "no/such/folder"], &["no/such/folder"]);
+}
+
+/// What `np.save` writes of numbers.
+fn npy(path: &Path, dtype: &str, shape: &str, data: &[u8]) {
+    let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
+    let file =
+        [b"\x93NUMPY\x01\x00", &(118u16).to_le_bytes()[..], format!("{header:<117}\n").as_bytes(), data].concat();
+    std::fs::write(path, file).unwrap();
+}
+
+fn floats(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Given components, by the softmax of their logits; results as a run, and its quality.
+#[test]
+fn given_components_are_indexed_searched_and_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(&folder.path().join(name)).to_string();
+    // Two components of two numbers for each of three items and two queries.
+    let items = [1.0, 0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 2.0, -1.0, 0.0, 0.0, -1.0];
+    let queries = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0];
+    npy(folder.path().join("items.npy").as_path(), "<f4", "(3, 2, 2)", &floats(&items));
+    npy(folder.path().join("items.ids.npy").as_path(), "<i8", "(3,)", &[10i64, 20, 30].map(i64::to_le_bytes).concat());
+    npy(folder.path().join("queries.npy").as_path(), "<f4", "(2, 2, 2)", &floats(&queries));
+    npy(folder.path().join("flat.npy").as_path(), "<f4", "(3, 4)", &floats(&items));
+    let build = ["index", "build", "--device", "cpu", "--components", &at("items.npy"), "-o"];
+    succeeds(&[&build[..], &[&at("index"), "--temperature", "0.5"]].concat());
+    let search = ["index", "search", &at("index"), "--queries", &at("queries.npy"), "--device", "cpu", "-o"];
+    let said = succeeds(&[&search[..], &[&at("run"), "--k", "2", "--run-name", "mine"]].concat());
+    assert!(said.contains("results of 2 queries"), "{said}");
+    let run = std::fs::read_to_string(at("run")).unwrap();
+    // Query 0 and item 10: logits 2, 0, 0, 0.
+    let weight = 1f32.exp().powi(2);
+    let lines: Vec<Vec<&str>> = run.lines().map(|line| line.split(' ').collect()).collect();
+    assert_eq!(
+        lines.iter().map(|line| (line[0], line[2], line[3])).collect::<Vec<_>>(),
+        [("0", "10", "1"), ("0", "20", "2"), ("1", "20", "1"), ("1", "10", "2")]
+    );
+    assert!((lines[0][4].parse::<f32>().unwrap() - 2.0 * weight / (weight + 3.0)).abs() < 1e-5, "{run}");
+    assert_eq!((lines[1][4], lines[2][4], lines[0][5]), ("0", "4", "mine"));
+
+    std::fs::write(at("qrels"), "0 0 10 1\n1 0 10 2\n1 0 20 0\n7 0 10 1\n").unwrap();
+    let judge =
+        ["eval-run", "--qrels", &at("qrels"), "--run", &at("run"), "--metric", "mrr@10,hr@1,recall@2", "--json", "-"];
+    let judged: serde_json::Value = serde_json::from_str(&succeeds(&judge)).unwrap();
+    assert_eq!(judged["metrics"], serde_json::json!({ "mrr@10": 0.75, "hr@1": 0.5, "recall@2": 1.0 }));
+    assert_eq!((&judged["queries"]["1"]["mrr@10"], &judged["missing_queries"]), (&0.5.into(), &1.into()));
+    let all = succeeds(&["eval-run", "--qrels", &at("qrels"), "--run", &at("run"), "--all-judged", "--metric", "mrr"]);
+    assert!(all.contains("mrr") && all.contains("0.5000"), "{all}");
+
+    std::fs::write(at("bad"), "1 Q0 a 1 x y\n").unwrap();
+    refuses(&["eval-run", "--qrels", &at("qrels"), "--run", &at("bad")], &["bad:1: expected a score", "found `x`"]);
+    refuses(&["eval-run", "--qrels", &at("bad"), "--run", &at("run")], &["bad:1: expected 4 fields"]);
+    refuses(
+        &["index", "build", "--components", &at("flat.npy"), "-o", &at("new")],
+        &["components: expected", "(N, P_X, D_P)"],
+    );
+    refuses(&[&build[..], &[&at("new"), "--temperature", "0"]].concat(), &["temperature", "above 0"]);
+    refuses(
+        &[&build[..], &[&at("new"), "--gate", "assets/demo.safetensors"]].concat(),
+        &["gate: expected", "another model"],
+    );
+    refuses(&[&build[..], &[&at("new"), "--form", "raw"]].concat(), &["given components"]);
+    let run = ["index", "search", &at("index"), "--queries", &at("flat.npy"), "-o", &at("run"), "--algorithm", "mips"];
+    refuses(&run, &["expected one of Mixture-of-Logits", "inner products"]);
+    refuses(&[&search[..5], &["-o", &at("index/run")]].concat(), &["it would lie in the index"]);
 }

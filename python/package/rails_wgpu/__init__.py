@@ -14,7 +14,8 @@ right type are read as they are.
 """
 
 from ._devices import Device, devices
-from ._mol import export_mol
+from ._evaluate import evaluate_run, write_run
+from ._mol import export_gate, export_mol
 from ._native import DeviceError, __version__
 from ._searcher import NO_ITEM, History, KernelTime, Searcher, Stats
 from ._train import TrainingResult, train
@@ -30,6 +31,9 @@ __all__ = [
     "TrainingResult",
     "__version__",
     "devices",
+    "evaluate_run",
+    "export_gate",
     "export_mol",
     "train",
+    "write_run",
 ]

@@ -32,12 +32,14 @@ def to_numpy(name: str, values: Any) -> "npt.NDArray[Any]":
 
 
 def floats(name: str, values: Any) -> "npt.NDArray[np.float32]":
-    """A (rows, D) array of f32."""
+    """A (rows, D) array of f32; of components (rows, P, D) those of a row lie side by side."""
     array = to_numpy(name, values)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected numbers, found dtype {array.dtype}")
+    if array.ndim == 3:
+        array = array.reshape(len(array), array.shape[1] * array.shape[2])
     if array.ndim != 2:
-        raise ValueError(f"{name}: expected an array of two axes (rows, D), found shape {array.shape}")
+        raise ValueError(f"{name}: expected an array of two axes (rows, D), or (rows, P, D), found shape {array.shape}")
     with np.errstate(over="ignore"):  # an infinity is refused by name
         return np.ascontiguousarray(array, dtype=np.float32)
 

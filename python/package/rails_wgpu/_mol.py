@@ -7,7 +7,7 @@ import json
 import math
 import os
 import struct
-from typing import Any, Dict, List, Mapping, Optional, Union, overload
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,82 @@ def export_mol(
     with open(path, "wb") as file:
         file.write(content)
     return os.fspath(path)
+
+
+def export_gate(
+    n_query_components: int,
+    n_item_components: int,
+    width: int,
+    path: Optional[Path] = None,
+    *,
+    layers: Any = None,
+    temperature: float = 1.0,
+    l2_norm: bool = False,
+    eps: float = 1e-6,
+    gating_combination: str = "none",
+) -> Union[str, bytes]:
+    """Writes a similarity of component embeddings that are given as they are; returns the path, or without one the bytes.
+
+    Queries are (B, P_Q, D_P) and items (N, P_X, D_P) then, with P_Q ``n_query_components``, P_X ``n_item_components`` and D_P
+    ``width``; their L = P_Q P_X logits are ``<f_n, g_m> / temperature``, of components divided by their norm with ``l2_norm``. The
+    gate sees the logits only: ``layers`` are its linear layers, L to L, or L to H (and a SiLU) to L: a PyTorch module that has
+    them, its ``state_dict``, or pairs of arrays (weight (out, in), bias (out)). Without any, the gating weights are the softmax of
+    the logits themselves. ``gating_combination``: what the weights are a softmax of: the gate ``g`` for ``none``, ``g * sigmoid(g)``
+    for ``glu_silu``, or ``glu_silu_ln``.
+
+    Raises ValueError, naming what does not fit.
+    """
+    n_logits = n_query_components * n_item_components
+    if gating_combination not in _COMBINATIONS:
+        raise ValueError(f"gating_combination: expected one of {', '.join(_COMBINATIONS)}, found {gating_combination!r}")
+    pairs = _linear_layers(layers, n_logits)
+    hidden = int(pairs[0][1].shape[0]) if len(pairs) == 2 else None
+    arrays: Arrays = {}
+    for number, (weight, bias) in zip((1, 3), pairs):
+        arrays[f"{_PREFIX}{_GATE}_qi_partial_module.{number}.weight"] = weight
+        arrays[f"{_PREFIX}{_GATE}_qi_partial_module.{number}.bias"] = bias
+    config = {
+        "query_dot_product_groups": n_query_components,
+        "item_dot_product_groups": n_item_components,
+        "dot_product_dimension": width,
+        "given_components": True,
+        "temperature": float(temperature),
+        "dot_product_l2_norm": bool(l2_norm),
+        "eps": float(eps),
+        "query_hidden": None,
+        "item_hidden": None,
+        "uid_embedding_hash_sizes": [],
+        "gating_combination": gating_combination,
+        "gating_query_hidden_dim": None,
+        "gating_item_hidden_dim": None,
+        "gating_qi_hidden_dim": hidden,
+    }
+    header = {"format": 1, "dim": n_item_components * width, "mol": config}
+    content = _safetensors(arrays, {"rails.mol": json.dumps(header)})
+    if path is None:
+        return content
+    with open(path, "wb") as file:
+        file.write(content)
+    return os.fspath(path)
+
+
+def _linear_layers(layers: Any, n_logits: int) -> "List[Tuple[npt.NDArray[Any], npt.NDArray[Any]]]":
+    """Weights and biases of the gate, f32."""
+    if layers is None:
+        layers = [(np.eye(n_logits), np.zeros(n_logits))]
+    elif hasattr(layers, "state_dict") or isinstance(layers, Mapping):
+        tensors = list((layers if isinstance(layers, Mapping) else layers.state_dict()).values())
+        layers = list(zip(tensors[::2], tensors[1::2]))
+    pairs = [tuple(np.ascontiguousarray(to_numpy("layers", part), dtype=np.float32) for part in pair) for pair in layers]
+    shapes = [tuple(part.shape for part in pair) for pair in pairs]
+    width = shapes[0][0][0] if len(shapes) == 2 and len(shapes[0]) == 2 and len(shapes[0][0]) == 2 else n_logits
+    expected = [((width, n_logits), (width,)), ((n_logits, width), (n_logits,))] if len(shapes) == 2 else []
+    if shapes not in (expected, [((n_logits, n_logits), (n_logits,))]):
+        raise ValueError(
+            f"layers: expected one linear layer {n_logits} -> {n_logits}, or two, {n_logits} -> H -> {n_logits}, each with a "
+            f"weight (out, in) and a bias (out); found {shapes}"
+        )
+    return [(weight, bias) for weight, bias in pairs]
 
 
 def _similarity(module: Any) -> Any:

@@ -150,7 +150,8 @@ class Searcher:
 
         ``ids`` (N,) are distinct integers from 0 to 2**63 - 1, ``embeddings`` (N, D) their raw embeddings. ``mol`` is the
         similarity: a file that :func:`export_mol` wrote or a whole checkpoint, the bytes :func:`export_mol` returned, or
-        a live PyTorch module; ``None``: the inner product. With a whole checkpoint, :meth:`encode` works too. ``folder``: a
+        a live PyTorch module; ``None``: the inner product. With a whole checkpoint, :meth:`encode` works too. With what
+        :func:`export_gate` made, ``embeddings`` are component embeddings (N, P_X, D_P), and queries (B, P_Q, D_P). ``folder``: a
         new folder that the index is stored in, with its similarity, and with the encoder of a whole checkpoint.
 
         Raises as :meth:`from_checkpoint`.
@@ -237,7 +238,8 @@ class Searcher:
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]":
         """The k best items of each query: ids (B, k) and scores (B, k), by score descending, then id ascending.
 
-        ``queries`` (B, D) are raw query embeddings (for an index of token embeddings B arrays (n, D), or one (B, n, D)), k >= 1; where k is greater than N, there are N columns. One query (D,)
+        ``queries`` (B, D) are raw query embeddings, or (B, P_Q, D_P) given components (for an index of token embeddings B arrays (n, D),
+        or one (B, n, D)), k >= 1; where k is greater than N, there are N columns. One query (D,)
         gives ids (k,) and scores (k,); it has one user, and one list of excluded ids. ``user_ids`` (B,) are needed by models
         with uid embeddings only. ``algorithm`` is ``exact``, ``mips``, ``tangent:1000``, ... as in the README. ``exclude`` names
         items that a query must not find: B lists of ids (or one (B, m) array); negative numbers in it are padding.
@@ -378,7 +380,7 @@ class Searcher:
 
     @property
     def dim(self) -> int:
-        """D: width of raw item and query embeddings."""
+        """D: width of raw item embeddings; P_X * D_P of given components."""
         return self._inner.dim
 
     @property

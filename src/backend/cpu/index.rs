@@ -177,11 +177,12 @@ impl CpuIndex {
                 plain(principal.as_ref().ok_or_else(check::no_mol)?, &self.magnitudes.principal)
             }
             (_, Some(components), _) => plain(components, &self.magnitudes.components),
-            (_, None, None) => return Err(check::no_mol()),
+            (_, None, None) => plain(&self.tables.raw, &self.magnitudes.raw),
             (_, None, Some(inverse_norms)) => {
                 let d_p = weights.host.config.dot_product_dimension;
+                let projection = &weights.host.item.as_ref().ok_or_else(check::no_mol)?.output;
                 let parts = vectors.data().chunks_exact(d_p).enumerate();
-                let rows = parts.map(|(i, v)| transform(&weights.host, v, groups.start + i % groups.len()));
+                let rows = parts.map(|(i, v)| transform(projection, v, groups.start + i % groups.len()));
                 let (rows, bias): (Vec<Vec<f32>>, Vec<f32>) = rows.unzip();
                 let raw = &self.tables.raw;
                 let queries = Queries::new(raw, &rows.concat(), rows.len(), raw.width());

@@ -227,6 +227,7 @@ fn mol(gin: &mut Bindings) -> Result<SimilarityConfig> {
         ("none", GatingCombination::None),
     ];
     Ok(SimilarityConfig::Mol(MolConfig {
+        given_components: false,
         query_dot_product_groups: gin.size(key!("query_dot_product_groups"), None)?,
         item_dot_product_groups: gin.size(key!("item_dot_product_groups"), None)?,
         dot_product_dimension: gin.size(key!("dot_product_dimension"), None)?,

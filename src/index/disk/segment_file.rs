@@ -101,7 +101,7 @@ fn read_tokens(shard: &Shard, items: usize, like: &Table, check: bool) -> Result
 fn read_lists(shard: &Shard, index: usize, tables: &Tables, check: bool) -> Result<Lists> {
     let named = |part: &str| format!("lists.{index}.{part}");
     let wrong = |what: &str| damaged(shard.path(), format!("inverted lists {index}: {what}"));
-    let groups = tables.mol.as_ref().and_then(|mol| Some(mol.components.as_ref()?.groups()));
+    let groups = tables.components().map(Table::groups);
     let groups = groups.or_else(|| tables.mol.as_ref().and_then(|mol| Some(mol.inverse_norms.as_ref()?.width())));
     let groups = groups.ok_or_else(|| wrong("there are no components to make lists of"))?;
     let columns = shard.metadata().get(&named("columns")).and_then(|name| columns_of(name, groups));

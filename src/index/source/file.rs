@@ -23,8 +23,8 @@ struct ItemFile {
 }
 
 impl ItemSource<'_> {
-    /// Items of a .safetensors file with tensors `ids` (N), of 32- or 64-bit integers, and `embeddings` (N, D), f32, f16 or
-    /// bf16; or of a .npy file with an array (N, D) of f64, f32 or f16, whose ids are in a .npy file beside it (those of
+    /// Items of a .safetensors file with tensors `ids` (N), of 32- or 64-bit integers, and `embeddings` (N, D) or, of
+    /// given components, (N, P, D), f32, f16 or bf16; or of a .npy file with such an array of f64, f32 or f16, whose ids are in a .npy file beside it (those of
     /// `items.npy` in `items.ids.npy`) or, without one, 0 to N - 1. Content decides, not the name. The file is mapped and
     /// read a chunk at a time.
     ///
@@ -37,7 +37,7 @@ impl ItemSource<'_> {
         }
         let file = ItemFile::open(path)?;
         let (n, _) = file.ids()?;
-        let (dtype, dim, size) = {
+        let (dtype, row, size) = {
             let info = file.info("embeddings")?;
             let size = match info.dtype {
                 Dtype::F32 => 4,
@@ -45,14 +45,16 @@ impl ItemSource<'_> {
                 other => return Err(file.wrong(format!("`embeddings` of type {other}; expected F32, F16 or BF16"))),
             };
             match info.shape[..] {
-                [rows, dim] if rows == n && dim > 0 => (info.dtype, dim, size),
+                [rows, ref row @ ..] if rows == n && (1..=2).contains(&row.len()) && !row.contains(&0) => {
+                    (info.dtype, row.to_vec(), size)
+                }
                 ref shape => {
-                    return Err(
-                        file.wrong(format!("`embeddings` of shape {shape:?}; expected [{n}, D], as many as ids"))
-                    );
+                    let expected = format!("[{n}, D] or [{n}, P, D], as many as ids");
+                    return Err(file.wrong(format!("`embeddings` of shape {shape:?}; expected {expected}")));
                 }
             }
         };
+        let dim: usize = row.iter().product();
         let start = file.range("embeddings")?.start;
         let chunk = move |first: usize| {
             let rows = first..n.min(first + CHUNK);
@@ -62,7 +64,8 @@ impl ItemSource<'_> {
                 Dtype::F16 => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
                 _ => bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
             };
-            Ok(Items::new(file.ids_of(rows.clone())?, Tensor::trusted(vec![rows.len(), dim], data)))
+            let embeddings = Tensor::trusted([&[rows.len()], &row[..]].concat(), data);
+            Ok(Items::new(file.ids_of(rows)?, embeddings))
         };
         Ok(ItemSource::new(n, (0..n).step_by(CHUNK).map(chunk)))
     }

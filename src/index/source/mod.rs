@@ -23,7 +23,8 @@ const CHUNK: usize = 1 << 16;
 pub struct Items {
     /// (n): ids, in any order.
     pub ids: Vec<u64>,
-    /// (n, D): their raw embeddings; the mean of its token embeddings where an item has such.
+    /// (n, D): their raw embeddings, the mean of its token embeddings where an item has such; or (n, P_X, D_P): their components, where
+    /// the similarity has no projections.
     pub embeddings: Tensor,
     /// Their token embeddings, for late interaction.
     pub token_embeddings: Option<TokenEmbeddings>,
@@ -144,11 +145,20 @@ impl<'a> ItemSource<'a> {
         Ok(self.first.as_ref())
     }
 
+    /// P_X and D_P, if the items are component embeddings (N, P_X, D_P).
+    ///
+    /// # Errors
+    /// If the first chunk cannot be had.
+    pub fn component_shape(&mut self) -> Result<Option<[usize; 2]>> {
+        Ok(self.first()?.and_then(|items| items.embeddings.shape().get(1..)?.try_into().ok()))
+    }
+
     fn next_chunk(&mut self) -> Result<Option<Items>> {
         self.first.take().map_or_else(|| self.chunks.next().transpose(), |first| Ok(Some(first)))
     }
 
-    fn into_chunks(self) -> impl Iterator<Item = Result<Items>> + 'a {
+    /// The items, a chunk at a time.
+    pub fn into_chunks(self) -> impl Iterator<Item = Result<Items>> + 'a {
         self.first.map(Ok).into_iter().chain(self.chunks)
     }
 

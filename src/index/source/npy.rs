@@ -24,7 +24,7 @@ struct Array {
     shape: Vec<usize>,
 }
 
-/// Items of the file at `path`: an array (N, D) of f64, f32 or f16. Their ids are the whole numbers (N) in the file beside it
+/// Items of the file at `path`: an array (N, D), or (N, P, D) of given components, of f64, f32 or f16. Their ids are the whole numbers (N) in the file beside it
 /// whose name ends with `.ids.npy` instead of `.npy`, or 0 to N - 1 if there is none.
 pub(super) fn items(path: &Path) -> Result<ItemSource<'static>> {
     let array = Array::open(path)?;
@@ -34,13 +34,15 @@ pub(super) fn items(path: &Path) -> Result<ItemSource<'static>> {
         "<f2" => 2,
         other => return Err(array.wrong(format!("numbers of type `{other}`; expected f8, f4 or f2, little-endian"))),
     };
-    let [n, dim] = array.shape[..] else {
-        return Err(array.wrong(format!("an array of shape {:?}; expected (N, D)", array.shape)));
+    let (&[n, ref row @ ..], 2..=3) = (&array.shape[..], array.shape.len()) else {
+        return Err(array.wrong(format!("an array of shape {:?}; expected (N, D) or (N, P, D)", array.shape)));
     };
+    let row = row.to_vec();
+    array.check_length(size)?;
+    let dim: usize = row.iter().product();
     if dim == 0 {
         return Err(array.wrong("embeddings of width 0".to_string()));
     }
-    array.check_length(size)?;
     let beside = path.with_extension("ids.npy");
     let ids = if beside.exists() { Some(ids(&beside)?) } else { None };
     if let Some(ids) = &ids
@@ -58,7 +60,7 @@ pub(super) fn items(path: &Path) -> Result<ItemSource<'static>> {
         };
         let numbered = |rows: &Range<usize>| rows.clone().map(|row| row as u64).collect();
         let ids = ids.as_ref().map_or_else(|| numbered(&rows), |ids| ids[rows.clone()].to_vec());
-        Ok(Items::new(ids, Tensor::new(vec![rows.len(), dim], data)?))
+        Ok(Items::new(ids, Tensor::new([&[rows.len()], &row[..]].concat(), data)?))
     };
     Ok(ItemSource::new(n, (0..n).step_by(CHUNK).map(chunk)))
 }
@@ -221,7 +223,7 @@ mod tests {
         for (file, words) in [
             (npy(1, ">f4", "(1, 2)", &[0; 8]), "numbers of type `>f4`"),
             (npy(1, "|O", "(1, 2)", &[0; 8]), "numbers of type `|O`"),
-            (npy(1, "<f4", "(2,)", &[0; 8]), "shape [2]; expected (N, D)"),
+            (npy(1, "<f4", "(2,)", &[0; 8]), "shape [2]; expected (N, D) or (N, P, D)"),
             (npy(1, "<f4", "(2, 0)", &[]), "width 0"),
             (npy(1, "<f4", "(2, 2)", &[0; 12]), "12 bytes of data for the shape [2, 2]"),
             (npy(1, "<f4", "(9223372036854775807, 9)", &[0; 12]), "12 bytes of data"),

@@ -50,7 +50,7 @@ impl<'a> Runs<'a> {
             n += self.waiting.back().map_or(0, |items| items.ids.len());
         }
         let (ids, rows) = (self.waiting.iter().flat_map(|items| &items.ids), self.waiting.iter());
-        let rows = rows.flat_map(|items| items.embeddings.data().chunks_exact(self.range.dim()));
+        let rows = rows.flat_map(|items| items.embeddings.data().chunks_exact(self.range.item_dim()));
         let mut rows: Vec<(u64, &[f32])> = ids.copied().zip(rows).skip(self.from).take(size).collect();
         rows.sort_unstable_by_key(|(id, _)| *id);
         Ok(rows.into_iter().map(|(_, row)| row).collect())
@@ -62,7 +62,7 @@ impl<'a> Runs<'a> {
     /// Those of the source or of `pass`; or a chunk has an id twice, a value that is not finite or too large, or rows of
     /// another width.
     pub fn take(&mut self, size: usize, mut pass: impl FnMut(Run) -> Result<()>) -> Result<usize> {
-        let (dim, mut n) = (self.range.dim(), 0);
+        let (dim, mut n) = (self.range.item_dim(), 0);
         while n < size && !self.is_empty()? {
             let items = &self.waiting[0];
             let to = items.ids.len().min(self.from + size - n);

@@ -63,9 +63,9 @@ impl QuerySide {
         let width = config.query_dot_product_groups * config.dot_product_dimension;
         let query = |(i, components): (usize, &[f32])| {
             let gate = self.gates.as_ref().map(|gates| gates[i * config.n_logits()..][..config.n_logits()].to_vec());
-            match form {
-                Form::Components => MolQuery::from_components(config, components, gate),
-                Form::Raw => MolQuery::transformed(&self.mol, components, gate),
+            match (form, &self.mol.item) {
+                (Form::Raw, Some(projection)) => MolQuery::transformed(config, &projection.output, components, gate),
+                _ => MolQuery::from_components(config, components, gate),
             }
         };
         self.components.chunks_exact(width).enumerate().map(query).collect()

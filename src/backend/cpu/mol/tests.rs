@@ -32,6 +32,7 @@ fn config(gating_combination: GatingCombination) -> MolConfig {
         query_dot_product_groups: 2,
         item_dot_product_groups: 3,
         dot_product_dimension: 4,
+        given_components: false,
         temperature: 0.05,
         dot_product_l2_norm: true,
         eps: 1e-6,

@@ -31,6 +31,7 @@ pub(crate) fn kernel_specs() -> Vec<(KernelSpec, ParamsLayout)> {
                     query_dot_product_groups: groups.0,
                     item_dot_product_groups: groups.1,
                     dot_product_dimension: 5,
+                    given_components: false,
                     temperature: 0.05,
                     dot_product_l2_norm: true,
                     eps: 1e-6,

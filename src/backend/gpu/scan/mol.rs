@@ -65,7 +65,8 @@ impl GpuMol {
             let weights = GateWeights::new(gpu, &variant, cross)?;
             Ok((variant, weights))
         };
-        let transform = (form == Form::Raw).then(|| Transform::new(gpu, mol)).transpose()?;
+        let projection = mol.item.as_ref().filter(|_| form == Form::Raw);
+        let transform = projection.map(|item| Transform::new(gpu, &mol.config, &item.output)).transpose()?;
         let mut failed = None;
         let uploaded = mol.map(&mut |tensor| {
             gpu.upload(tensor.data()).unwrap_or_else(|error| {
@@ -128,8 +129,9 @@ impl GpuMol {
 
     /// Numbers of a query in the widest of the arrays that are computed for it.
     fn widest_row(&self) -> usize {
-        let hidden = self.mol.query.glu.as_ref().map_or(0, |(layer, _)| layer.n_out);
-        hidden.max(self.mixture.0.queries.quads() * 4).max(self.host.query.output.n_in)
+        let projection = self.host.query.as_ref();
+        let hidden = projection.and_then(|query| query.glu.as_ref()).map_or(0, |(layer, _)| layer.n_out);
+        hidden.max(self.mixture.0.queries.quads() * 4).max(projection.map_or(0, |query| query.output.n_in))
     }
 
     /// The arrays of the query record, of `n_queries` raw query embeddings.

@@ -49,6 +49,7 @@ impl Published {
             query_dot_product_groups: self.groups.0,
             item_dot_product_groups: self.groups.1,
             dot_product_dimension: self.width,
+            given_components: false,
             temperature: 0.05,
             dot_product_l2_norm: true,
             eps: 1e-6,

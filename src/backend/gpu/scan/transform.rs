@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::backend::gpu::device::{Buffer, Gpu};
 use crate::backend::gpu::kernels::Recorder;
-use crate::model::Mol;
+use crate::config::MolConfig;
 use crate::ops::{Activation, Linear, Ops};
 use crate::tensor::Tensor;
 
@@ -18,9 +18,9 @@ pub(crate) struct Transform {
 }
 
 impl Transform {
-    pub fn new(gpu: &Gpu, mol: &Mol<Tensor>) -> Result<Transform> {
-        let (p_x, d_p) = (mol.config.item_dot_product_groups, mol.config.dot_product_dimension);
-        let (output, dim) = (&mol.item.output, mol.item.output.n_in);
+    /// For items that `output` projects.
+    pub fn new(gpu: &Gpu, config: &MolConfig, output: &Linear<Tensor>) -> Result<Transform> {
+        let (p_x, d_p, dim) = (config.item_dot_product_groups, config.dot_product_dimension, output.n_in);
         let mut vectors = Vec::with_capacity(d_p * p_x * dim);
         let mut biases = Vec::with_capacity(d_p * p_x);
         for column in (0..d_p).flat_map(|j| (0..p_x).map(move |m| m * d_p + j)) {

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use clap::Args;
+use rails_wgpu::config::MolConfig;
 use rails_wgpu::dataset::{Dataset, ReadOptions, Sequence};
-use rails_wgpu::index::{IndexOptions, ListOptions};
+use rails_wgpu::index::{IndexOptions, ItemSource, ListOptions};
 use rails_wgpu::model::Model;
-use rails_wgpu::search::Searcher;
-use rails_wgpu::{Error, ModelFile, Result};
+use rails_wgpu::search::{Searcher, SearcherBuilder};
+use rails_wgpu::{Error, ModelFile, Mol, Result, Tensor};
 
 use super::info;
 use super::items;
@@ -27,6 +28,8 @@ pub struct BuildArgs {
     /// items for tests of capacity [default: every row of the model's item table from 1 on]
     #[arg(long)]
     items: Option<ItemsArg>,
+    #[command(flatten)]
+    components: ComponentArgs,
     /// The folder to make: new, or empty
     #[arg(short, long)]
     output: Output,
@@ -47,13 +50,55 @@ pub struct BuildArgs {
     distill: Option<Input>,
 }
 
+/// Components that are given as they are.
+#[derive(Args)]
+struct ComponentArgs {
+    /// Items by their component embeddings, without a model: a .npy file (N, P_X, D_P), whose ids are in a file `*.ids.npy` beside it
+    /// or 0 to N - 1, or a .safetensors file with `ids` (N) and `embeddings` (N, P_X, D_P). Queries are (B, P_Q, D_P) then
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "checkpoint", "config", "distill"])]
+    components: Option<Input>,
+    /// The gate of --components, as `export_gate` of the Python package writes it [default: none: gating weights are the softmax of the
+    /// logits]
+    #[arg(long, value_name = "FILE", requires = "components")]
+    gate: Option<Input>,
+    /// P_Q: component embeddings of a query, without --gate [default: as many as an item has]
+    #[arg(long, value_name = "N", requires = "components", conflicts_with = "gate")]
+    query_components: Option<usize>,
+    /// Divisor of the logits, without --gate [default: 1]
+    #[arg(long, requires = "components", conflicts_with = "gate")]
+    temperature: Option<f32>,
+    /// Divide component embeddings of items and queries by their l2 norm, without --gate
+    #[arg(long, requires = "components", conflicts_with = "gate")]
+    l2_norm: bool,
+}
+
 pub fn run(args: &BuildArgs) -> Result<()> {
+    if let Some(path) = &args.components.components {
+        let (source, mol) = args.components.similarity(ItemSource::of_file(path)?)?;
+        finished(args, source, |builder| builder.mol(&mol))?;
+        return info::print(&args.output);
+    }
     let file = ModelFile::open(args.model.checkpoint()?, args.model.config.as_deref())?;
     let model = file.model();
     // Before the index is built: what is wrong with either shows early.
     let users = args.distill.as_deref().map(|dataset| users(dataset, model)).transpose()?;
     let listed = items::listed(args.items.as_ref(), model)?;
     let source = items::source(args.items.as_ref(), model, &listed)?;
+    let searcher = finished(args, source, |builder| builder.model_file(&file))?;
+    if let Some(users) = users {
+        let cancel = interrupt::cancel("stopping; the index is there, but has not learned from users");
+        learn(searcher.index(), &some_queries(searcher.encoder()?, &users)?, &cancel)?;
+    }
+    drop(searcher);
+    info::print(&args.output)
+}
+
+/// The index of the items, in its folder; `of` gives their similarity to the builder.
+fn finished<'a>(
+    args: &BuildArgs,
+    source: ItemSource<'a>,
+    of: impl FnOnce(SearcherBuilder<'a>) -> SearcherBuilder<'a>,
+) -> Result<Searcher> {
     if source.is_empty() {
         return Err(Error::argument("items", "at least one item", "none"));
     }
@@ -64,17 +109,37 @@ pub fn run(args: &BuildArgs) -> Result<()> {
         .with_lists(args.lists.map(ListOptions::new));
     let finishing = if args.lists.is_some() { "making lists and writing the index" } else { "writing the index" };
     let bar = progress::bar(source.len() as u64, "items", finishing);
-    let source = source.inspect(|n| bar.add(n as u64));
-    let builder = Searcher::builder().items(source).model_file(&file).options(options);
-    let built = builder.device(&args.device.device).save_to(&*args.output).build();
-    drop(bar);
-    let searcher = built?;
-    if let Some(users) = users {
-        let cancel = interrupt::cancel("stopping; the index is there, but has not learned from users");
-        learn(searcher.index(), &some_queries(searcher.encoder()?, &users)?, &cancel)?;
+    let source = source.inspect(move |n| bar.add(n as u64));
+    of(Searcher::builder().items(source).options(options)).device(&args.device.device).save_to(&*args.output).build()
+}
+
+impl ComponentArgs {
+    /// The items, and their similarity.
+    fn similarity(&self, mut source: ItemSource<'static>) -> Result<(ItemSource<'static>, Mol<Tensor>)> {
+        let Some([n_item, width]) = source.component_shape()? else {
+            let found = "embeddings (N, D); those are --items, with the projections of a --checkpoint";
+            return Err(Error::argument(
+                "components",
+                "component embeddings (N, P_X, D_P) of at least one item",
+                found,
+            ));
+        };
+        let mol = match &self.gate {
+            Some(path) => {
+                let file = ModelFile::open(path, None)?;
+                let given = file.mol().filter(|mol| mol.config.given_components).cloned();
+                let expected = "what `export_gate` of the Python package writes: a gate of given components";
+                given
+                    .ok_or_else(|| Error::argument("gate", expected, format!("another model in {}", path.display())))?
+            }
+            None => {
+                let config = MolConfig::of_components(self.query_components.unwrap_or(n_item), n_item, width);
+                let (temperature, dot_product_l2_norm) = (self.temperature.unwrap_or(1.0), self.l2_norm);
+                Mol::of_components(&MolConfig { temperature, dot_product_l2_norm, ..config }, None)?
+            }
+        };
+        Ok((source, mol))
     }
-    drop(searcher);
-    info::print(&args.output)
 }
 
 /// The users to learn from.

@@ -44,7 +44,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     let bar = progress::bar(queries.len() as u64, "queries", "writing the run");
     let mut run = TrecRun::new();
     for chunk in queries.into_chunks() {
-        let Items { ids, embeddings } = chunk?;
+        let Items { ids, embeddings, .. } = chunk?;
         let rows: Vec<usize> = (0..ids.len()).collect();
         for rows in rows.chunks(BATCH) {
             let batch = QueryBatch::new(embeddings.select_rows(rows));

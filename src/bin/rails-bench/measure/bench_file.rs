@@ -112,6 +112,7 @@ impl BenchFile {
             query_dot_product_groups: query_groups + uid_tables.len(),
             item_dot_product_groups: item_groups,
             dot_product_dimension: width,
+            given_components: false,
             temperature: 0.05,
             dot_product_l2_norm: true,
             eps: 1e-6,
