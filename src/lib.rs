@@ -111,7 +111,7 @@ pub use model::{Model, Mol};
 #[doc(inline)]
 pub use model_file::ModelFile;
 #[doc(inline)]
-pub use search::{Algorithm, Answer, Cancel, Certificate, Hit, Request, Searcher, SearcherBuilder, Stats};
+pub use search::{Algorithm, Answer, Cancel, Certificate, Hit, Request, ScoreFusion, Searcher, SearcherBuilder, Stats};
 #[doc(inline)]
 pub use sequence::{History, SequenceBatch};
 #[doc(inline)]

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use rails_wgpu::index::{Filter, IndexOptions, ItemSource, OpenOptions};
 use rails_wgpu::search::{Algorithm, Hit, KernelTime, Request, Stage, Stats};
 use rails_wgpu::sequence::History;
-use rails_wgpu::{Cancel, ModelFile, QueryBatch, SearcherBuilder, TokenEmbeddings};
+use rails_wgpu::{Cancel, ModelFile, QueryBatch, ScoreFusion, SearcherBuilder, TokenEmbeddings};
 use roaring::RoaringTreemap;
 
 use crate::arrays::{Lists, Rows, matrix, numbers, tensor};
@@ -32,6 +32,9 @@ type IdLists<'py> = (PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>);
 
 /// Fills a row of ids that has fewer than k items.
 const NO_ITEM: i64 = -1;
+
+/// A weight, ids one after the other, where each list begins and the last one ends, and a score for each id.
+type Fusion<'py> = (f32, PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, f32>);
 
 fn id_lists(name: &str, (ids, offsets): IdLists) -> PyResult<Lists<u64>> {
     Lists::new(numbers(name, &ids)?, numbers(name, &offsets)?)
@@ -156,6 +159,7 @@ impl Searcher {
         algorithm: &str,
         excluded: Option<IdLists<'py>>,
         allowed: Option<PyReadonlyArray1<u64>>,
+        fusion: Option<Fusion<'py>>,
         profile: bool,
     ) -> PyResult<Found<'py>> {
         let algorithm: Algorithm = algorithm.parse().map_err(exception)?;
@@ -163,11 +167,19 @@ impl Searcher {
         let n_queries = queries.len();
         let excluded = excluded.map(|lists| id_lists("exclude", lists)).transpose()?;
         let allowed = allowed.map(|ids| numbers("allow", &ids)).transpose()?;
+        let fused = |(weight, ids, offsets, scores): Fusion| {
+            let pairs = numbers("scores", &ids)?.into_iter().zip(numbers("scores", &scores)?).collect();
+            Ok::<_, PyErr>((weight, Lists::new(pairs, numbers("scores", &offsets)?)?))
+        };
+        let fusion = fusion.map(fused).transpose()?;
         let search = || {
+            let (weight, scores): (f32, Vec<&[(u64, f32)]>) =
+                fusion.as_ref().map_or((1.0, Vec::new()), |(weight, lists)| (*weight, lists.iter().collect()));
+            let fusion = fusion.as_ref().map(|_| ScoreFusion::new(weight, &scores));
             let excluded: Vec<&[u64]> = excluded.as_ref().map(|lists| lists.iter().collect()).unwrap_or_default();
             let filter = allowed.map(|ids| Filter::allow(ids.into_iter().collect::<RoaringTreemap>()));
-            let request =
-                Request::new(algorithm, k).with_excluded(&excluded).with_filter(filter.as_ref()).with_profile(profile);
+            let request = Request::new(algorithm, k).with_excluded(&excluded).with_filter(filter.as_ref());
+            let request = request.with_fusion(fusion).with_profile(profile);
             let n_items = self.0.index().len();
             let answer = self.0.answer(&queries, &request)?;
             let most = answer.hits.iter().map(Vec::len).max().unwrap_or(0);

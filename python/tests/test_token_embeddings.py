@@ -69,3 +69,18 @@ def test_what_does_not_fit_is_refused(items):
         searcher.search([items[0], np.zeros((2, 5), np.float32)], 1)
     with pytest.raises(ValueError, match="one per embedding"):
         rails_wgpu.Searcher.from_token_embeddings(range(3), items, device="cpu")
+
+
+def test_scores_of_a_search_by_words_are_added(items):
+    searcher = rails_wgpu.Searcher.from_token_embeddings(range(90), items, device="cpu")
+    queries = texts(2, [3, 8])
+    ids, scores = searcher.search(queries, 90)
+    by_words = [{5: 100.0, 17: 3.5, 1000: 9.0}, {}]
+    found, fused = searcher.search(queries, 3, scores=by_words, weight=0.5)
+    plain = dict(zip(ids[0], scores[0]))
+    assert found[0, 0] == 5 and fused[0, 0] == np.float32(0.5) * plain[5] + np.float32(100)
+    assert (found[1] == ids[1, :3]).all() and (fused[1] == scores[1, :3] / 2).all()
+    with pytest.raises(ValueError, match="one per query"):
+        searcher.search(queries, 3, scores=by_words[:1])
+    with pytest.raises(ValueError, match="a positive number"):
+        searcher.search(queries, 3, scores=by_words, weight=0.0)

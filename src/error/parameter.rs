@@ -38,6 +38,8 @@ parameters! {
     Dtype: "dtype", "Number format of tables.";
     Encoder: "encoder", "What turns histories into queries.";
     Exclusions: "exclusions", "Items that a query must not find.";
+    FusedScores: "fused scores", "(B): scores of items that a similarity is added to.";
+    FusionWeight: "fusion weight", "What a similarity is multiplied with in a sum of scores.";
     FileName: "name of a file", "Name of a file of an index.";
     File: "file", "A file of an index.";
     Form: "form", "How components are kept.";

@@ -191,6 +191,12 @@ impl Snapshot {
         Excluded { per_segment: segments.map(|(segment, denied)| segment.exclusions(lists, denied.clone())).collect() }
     }
 
+    /// Whether `query` must not find the item at `position`.
+    pub fn excludes(&self, excluded: &Excluded, query: usize, position: u32) -> bool {
+        let segment = self.segment_of(position);
+        excluded.per_segment[segment].excludes(query, position - self.offsets[segment])
+    }
+
     /// The same, and for each query some positions more, ascending.
     pub fn exclude_positions(&self, excluded: &Excluded, more: &[Vec<u32>]) -> Excluded {
         let joined = |(index, old): (usize, &Exclusions)| {

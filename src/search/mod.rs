@@ -16,6 +16,7 @@ mod certificate;
 mod course;
 mod encode;
 mod first_stage;
+mod fusion;
 mod history_encoder;
 mod hit;
 #[cfg(feature = "gpu")]
@@ -31,6 +32,7 @@ pub use algorithm::Algorithm;
 pub use answer::Answer;
 pub use builder::SearcherBuilder;
 pub use certificate::Certificate;
+pub use fusion::ScoreFusion;
 pub use history_encoder::HistoryEncoder;
 pub use hit::Hit;
 #[cfg(feature = "gpu")]
@@ -44,7 +46,7 @@ use std::sync::{Arc, Once, OnceLock};
 
 use futures::channel::oneshot;
 
-use crate::backend::{Columns, QueryBatch, ScoredPosition, Scorer, SearchContext};
+use crate::backend::{Columns, PreparedQueries, QueryBatch, ScoredPosition, Scorer, SearchContext};
 use crate::error::Parameter;
 use crate::index::{Excluded, ItemIndex, Snapshot};
 use crate::{Error, Result, threads};
@@ -131,7 +133,7 @@ impl Searcher {
     }
 
     fn stages(&self, course: &mut Course, queries: &QueryBatch, request: &Request) -> Result<Found> {
-        let Request { algorithm, k, excluded, filter, certify, .. } = *request;
+        let Request { algorithm, k, excluded, filter, fusion, certify, .. } = *request;
         let snapshot = self.index.snapshot();
         let (n_items, n_queries) = (snapshot.len(), queries.len());
         snapshot.check_queries(queries)?;
@@ -151,12 +153,33 @@ impl Searcher {
             return Ok((vec![Vec::new(); n_queries], vec![Certificate::Exact; if certify { n_queries } else { 0 }]));
         }
         let excluded = snapshot.exclude(excluded, filter);
-        let context = course.context;
         let queries = &queries.prepared();
-        let scan = |scorer| snapshot.scan(context, scorer, queries, k, &excluded).map(|hits| (hits, 0));
+        let Some(fusion) = fusion else {
+            return self.best(course, &snapshot, queries, (algorithm, k, certify), &excluded);
+        };
+        let fused = fusion.in_snapshot(&snapshot, n_queries, &excluded)?;
+        let others = snapshot.exclude_positions(&excluded, &fused.positions);
+        let found = self.best(course, &snapshot, queries, (algorithm, k, certify), &others)?;
+        let scorer = if algorithm == Algorithm::Mips { Scorer::Dot } else { snapshot.scorer() };
+        let context = course.context;
+        course.stats.pairs += fused.positions.iter().map(|list| list.len() as u64).sum::<u64>();
+        course.stage(Stage::Selection, || fused.merged(context, (&snapshot, scorer), queries, k, found))
+    }
+
+    /// The best `k` of each query that are not excluded.
+    fn best(
+        &self,
+        course: &mut Course,
+        snapshot: &Snapshot,
+        queries: &PreparedQueries,
+        (algorithm, k, certify): (Algorithm, usize, bool),
+        excluded: &Excluded,
+    ) -> Result<Found> {
+        let (context, n_queries) = (course.context, queries.batch().len());
+        let scan = |scorer| snapshot.scan(context, scorer, queries, k, excluded).map(|hits| (hits, 0));
         let everything = match (algorithm, snapshot.scorer()) {
             (Algorithm::ExactPruned, Scorer::Mol) => {
-                Some(course.stage(Stage::Scoring, || snapshot.scan_pruned(context, queries, k, &excluded))?)
+                Some(course.stage(Stage::Scoring, || snapshot.scan_pruned(context, queries, k, excluded))?)
             }
             (Algorithm::Exact | Algorithm::ExactPruned, scorer) => Some(course.stage(Stage::Scoring, || scan(scorer))?),
             (Algorithm::Mips, _) => Some(course.stage(Stage::Scoring, || scan(Scorer::Dot))?),
@@ -164,15 +187,15 @@ impl Searcher {
         };
         if let Some((found, pruned)) = everything {
             course.stats.pruned = pruned;
-            course.stats.pairs = (n_items * n_queries) as u64 - pruned;
-            let hits: Vec<Vec<Hit>> = course
-                .stage(Stage::Selection, || Ok(found.into_iter().map(|hits| named(&snapshot, hits)).collect()))?;
-            all_found(&snapshot, &excluded, k, &hits)?;
+            course.stats.pairs = (snapshot.len() * n_queries) as u64 - pruned;
+            let hits: Vec<Vec<Hit>> =
+                course.stage(Stage::Selection, || Ok(found.into_iter().map(|hits| named(snapshot, hits)).collect()))?;
+            all_found(snapshot, excluded, k, &hits)?;
             return Ok((hits, vec![Certificate::Exact; if certify { n_queries } else { 0 }]));
         }
 
-        self.mention_missing_lists(&snapshot, algorithm);
-        approximate(course, &snapshot, queries, (algorithm, k, certify), &excluded)
+        self.mention_missing_lists(snapshot, algorithm);
+        approximate(course, snapshot, queries, (algorithm, k, certify), excluded)
     }
 
     /// [`Searcher::search`] on a worker thread, for asynchronous programs. It begins at once; dropping the future cancels it,

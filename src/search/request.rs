@@ -1,6 +1,6 @@
 //! What is asked of a searcher.
 
-use super::{Algorithm, Cancel};
+use super::{Algorithm, Cancel, ScoreFusion};
 use crate::index::Filter;
 
 /// A search for a batch of queries.
@@ -21,6 +21,8 @@ pub struct Request<'a> {
     pub excluded: &'a [&'a [u64]],
     /// Ids that any query may find; `None`: all.
     pub filter: Option<&'a Filter>,
+    /// Scores of the caller's that the similarity is added to.
+    pub fusion: Option<ScoreFusion<'a>>,
     /// Whether to find out how far the result can be from the exact one, which takes another scan of the components.
     pub certify: bool,
     /// Ends the search before its time.
@@ -33,7 +35,16 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// The `k` best items, whatever they are.
     pub fn new(algorithm: Algorithm, k: usize) -> Request<'a> {
-        Request { algorithm, k, excluded: &[], filter: None, certify: false, cancel: None, profile: false }
+        Request {
+            algorithm,
+            k,
+            excluded: &[],
+            filter: None,
+            fusion: None,
+            certify: false,
+            cancel: None,
+            profile: false,
+        }
     }
 
     /// Sets [`Request::excluded`].
@@ -46,6 +57,12 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn with_filter(self, filter: impl Into<Option<&'a Filter>>) -> Request<'a> {
         Request { filter: filter.into(), ..self }
+    }
+
+    /// Sets [`Request::fusion`].
+    #[must_use]
+    pub fn with_fusion(self, fusion: impl Into<Option<ScoreFusion<'a>>>) -> Request<'a> {
+        Request { fusion: fusion.into(), ..self }
     }
 
     /// Sets [`Request::certify`].

@@ -6,7 +6,7 @@ use rails_wgpu::backend::{Backend, DeviceKind, ScoredPosition};
 use rails_wgpu::index::{IndexModel, ItemSource};
 use rails_wgpu::{
     Algorithm, Cancel, Certificate, Dtype, Error, Filter, Hit, IndexOptions, ItemIndex, ListOptions, OpenOptions,
-    QueryBatch, Request, Searcher, Tensor, TokenEmbeddings,
+    QueryBatch, Request, ScoreFusion, Searcher, Tensor, TokenEmbeddings,
 };
 
 use crate::common::backends::backends;
@@ -202,6 +202,45 @@ fn first_stages_collect_what_they_are_defined_to() {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+}
+
+#[test]
+fn scores_of_the_callers_are_added_to_the_similarity() {
+    let queries = queries();
+    for backend in backends() {
+        for (segment_items, algorithm) in [(1000, "exact"), (11, "exact"), (1000, "avg:70"), (1000, "mips")] {
+            let searcher = Searcher::new(index(&backend, Dtype::F32, segment_items));
+            let algorithm: Algorithm = algorithm.parse().unwrap();
+            let all = searcher.search(algorithm, &queries, 70, &[]).unwrap();
+            // Of items that are there, excluded or denied, and of one that is not.
+            let own: Vec<(u64, f32)> =
+                [(993, 4.5), (517, -3.0), (1000, 7.25), (986, 0.5), (5, 9.0), (972, 2.0)].to_vec();
+            let (scores, excluded) = ([own.as_slice(), &[], &own[..2]], [&[986][..], &[], &[]]);
+            let denied = Filter::deny([972].into_iter().collect());
+            for (weight, k) in [(0.5, 70), (2.0, 5)] {
+                let request = Request::new(algorithm, k).with_excluded(&excluded).with_filter(&denied);
+                let request = request.with_fusion(ScoreFusion::new(weight, &scores));
+                let found = searcher.answer(&queries, &request).unwrap().hits;
+                for (query, hits) in all.iter().enumerate() {
+                    let score = |id| scores[query].iter().find(|(own, _)| *own == id).map_or(0.0, |(_, score)| *score);
+                    let left = hits.iter().filter(|hit| hit.id != 972 && !excluded[query].contains(&hit.id));
+                    let mut expected: Vec<Hit> =
+                        left.map(|hit| Hit { score: weight * hit.score + score(hit.id), ..*hit }).collect();
+                    expected.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
+                    expected.truncate(k);
+                    assert_eq!(found[query], expected, "{algorithm} {segment_items} {weight} {query}");
+                }
+            }
+            let wrong = |weight: f32, scores: &[&[(u64, f32)]]| {
+                let request = Request::new(algorithm, 5).with_fusion(ScoreFusion::new(weight, scores));
+                searcher.answer(&queries, &request).unwrap_err().to_string()
+            };
+            assert!(wrong(0.0, &scores).contains("a positive number") && wrong(f32::NAN, &scores).contains("NaN"));
+            assert!(wrong(1.0, &scores[1..]).contains("3 lists"));
+            assert!(wrong(1.0, &[&[(7, 1.0), (7, 1.0)], &[], &[]]).contains("id 7 twice for query 0"));
+            assert!(wrong(1.0, &[&[], &[(9, f32::INFINITY)], &[]]).contains("id 9 of query 1"));
         }
     }
 }

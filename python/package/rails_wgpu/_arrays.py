@@ -106,6 +106,15 @@ def id_lists(name: str, lists: Any) -> "Tuple[npt.NDArray[np.uint64], npt.NDArra
     return np.concatenate([np.empty(0, np.uint64), *arrays]), offsets(arrays)
 
 
+def score_lists(
+    name: str, lists: Any
+) -> "Tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float32]]":
+    """Ids of dictionaries one after the other, where each begins and the last one ends, and a score for each id."""
+    keys = [ids(name, list(scores.keys())) for scores in lists]
+    values = [float(score) for scores in lists for score in scores.values()]
+    return np.concatenate([np.empty(0, np.uint64), *keys]), offsets(keys), np.array(values, dtype=np.float32)
+
+
 def offsets(arrays: "list[npt.NDArray[Any]]") -> "npt.NDArray[np.uint64]":
     """Where each list begins if they lie one after the other, and where the last one ends."""
     return np.cumsum([0, *(len(array) for array in arrays)]).astype(np.uint64)

@@ -88,6 +88,9 @@ class Searcher:
         algorithm: str,
         excluded: Optional[Tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]],
         allowed: Optional[npt.NDArray[np.uint64]],
+        fusion: Optional[
+            Tuple[float, npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float32]]
+        ],
         profile: bool,
     ) -> Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _Took]: ...
     def distill(

@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -235,6 +235,8 @@ class Searcher:
         algorithm: str = "exact",
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
+        scores: Optional[Sequence[Mapping[int, float]]] = None,
+        weight: float = 1.0,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]":
         """The k best items of each query: ids (B, k) and scores (B, k), by score descending, then id ascending.
 
@@ -243,12 +245,13 @@ class Searcher:
         gives ids (k,) and scores (k,); it has one user, and one list of excluded ids. ``user_ids`` (B,) are needed by models
         with uid embeddings only. ``algorithm`` is ``exact``, ``mips``, ``tangent:1000``, ... as in the README. ``exclude`` names
         items that a query must not find: B lists of ids (or one (B, m) array); negative numbers in it are padding.
-        ``allow`` (m,) are the only ids that any query may find. Where fewer than k items are left, a row ends in
+        ``allow`` (m,) are the only ids that any query may find. ``scores``: for each query a dictionary of ids and scores, from a
+        search by words, say; results are then ordered by, and have, ``weight * similarity + score``, with a score of 0 for other items. Where fewer than k items are left, a row ends in
         ``NO_ITEM`` (-1) and ``-inf``.
 
         Raises ValueError or DeviceError.
         """
-        ids, scores, _ = self._search(queries, k, user_ids, algorithm, exclude, allow, False)
+        ids, scores, _ = self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), False)
         return ids, scores
 
     def search_with_stats(
@@ -259,9 +262,11 @@ class Searcher:
         algorithm: str = "exact",
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
+        scores: Optional[Sequence[Mapping[int, float]]] = None,
+        weight: float = 1.0,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], Stats]":
         """As :meth:`search`, and what it took. On a GPU it takes longer than that: every kernel is timed by itself."""
-        ids, scores, (counts, seconds, kernels) = self._search(queries, k, user_ids, algorithm, exclude, allow, True)
+        ids, scores, (counts, seconds, kernels) = self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), True)
         return ids, scores, Stats(*counts, dict(seconds), [KernelTime(*kernel) for kernel in kernels])
 
     def _search(
@@ -272,11 +277,15 @@ class Searcher:
         algorithm: str,
         exclude: Optional[Sequence[Any]],
         allow: Optional[Any],
+        fusion: "Tuple[Optional[Sequence[Mapping[int, float]]], float]",
         profile: bool,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _native._Took]":
         rows, lengths, users, single = _queries(queries, user_ids)
         if single and exclude is not None:
             exclude = [exclude]
+        added, weight = fusion
+        if single and isinstance(added, Mapping):
+            added = [added]
         ids, scores, took = self._inner.search(
             rows,
             lengths,
@@ -285,6 +294,7 @@ class Searcher:
             algorithm,
             None if exclude is None else _arrays.id_lists("exclude", exclude),
             None if allow is None else _arrays.ids("allow", allow),
+            None if added is None else (float(weight), *_arrays.score_lists("scores", added)),
             profile,
         )
         return (ids[0], scores[0], took) if single else (ids, scores, took)

@@ -138,6 +138,26 @@ fn first_stage(dtype: Dtype, (groups, width): (usize, usize)) -> Vec<ShapedKerne
     vec![scan(1), scan(32), lists]
 }
 
+/// Late interaction with vectors of `width` values: a thread multiplies two vectors of an item with sixteen of the query.
+fn late_interaction(dtype: Dtype, width: usize) -> Vec<ShapedKernel> {
+    const ROWS: u64 = 2;
+    const AT_ONCE: u64 = 16;
+    let variant = ShaderVariant::max_sim(&ItemLayout::new(dtype, (1, width), None, None), width, AT_ONCE as usize);
+    let products = match dtype {
+        Dtype::I8 => width.div_ceil(4) * 2,
+        Dtype::F32 | Dtype::F16 => width,
+    };
+    let shaped = |spec: KernelSpec, filter: &[u64]| ShapedKernel {
+        spec,
+        shape: format!("{width} columns"),
+        dtype: dtype.name(),
+        multiply_adds: (products as u64 * AT_ONCE * ROWS) as f64,
+        // Vectors of the query, of the item, and the sum of the maxima.
+        turns: [&[1, ROWS, AT_ONCE], filter].concat(),
+    };
+    vec![shaped(variant.scan_kernel(1), &[PASSING]), shaped(variant.max_sim_rescore_kernel(), &[])]
+}
+
 /// All of them.
 pub(crate) fn shaped_kernels() -> Vec<ShapedKernel> {
     let dtypes = [Dtype::F32, Dtype::F16, Dtype::I8];
@@ -150,6 +170,7 @@ pub(crate) fn shaped_kernels() -> Vec<ShapedKernel> {
     for vectors in [(1, 64), (4, 64)] {
         kernels.extend(dtypes.iter().flat_map(|&dtype| first_stage(dtype, vectors)));
     }
+    kernels.extend(dtypes.iter().flat_map(|&dtype| late_interaction(dtype, 128)));
     kernels.extend(pack::kernel_specs().into_iter().map(|(spec, _)| ShapedKernel::plain(spec)));
     kernels.push(ShapedKernel::plain(quantized_queries::kernel_spec().0));
     kernels
