@@ -174,7 +174,7 @@ fn wrong_combinations_are_explained() {
     let wrong: [(SearcherBuilder, &str); 16] = [
         (
             Searcher::builder(),
-            "exactly one of `folder`, `model`, `model_file`, `embeddings`, `items` and `index`, found none",
+            "exactly one of `folder`, `model`, `model_file`, `embeddings`, `token_embeddings`, `items` and `index`, found none",
         ),
         (both().model(&model, &item_ids), "found `model` and `embeddings`"),
         (both().items(ItemSource::new(0, std::iter::empty())), "found `embeddings` and `items`"),
@@ -188,7 +188,7 @@ fn wrong_combinations_are_explained() {
         (Searcher::builder().index(index()).device("cpu"), "`device` only with"),
         (
             Searcher::builder().folder("x").dtype(Dtype::F16),
-            "`dtype` only with `model`, `model_file`, `embeddings` or `items`",
+            "`dtype` only with `model`, `model_file`, `embeddings`, `token_embeddings` or `items`",
         ),
         (Searcher::builder().model(&model, &item_ids).mol(mol), "`mol` only with `embeddings`"),
         (both().item_ids(&IDS), "`item_ids` only with the item table"),
