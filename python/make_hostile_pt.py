@@ -281,6 +281,18 @@ def hostile():
         "call_legacy.pt": legacy(weights(x=Call(system, *run))),
         "call_build.pt": archive(weights(x=Raw(b"cposix\nsystem\n}b"))),
     }
+    config = Global("recbole.config.configurator", "Config")
+    settings = {"n_heads": 2, "hidden_act": Call(evaluate, python)}
+    # As `savemodel` of GRU4Rec_PyTorch_Official pickles it: a function of the object itself is looked up by name.
+    program = Instance(Global("gru4rec_pytorch", "GRU4Rec"), {"loss_function": Call(Global("builtins", "getattr"), 1, "xe_loss")})
+    programs = {
+        "import_recbole.pt": archive({"config": Instance(config, {"final_config_dict": settings}), "state_dict": weights()}),
+        "import_recbole_module.pt": archive({"config": Call(Global("recbolex.config", "Config")), "state_dict": weights()}),
+        "import_rectools.pt": archive({"state_dict": weights(), "hyper_parameters": {"model_config": Call(system, *run)}}),
+        "import_lightning.pt": archive({"state_dict": weights(), "callbacks": Call(evaluate, python)}),
+        "import_gru4rec.pt": archive(program),
+        "import_pickle.pt": b"\x80\x04cposix\nsystem\n(X\x0b\x00\x00\x00touch PWNEDtR.",
+    }
     sizes = {
         "storage_short.pt": archive({"w": tensor(Storage("Float", "0", b"\0" * 8, numel=3), (3,))}),
         "storage_missing.pt": archive(weights(), without=["0"]),
@@ -316,7 +328,7 @@ def hostile():
         "no_pickle.pt": archive(weights()).replace(b"data.pkl", b"data.nix"),
         "complex.pt": archive({"w": tensor(Storage("ComplexFloat", "0", b"\0" * 8), (1,))}),
     }
-    return {**calls, **sizes, **values, **shapes}
+    return {**calls, **programs, **sizes, **values, **shapes}
 
 
 def main():

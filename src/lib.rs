@@ -21,7 +21,7 @@
 //! | items of your own, a trained model, or an index folder | [`Searcher::builder`] |
 //! | an exact or an approximate search; `tangent:1000` is where to begin | [`Algorithm`] |
 //! | filters, exclusions, certificates, cancelling, times | [`Request`], [`Searcher::answer`] |
-//! | trained models in files: checkpoint and hyper-parameters | [`ModelFile`], [`Model`] |
+//! | trained models in files: checkpoint and hyper-parameters, of this program or others | [`ModelFile`], [`Model`], [`import`] |
 //! | histories as queries | [`History`], [`Searcher::encode`] |
 //! | adding and removing items while others search, index folders, several devices | [`ItemIndex`] |
 //! | tables in half or a quarter of the memory | [`Dtype`], [`IndexOptions`] |
@@ -76,6 +76,7 @@ mod context;
 pub mod dataset;
 pub mod error;
 pub mod eval;
+pub mod import;
 pub mod index;
 mod input;
 pub mod learn;
@@ -104,6 +105,8 @@ pub use checkpoint::Checkpoint;
 pub use config::ModelConfig;
 #[doc(inline)]
 pub use error::{Error, ErrorKind, Parameter, Result};
+#[doc(inline)]
+pub use import::ImportOptions;
 #[doc(inline)]
 pub use index::{Filter, IndexOptions, ItemIndex, ListOptions, OpenOptions};
 #[doc(inline)]

@@ -1,13 +1,13 @@
 //! Files with a model, or with a similarity alone.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::checkpoint::{Checkpoint, Weights, save_safetensors};
-use crate::config::{CONFIG_KEY, MolConfig, find_config};
+use crate::config::{CONFIG_KEY, MolConfig, find_config, has_config};
 use crate::error::Parameter;
+use crate::import::{ImportOptions, import};
 use crate::model::{Model, Mol};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -16,6 +16,10 @@ use crate::{Error, Result};
 /// else: `{"format": 1, "dim": D, "mol": {...}}`, the last as in [`MolConfig`]. `export_mol` of the Python package
 /// writes such files.
 pub const MOL_KEY: &str = "rails.mol";
+
+/// Key of the JSON text in the metadata of a `.safetensors` file with the ids that another program gave to items: an array of texts, the
+/// first one of item 1.
+pub const ITEM_NAMES_KEY: &str = "rails.item_names";
 
 /// Version of that JSON form; any change of meaning raises it.
 const FORMAT: u64 = 1;
@@ -34,6 +38,7 @@ const FORMAT: u64 = 1;
 pub struct ModelFile {
     checkpoint: Checkpoint,
     content: Content,
+    item_names: Option<Vec<String>>,
 }
 
 enum Content {
@@ -49,20 +54,42 @@ struct Stored {
 
 impl ModelFile {
     /// Loads the file at `path`. The hyper-parameters are those of the `.gin` file `config`, or those inside the file, or
-    /// those of a `.gin` file beside it (of the same name, or `config.gin`).
+    /// those of a `.gin` file beside it (of the same name, or `config.gin`). Without any, it is read as the checkpoint of another
+    /// program, see [`import`](crate::import).
     ///
     /// # Errors
-    /// If a file cannot be read, there are no hyper-parameters, or as [`Model::load`].
+    /// If a file cannot be read, there are no hyper-parameters, or as [`Model::load`] and [`import()`].
     pub fn open(path: impl AsRef<Path>, config: Option<&Path>) -> Result<ModelFile> {
+        ModelFile::open_with(path, config, &ImportOptions::default())
+    }
+
+    /// The same, of which `options` say what a checkpoint of another program does not say itself.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`].
+    pub fn open_with(path: impl AsRef<Path>, config: Option<&Path>, options: &ImportOptions) -> Result<ModelFile> {
         let path = path.as_ref();
         let checkpoint = Checkpoint::open(path)?;
         if let (None, Some(stored)) = (config, stored(&checkpoint)?) {
             let content = Content::Mol(Box::new(load_mol(&checkpoint, &stored)?));
-            return Ok(ModelFile { checkpoint, content });
+            return Ok(ModelFile { checkpoint, content, item_names: None });
+        }
+        if options.source.is_some() || (config.is_none() && !has_config(&checkpoint)) {
+            if let Some(imported) = import(&checkpoint, options)? {
+                let checkpoint = Checkpoint::from_tensors(imported.tensors, path)?;
+                let content = Content::Model(Box::new(Model::load(&checkpoint, imported.config)?));
+                return Ok(ModelFile { checkpoint, content, item_names: imported.item_names });
+            }
         }
         let config = find_config(&checkpoint, config)?;
         let content = Content::Model(Box::new(Model::load(&checkpoint, config)?));
-        Ok(ModelFile { checkpoint, content })
+        let item_names = stored_item_names(&checkpoint)?;
+        Ok(ModelFile { checkpoint, content, item_names })
+    }
+
+    /// The ids that another program gave to the items 1, 2, ..., where its file says so.
+    pub fn item_names(&self) -> Option<&[String]> {
+        self.item_names.as_deref()
     }
 
     /// The file itself.
@@ -93,7 +120,11 @@ impl ModelFile {
     /// If a tensor cannot be read, or the file cannot be written; a file that was there before is still there then.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let metadata = match &self.content {
-            Content::Model(model) => BTreeMap::from([(CONFIG_KEY.to_string(), model.config.to_json())]),
+            Content::Model(model) => {
+                let names = self.item_names.iter().map(|names| (ITEM_NAMES_KEY, serde_json::json!(names).to_string()));
+                let entries = names.chain([(CONFIG_KEY, model.config.to_json())]);
+                entries.map(|(key, value)| (key.to_string(), value)).collect()
+            }
             Content::Mol(_) => self.checkpoint.metadata().cloned().unwrap_or_default(),
         };
         save_safetensors(path.as_ref(), &self.tensors()?, &metadata)
@@ -152,6 +183,17 @@ fn stored(checkpoint: &Checkpoint) -> Result<Option<Stored>> {
         .map_err(|error| wrong("what `export_mol` writes".to_string(), error.to_string()))?;
     stored.mol.validate()?;
     Ok(Some(stored))
+}
+
+fn stored_item_names(checkpoint: &Checkpoint) -> Result<Option<Vec<String>>> {
+    let Some(json) = checkpoint.metadata().and_then(|metadata| metadata.get(ITEM_NAMES_KEY)) else { return Ok(None) };
+    serde_json::from_str(json).map(Some).map_err(|error| Error::Config {
+        path: checkpoint.path().to_path_buf(),
+        line: 0,
+        key: ITEM_NAMES_KEY.to_string(),
+        expected: "a JSON array of texts".to_string(),
+        found: error.to_string(),
+    })
 }
 
 fn load_mol(checkpoint: &Checkpoint, stored: &Stored) -> Result<Mol<Tensor>> {

@@ -17,14 +17,15 @@ pub struct History<'a> {
     pub now: i64,
 }
 
-/// Histories packed for an encoder: R rows of B sequences, one sequence after the other, no padding.
+/// Histories packed for an encoder: R rows of B sequences, one sequence after the other. There is no padding, save for encoders that
+/// attend to it, as some programs train them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SequenceBatch {
     /// (B): user of each sequence.
     pub user_ids: Vec<i64>,
     /// (B + 1): first row of each sequence, and R at the end.
     pub offsets: Vec<u32>,
-    /// (R): item of each row; that of a mask is the row after the last item's.
+    /// (R): item of each row; that of a mask is the row after the last item's, that of padding is 0.
     pub item_ids: Vec<u32>,
     /// (R): time of each row's event.
     pub timestamps: Vec<i64>,
@@ -54,7 +55,8 @@ impl SequenceBatch {
                     found,
                 ));
             }
-            let first = history.item_ids.len().saturating_sub(config.max_sequence_length);
+            let dropped = usize::from(config.encoder.drops_first_event());
+            let first = history.item_ids.len().saturating_sub(config.max_sequence_length).max(dropped);
             for &id in &history.item_ids[first..] {
                 if id == 0 || id as usize >= n_item_rows {
                     let expected =
@@ -63,10 +65,18 @@ impl SequenceBatch {
                 }
             }
             batch.user_ids.push(user);
+            if config.encoder.pads_histories() {
+                let length = config.max_sequence_length + first;
+                batch.item_ids.resize(batch.item_ids.len() + length - history.item_ids.len(), 0);
+                batch.timestamps.resize(batch.item_ids.len(), history.timestamps[first]);
+                batch.next_timestamps.resize(batch.item_ids.len(), history.timestamps[first]);
+            }
             batch.item_ids.extend_from_slice(&history.item_ids[first..]);
             batch.timestamps.extend_from_slice(&history.timestamps[first..]);
-            batch.next_timestamps.extend_from_slice(&history.timestamps[first + 1..]);
-            batch.next_timestamps.push(history.now);
+            if first < history.timestamps.len() {
+                batch.next_timestamps.extend_from_slice(&history.timestamps[first + 1..]);
+                batch.next_timestamps.push(history.now);
+            }
             if config.encoder.appends_mask() {
                 batch.item_ids.push(n_item_rows as u32);
                 batch.timestamps.push(history.now);

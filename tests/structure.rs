@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sequence", &["sequence.rs"]),
     ("ops", &["ops/"]),
     ("model", &["model/"]),
+    ("import", &["import/"]),
     ("model files", &["model_file.rs"]),
     ("tables", &["tables/"]),
     ("store", &["store/"]),

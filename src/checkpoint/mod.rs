@@ -5,6 +5,8 @@
 //! the tensors to a model with their shapes checked. [`save_safetensors`] writes.
 
 mod element;
+mod instruction;
+mod pickle;
 mod pickle_gate;
 mod pt;
 mod save;
@@ -21,6 +23,7 @@ use memmap2::Mmap;
 use crate::tensor::Tensor;
 use crate::{Error, Result, input, mapped, tensor_header};
 use element::{Element, NotFinite};
+pub use pickle::{Pickle, PickleValue};
 pub use save::save_safetensors;
 pub use weights::{MakeTensor, Weights};
 
@@ -107,9 +110,18 @@ impl Checkpoint {
             let what = match &head[..] {
                 [] => "the file is empty",
                 [0x1f, 0x8b, ..] => "compressed with gzip; it must be unpacked first",
+                [0x80, 2..=5, ..] => "a pickle that `torch.save` did not write",
                 _ => "neither PyTorch's zip or legacy format nor safetensors",
             };
-            let fix = "give a file that `torch.save` or `safetensors` wrote".to_string();
+            let fix = match &head[..] {
+                // What `save` of a model of RecTools writes.
+                [0x80, 2..=5, ..] => format!(
+                    "of a model of RecTools, write a checkpoint: python -c \"from rectools.models import load_model; \
+                     load_model('{}').fit_trainer.save_checkpoint('model.ckpt')\"",
+                    path.display()
+                ),
+                _ => "give a file that `torch.save` or `safetensors` wrote".to_string(),
+            };
             return Err(Error::Checkpoint { path: path.to_path_buf(), what: what.to_string(), fix });
         };
         let entries = named(path, found)?;
@@ -158,6 +170,15 @@ impl Checkpoint {
     /// Stored element type of the tensor `name`: `f32`, `bf16`, `i64`, `bool`, ...
     pub fn dtype(&self, name: &str) -> Option<&'static str> {
         self.entries.get(name).map(|entry| entry.dtype.name())
+    }
+
+    /// What a file of `torch.save` in the zip format holds beside tensors: settings, ids. `None` for other files.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is damaged.
+    pub fn pickle(&self) -> Result<Option<Pickle>> {
+        let is_pt = self.entries.values().any(|entry| matches!(entry.stored, Stored::Pt(_)));
+        if is_pt { pt::pickle(&self.path) } else { Ok(None) }
     }
 
     /// The free-form metadata of a `.safetensors` file, if it has any.

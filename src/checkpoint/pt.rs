@@ -7,11 +7,15 @@ use std::path::Path;
 use pytorch_reader::{MAX_PICKLE_SIZE, PytorchError, PytorchReader};
 use zip::ZipArchive;
 
+use super::pickle::{self, Pickle};
 use super::{Entry, Stored, pickle_gate};
-use crate::{Error, Result};
+use crate::{Error, Result, input};
 
 /// Keys under which training programs put the weights, the reference's first.
 const WEIGHT_KEYS: [&str; 3] = ["model_state_dict", "state_dict", "model"];
+
+/// The module of GRU4Rec_PyTorch_Official, whose `savemodel` pickles the whole program's object, training data included.
+const GRU4REC_MODULE: &str = "`gru4rec_pytorch.";
 
 /// A legacy file is five pickles: magic number, version, system information, the object, storage keys.
 const LEGACY_PICKLES: usize = 5;
@@ -21,10 +25,7 @@ const SMALL_TENSOR: u64 = 64 << 20;
 
 pub(super) fn open(path: &Path, file: File, zipped: bool) -> Result<Vec<(String, Entry)>> {
     let file_len = file.metadata().map_err(Error::io("read", path))?.len();
-    let refuse = |what| {
-        let fix = "write the file again with `torch.save(model.state_dict(), path)`".to_string();
-        Error::Checkpoint { path: path.to_path_buf(), what, fix }
-    };
+    let refuse = |what| refused(path, what);
     if zipped { check_zip(file) } else { pickle_gate::check(&mut BufReader::new(file), LEGACY_PICKLES) }
         .map_err(refuse)?;
     let reader = read(path).map_err(|error| match error {
@@ -49,6 +50,35 @@ pub(super) fn open(path: &Path, file: File, zipped: bool) -> Result<Vec<(String,
             Ok((name, Entry { dtype, shape, stored: Stored::Pt(tensor) }))
         })
         .collect()
+}
+
+/// What a zip file holds beside its tensors; `None` for the legacy format.
+pub(super) fn pickle(path: &Path) -> Result<Option<Pickle>> {
+    let file = input::open(path).map_err(Error::io("open", path))?;
+    let Ok(mut archive) = ZipArchive::new(BufReader::new(file)) else { return Ok(None) };
+    let index =
+        (0..archive.len()).find(|&index| archive.by_index_raw(index).is_ok_and(|entry| is_content(entry.name_raw())));
+    let Some(index) = index else { return Ok(None) };
+    let entry = archive.by_index(index).map_err(|error| refused(path, format!("is a damaged zip archive: {error}")))?;
+    let read = pickle::read(&mut BufReader::new(entry.take(MAX_PICKLE_SIZE)));
+    read.map(Some).map_err(|what| refused(path, what))
+}
+
+/// Whether this is the entry of the archive with what was saved.
+fn is_content(name: &[u8]) -> bool {
+    name == b"data.pkl" || name.ends_with(b"/data.pkl")
+}
+
+fn refused(path: &Path, what: String) -> Error {
+    let fix = match what.contains(GRU4REC_MODULE) {
+        true => format!(
+            "write its weights, in the folder of gru4rec_pytorch.py: python -c \"import torch; torch.save(torch.load('{}', \
+             map_location='cpu', weights_only=False).model.state_dict(), 'weights.pt')\"",
+            path.display()
+        ),
+        false => "write the file again with `torch.save(model.state_dict(), path)`".to_string(),
+    };
+    Error::Checkpoint { path: path.to_path_buf(), what, fix }
 }
 
 /// The weights under the first of [`WEIGHT_KEYS`] that holds any, else the whole file.

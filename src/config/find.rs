@@ -22,7 +22,9 @@ pub fn find_config(checkpoint: &Checkpoint, given: Option<&Path>) -> Result<Mode
     let config = config_beside(path).ok_or_else(|| Error::Checkpoint {
         path: path.to_path_buf(),
         what: "holds no hyper-parameters".to_string(),
-        fix: "name the model's .gin file (--config), or convert the checkpoint with `rails-bench convert`".to_string(),
+        fix: "name the model's .gin file (--config), the program that has written the checkpoint (--from), or convert it with \
+              `rails-bench convert`"
+            .to_string(),
     })?;
     log::info!("hyper-parameters from {}", config.display());
     ModelConfig::from_gin(config)

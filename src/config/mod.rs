@@ -8,14 +8,19 @@ mod gin;
 mod json;
 mod preset;
 mod train;
+mod transformer;
 mod validate;
 
 pub use find::{config_beside, find_config, has_config};
 pub use json::CONFIG_KEY;
 pub use preset::{PRESETS, preset};
 pub use train::{DropoutRates, EvaluationSchedule, LossKind, LossWeights, NegativeSampling, TrainConfig};
+pub use transformer::{BlockNorm, Padding, TransformerConfig};
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::Parameter;
+use crate::names::names;
 
 /// Everything that is needed, beside the weights, to run a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +69,10 @@ impl ModelConfig {
             }
             EncoderConfig::Gru4rec(gru) => format!("GRU4Rec, {} layers of {}", gru.num_layers, gru.hidden_dim),
             EncoderConfig::Bert4rec(bert) => format!("BERT4Rec, {} blocks, {} heads", bert.num_blocks, bert.num_heads),
+            EncoderConfig::Transformer(transformer) => {
+                let kind = if transformer.causal { "causal" } else { "bidirectional" };
+                format!("{kind} transformer, {} blocks, {} heads", transformer.num_blocks, transformer.num_heads)
+            }
         };
         let similarity = match &self.similarity {
             SimilarityConfig::DotProduct => "dot product".to_string(),
@@ -119,13 +128,29 @@ pub enum EncoderConfig {
     Gru4rec(Gru4recConfig),
     /// Bidirectional transformer with a mask where the next item would be (arXiv 1904.06690).
     Bert4rec(Bert4recConfig),
+    /// SASRec and BERT4Rec as other programs train them.
+    Transformer(TransformerConfig),
 }
 
 impl EncoderConfig {
     /// Whether a mask token follows each history: its embedding is the last row of the item table, and the query embedding is
     /// made at its place.
     pub fn appends_mask(&self) -> bool {
-        matches!(self, EncoderConfig::Bert4rec(_))
+        match self {
+            EncoderConfig::Bert4rec(_) => true,
+            EncoderConfig::Transformer(transformer) => transformer.mask_token,
+            _ => false,
+        }
+    }
+
+    /// Whether histories shorter than the longest are filled up from the left with item 0.
+    pub fn pads_histories(&self) -> bool {
+        matches!(self, EncoderConfig::Transformer(transformer) if transformer.padding != Padding::None)
+    }
+
+    /// Whether the first event of a history that is not truncated is left out.
+    pub fn drops_first_event(&self) -> bool {
+        matches!(self, EncoderConfig::Transformer(transformer) if transformer.drops_first_event)
     }
 }
 
@@ -185,7 +210,17 @@ pub enum FfnActivation {
     GeluTanh,
     /// x * sigmoid(x).
     Silu,
+    /// x.
+    Identity,
 }
+
+names!(FfnActivation, Parameter::Named("activation"), {
+    Relu: "relu",
+    Gelu: "gelu",
+    GeluTanh: "gelu_tanh",
+    Silu: "silu",
+    Identity: "identity",
+});
 
 /// Hyper-parameters of GRU4Rec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

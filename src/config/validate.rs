@@ -2,7 +2,7 @@
 
 use super::{
     Bert4recConfig, EncoderConfig, GatingCombination, Gru4recConfig, HstuConfig, ModelConfig, MolConfig, SasrecConfig,
-    SimilarityConfig, TrainConfig,
+    SimilarityConfig, TrainConfig, TransformerConfig,
 };
 use crate::error::Parameter;
 use crate::{Error, Result};
@@ -38,6 +38,7 @@ impl ModelConfig {
             EncoderConfig::Sasrec(sasrec) => sasrec.check(self.item_embedding_dim)?,
             EncoderConfig::Gru4rec(gru) => gru.check(self.item_embedding_dim)?,
             EncoderConfig::Bert4rec(bert) => bert.check(self.item_embedding_dim)?,
+            EncoderConfig::Transformer(transformer) => transformer.check(self.item_embedding_dim)?,
         }
         let dot_product = self.similarity == SimilarityConfig::DotProduct;
         rule("output", self.output.is_tied() || dot_product, "Mixture-of-Logits", || {
@@ -98,6 +99,27 @@ impl Bert4recConfig {
         at_least(if self.layer_norm_unbiased { 2 } else { 1 }, "item_embedding_dim", item_embedding_dim)?;
         rule("bert4rec_encoder.num_heads", item_embedding_dim.is_multiple_of(self.num_heads), self.num_heads, || {
             format!("a divisor of item_embedding_dim = {item_embedding_dim}")
+        })
+    }
+}
+
+impl TransformerConfig {
+    fn check(&self, item_embedding_dim: usize) -> Check {
+        at_least(1, "encoder.num_blocks", self.num_blocks)?;
+        at_least(1, "encoder.num_heads", self.num_heads)?;
+        at_least(1, "encoder.ffn_hidden_dim", self.ffn_hidden_dim)?;
+        positive("encoder.layer_norm_eps", self.layer_norm_eps)?;
+        positive("encoder.final_norm_eps", self.final_norm_eps)?;
+        positive("encoder.item_scale", self.item_scale)?;
+        at_least(if self.layer_norm_unbiased { 2 } else { 1 }, "item_embedding_dim", item_embedding_dim)?;
+        rule("encoder.num_heads", item_embedding_dim.is_multiple_of(self.num_heads), self.num_heads, || {
+            format!("a divisor of item_embedding_dim = {item_embedding_dim}")
+        })?;
+        // Positions of padding are known where they are counted from the last event, and a mask token is never padded before.
+        let padded = self.padding != super::Padding::None;
+        let suits = self.causal && !self.mask_token && self.positions == super::PositionOrder::FromLast;
+        rule("encoder.padding", !padded || suits, "padding", || {
+            "none, unless the transformer is causal, has no mask token and counts positions from the last".to_string()
         })
     }
 }

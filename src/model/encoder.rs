@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::checkpoint::Weights;
 use crate::config::{EmbeddingNorm, EncoderConfig, ModelConfig};
-use crate::model::{Bert4rec, Gru4rec, Hstu, Sasrec, Tap};
+use crate::model::{Gru4rec, Hstu, Sasrec, Tap, Transformer};
 use crate::ops::{DropoutSite, Ops, Rows};
 use crate::sequence::SequenceBatch;
 use crate::tensor::Tensor;
@@ -15,7 +15,7 @@ const OUTPUT_EPS: f32 = 1e-6;
 pub(super) const REFERENCE_ITEMS: &str = "_embedding_module._item_emb.weight";
 pub(super) const REFERENCE_POSITIONS: &str = "_input_features_preproc._pos_emb.weight";
 
-/// Those of GRU4Rec and BERT4Rec.
+/// Those of GRU4Rec and transformers.
 pub(super) const ITEMS: &str = "item_embedding.weight";
 pub(super) const POSITIONS: &str = "position_embedding.weight";
 
@@ -45,8 +45,8 @@ pub enum EncoderLayers<T> {
     Sasrec(Sasrec<T>),
     /// See [`Gru4rec`].
     Gru4rec(Gru4rec<T>),
-    /// See [`Bert4rec`].
-    Bert4rec(Bert4rec<T>),
+    /// See [`Transformer`].
+    Transformer(Transformer<T>),
 }
 
 impl Encoder<Tensor> {
@@ -68,7 +68,12 @@ impl Encoder<Tensor> {
                 }
                 EncoderConfig::Sasrec(sasrec) => EncoderLayers::Sasrec(Sasrec::load(weights, sasrec, dim)?),
                 EncoderConfig::Gru4rec(gru) => EncoderLayers::Gru4rec(Gru4rec::load(weights, gru, dim)?),
-                EncoderConfig::Bert4rec(bert) => EncoderLayers::Bert4rec(Bert4rec::load(weights, bert, dim)?),
+                EncoderConfig::Bert4rec(bert) => {
+                    EncoderLayers::Transformer(Transformer::load(weights, &bert.into(), dim)?)
+                }
+                EncoderConfig::Transformer(config) => {
+                    EncoderLayers::Transformer(Transformer::load(weights, config, dim)?)
+                }
             },
             dim,
             norm: config.user_embedding_norm,
@@ -82,7 +87,7 @@ fn table_names(encoder: &EncoderConfig) -> (&'static str, Option<&'static str>) 
     match encoder {
         EncoderConfig::Hstu(_) | EncoderConfig::Sasrec(_) => (REFERENCE_ITEMS, Some(REFERENCE_POSITIONS)),
         EncoderConfig::Gru4rec(_) => (ITEMS, None),
-        EncoderConfig::Bert4rec(_) => (ITEMS, Some(POSITIONS)),
+        EncoderConfig::Bert4rec(_) | EncoderConfig::Transformer(_) => (ITEMS, Some(POSITIONS)),
     }
 }
 
@@ -96,7 +101,7 @@ impl<T> Encoder<T> {
                 EncoderLayers::Hstu(hstu) => EncoderLayers::Hstu(hstu.map(f)),
                 EncoderLayers::Sasrec(sasrec) => EncoderLayers::Sasrec(sasrec.map(f)),
                 EncoderLayers::Gru4rec(gru) => EncoderLayers::Gru4rec(gru.map(f)),
-                EncoderLayers::Bert4rec(bert) => EncoderLayers::Bert4rec(bert.map(f)),
+                EncoderLayers::Transformer(layers) => EncoderLayers::Transformer(layers.map(f)),
             },
             dim: self.dim,
             norm: self.norm,
@@ -141,8 +146,8 @@ impl<T> Encoder<T> {
         let rows =
             Rows { n_rows: batch.n_rows(), max_length: batch.max_length(), start: ops.ints(&batch.row_starts()) };
         let x = match (&self.positions, &self.layers) {
-            (Some(positions), EncoderLayers::Bert4rec(bert)) => {
-                bert.embed(ops, (items, positions, self.dim), ids, batch, &rows)
+            (Some(positions), EncoderLayers::Transformer(layers)) => {
+                layers.embed(ops, (items, positions, self.dim), ids, batch, &rows)
             }
             (Some(positions), _) => ops.embed(items, positions, self.dim, (self.dim as f32).sqrt(), ids, &rows),
             (None, _) => ops.gather(items, self.dim, ids, rows.n_rows),
@@ -153,7 +158,7 @@ impl<T> Encoder<T> {
             EncoderLayers::Hstu(hstu) => hstu.forward(ops, x, self.dim, batch, &rows, tap),
             EncoderLayers::Sasrec(sasrec) => sasrec.forward(ops, x, self.dim, &rows, tap),
             EncoderLayers::Gru4rec(gru) => gru.forward(ops, x, batch, tap),
-            EncoderLayers::Bert4rec(bert) => bert.forward(ops, x, self.dim, &rows, tap),
+            EncoderLayers::Transformer(layers) => layers.forward(ops, x, self.dim, (batch, &rows), tap),
         }
     }
 
@@ -162,7 +167,7 @@ impl<T> Encoder<T> {
         let states = match &self.layers {
             EncoderLayers::Hstu(_) | EncoderLayers::Sasrec(_) => states,
             EncoderLayers::Gru4rec(gru) => gru.output(ops, states, rows),
-            EncoderLayers::Bert4rec(bert) => bert.output(ops, states, rows),
+            EncoderLayers::Transformer(layers) => layers.output(ops, states, rows),
         };
         let queries = match self.norm {
             EmbeddingNorm::LayerNorm => ops.layer_norm(&states, rows, self.dim, OUTPUT_EPS),

@@ -1,7 +1,6 @@
 //! Typed weights: every tensor of a checkpoint at its place, with its shape asserted, and the forward passes
 //! over any backend's [`Ops`](crate::ops::Ops).
 
-mod bert4rec;
 mod distilled;
 mod encoder;
 mod gru4rec;
@@ -11,8 +10,8 @@ mod mol;
 mod named_tensors;
 mod sasrec;
 mod tap;
+mod transformer;
 
-pub use bert4rec::{Bert4rec, TransformerBlock};
 pub use distilled::{Distilled, Tangents};
 pub use encoder::{Encoder, EncoderLayers};
 pub use gru4rec::{Gru4rec, GruLayer};
@@ -21,6 +20,7 @@ pub use input_range::InputRange;
 pub use mol::{CrossGate, GatePart, ItemParts, Mol, Projection};
 pub use sasrec::{Sasrec, SasrecLayer};
 pub use tap::Tap;
+pub use transformer::{Transformer, TransformerBlock};
 
 use crate::checkpoint::{Checkpoint, MakeTensor, Weights};
 use crate::config::{ModelConfig, SimilarityConfig};

@@ -2,7 +2,7 @@
 
 use super::encoder::{ITEMS, POSITIONS, REFERENCE_ITEMS, REFERENCE_POSITIONS};
 use super::mol::{GATE, ITEM, QUERY};
-use super::{Bert4rec, Encoder, EncoderLayers, GatePart, Gru4rec, Hstu, Model, Mol, Projection, Sasrec, transposed};
+use super::{Encoder, EncoderLayers, GatePart, Gru4rec, Hstu, Model, Mol, Projection, Sasrec, Transformer, transposed};
 use crate::ops::{LayerNorm, Linear};
 use crate::tensor::Tensor;
 
@@ -25,7 +25,7 @@ impl Encoder<Tensor> {
     pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
         let (items, positions) = match &self.layers {
             EncoderLayers::Hstu(_) | EncoderLayers::Sasrec(_) => (REFERENCE_ITEMS, REFERENCE_POSITIONS),
-            EncoderLayers::Gru4rec(_) | EncoderLayers::Bert4rec(_) => (ITEMS, POSITIONS),
+            EncoderLayers::Gru4rec(_) | EncoderLayers::Transformer(_) => (ITEMS, POSITIONS),
         };
         let mut named = vec![(items.to_string(), self.items.clone())];
         named.extend(self.positions.iter().map(|table| (positions.to_string(), table.clone())));
@@ -33,7 +33,7 @@ impl Encoder<Tensor> {
             EncoderLayers::Hstu(layers) => hstu(&mut named, layers),
             EncoderLayers::Sasrec(layers) => sasrec(&mut named, layers),
             EncoderLayers::Gru4rec(layers) => gru4rec(&mut named, layers),
-            EncoderLayers::Bert4rec(layers) => bert4rec(&mut named, layers),
+            EncoderLayers::Transformer(layers) => transformer(&mut named, layers),
         }
         named
     }
@@ -82,9 +82,9 @@ fn gru4rec(named: &mut Named, gru: &Gru4rec<Tensor>) {
     gru.dense.iter().for_each(|dense| linear(named, "dense", dense));
 }
 
-fn bert4rec(named: &mut Named, bert: &Bert4rec<Tensor>) {
-    bert.embedding_norm.iter().for_each(|norm| layer_norm(named, "embedding_norm", norm));
-    for (i, block) in bert.blocks.iter().enumerate() {
+fn transformer(named: &mut Named, transformer: &Transformer<Tensor>) {
+    transformer.embedding_norm.iter().for_each(|norm| layer_norm(named, "embedding_norm", norm));
+    for (i, block) in transformer.blocks.iter().enumerate() {
         let name = format!("blocks.{i}");
         attention_inputs(named, &format!("{name}.attention"), &block.query, &block.key_value);
         linear(named, &format!("{name}.attention.out_proj"), &block.output);
@@ -93,8 +93,8 @@ fn bert4rec(named: &mut Named, bert: &Bert4rec<Tensor>) {
         linear(named, &format!("{name}.ffn.1"), &block.ffn_out);
         layer_norm(named, &format!("{name}.ffn_norm"), &block.ffn_norm);
     }
-    bert.final_norm.iter().for_each(|norm| layer_norm(named, "final_norm", norm));
-    if let Some((dense, norm)) = &bert.head {
+    transformer.final_norm.iter().for_each(|norm| layer_norm(named, "final_norm", norm));
+    if let Some((dense, norm)) = &transformer.head {
         linear(named, "head.dense", dense);
         layer_norm(named, "head.norm", norm);
     }

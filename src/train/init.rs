@@ -82,7 +82,9 @@ impl Laws {
         match self.encoder {
             // MoL beside them is the reference's.
             EncoderConfig::Gru4rec(_) if !name.starts_with('_') => return self.gru4rec(name, shape),
-            EncoderConfig::Bert4rec(_) if !name.starts_with('_') => return bert4rec(name, shape),
+            EncoderConfig::Bert4rec(_) | EncoderConfig::Transformer(_) if !name.starts_with('_') => {
+                return bert4rec(name, shape);
+            }
             _ => {}
         }
         let ends_with = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));

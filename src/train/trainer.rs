@@ -7,7 +7,7 @@ use super::sites;
 use super::weights::{ITEMS, Shapes, Weights, tensors};
 use crate::backend::loss::FullSoftmax;
 use crate::backend::{AdamW, Trainable, TrainingOps};
-use crate::config::{LossKind, ModelConfig, SimilarityConfig, TrainConfig};
+use crate::config::{EncoderConfig, LossKind, ModelConfig, SimilarityConfig, TrainConfig};
 use crate::error::Parameter;
 use crate::model::Model;
 use crate::ops::Ops;
@@ -83,6 +83,10 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
     pub fn new(ops: B, model: &Model, config: &TrainConfig, item_counts: Option<&[u32]>) -> Result<Trainer<B>> {
         config.validate()?;
         ops.check(&model.config)?;
+        if let EncoderConfig::Transformer(_) = model.config.encoder {
+            let expected = "HSTU, SASRec, GRU4Rec or BERT4Rec, as this program configures them";
+            return Err(Error::argument(Parameter::Model, expected, "a transformer of another program"));
+        }
         if model.config.encoder.appends_mask() && model.mol.is_some() {
             let expected =
                 "a dot product, or an encoder without masks: masked positions are not trained with Mixture-of-Logits";

@@ -9,6 +9,7 @@ mod candidates;
 mod cpu_scan;
 mod determinism;
 mod gradients;
+mod imports;
 mod index;
 mod index_format;
 mod int8;

@@ -208,6 +208,12 @@ fn calls_are_refused_by_name_and_never_made() {
         ("call_dotted.pt", "`torch.nn.modules.os.system`"),
         ("call_legacy.pt", "`posix.system`"),
         ("call_build.pt", "`posix.system`"),
+        ("import_recbole.pt", "`builtins.eval`"),
+        ("import_recbole_module.pt", "`recbolex.config.Config`"),
+        ("import_rectools.pt", "`posix.system`"),
+        ("import_lightning.pt", "`builtins.eval`"),
+        ("import_gru4rec.pt", "weights_only=False).model.state_dict(), 'weights.pt')"),
+        ("import_pickle.pt", ").fit_trainer.save_checkpoint('model.ckpt')"),
     ];
     for (name, named) in cases {
         let message = refusal(&tests("hostile").join(name));
@@ -289,7 +295,7 @@ fn files_of_other_kinds_are_refused() {
         (write("empty.pt", b""), "the file is empty"),
         (write("short.pt", b"PK\x03\x04"), "damaged zip"),
         (write("text.pt", b"epoch,loss\n1,2\n"), "neither"),
-        (write("bare.pt", b"\x80\x02}."), "neither"),
+        (write("bare.pt", b"\x80\x02}."), "a pickle that `torch.save` did not write"),
         (folder.path().to_path_buf(), "expected a file, found a folder"),
         (folder.path().join("none.pt"), "No such file"),
     ];

@@ -12,7 +12,8 @@ use crate::progress::{self, note};
 /// Loads the checkpoint with the configuration that was given or that lies with it.
 pub fn load_model(args: &ModelArgs) -> Result<Model> {
     let path = args.checkpoint()?;
-    let read = || ModelFile::open(&path, args.config.as_deref())?.whole_model().cloned();
+    let options = args.import.options();
+    let read = || ModelFile::open_with(&path, args.config.as_deref(), &options)?.whole_model().cloned();
     progress::stage(&format!("reading {}", path.display()), read)
 }
 

@@ -6,11 +6,13 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use rails_wgpu::backend::Dtype;
+use rails_wgpu::config::{BlockNorm, FfnActivation};
 use rails_wgpu::dataset::item_list_beside;
+use rails_wgpu::import::Source;
 use rails_wgpu::index::{IndexOptions, OpenOptions};
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::tables::Form;
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Error, ImportOptions, Result};
 
 use crate::paths::Input;
 
@@ -86,16 +88,58 @@ pub fn algorithm_help(what: &str) -> String {
     )
 }
 
+/// What is known of a checkpoint that another program has written.
+#[derive(Args, Clone, Default)]
+pub struct ImportArgs {
+    /// The program that has written the checkpoint [default: this one, if there are hyper-parameters for it, else the one that writes
+    /// tensors of such names]
+    #[arg(long, value_name = "PROGRAM", value_parser = by_name::<Source>(Source::NAMES), help_heading = "Checkpoints of other programs")]
+    from: Option<Source>,
+    /// Attention heads, where the checkpoint does not tell
+    #[arg(long, value_name = "N", help_heading = "Checkpoints of other programs")]
+    num_heads: Option<usize>,
+    /// Activation of the feed-forward part, where it is not the program's usual one and the checkpoint does not tell
+    #[arg(long, value_name = "NAME", value_parser = by_name::<FfnActivation>(FfnActivation::NAMES), help_heading = "Checkpoints of other programs")]
+    activation: Option<FfnActivation>,
+    /// Where the layer norms of a block are; pmixer: `pre` if it was trained with --norm_first, else `post`
+    #[arg(long, value_name = "PLACE", value_parser = by_name::<BlockNorm>(BlockNorm::NAMES), help_heading = "Checkpoints of other programs")]
+    block_norm: Option<BlockNorm>,
+    /// Longest history that the model sees, where the checkpoint does not tell
+    #[arg(long, value_name = "N", help_heading = "Checkpoints of other programs")]
+    max_sequence_length: Option<usize>,
+}
+
+impl ImportArgs {
+    /// The same for the library.
+    pub fn options(&self) -> ImportOptions {
+        ImportOptions::default()
+            .with_source(self.from)
+            .with_num_heads(self.num_heads)
+            .with_activation(self.activation)
+            .with_block_norm(self.block_norm)
+            .with_max_sequence_length(self.max_sequence_length)
+    }
+}
+
+/// Reads one of `names`; help and completions list them.
+fn by_name<T: FromStr<Err = Error> + Clone + Send + Sync + 'static>(
+    names: &'static [(&str, &[&str])],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names.iter().map(|&(name, _)| name)).try_map(|name| name.parse::<T>())
+}
+
 /// Which model.
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Trained weights: .pt, .pth or .safetensors
+    /// Trained weights: .pt, .pth, .ckpt or .safetensors
     #[arg(long, env = "RAILS_CHECKPOINT")]
     pub checkpoint: Option<Input>,
     /// Hyper-parameters (.gin); default: those inside a converted .safetensors, else a `config.gin` or a .gin file of
     /// the same name beside the checkpoint
     #[arg(long, env = "RAILS_CONFIG")]
     pub config: Option<Input>,
+    #[command(flatten)]
+    pub import: ImportArgs,
 }
 
 impl ModelArgs {

@@ -98,8 +98,8 @@ fn widest(encoder: &Encoder<Buffer>, max_length: usize) -> usize {
             [2 * encoder.dim, sasrec.layers.iter().map(|layer| layer.ffn_in.n_out).max().unwrap_or(0), 0]
         }
         EncoderLayers::Gru4rec(gru) => [gru.layers.iter().map(|layer| layer.input.n_out).max().unwrap_or(0), 0, 0],
-        EncoderLayers::Bert4rec(bert) => {
-            [2 * encoder.dim, bert.blocks.iter().map(|block| block.ffn_in.n_out).max().unwrap_or(0), 0]
+        EncoderLayers::Transformer(transformer) => {
+            [2 * encoder.dim, transformer.blocks.iter().map(|block| block.ffn_in.n_out).max().unwrap_or(0), 0]
         }
     };
     widths.into_iter().fold(encoder.dim.max(1), usize::max)

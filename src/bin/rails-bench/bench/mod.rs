@@ -13,7 +13,7 @@ use rails_wgpu::{Dtype, Result};
 use crate::arguments;
 use crate::exit_code::ExitCode;
 use crate::interrupt;
-use crate::options::{FormArg, StoredIndexArgs, algorithm_help, dtype, form};
+use crate::options::{FormArg, ImportArgs, StoredIndexArgs, algorithm_help, dtype, form};
 use crate::paths::{Input, Output};
 use grid::Grid;
 use outputs::Outputs;
@@ -46,6 +46,8 @@ pub struct BenchArgs {
     /// models where the shapes do not tell
     #[arg(long, env = "RAILS_CONFIG")]
     config: Option<Input>,
+    #[command(flatten)]
+    import: ImportArgs,
     /// Sequences, as `rails-bench preprocess` and the reference write them
     #[arg(long, env = "RAILS_DATASET")]
     dataset: Option<Input>,

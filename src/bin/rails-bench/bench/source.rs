@@ -68,7 +68,8 @@ impl Source {
         if let Some(folder) = &args.stored.index {
             return Source::stored(args, folder, given(&args.dataset, "dataset")?);
         }
-        let model = ModelArgs { checkpoint: Some(given(&args.checkpoint, "checkpoint")?), config: args.config.clone() };
+        let checkpoint = Some(given(&args.checkpoint, "checkpoint")?);
+        let model = ModelArgs { checkpoint, config: args.config.clone(), import: args.import.clone() };
         let data = data_args(args, given(&args.dataset, "dataset")?);
         let model = load_model(&model)?;
         let (users, skipped_users) = with_history_and_target(&load_dataset(&data, limit)?.sequences)?;
@@ -82,7 +83,8 @@ impl Source {
     fn stored(args: &BenchArgs, folder: &Path, dataset: Input) -> Result<Source> {
         let options = args.stored.open_options();
         let data = data_args(args, dataset);
-        let model = ModelArgs { checkpoint: args.checkpoint.clone(), config: args.config.clone() };
+        let (checkpoint, config) = (args.checkpoint.clone(), args.config.clone());
+        let model = ModelArgs { checkpoint, config, import: args.import.clone() };
         let model = model_beside(&ItemIndex::info(folder)?, &model)?;
         let on_cpu = Searcher::builder().folder(folder).device("cpu").open_options(options.with_device_memory(None));
         let searcher = on_cpu.build()?;

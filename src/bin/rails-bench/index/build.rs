@@ -78,7 +78,8 @@ pub fn run(args: &BuildArgs) -> Result<()> {
         finished(args, source, |builder| builder.mol(&mol))?;
         return info::print(&args.output);
     }
-    let file = ModelFile::open(args.model.checkpoint()?, args.model.config.as_deref())?;
+    let file =
+        ModelFile::open_with(args.model.checkpoint()?, args.model.config.as_deref(), &args.model.import.options())?;
     let model = file.model();
     // Before the index is built: what is wrong with either shows early.
     let users = args.distill.as_deref().map(|dataset| users(dataset, model)).transpose()?;
