@@ -20,7 +20,7 @@ if [ ! -x "$venv/bin/pip" ]; then
 fi
 "$venv/bin/pip" install -q 'maturin>=1.9,<2' 'numpy>=1.23' 'pytest>=7' 'mypy>=1.8'
 # What evaluations are compared with; not to be had for every Python and machine.
-"$venv/bin/pip" install -q pytrec_eval-terrier ||
+"$venv/bin/pip" install -q --no-deps pytrec_eval-terrier ||
     echo "pytrec_eval could not be installed: the comparison with trec_eval is left out"
 # Large, and not to be had for every Python and machine: without it, the tests of live modules say that they are skipped.
 timeout 900 "$venv/bin/pip" install -q torch ||

@@ -24,8 +24,8 @@ type Counts = (u64, u64, u64, u64);
 /// Counts; stages with their seconds; kernels: stage, name, dispatches, seconds.
 type Took = (Counts, Vec<(String, f64)>, Vec<(String, &'static str, u32, f64)>);
 
-/// Ids (B, k), scores (B, k), and what it took.
-type Found<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Took);
+/// Ids (B, k), scores (B, k), what it took, and string ids, if the index has such.
+type Found<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Took, Vec<Vec<String>>);
 
 /// Ids one after the other, and where each list begins and the last one ends.
 type IdLists<'py> = (PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>);
@@ -35,6 +35,28 @@ const NO_ITEM: i64 = -1;
 
 /// A weight, ids one after the other, where each list begins and the last one ends, and a score for each id.
 type Fusion<'py> = (f32, PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, f32>);
+
+/// Ids of items: numbers, or strings.
+#[derive(FromPyObject)]
+pub enum ItemIds<'py> {
+    Numbers(PyReadonlyArray1<'py, u64>),
+    Strings(Vec<String>),
+}
+
+/// The same, away from Python.
+enum KnownIds {
+    Numbers(Vec<u64>),
+    Strings(Vec<String>),
+}
+
+impl ItemIds<'_> {
+    fn known(self) -> PyResult<KnownIds> {
+        Ok(match self {
+            ItemIds::Numbers(ids) => KnownIds::Numbers(numbers("ids", &ids)?),
+            ItemIds::Strings(ids) => KnownIds::Strings(ids),
+        })
+    }
+}
 
 fn id_lists(name: &str, (ids, offsets): IdLists) -> PyResult<Lists<u64>> {
     Lists::new(numbers(name, &ids)?, numbers(name, &offsets)?)
@@ -86,18 +108,22 @@ impl Searcher {
     #[staticmethod]
     fn from_embeddings(
         py: Python,
-        ids: PyReadonlyArray1<u64>,
+        ids: ItemIds,
         embeddings: PyReadonlyArray2<f32>,
         mol: Option<PathBuf>,
         device: &str,
         options: Options,
         folder: Option<PathBuf>,
     ) -> PyResult<Searcher> {
-        let (ids, rows) = (numbers("ids", &ids)?, Rows::new("embeddings", embeddings)?);
+        let (ids, rows) = (ids.known()?, Rows::new("embeddings", embeddings)?);
         let options = index_options(&options)?;
         let build = || {
             let file = mol.map(|path| ModelFile::open(path, None)).transpose()?;
-            let items = ItemSource::of_rows(&ids, rows.shape(), |numbers| rows.copy(numbers))?;
+            let read = |numbers: &[usize]| rows.copy(numbers);
+            let items = match &ids {
+                KnownIds::Numbers(ids) => ItemSource::of_rows(ids, rows.shape(), read)?,
+                KnownIds::Strings(ids) => ItemSource::of_string_rows(ids.clone(), rows.shape(), read)?,
+            };
             let builder = rails_wgpu::Searcher::builder().items(items).device(device).options(options);
             let builder = file.iter().fold(builder, |builder, file| builder.model_file(file));
             built(builder, folder)
@@ -184,11 +210,11 @@ impl Searcher {
             let answer = self.0.answer(&queries, &request)?;
             let most = answer.hits.iter().map(Vec::len).max().unwrap_or(0);
             let columns = k.min(n_items.max(most));
-            Ok((columns, padded(&answer.hits, columns), answer.stats, answer.kernels))
+            Ok((columns, padded(&answer.hits, columns), answer.stats, answer.kernels, answer.string_ids))
         };
-        let (columns, (ids, scores), stats, kernels) = detached(py, search)?;
+        let (columns, (ids, scores), stats, kernels, strings) = detached(py, search)?;
         let (ids, scores) = (matrix(py, ids, n_queries, columns)?, matrix(py, scores, n_queries, columns)?);
-        Ok((ids, scores, (counts(&stats), times(&stats), kernels.iter().map(kernel).collect())))
+        Ok((ids, scores, (counts(&stats), times(&stats), kernels.iter().map(kernel).collect()), strings))
     }
 
     /// Candidates are the lists between neighbouring offsets (B + 1); their scores, in their order.
@@ -250,9 +276,12 @@ impl Searcher {
         detached(py, || self.0.index().save(folder))
     }
 
-    fn add(&self, py: Python, ids: PyReadonlyArray1<u64>, embeddings: PyReadonlyArray2<f32>) -> PyResult<()> {
-        let (ids, embeddings) = (numbers("ids", &ids)?, tensor("embeddings", &embeddings)?);
-        detached(py, || self.0.index().add(&ids, &embeddings))
+    fn add(&self, py: Python, ids: ItemIds, embeddings: PyReadonlyArray2<f32>) -> PyResult<()> {
+        let (ids, embeddings) = (ids.known()?, tensor("embeddings", &embeddings)?);
+        detached(py, || match &ids {
+            KnownIds::Numbers(ids) => self.0.index().add(ids, &embeddings),
+            KnownIds::Strings(ids) => self.0.index().add_strings(ids, &embeddings),
+        })
     }
 
     fn add_token_embeddings(
@@ -267,9 +296,36 @@ impl Searcher {
         detached(py, || self.0.index().add_token_embeddings(&ids, &tokens))
     }
 
-    fn remove(&self, py: Python, ids: PyReadonlyArray1<u64>) -> PyResult<usize> {
-        let ids = numbers("ids", &ids)?;
-        detached(py, || self.0.index().remove(&ids))
+    fn remove(&self, py: Python, ids: ItemIds) -> PyResult<usize> {
+        let ids = ids.known()?;
+        detached(py, || match &ids {
+            KnownIds::Numbers(ids) => self.0.index().remove(ids),
+            KnownIds::Strings(ids) => self.0.index().remove_strings(ids),
+        })
+    }
+
+    /// The numbers that stand for string ids, of those that can be found.
+    fn numbers(&self, py: Python, strings: Vec<String>) -> PyResult<Vec<Option<u64>>> {
+        let numbers = || {
+            let snapshot = self.0.index().snapshot();
+            Ok(strings.iter().map(|string| snapshot.id_of(string)).collect())
+        };
+        detached(py, numbers)
+    }
+
+    /// String ids that can be found; none if ids are numbers.
+    fn string_ids(&self, py: Python) -> PyResult<Vec<String>> {
+        detached(py, || Ok(self.0.index().string_ids()))
+    }
+
+    #[getter]
+    fn has_string_ids(&self) -> bool {
+        self.0.index().has_string_ids()
+    }
+
+    #[getter]
+    fn has_token_embeddings(&self) -> bool {
+        self.0.index().has_token_embeddings()
     }
 
     fn __len__(&self) -> usize {

@@ -4,8 +4,9 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use super::catalog::{self, ORIGINAL_COLUMN};
+use super::lines::Lines;
 use crate::error::Parameter;
-use crate::{Error, Result, atomic};
+use crate::{Error, Result, atomic, input};
 
 /// The list of items that preprocessing has written beside the file of sequences `dataset`, if it is there: `ml-1m.items.txt` for
 /// `ml-1m.csv` and `ml-1m.csv.gz`.
@@ -31,6 +32,25 @@ pub fn read_item_ids(path: &Path) -> Result<Vec<u32>> {
 /// As [`read_item_ids`].
 pub fn parse_item_ids(reader: &mut dyn BufRead, path: &Path) -> Result<Vec<u32>> {
     catalog::unique_ids(&catalog::read(reader, path)?, path)
+}
+
+/// Reads string ids in file order, one a line, without blanks around it; blank lines are passed over. The file may be compressed with
+/// gzip.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) if the file cannot be read; [`Error::Dataset`](crate::Error::Dataset) with the line if it is not UTF-8
+/// text, or there is no id.
+pub fn read_string_ids(path: &Path) -> Result<Vec<String>> {
+    let mut reader = input::text(path)?;
+    let (mut lines, mut ids) = (Lines::new(&mut reader, path), Vec::new());
+    while lines.advance()? {
+        let id = std::str::from_utf8(lines.bytes()).map_err(|_| lines.error("not UTF-8 text"))?;
+        ids.push(id.trim().to_string());
+    }
+    match ids.is_empty() {
+        true => Err(lines.error("no ids: expected one a line")),
+        false => Ok(ids),
+    }
 }
 
 /// Writes one id per line, through a temporary file beside `path`; as a CSV file with the columns `item_id` and

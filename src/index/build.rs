@@ -6,7 +6,7 @@ use std::sync::Arc;
 use half::f16;
 
 use super::source::{Run, Runs};
-use super::{IndexOptions, Segment, Snapshot, lists, twice};
+use super::{IndexOptions, Segment, Snapshot, StringIds, lists, twice};
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
 use crate::model::{InputRange, Mol};
@@ -24,6 +24,8 @@ pub(super) struct Blueprint {
     pub dim: usize,
     /// Which items can be added, and which queries answered.
     pub range: Arc<InputRange>,
+    /// Whether ids are strings.
+    pub has_string_ids: bool,
 }
 
 impl Blueprint {
@@ -48,7 +50,7 @@ impl Blueprint {
                 format!("form {form:?}"),
             ));
         }
-        let blueprint = Blueprint { options, form, similarity, dim, range };
+        let blueprint = Blueprint { options, form, similarity, dim, range, has_string_ids: false };
         blueprint.empty_tables()?;
         Ok(blueprint)
     }
@@ -75,6 +77,7 @@ impl Blueprint {
     pub fn segment(&self, backend: &Arc<dyn Backend>, runs: &mut Runs, size: usize) -> Result<Option<Segment>> {
         let mut tables = self.empty_tables()?;
         let mut ids: Vec<u64> = Vec::with_capacity(runs.left(size));
+        let mut strings = runs.next_strings(size);
         tables.reserve(runs.left(size));
         runs.take(size, |Run { ids: more, rows, tokens }| {
             ids.extend_from_slice(more);
@@ -96,12 +99,14 @@ impl Blueprint {
             order.sort_unstable_by_key(|&row| ids[row]);
             tables.reorder(&order);
             ids.sort_unstable();
+            strings = strings.map(|strings| order.iter().map(|&row| strings[row].clone()).collect());
         }
         if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(twice(pair[0]));
         }
         self.cluster(backend.as_ref(), &mut tables)?;
-        Ok(Some(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend)))
+        let strings = strings.map(|strings| StringIds::new(strings.iter().map(String::as_str)));
+        Ok(Some(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend).with_strings(strings)))
     }
 
     /// Makes the inverted lists, or the centroids of token embeddings, that the options ask for.

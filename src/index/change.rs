@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard};
 
 use super::disk::Folder;
-use super::{ItemIndex, Segment, Snapshot};
+use super::{ItemIndex, Segment, Snapshot, StringIds};
 use crate::Result;
 use crate::backend::Similarity;
 use crate::store::Transaction;
@@ -59,7 +59,9 @@ impl<'a> Change<'a> {
         }
         self.index.blueprint.cluster(group[0].backend().as_ref(), &mut tables)?;
         let ids = Bytes::Owned(rows.iter().map(|(id, ..)| *id).collect::<Vec<u64>>().into());
-        Ok(self.index.blueprint.place(ids, Arc::new(tables), group[0].backend()))
+        let string = |(_, index, position): &(u64, usize, usize)| Some(group[*index].strings()?.get(*position));
+        let strings = group[0].strings().map(|_| StringIds::new(rows.iter().filter_map(string)));
+        Ok(self.index.blueprint.place(ids, Arc::new(tables), group[0].backend()).with_strings(strings))
     }
 
     /// One segment instead of several, unless it is one already and has no deletions.

@@ -17,6 +17,7 @@ mod scans;
 mod segment;
 mod snapshot;
 mod source;
+mod string_ids;
 mod unique;
 
 pub use build::item_tables;
@@ -26,6 +27,7 @@ pub use options::{IndexOptions, ListOptions, OpenOptions};
 pub use segment::Segment;
 pub use snapshot::{Excluded, Snapshot};
 pub use source::{ItemSource, Items};
+pub use string_ids::{StringIds, id_of_string};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -136,9 +138,10 @@ impl ItemIndex {
             true => InputRange::of_tokens(dim),
             false => InputRange::new(mol, dim),
         });
+        let has_string_ids = source.has_string_ids();
         let mut runs = Runs::new(source, &range);
         let similarity = with_directions(backends[0].as_ref(), similarity, &mut runs, n_items)?;
-        let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
+        let blueprint = Blueprint { has_string_ids, ..Blueprint::new(options, similarity, range.clone(), n_items)? };
         let per_device = n_items.div_ceil(backends.len());
         let per_segment = per_device.min(blueprint.options.segment_items.max(1));
         let mut segments = Vec::new();
@@ -209,6 +212,16 @@ impl ItemIndex {
         self.blueprint.range.query_dim()
     }
 
+    /// Whether ids of items are strings. Where methods take numbers, these are [`id_of_string`] of them.
+    pub fn has_string_ids(&self) -> bool {
+        self.blueprint.has_string_ids
+    }
+
+    /// String ids that can be found, in no order; none if ids are numbers.
+    pub fn string_ids(&self) -> Vec<String> {
+        self.snapshot().string_ids()
+    }
+
     /// Number format of the tables.
     pub fn dtype(&self) -> Dtype {
         self.blueprint.options.dtype
@@ -242,11 +255,34 @@ impl ItemIndex {
         self.add_all(ItemSource::new(items.ids.len(), std::iter::once(Ok(items))))
     }
 
+    /// [`ItemIndex::add`] for an index whose ids are strings.
+    ///
+    /// # Errors
+    /// As there, if ids are numbers, or an id has the number of another string ([`id_of_string`]).
+    pub fn add_strings(&self, ids: &[String], embeddings: &Tensor) -> Result<()> {
+        let numbers = vec![0; ids.len()];
+        self.add_all(ItemSource::of_embeddings(numbers, embeddings.clone()).with_string_ids(ids.to_vec())?)
+    }
+
+    /// [`ItemIndex::remove`] for an index whose ids are strings.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove_strings<S: AsRef<str>>(&self, ids: &[S]) -> Result<usize> {
+        let snapshot = self.snapshot();
+        self.remove(&ids.iter().filter_map(|id| snapshot.id_of(id.as_ref())).collect::<Vec<u64>>())
+    }
+
     /// Adds all items of a source in one step: [`ItemIndex::add`] for more of them than fit into memory.
     ///
     /// # Errors
     /// As [`ItemIndex::add`], or those of the source.
     pub fn add_all(&self, source: ItemSource) -> Result<()> {
+        if source.has_string_ids() != self.has_string_ids() {
+            let words = |strings| if strings { "strings" } else { "numbers" };
+            let expected = format!("{}, as those of the index", words(self.has_string_ids()));
+            return Err(Error::argument(Parameter::ItemIds, expected, words(source.has_string_ids())));
+        }
         let change = Change::begin(self)?;
         let mut segments = change.old.segments().to_vec();
         let mut full: Vec<Segment> = Vec::new();
@@ -260,6 +296,13 @@ impl ItemIndex {
             let backend = least_used(&backends, &placed);
             added = self.blueprint.segment(backend, &mut runs, self.blueprint.options.segment_items.max(1))?;
             let ids = added.as_ref().map_or(&[][..], Segment::ids);
+            if let Some(strings) = added.as_ref().and_then(Segment::strings) {
+                let others = |(position, &id)| {
+                    let other = change.old.string_id(id).filter(|other| *other != strings.get(position))?;
+                    Some(string_ids::same_number(other, strings.get(position)))
+                };
+                ids.iter().enumerate().find_map(others).map_or(Ok(()), Err)?;
+            }
             for segment in &mut segments {
                 *segment = segment.without(ids).unwrap_or_else(|| segment.clone());
             }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::StringIds;
 use crate::backend::{
     Backend, Bits, DeviceIndex, Exclusions, PreparedQueries, ScoredPosition, Scorer, SearchContext, Similarity,
 };
@@ -14,6 +15,8 @@ use crate::{Error, Result};
 #[derive(Clone)]
 pub struct Segment {
     ids: Arc<Bytes<u64>>,
+    /// The strings that they stand for, if ids are strings.
+    strings: Option<Arc<StringIds>>,
     tables: Arc<Tables>,
     /// Items that have been removed or replaced since.
     deleted: Option<Arc<Bits>>,
@@ -40,7 +43,17 @@ impl Segment {
         similarity: Option<Arc<Similarity>>,
     ) -> Segment {
         let home = Home { backend, similarity, device: OnceLock::new(), streamed: false };
-        Segment { ids: Arc::new(ids), tables, deleted: None, home: Arc::new(home), file: None }
+        Segment { ids: Arc::new(ids), strings: None, tables, deleted: None, home: Arc::new(home), file: None }
+    }
+
+    /// The same segment, whose ids stand for these strings.
+    pub(super) fn with_strings(self, strings: Option<StringIds>) -> Segment {
+        Segment { strings: strings.map(Arc::new), ..self }
+    }
+
+    /// The strings that the ids stand for, if ids are strings.
+    pub fn strings(&self) -> Option<&StringIds> {
+        self.strings.as_deref()
     }
 
     /// The same segment, known to be stored in `file` of the index folder.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::filter::PerSegment;
-use super::{Filter, Segment};
+use super::{Filter, Segment, id_of_string};
 use crate::backend::{Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
 use crate::error::Parameter;
 use crate::learn::Sample;
@@ -157,6 +157,22 @@ impl Snapshot {
         let mut ids: Vec<u64> = self.segments.iter().flat_map(of_segment).collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// String ids that can be found, in the order of their numbers; none if ids are numbers.
+    pub fn string_ids(&self) -> Vec<String> {
+        self.ids().into_iter().filter_map(|id| self.string_id(id)).map(str::to_string).collect()
+    }
+
+    /// The string id of the item `id`, if it can be found and ids are strings.
+    pub fn string_id(&self, id: u64) -> Option<&str> {
+        self.segments.iter().find_map(|segment| Some(segment.strings()?.get(segment.position(id)? as usize)))
+    }
+
+    /// The number of a string id, if there is an item with it.
+    pub fn id_of(&self, string: &str) -> Option<u64> {
+        let id = id_of_string(string);
+        (self.string_id(id)? == string).then_some(id)
     }
 
     /// Whether `id` can be found.

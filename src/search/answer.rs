@@ -8,6 +8,8 @@ use super::{Certificate, Hit, KernelTime, Stats};
 pub struct Answer {
     /// The items of each query, by score descending, then id ascending.
     pub hits: Vec<Vec<Hit>>,
+    /// Their string ids, if ids of items are strings; else nothing.
+    pub string_ids: Vec<Vec<String>>,
     /// One per query, if they were asked for.
     pub certificates: Vec<Certificate>,
     /// What it took.

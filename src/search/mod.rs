@@ -127,14 +127,25 @@ impl Searcher {
         if n_queries == 0 {
             return Ok(Answer::default());
         }
+        let snapshot = self.index.snapshot();
         let ((hits, certificates), stats, context) =
-            course(request, n_queries, |course| self.stages(course, queries, request))?;
-        Ok(Answer { hits, certificates, stats, kernels: context.kernels() })
+            course(request, n_queries, |course| self.stages(course, &snapshot, queries, request))?;
+        let string = |hit: &Hit| snapshot.string_id(hit.id).unwrap_or_default().to_string();
+        let string_ids = match self.index.has_string_ids() {
+            true => hits.iter().map(|hits| hits.iter().map(string).collect()).collect(),
+            false => Vec::new(),
+        };
+        Ok(Answer { hits, string_ids, certificates, stats, kernels: context.kernels() })
     }
 
-    fn stages(&self, course: &mut Course, queries: &QueryBatch, request: &Request) -> Result<Found> {
+    fn stages(
+        &self,
+        course: &mut Course,
+        snapshot: &Snapshot,
+        queries: &QueryBatch,
+        request: &Request,
+    ) -> Result<Found> {
         let Request { algorithm, k, excluded, filter, fusion, certify, .. } = *request;
-        let snapshot = self.index.snapshot();
         let (n_items, n_queries) = (snapshot.len(), queries.len());
         snapshot.check_queries(queries)?;
         if k == 0 {
@@ -155,15 +166,15 @@ impl Searcher {
         let excluded = snapshot.exclude(excluded, filter);
         let queries = &queries.prepared();
         let Some(fusion) = fusion else {
-            return self.best(course, &snapshot, queries, (algorithm, k, certify), &excluded);
+            return self.best(course, snapshot, queries, (algorithm, k, certify), &excluded);
         };
-        let fused = fusion.in_snapshot(&snapshot, n_queries, &excluded)?;
+        let fused = fusion.in_snapshot(snapshot, n_queries, &excluded)?;
         let others = snapshot.exclude_positions(&excluded, &fused.positions);
-        let found = self.best(course, &snapshot, queries, (algorithm, k, certify), &others)?;
+        let found = self.best(course, snapshot, queries, (algorithm, k, certify), &others)?;
         let scorer = if algorithm == Algorithm::Mips { Scorer::Dot } else { snapshot.scorer() };
         let context = course.context;
         course.stats.pairs += fused.positions.iter().map(|list| list.len() as u64).sum::<u64>();
-        course.stage(Stage::Selection, || fused.merged(context, (&snapshot, scorer), queries, k, found))
+        course.stage(Stage::Selection, || fused.merged(context, (snapshot, scorer), queries, k, found))
     }
 
     /// The best `k` of each query that are not excluded.

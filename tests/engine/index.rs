@@ -5,6 +5,7 @@ use crate::common::compare;
 #[cfg(feature = "gpu")]
 use crate::common::gpu;
 use crate::common::mol;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +14,9 @@ use crate::common::catalog::{Catalog, DIM, cpu, hits, open, queries, rows, simil
 use crate::common::models::{Random, Shape};
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Backend, Dtype, QueryBatch, ScoredPosition, Similarity};
-use rails_wgpu::index::{Filter, IndexModel, IndexOptions, ItemIndex, ItemSource, Items, ListOptions, OpenOptions};
+use rails_wgpu::index::{
+    Filter, IndexModel, IndexOptions, ItemIndex, ItemSource, Items, ListOptions, OpenOptions, Segment,
+};
 use rails_wgpu::search::{Algorithm, Request, Searcher};
 use rails_wgpu::tables::Form;
 use rails_wgpu::tensor::Tensor;
@@ -586,4 +589,60 @@ fn a_file_that_was_cut_short_while_it_was_in_use_is_an_error() {
     // The same file, whole again.
     std::fs::write(&file, whole).unwrap();
     assert_eq!(search().unwrap(), expected);
+}
+
+#[test]
+fn string_ids_stay_with_their_items_in_memory_and_in_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..30).map(|i| format!("item {i}")).collect();
+    let items = Random::new(5).tensor(&[33, DIM], 1.0);
+    let some = |range: Range<usize>| items.select_rows(&range.collect::<Vec<usize>>());
+    let source = || ItemSource::of_embeddings(vec![0; 30], some(0..30)).with_string_ids(names.clone()).unwrap();
+    let stored =
+        ItemIndex::create(folder.path(), &cpu(), IndexModel::dot(DIM), small().with_segment_items(8), source())
+            .unwrap();
+    let memory =
+        ItemIndex::from_source(&[cpu(), cpu()].concat(), None, small().with_segment_items(8), source()).unwrap();
+    let check = |index: &ItemIndex, known: &[(String, usize)]| {
+        let snapshot = index.snapshot();
+        let mut found = index.string_ids();
+        found.sort_unstable();
+        let mut expected: Vec<&String> = known.iter().map(|(name, _)| name).collect();
+        expected.sort_unstable();
+        assert!(found.iter().eq(expected));
+        for (name, row) in known {
+            let id = snapshot.id_of(name).unwrap();
+            assert_eq!((snapshot.string_id(id), snapshot.id_of(&format!("{name}?"))), (Some(name.as_str()), None));
+            let of_segment = |segment: &Segment| Some(segment.tables().raw.read_rows(position(segment, id)?));
+            let raw = snapshot.segments().iter().find_map(of_segment).unwrap();
+            assert_eq!(raw, items.row(*row), "{name}");
+        }
+    };
+    let mut known: Vec<(String, usize)> = names.iter().cloned().zip(0..).collect();
+    for index in [&stored, &memory] {
+        check(index, &known);
+        index.add_strings(&["new".to_string(), names[7].clone(), "é".to_string()], &some(30..33)).unwrap();
+        assert_eq!(index.remove_strings(&["item 3", "item 29", "nothing"]).unwrap(), 2);
+    }
+    known.retain(|(name, _)| !["item 3", "item 29"].contains(&name.as_str()));
+    known.iter_mut().filter(|(name, _)| *name == names[7]).for_each(|(_, row)| *row = 31);
+    known.extend([("new".to_string(), 30), ("é".to_string(), 32)]);
+    let opened = || ItemIndex::open(folder.path(), &cpu(), OpenOptions::default()).unwrap();
+    [&stored, &memory, &opened()].into_iter().for_each(|index| check(index, &known));
+    [&stored, &memory].into_iter().for_each(|index| index.compact().unwrap());
+    [&stored, &memory, &opened()].into_iter().for_each(|index| check(index, &known));
+    assert!(ItemIndex::verify(folder.path()).unwrap().is_sound());
+
+    let error = |result: rails_wgpu::Result<()>| result.unwrap_err().to_string();
+    assert!(error(stored.add(&[5], &some(0..1))).contains("expected strings, as those of the index, found numbers"));
+    let numbers = ItemIndex::from_embeddings(&Cpu::default(), &[1, 2], &some(0..2), None, Dtype::F32).unwrap();
+    let strings = ["a".to_string()];
+    assert!(error(numbers.add_strings(&strings, &some(0..1))).contains("expected numbers, as those of the index"));
+    assert!(error(stored.add_strings(&strings, &some(0..2))).contains("expected 2, one per embedding, found 1"));
+    check(&stored, &known);
+}
+
+/// The row of an item in a segment that has it.
+fn position(segment: &Segment, id: u64) -> Option<Range<usize>> {
+    segment.position(id).map(|position| position as usize..position as usize + 1)
 }

@@ -930,6 +930,26 @@ fn given_components_are_indexed_searched_and_judged() {
     let all = succeeds(&["eval-run", "--qrels", &at("qrels"), "--run", &at("run"), "--all-judged", "--metric", "mrr"]);
     assert!(all.contains("mrr") && all.contains("0.5000"), "{all}");
 
+    // The same with string ids.
+    std::fs::write(at("names"), "first item\nsecond\n\nthird\n").unwrap();
+    std::fs::write(at("queries.txt"), "what\nwhere\n").unwrap();
+    let named = ["--string-ids", &at("names")];
+    succeeds(&[&build[..], &[&at("named")], &named].concat());
+    let search_named =
+        ["index", "search", &at("named"), "--queries", &at("queries.npy"), "--device", "cpu", "-o", &at("run2")];
+    refuses(&search_named, &["name: expected a name without blanks", "`first item`"]);
+    std::fs::write(at("gone"), "first item\nunknown\n").unwrap();
+    let removed = succeeds(&["index", "remove", &at("named"), "--string-ids", &at("gone")]);
+    assert!(removed.contains("1 item removed, 2 left"), "{removed}");
+    succeeds(&[&search_named[..], &["--query-ids", &at("queries.txt")]].concat());
+    let run = std::fs::read_to_string(at("run2")).unwrap();
+    assert!(run.starts_with("what Q0 second 1 0 ") && run.contains("\nwhere Q0 second 1 "), "{run}");
+    let add = ["index", "add", &at("named"), "--items", &at("items.npy")];
+    refuses(&add, &["item ids: expected strings, as those of the index, found numbers"]);
+    let added = succeeds(&[&add[..], &named].concat());
+    assert!(added.contains("1 item added, 2 replaced; 3 now"), "{added}");
+    assert!(succeeds(&["index", "verify", &at("named")]).contains(": sound"));
+
     std::fs::write(at("bad"), "1 Q0 a 1 x y\n").unwrap();
     refuses(&["eval-run", "--qrels", &at("qrels"), "--run", &at("bad")], &["bad:1: expected a score", "found `x`"]);
     refuses(&["eval-run", "--qrels", &at("bad"), "--run", &at("run")], &["bad:1: expected 4 fields"]);

@@ -1,7 +1,7 @@
 """Whatever people have, as contiguous arrays of the type that the compiled half takes."""
 
 import operator
-from typing import Any, Tuple
+from typing import Any, List, Optional, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +92,21 @@ def integer(name: str, value: Any, least: int, most: int = LARGEST) -> int:
 def ids(name: str, values: Any) -> "npt.NDArray[np.uint64]":
     """Item ids: 0 to 2**63 - 1."""
     return np.ascontiguousarray(integers(name, values, 0), dtype=np.uint64)
+
+
+def strings(values: Any) -> Optional[List[str]]:
+    """The values, if all are strings."""
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "UO":
+        values = values.tolist()
+    if isinstance(values, (list, tuple)) and len(values) > 0 and all(isinstance(value, str) for value in values):
+        return [str(value) for value in values]
+    return None
+
+
+def item_ids(name: str, values: Any) -> "Union[npt.NDArray[np.uint64], List[str]]":
+    """Item ids: 0 to 2**63 - 1, or strings."""
+    found = strings(values)
+    return ids(name, values) if found is None else found
 
 
 def users(values: Any) -> "npt.NDArray[np.int64]":

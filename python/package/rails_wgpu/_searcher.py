@@ -148,7 +148,8 @@ class Searcher:
     ) -> "Searcher":
         """A searcher over items with embeddings of your own.
 
-        ``ids`` (N,) are distinct integers from 0 to 2**63 - 1, ``embeddings`` (N, D) their raw embeddings. ``mol`` is the
+        ``ids`` (N,) are distinct integers from 0 to 2**63 - 1, or distinct strings, which every method takes and returns then;
+        ``embeddings`` (N, D) are their raw embeddings. ``mol`` is the
         similarity: a file that :func:`export_mol` wrote or a whole checkpoint, the bytes :func:`export_mol` returned, or
         a live PyTorch module; ``None``: the inner product. With a whole checkpoint, :meth:`encode` works too. With what
         :func:`export_gate` made, ``embeddings`` are component embeddings (N, P_X, D_P), and queries (B, P_Q, D_P). ``folder``: a
@@ -156,7 +157,7 @@ class Searcher:
 
         Raises as :meth:`from_checkpoint`.
         """
-        numbers, rows = _arrays.ids("ids", ids), _arrays.floats("embeddings", embeddings)
+        numbers, rows = _arrays.item_ids("ids", ids), _arrays.floats("embeddings", embeddings)
         options = _options(dtype, form, n_lists, device_memory)
 
         def build(mol: Optional[Path]) -> "Searcher":
@@ -235,9 +236,9 @@ class Searcher:
         algorithm: str = "exact",
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
-        scores: Optional[Sequence[Mapping[int, float]]] = None,
+        scores: Optional[Sequence[Mapping[Any, float]]] = None,
         weight: float = 1.0,
-    ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]":
+    ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32]]":
         """The k best items of each query: ids (B, k) and scores (B, k), by score descending, then id ascending.
 
         ``queries`` (B, D) are raw query embeddings, or (B, P_Q, D_P) given components (for an index of token embeddings B arrays (n, D),
@@ -246,8 +247,9 @@ class Searcher:
         with uid embeddings only. ``algorithm`` is ``exact``, ``mips``, ``tangent:1000``, ... as in the README. ``exclude`` names
         items that a query must not find: B lists of ids (or one (B, m) array); negative numbers in it are padding.
         ``allow`` (m,) are the only ids that any query may find. ``scores``: for each query a dictionary of ids and scores, from a
-        search by words, say; results are then ordered by, and have, ``weight * similarity + score``, with a score of 0 for other items. Where fewer than k items are left, a row ends in
-        ``NO_ITEM`` (-1) and ``-inf``.
+        search by words, say; results are then ordered by, and have, ``weight * similarity + score``, with a score of 0 for other items.
+        Where fewer than k items are left, a row ends in ``NO_ITEM`` (-1) and ``-inf``. Where ids are strings, so are those of
+        ``exclude``, ``allow`` and ``scores``, and ids (B, k) are an array of objects, strings and, where items are missing, None.
 
         Raises ValueError or DeviceError.
         """
@@ -262,9 +264,9 @@ class Searcher:
         algorithm: str = "exact",
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
-        scores: Optional[Sequence[Mapping[int, float]]] = None,
+        scores: Optional[Sequence[Mapping[Any, float]]] = None,
         weight: float = 1.0,
-    ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], Stats]":
+    ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32], Stats]":
         """As :meth:`search`, and what it took. On a GPU it takes longer than that: every kernel is timed by itself."""
         ids, scores, (counts, seconds, kernels) = self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), True)
         return ids, scores, Stats(*counts, dict(seconds), [KernelTime(*kernel) for kernel in kernels])
@@ -277,16 +279,21 @@ class Searcher:
         algorithm: str,
         exclude: Optional[Sequence[Any]],
         allow: Optional[Any],
-        fusion: "Tuple[Optional[Sequence[Mapping[int, float]]], float]",
+        fusion: "Tuple[Optional[Sequence[Mapping[Any, float]]], float]",
         profile: bool,
-    ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _native._Took]":
-        rows, lengths, users, single = _queries(queries, user_ids)
+    ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32], _native._Took]":
+        rows, lengths, users, single = self._queries(queries, user_ids)
         if single and exclude is not None:
             exclude = [exclude]
         added, weight = fusion
         if single and isinstance(added, Mapping):
             added = [added]
-        ids, scores, took = self._inner.search(
+        if self._searcher.has_string_ids:
+            exclude = None if exclude is None else [self._known(ids) for ids in exclude]
+            allow = None if allow is None else self._known(allow)
+            added = None if added is None else [self._scores(of_query) for of_query in added]
+        ids: "npt.NDArray[Any]"
+        ids, scores, took, strings = self._inner.search(
             rows,
             lengths,
             _arrays.integer("k", k, 1),
@@ -297,7 +304,46 @@ class Searcher:
             None if added is None else (float(weight), *_arrays.score_lists("scores", added)),
             profile,
         )
+        if self._searcher.has_string_ids:
+            ids = np.full(ids.shape, None, dtype=object)
+            for row, found in zip(ids, strings):
+                row[: len(found)] = found
         return (ids[0], scores[0], took) if single else (ids, scores, took)
+
+    def _numbers(self, strings: Any) -> "List[int]":
+        """Numbers of string ids, all of which can be found."""
+        found = _arrays.strings(strings) or []
+        numbers = self._searcher.numbers(found)
+        missing = [string for string, number in zip(found, numbers) if number is None]
+        if missing or len(found) != len(strings):
+            raise ValueError(f"candidates: expected string ids of items in the index, found {missing or list(strings)}")
+        return [number for number in numbers if number is not None]
+
+    def _scores(self, of_query: "Mapping[str, float]") -> "Dict[int, float]":
+        """Scores by number, of the string ids that can be found."""
+        numbers = self._searcher.numbers(list(of_query))
+        return {number: score for number, score in zip(numbers, of_query.values()) if number is not None}
+
+    def _known(self, strings: Any) -> "npt.NDArray[np.uint64]":
+        """Numbers of the string ids that can be found."""
+        numbers = self._searcher.numbers(_arrays.strings(strings) or [])
+        return np.array([number for number in numbers if number is not None], dtype=np.uint64)
+
+    def _queries(
+        self, queries: Any, user_ids: Optional[Any]
+    ) -> "Tuple[npt.NDArray[np.float32], Optional[npt.NDArray[np.uint64]], Optional[npt.NDArray[np.int64]], bool]":
+        """Queries (B, D), or (T, D) and how many of these each query has; their users; whether there is one query, not a batch."""
+        users = None if user_ids is None else np.atleast_1d(_arrays.to_numpy("user_ids", user_ids))
+        if self._searcher.has_token_embeddings and _arrays.has_tokens(queries):
+            vectors, lengths = _arrays.token_embeddings("queries", queries)
+            return vectors, lengths, None if users is None else _arrays.users(users), False
+        array = _arrays.to_numpy("queries", queries)
+        single = array.ndim == 1
+        if single:
+            array = array[None]
+        else:
+            users = user_ids
+        return _arrays.floats("queries", array), None, None if users is None else _arrays.users(users), single
 
     def rescore(self, queries: Any, candidates: Any, user_ids: Optional[Any] = None) -> "npt.NDArray[np.float32]":
         """Scores (B, m) of ``candidates``: B lists of at most m ids of items that are there, or a (B, m) array.
@@ -305,9 +351,12 @@ class Searcher:
         Scores have the order of the candidates; what a list lacks to m, and negative numbers, which are padding, score
         ``-inf``. One query (D,) and its candidates (m,) give scores (m,). Raises ValueError, naming ids that are not there.
         """
-        rows, lengths, users, single = _queries(queries, user_ids)
+        rows, lengths, users, single = self._queries(queries, user_ids)
         least = np.iinfo(np.int64).min
-        lists = [_arrays.integers("candidates", ids, least) for ids in ([candidates] if single else candidates)]
+        candidates = [candidates] if single else candidates
+        if self._searcher.has_string_ids:
+            candidates = [self._numbers(ids) for ids in candidates]
+        lists = [_arrays.integers("candidates", ids, least) for ids in candidates]
         scores = np.full((len(lists), max(map(len, lists), default=0)), -np.inf, dtype=np.float32)
         known = np.zeros(scores.shape, dtype=bool)
         for row, ids in zip(known, lists):
@@ -327,7 +376,7 @@ class Searcher:
         it there. ``progress`` is called with the share that is done, from 0 to 1; Ctrl-C, or whatever it raises, ends the
         learning, and nothing is learned then. Raises ValueError if there is no Mixture-of-Logits similarity.
         """
-        rows, _, users, _ = _queries(queries, user_ids)
+        rows, _, users, _ = self._queries(queries, user_ids)
         self._inner.distill(rows, users, progress)
 
     def compact(self) -> None:
@@ -359,7 +408,7 @@ class Searcher:
 
         Searches that begin afterwards find them. On ValueError nothing has changed.
         """
-        self._inner.add(_arrays.ids("ids", ids), _arrays.floats("embeddings", embeddings))
+        self._inner.add(_arrays.item_ids("ids", ids), _arrays.floats("embeddings", embeddings))
 
     def add_token_embeddings(self, ids: Any, token_embeddings: Any) -> None:
         """As :meth:`add`, for an index of token embeddings: n arrays, each of one item, as in :meth:`from_token_embeddings`."""
@@ -368,7 +417,7 @@ class Searcher:
 
     def remove(self, ids: Any) -> int:
         """Removes items ``ids`` (n,), passing over those that are not there; returns how many were."""
-        return self._inner.remove(_arrays.ids("ids", ids))
+        return self._inner.remove(_arrays.item_ids("ids", ids))
 
     def __len__(self) -> int:
         """N: number of items that can be found."""
@@ -376,7 +425,9 @@ class Searcher:
 
     def __contains__(self, id: object) -> bool:
         """Whether item ``id`` can be found."""
-        if not isinstance(id, (int, np.integer)) or id < 0:
+        if isinstance(id, str):
+            return self._inner.numbers([id])[0] is not None
+        if self._inner.has_string_ids or not isinstance(id, (int, np.integer)) or id < 0:
             return False
         return int(id) < 2**64 and int(id) in self._inner
 
@@ -384,8 +435,10 @@ class Searcher:
         return f"<rails_wgpu.Searcher: {len(self)} items, D = {self.dim}, on {self.device}>"
 
     @property
-    def ids(self) -> "npt.NDArray[np.int64]":
-        """(N,): ids that can be found, ascending."""
+    def ids(self) -> "npt.NDArray[Any]":
+        """(N,): ids that can be found, ascending; strings, as objects, in the order of the numbers that stand for them."""
+        if self._inner.has_string_ids:
+            return np.array(self._inner.string_ids(), dtype=object)
         return self._inner.ids().astype(np.int64)
 
     @property
@@ -415,19 +468,3 @@ def _opened(
 ) -> "Optional[Tuple[str, str, bool, Optional[int]]]":
     return None if folder is None else (os.path.abspath(os.fspath(folder)), device, check, device_memory)
 
-
-def _queries(
-    queries: Any, user_ids: Optional[Any]
-) -> "Tuple[npt.NDArray[np.float32], Optional[npt.NDArray[np.uint64]], Optional[npt.NDArray[np.int64]], bool]":
-    """Queries (B, D), or (T, D) and how many of these each query has; their users; whether there is one query and not a batch."""
-    users = None if user_ids is None else np.atleast_1d(_arrays.to_numpy("user_ids", user_ids))
-    if _arrays.has_tokens(queries):
-        vectors, lengths = _arrays.token_embeddings("queries", queries)
-        return vectors, lengths, None if users is None else _arrays.users(users), False
-    array = _arrays.to_numpy("queries", queries)
-    single = array.ndim == 1
-    if single:
-        array = array[None]
-    else:
-        users = user_ids
-    return _arrays.floats("queries", array), None, None if users is None else _arrays.users(users), single

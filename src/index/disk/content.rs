@@ -36,6 +36,9 @@ pub(super) struct Content {
     pub model: Option<String>,
     /// File of the distilled gate, if there is one.
     pub distilled: Option<String>,
+    /// Whether ids of items are strings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub string_ids: bool,
     /// File of the principal directions of the components, if any were found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
@@ -97,7 +100,7 @@ impl FormName {
 
 impl Content {
     /// Of an index without segments.
-    pub fn new(Blueprint { options, form, dim, range, .. }: &Blueprint) -> Content {
+    pub fn new(Blueprint { options, form, dim, range, has_string_ids, .. }: &Blueprint) -> Content {
         let lists = options.lists.map(|ListOptions { n_lists, groups, all }| ListChoice { n_lists, groups, all });
         Content {
             layout: LAYOUT,
@@ -118,6 +121,7 @@ impl Content {
             lists,
             model: None,
             distilled: None,
+            string_ids: *has_string_ids,
             principal: None,
             segments: Vec::new(),
         }

@@ -63,7 +63,8 @@ impl Folder {
             true => InputRange::of_tokens(dim),
             false => InputRange::new(similarity.as_ref().map(|similarity| &similarity.mol), dim),
         };
-        Blueprint::new(options, similarity, Arc::new(range), 0)
+        let has_string_ids = self.content.string_ids;
+        Ok(Blueprint { has_string_ids, ..Blueprint::new(options, similarity, Arc::new(range), 0)? })
     }
 
     /// The model with its encoder, if it is stored.
@@ -124,7 +125,9 @@ impl Folder {
         let shard = self.store.shard(&entry.file)?;
         let check = self.options.check || backend.info().kind != DeviceKind::Cpu;
         let (ids, tables) = segment_file::read(shard, entry.items, blueprint.empty_tables()?, check)?;
-        Ok(blueprint.place(ids, Arc::new(tables), backend).stored_in(shard))
+        let strings =
+            blueprint.has_string_ids.then(|| segment_file::read_strings(shard, ids.as_slice())).transpose()?;
+        Ok(blueprint.place(ids, Arc::new(tables), backend).with_strings(strings).stored_in(shard))
     }
 
     /// Compares a stored segment with its checksums.
@@ -140,10 +143,12 @@ impl Folder {
         if segment.file().is_some() {
             return Ok(segment);
         }
-        let file = segment_file::write(transaction, segment.ids(), segment.tables())?;
+        let file = segment_file::write(transaction, (segment.ids(), segment.strings()), segment.tables())?;
         let shard = transaction.shard(&file)?;
         let (ids, tables) = segment_file::read(&shard, segment.len(), blueprint.empty_tables()?, false)?;
-        let placed = blueprint.place(ids, Arc::new(tables), segment.backend()).stored_in(&shard);
+        let strings =
+            blueprint.has_string_ids.then(|| segment_file::read_strings(&shard, ids.as_slice())).transpose()?;
+        let placed = blueprint.place(ids, Arc::new(tables), segment.backend()).with_strings(strings).stored_in(&shard);
         Ok(match segment.deleted() {
             Some(deleted) => placed.with_deleted((**deleted).clone()),
             None => placed,

@@ -47,9 +47,10 @@ impl ItemIndex {
         let n_items = source.len();
         let per_segment = n_items.div_ceil(backends.len()).min(options.segment_items.max(1));
         let range = Arc::new(model.range());
+        let has_string_ids = source.has_string_ids();
         let mut runs = Runs::new(source, &range);
         let similarity = with_directions(backends[0].as_ref(), model.similarity.clone(), &mut runs, per_segment)?;
-        let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
+        let blueprint = Blueprint { has_string_ids, ..Blueprint::new(options, similarity, range.clone(), n_items)? };
         let mut content = Content::new(&blueprint);
         content.segments = write_segments(&transaction, &blueprint, backends, runs, per_segment)?;
         write_model(&transaction, &mut content, &model, blueprint.similarity.as_deref())?;
@@ -82,7 +83,7 @@ impl ItemIndex {
             if let Some(own) = &*own {
                 own.check(segment)?;
             }
-            let file = segment_file::write(&transaction, segment.ids(), segment.tables())?;
+            let file = segment_file::write(&transaction, (segment.ids(), segment.strings()), segment.tables())?;
             let deleted = segment.deleted().map(|deleted| deletions::write(&transaction, deleted)).transpose()?;
             content.segments.push(SegmentEntry { file, items: segment.len(), deleted });
         }
@@ -207,7 +208,7 @@ fn write_segments(
 ) -> Result<Vec<SegmentEntry>> {
     let (mut entries, mut written) = (Vec::new(), Vec::<Segment>::new());
     while let Some(segment) = blueprint.segment(least_used(backends, &written), &mut runs, per_segment)? {
-        let file = segment_file::write(transaction, segment.ids(), segment.tables())?;
+        let file = segment_file::write(transaction, (segment.ids(), segment.strings()), segment.tables())?;
         // From here on its ids are mapped, and its tables out of memory.
         let (ids, tables) =
             segment_file::read(&transaction.shard(&file)?, segment.len(), blueprint.empty_tables()?, false)?;

@@ -7,6 +7,7 @@ use super::content::damaged;
 use super::tensors::{self, Part, checked, floats, table};
 use crate::Result;
 use crate::backend::Columns;
+use crate::index::StringIds;
 use crate::store::{Shard, Transaction};
 use crate::tables::{Bytes, Lists, MolTables, Table, Tables, TokenCodes, TokenTable};
 
@@ -24,9 +25,22 @@ const CODE_OFFSETS: &str = "tokens.codes.offsets";
 /// Metadata: number of sets of inverted lists.
 const N_LISTS: &str = "lists";
 
-/// Writes a segment of items `ids`, ascending, one per item of `tables`. Returns the name of the file.
-pub(super) fn write(transaction: &Transaction, ids: &[u64], tables: &Tables) -> Result<String> {
+/// The strings that ids stand for: their bytes, one after the other, and where each ends.
+const STRINGS: &str = "strings";
+const STRING_ENDS: &str = "strings.ends";
+
+/// Writes a segment of items `ids`, ascending, one per item of `tables`, and the strings that they stand for, if ids are strings.
+/// Returns the name of the file.
+pub(super) fn write(
+    transaction: &Transaction,
+    (ids, strings): (&[u64], Option<&StringIds>),
+    tables: &Tables,
+) -> Result<String> {
     let mut parts = vec![Part::new("ids", &[ids.len()], ids)];
+    if let Some((bytes, ends)) = strings.map(StringIds::parts) {
+        parts.push(Part::new(STRINGS, &[bytes.len()], bytes));
+        parts.push(Part::new(STRING_ENDS, &[ends.len()], ends));
+    }
     for (name, table) in tables.named() {
         parts.extend(Part::of_table(name, table));
     }
@@ -96,6 +110,14 @@ fn read_tokens(shard: &Shard, items: usize, like: &Table, check: bool) -> Result
         tokens.codes = Some(TokenCodes::from_parts(centroids, parts.0, parts.1).ok_or_else(wrong)?);
     }
     Ok(tokens)
+}
+
+/// The strings of a file that `ids` stand for, in place and checked.
+pub(super) fn read_strings(shard: &Shard, ids: &[u64]) -> Result<StringIds> {
+    let bytes = checked::<u8>(shard, STRINGS, &[None])?;
+    let ends = checked::<u64>(shard, STRING_ENDS, &[Some(ids.len())])?;
+    let strings = StringIds::of_parts(Bytes::Foreign(Arc::new(bytes)), Bytes::Foreign(Arc::new(ends)), ids);
+    strings.ok_or_else(|| damaged(shard.path(), "tensor `strings`: expected the string that each id stands for"))
 }
 
 fn read_lists(shard: &Shard, index: usize, tables: &Tables, check: bool) -> Result<Lists> {
@@ -184,7 +206,7 @@ mod tests {
     fn stored(tables: &Tables) -> (tempfile::TempDir, Result<(Bytes<u64>, Tables)>) {
         let folder = tempfile::tempdir().unwrap();
         let transaction = Store::create(folder.path()).unwrap().write().unwrap();
-        let name = write(&transaction, &[2, 3, 5, 7, 11], tables).unwrap();
+        let name = write(&transaction, (&[2, 3, 5, 7, 11], None), tables).unwrap();
         let shard = transaction.shard(&name).unwrap();
         let read = read(&shard, N, empty(tables.dtype()), true);
         (folder, read)

@@ -81,7 +81,7 @@ mod tests {
         tables.append(&rows, None);
         let transaction = begin(folder.path()).unwrap();
         let mut content = Content::new(&blueprint);
-        let file = segment_file::write(&transaction, &[3, 5, 8], &tables).unwrap();
+        let file = segment_file::write(&transaction, (&[3, 5, 8], None), &tables).unwrap();
         content.segments.push(SegmentEntry { file, items: 3, deleted: None });
         transaction.commit(content.to_value(folder.path()).unwrap()).unwrap();
 

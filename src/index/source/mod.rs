@@ -7,6 +7,9 @@ mod runs;
 
 pub(super) use runs::{Run, Runs};
 
+use std::borrow::Cow;
+
+use super::string_ids::ids_of_strings;
 use super::{item_embeddings, twice};
 use crate::error::Parameter;
 use crate::model::Model;
@@ -42,18 +45,67 @@ impl Items {
     }
 }
 
+/// Items, a chunk at a time.
+type Chunks<'a> = Box<dyn Iterator<Item = Result<Items>> + 'a>;
+
 /// Items, a chunk at a time, in any order; each id once.
 pub struct ItemSource<'a> {
     len: usize,
     /// The first chunk, if it was looked at.
     first: Option<Items>,
-    chunks: Box<dyn Iterator<Item = Result<Items>> + 'a>,
+    /// String ids (N), if the items have some.
+    strings: Option<Vec<String>>,
+    chunks: Chunks<'a>,
 }
 
 impl<'a> ItemSource<'a> {
     /// `len` items in `chunks`.
     pub fn new(len: usize, chunks: impl Iterator<Item = Result<Items>> + 'a) -> ItemSource<'a> {
-        ItemSource { len, first: None, chunks: Box::new(chunks) }
+        ItemSource { len, first: None, strings: None, chunks: Box::new(chunks) }
+    }
+
+    /// The same items with these string ids (N), in their order, instead of the numbers that they have.
+    ///
+    /// # Errors
+    /// If there is not one id per item, or an id is empty, given twice, or has the number of another one
+    /// ([`id_of_string`](super::id_of_string)).
+    pub fn with_string_ids(self, strings: Vec<String>) -> Result<ItemSource<'a>> {
+        if strings.len() != self.len {
+            return Err(Error::argument(Parameter::ItemIds, format!("{}, one per item", self.len), strings.len()));
+        }
+        let numbers = ids_of_strings(&strings)?;
+        let (len, mut at) = (self.len, 0);
+        let numbered = move |items: Result<Items>| {
+            let items = items?;
+            let to = at + items.ids.len();
+            let more = || Error::argument(Parameter::ItemIds, format!("{len}, as the source says"), "more");
+            let ids = numbers.get(at..to).ok_or_else(more)?.to_vec();
+            at = to;
+            Ok(Items { ids, ..items })
+        };
+        let source = self.each(|chunks| Box::new(chunks.map(numbered)));
+        Ok(ItemSource { strings: Some(strings), ..source })
+    }
+
+    /// Whether ids are strings.
+    pub fn has_string_ids(&self) -> bool {
+        self.strings.is_some()
+    }
+
+    /// Items with string ids and the rows of an array of `shape` (N, D), as [`ItemSource::of_rows`].
+    ///
+    /// # Errors
+    /// As there, or if an id is empty, or has the number of another one ([`id_of_string`](super::id_of_string)).
+    pub fn of_string_rows(
+        strings: Vec<String>,
+        shape: [usize; 2],
+        read: impl FnMut(&[usize]) -> Result<Tensor> + 'a,
+    ) -> Result<ItemSource<'a>> {
+        let ids = ids_of_strings(&strings)?;
+        let mut numbered: Vec<(u64, String)> = ids.iter().copied().zip(strings).collect();
+        numbered.sort_unstable();
+        let strings = numbered.into_iter().map(|(_, string)| string).collect();
+        ItemSource::rows_by_id(ids.into(), shape, read)?.with_string_ids(strings)
     }
 
     /// Items `ids` with their raw embeddings (N, D).
@@ -93,13 +145,21 @@ impl<'a> ItemSource<'a> {
     pub fn of_rows(
         ids: &'a [u64],
         shape: [usize; 2],
+        read: impl FnMut(&[usize]) -> Result<Tensor> + 'a,
+    ) -> Result<ItemSource<'a>> {
+        ItemSource::rows_by_id(ids.into(), shape, read)
+    }
+
+    fn rows_by_id(
+        ids: Cow<'a, [u64]>,
+        shape: [usize; 2],
         mut read: impl FnMut(&[usize]) -> Result<Tensor> + 'a,
     ) -> Result<ItemSource<'a>> {
         // Numbers of a chunk; and rows, of which the tables are filled with so many at a time.
         const NUMBERS: usize = 4 << 20;
         const ROWS: usize = 4096;
         let [n_rows, dim] = shape;
-        let order = ascending(ids, n_rows)?;
+        let order = ascending(&ids, n_rows)?;
         let per_chunk = (NUMBERS / dim.max(1)).next_multiple_of(ROWS);
         let mut rest = order.into_iter();
         let chunks = std::iter::from_fn(move || {
@@ -162,6 +222,12 @@ impl<'a> ItemSource<'a> {
         self.first.map(Ok).into_iter().chain(self.chunks)
     }
 
+    /// The same items, after something was done to their chunks.
+    fn each(self, change: impl FnOnce(Chunks<'a>) -> Chunks<'a>) -> ItemSource<'a> {
+        let first = self.first.map(Ok).into_iter();
+        ItemSource { first: None, chunks: change(Box::new(first.chain(self.chunks))), ..self }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -173,7 +239,7 @@ impl<'a> ItemSource<'a> {
         let normalised = move |items: Result<Items>| {
             items.map(|items| Items { embeddings: super::l2_normalised(&items.embeddings, eps), ..items })
         };
-        ItemSource::new(self.len, self.into_chunks().map(normalised))
+        self.each(|chunks| Box::new(chunks.map(normalised)))
     }
 
     /// The same; `seen` is called with the number of items of each chunk.
@@ -183,7 +249,7 @@ impl<'a> ItemSource<'a> {
                 seen(items.ids.len());
             }
         };
-        ItemSource::new(self.len, self.into_chunks().inspect(count))
+        self.each(|chunks| Box::new(chunks.inspect(count)))
     }
 }
 

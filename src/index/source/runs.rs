@@ -17,6 +17,8 @@ pub(in crate::index) struct Runs<'a> {
     waiting: VecDeque<Items>,
     from: usize,
     taken: usize,
+    /// The string ids of all items, if they have some.
+    strings: Option<Vec<String>>,
 }
 
 /// Some items on their way.
@@ -31,8 +33,15 @@ pub(in crate::index) struct Run<'a> {
 
 impl<'a> Runs<'a> {
     /// Of items that have to be in `range`.
-    pub fn new(source: ItemSource<'a>, range: &'a InputRange) -> Runs<'a> {
-        Runs { source, range, waiting: VecDeque::new(), from: 0, taken: 0 }
+    pub fn new(mut source: ItemSource<'a>, range: &'a InputRange) -> Runs<'a> {
+        let strings = source.strings.take();
+        Runs { source, range, waiting: VecDeque::new(), from: 0, taken: 0, strings }
+    }
+
+    /// The string ids of the next `size` items, or of all that are left, if they have some.
+    pub fn next_strings(&self, size: usize) -> Option<Vec<String>> {
+        let strings = self.strings.as_ref()?;
+        Some(strings[self.taken..strings.len().min(self.taken + size)].to_vec())
     }
 
     /// How many of the next `size` items there should be.

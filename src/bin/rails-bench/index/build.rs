@@ -28,6 +28,9 @@ pub struct BuildArgs {
     /// items for tests of capacity [default: every row of the model's item table from 1 on]
     #[arg(long)]
     items: Option<ItemsArg>,
+    /// String ids of the items, instead of numbers: a text file with one a line, in the order of the items
+    #[arg(long, value_name = "FILE")]
+    string_ids: Option<Input>,
     #[command(flatten)]
     components: ComponentArgs,
     /// The folder to make: new, or empty
@@ -103,6 +106,7 @@ fn finished<'a>(
     if source.is_empty() {
         return Err(Error::argument("items", "at least one item", "none"));
     }
+    let source = items::named(source, args.string_ids.as_deref())?;
     let options = IndexOptions::default()
         .with_dtype(args.device.dtype())
         .with_form(args.form.0)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
+use rails_wgpu::dataset::read_string_ids;
 use rails_wgpu::search::Searcher;
 use rails_wgpu::{Error, Result};
 
@@ -20,6 +21,9 @@ pub struct AddArgs {
     /// Those of a list or a file replace items with the same ids
     #[arg(long)]
     items: ItemsArg,
+    /// String ids of the items, for an index that has such: a text file with one a line, in the order of the items
+    #[arg(long, value_name = "FILE")]
+    string_ids: Option<Input>,
     /// Let synthetic items (`random:N`), whose ids are 1 to N, replace items with the same ids too
     #[arg(long)]
     replace: bool,
@@ -34,8 +38,11 @@ pub struct RemoveArgs {
     index: Input,
     /// Ids, separated by commas; or a file with them: a list as for `eval --item-ids`, a .safetensors file with `ids` (N), or a
     /// .npy file with whole numbers (N)
-    #[arg(long, value_name = "IDS|FILE")]
-    ids: IdsArg,
+    #[arg(long, value_name = "IDS|FILE", required_unless_present = "string_ids")]
+    ids: Option<IdsArg>,
+    /// String ids, of an index that has such: a text file with one a line
+    #[arg(long, value_name = "FILE", conflicts_with = "ids")]
+    string_ids: Option<Input>,
 }
 
 #[derive(Args)]
@@ -50,6 +57,7 @@ pub fn add(args: &AddArgs) -> Result<()> {
     let model = index.model()?;
     let listed = items::listed(Some(&args.items), model.as_ref())?;
     let source = items::source(Some(&args.items), model.as_ref(), &listed)?;
+    let source = items::named(source, args.string_ids.as_deref())?;
     if let ItemsArg::Random { n, .. } = args.items
         && !args.replace
     {
@@ -77,10 +85,14 @@ fn keep(ids: &[u64], n: u64) -> Result<()> {
 }
 
 pub fn remove(args: &RemoveArgs) -> Result<()> {
-    let ids = items::ids(&args.ids)?;
+    let ids = args.ids.as_ref().map(items::ids).transpose()?;
+    let strings = args.string_ids.as_deref().map(read_string_ids).transpose()?;
     let searcher = open(&args.index, "cpu")?;
     let index = searcher.index();
-    let n = index.remove(&ids)?;
+    let n = match strings {
+        Some(strings) => index.remove_strings(&strings)?,
+        None => index.remove(&ids.unwrap_or_default())?,
+    };
     outln!("{}: {} removed, {} left", args.index.display(), counted(n, "item"), index.len())?;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Items as `index build` and `index add` take them.
 
-use rails_wgpu::dataset::read_item_ids;
+use std::path::Path;
+
+use rails_wgpu::dataset::{read_item_ids, read_string_ids};
 use rails_wgpu::index::ItemSource;
 use rails_wgpu::model::Model;
 use rails_wgpu::{Error, Result};
@@ -37,6 +39,14 @@ fn with_norm<'a>(source: ItemSource<'a>, model: &Model) -> ItemSource<'a> {
     match model.config.item_l2_norm {
         true => source.normalised(model.config.l2_norm_eps),
         false => source,
+    }
+}
+
+/// The items with string ids of a file, if one is given.
+pub fn named<'a>(source: ItemSource<'a>, string_ids: Option<&Path>) -> Result<ItemSource<'a>> {
+    match string_ids {
+        Some(path) => source.with_string_ids(read_string_ids(path)?),
+        None => Ok(source),
     }
 }
 

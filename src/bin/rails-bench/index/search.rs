@@ -1,9 +1,9 @@
 //! `rails-bench index search`.
 
 use clap::Args;
-use rails_wgpu::dataset::{TREC_RUN_NAME, TrecRun};
+use rails_wgpu::dataset::{TREC_RUN_NAME, TrecRun, read_string_ids};
 use rails_wgpu::index::{ItemSource, Items};
-use rails_wgpu::search::{Algorithm, Searcher};
+use rails_wgpu::search::{Algorithm, Request, Searcher};
 use rails_wgpu::{Error, QueryBatch, Result, atomic};
 
 use crate::output::{counted, outln};
@@ -21,6 +21,9 @@ pub struct SearchArgs {
     /// ids are in a file `*.ids.npy` beside it or 0 to B - 1
     #[arg(long, value_name = "FILE")]
     queries: Input,
+    /// Names of the queries in the run: a text file with one a line, in their order [default: their ids]
+    #[arg(long, value_name = "FILE")]
+    query_ids: Option<Input>,
     /// Results per query
     #[arg(long, default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     k: usize,
@@ -40,18 +43,24 @@ pub struct SearchArgs {
 pub fn run(args: &SearchArgs) -> Result<()> {
     atomic::check(&args.output)?;
     let queries = ItemSource::of_file(&args.queries)?;
+    let names = args.query_ids.as_deref().map(read_string_ids).transpose()?.unwrap_or_default();
+    if args.query_ids.is_some() && names.len() != queries.len() {
+        return Err(Error::argument("query-ids", format!("{}, one per query", queries.len()), names.len()));
+    }
     let searcher = Searcher::builder().folder(&*args.index).device(&args.device).build()?;
     let bar = progress::bar(queries.len() as u64, "queries", "writing the run");
-    let mut run = TrecRun::new();
+    let (mut run, mut names) = (TrecRun::new(), names.into_iter());
     for chunk in queries.into_chunks() {
         let Items { ids, embeddings, .. } = chunk?;
         let rows: Vec<usize> = (0..ids.len()).collect();
         for rows in rows.chunks(BATCH) {
             let batch = QueryBatch::new(embeddings.select_rows(rows));
-            let hits = searcher.search(args.algorithm, &batch, args.k, &[])?;
-            for (&row, hits) in rows.iter().zip(hits) {
-                for hit in hits {
-                    run.add(&ids[row].to_string(), &hit.id.to_string(), hit.score)?;
+            let answer = searcher.answer(&batch, &Request::new(args.algorithm, args.k))?;
+            for (query, (&row, hits)) in rows.iter().zip(&answer.hits).enumerate() {
+                let name = names.next().unwrap_or_else(|| ids[row].to_string());
+                for (rank, hit) in hits.iter().enumerate() {
+                    let string = answer.string_ids.get(query).map(|ids| ids[rank].clone());
+                    run.add(&name, &string.unwrap_or_else(|| hit.id.to_string()), hit.score)?;
                 }
             }
             bar.add(rows.len() as u64);
