@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rails_wgpu::checkpoint::Checkpoint;
+use rails_wgpu::config::BlockNorm;
+use rails_wgpu::import::{ImportOptions, Source, import};
+use rails_wgpu::model::Model;
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -31,12 +34,20 @@ pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Reads all of a checkpoint, as far as that goes.
+/// Reads all of a checkpoint, as far as that goes, also as that of each other program.
 pub fn read_checkpoint(path: &Path) {
     let Ok(checkpoint) = Checkpoint::open(path) else { return };
     let names: Vec<String> = checkpoint.names().map(str::to_string).collect();
     for name in names {
         let _ = checkpoint.tensor(&name);
+    }
+    let options = ImportOptions::default().with_num_heads(Some(2)).with_max_sequence_length(Some(6));
+    for (source, _) in Source::NAMES {
+        let options = options.clone().with_source(source.parse().ok()).with_block_norm(Some(BlockNorm::Post));
+        if let Ok(Some(imported)) = import(&checkpoint, &options) {
+            let tensors = Checkpoint::from_tensors(imported.tensors, path);
+            let _ = tensors.and_then(|tensors| Model::load(&tensors, imported.config));
+        }
     }
 }
 

@@ -14,14 +14,14 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// Longer files make fuzzing slow.
 const MAX_BYTES: u64 = 100_000;
 
-/// The short files below `folder` whose names end with `ending`.
-fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+/// The short files below `folder` whose names end with one of `endings`.
+fn files(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            found.extend(files(&path, ending)?);
-        } else if path.to_string_lossy().ends_with(ending) && path.metadata()?.len() <= MAX_BYTES {
+            found.extend(files(&path, endings)?);
+        } else if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)) && path.metadata()?.len() <= MAX_BYTES {
             found.push(path);
         }
     }
@@ -41,16 +41,16 @@ fn main() -> Result<()> {
     let out = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: seeds FOLDER")?);
     let tests = harness::root().join("tests");
     let targets = [
-        ("pickle", ".pt"),
-        ("gin", ".gin"),
-        ("safetensors", ".safetensors"),
-        ("manifest", "manifest.json"),
-        ("sequences", ".csv"),
+        ("pickle", &[".pt", ".pth", ".ckpt"][..]),
+        ("gin", &[".gin"]),
+        ("safetensors", &[".safetensors"]),
+        ("manifest", &["manifest.json"]),
+        ("sequences", &[".csv"]),
     ];
-    for (target, ending) in targets {
+    for (target, endings) in targets {
         let folder = out.join(target);
         fs::create_dir_all(&folder)?;
-        let found = files(&tests, ending)?;
+        let found = files(&tests, endings)?;
         for (number, path) in found.iter().enumerate() {
             let bytes = fs::read(path)?;
             let bytes = if target == "manifest" { harness::rest_of_manifest(&bytes).to_vec() } else { bytes };

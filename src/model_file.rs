@@ -74,12 +74,12 @@ impl ModelFile {
             let content = Content::Mol(Box::new(load_mol(&checkpoint, &stored)?));
             return Ok(ModelFile { checkpoint, content, item_names: None });
         }
-        if options.source.is_some() || (config.is_none() && !has_config(&checkpoint)) {
-            if let Some(imported) = import(&checkpoint, options)? {
-                let checkpoint = Checkpoint::from_tensors(imported.tensors, path)?;
-                let content = Content::Model(Box::new(Model::load(&checkpoint, imported.config)?));
-                return Ok(ModelFile { checkpoint, content, item_names: imported.item_names });
-            }
+        let is_own = options.source.is_none() && (config.is_some() || has_config(&checkpoint));
+        let imported = if is_own { None } else { import(&checkpoint, options)? };
+        if let Some(imported) = imported {
+            let checkpoint = Checkpoint::from_tensors(imported.tensors, path)?;
+            let content = Content::Model(Box::new(Model::load(&checkpoint, imported.config)?));
+            return Ok(ModelFile { checkpoint, content, item_names: imported.item_names });
         }
         let config = find_config(&checkpoint, config)?;
         let content = Content::Model(Box::new(Model::load(&checkpoint, config)?));

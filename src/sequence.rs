@@ -152,8 +152,8 @@ pub fn time_bucket_bounds() -> Vec<u64> {
 mod tests {
     use super::*;
     use crate::config::{
-        Bert4recConfig, EmbeddingNorm, EncoderConfig, FfnActivation, OutputConfig, PositionOrder, SasrecConfig,
-        SimilarityConfig,
+        Bert4recConfig, BlockNorm, EmbeddingNorm, EncoderConfig, FfnActivation, OutputConfig, Padding, PositionOrder,
+        SasrecConfig, SimilarityConfig, TransformerConfig,
     };
 
     fn config(max_sequence_length: usize) -> ModelConfig {
@@ -210,6 +210,52 @@ mod tests {
         assert_eq!(batch.rows_to_last(), [2, 1, 0, 1, 0]);
         assert_eq!((batch.timestamps, batch.next_timestamps), (vec![20, 30, 99, 40, 99], vec![30, 99, 99, 99, 99]));
         assert!(SequenceBatch::new(&[history(&[10], &[1])], &config, 10).is_err(), "the mask is no item");
+    }
+
+    #[test]
+    fn histories_are_filled_up_or_lose_their_first_event_where_a_program_does_so() {
+        let transformer = TransformerConfig {
+            num_blocks: 1,
+            num_heads: 1,
+            ffn_hidden_dim: 4,
+            ffn_activation: FfnActivation::Relu,
+            block_norm: BlockNorm::Query,
+            causal: true,
+            mask_token: false,
+            drops_first_event: false,
+            padding: Padding::Zeros,
+            embedding_norm: false,
+            final_norm: true,
+            layer_norm_eps: 1e-8,
+            final_norm_eps: 1e-8,
+            layer_norm_unbiased: false,
+            item_scale: 2.0,
+            positions: PositionOrder::FromLast,
+            output_head: false,
+        };
+        let histories = [history(&[4, 5, 6, 7], &[10, 20, 30, 40]), history(&[8], &[50])];
+        let of = |transformer: TransformerConfig| {
+            let config = ModelConfig { encoder: EncoderConfig::Transformer(transformer), ..config(3) };
+            let valid = config.validate().is_ok();
+            (valid, SequenceBatch::new(&histories, &config, 10).unwrap_or_default())
+        };
+        let (valid, batch) = of(transformer.clone());
+        assert!(valid);
+        assert_eq!((batch.item_ids, batch.offsets), (vec![5, 6, 7, 0, 0, 8], vec![0, 3, 6]));
+        assert_eq!(
+            (batch.timestamps, batch.next_timestamps),
+            (vec![20, 30, 40, 50, 50, 50], vec![30, 40, 99, 50, 50, 99])
+        );
+
+        let none = TransformerConfig { padding: Padding::None, drops_first_event: true, ..transformer };
+        let (valid, batch) = of(TransformerConfig { mask_token: true, ..none.clone() });
+        assert!(valid);
+        assert_eq!((batch.item_ids, batch.offsets), (vec![5, 6, 7, 10, 10], vec![0, 4, 5]));
+        assert_eq!(batch.next_timestamps, [30, 40, 99, 99, 99]);
+        assert!(!of(none.clone()).0, "a history of one event would be empty");
+        assert!(
+            !of(TransformerConfig { drops_first_event: false, padding: Padding::Embedded, causal: false, ..none }).0
+        );
     }
 
     #[test]

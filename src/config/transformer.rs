@@ -72,7 +72,7 @@ pub enum Padding {
     None,
     /// Rows that are zero before each block. Events attend to them.
     Zeros,
-    /// Row 0 of the item table with the last row of the position table. Events attend to them.
+    /// Row 0 of the item table with the position behind those of all events. Events attend to them.
     Embedded,
 }
 

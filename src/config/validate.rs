@@ -115,6 +115,9 @@ impl TransformerConfig {
         rule("encoder.num_heads", item_embedding_dim.is_multiple_of(self.num_heads), self.num_heads, || {
             format!("a divisor of item_embedding_dim = {item_embedding_dim}")
         })?;
+        rule("encoder.drops_first_event", !self.drops_first_event || self.mask_token, true, || {
+            "false, unless a mask token follows: a history of one event would be empty".to_string()
+        })?;
         // Positions of padding are known where they are counted from the last event, and a mask token is never padded before.
         let padded = self.padding != super::Padding::None;
         let suits = self.causal && !self.mask_token && self.positions == super::PositionOrder::FromLast;

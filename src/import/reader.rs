@@ -69,10 +69,10 @@ impl<'a> Reader<'a> {
         self.weights.take(&self.full(name), shape)
     }
 
-    /// A table of any number of rows of this width.
+    /// A table of any number of rows, but at least one, of this width.
     pub fn table(&mut self, name: &str, width: usize) -> Result<Tensor> {
         let full = self.full(name);
-        let rows = self.weights.rows(&full)?;
+        let rows = self.weights.rows(&full)?.max(1);
         self.weights.take(&full, &[rows, width])
     }
 

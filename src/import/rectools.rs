@@ -54,6 +54,9 @@ pub(super) fn load(reader: &mut Reader) -> Result<ModelConfig> {
     // PAD is row 0; MASK, if any, row 1 there and the last row here.
     let items = reader.matrix("item_model.item_net_blocks.0.ids_emb.weight")?;
     let (rows, dim) = (items.rows(), items.width());
+    if rows <= extra_tokens {
+        return Err(reader.unsupported("its item table has no row behind those of its tokens", "save a trained model"));
+    }
     let order = (0..1).chain(extra_tokens..rows).chain(1..extra_tokens).map(Some);
     let items = rows_of(&items, order);
     reader.put("item_embedding.weight", items);

@@ -226,6 +226,21 @@ fn options_overrule_what_a_file_says() {
 }
 
 #[test]
+fn transformers_of_other_programs_are_not_trained() {
+    use rails_wgpu::backend::cpu::CpuOps;
+    use rails_wgpu::config::TrainConfig;
+    use rails_wgpu::train::Trainer;
+
+    let train = |name: &str, options: &ImportOptions| {
+        let file = ModelFile::open_with(file(name), None, options).unwrap();
+        Trainer::new(CpuOps::pooled(), file.whole_model().unwrap(), &TrainConfig::default(), None).map(|_| ())
+    };
+    assert!(train("recbole_gru4rec", &options()).is_ok());
+    let said = train("recbole_sasrec", &options()).unwrap_err().to_string();
+    assert!(said.contains("a transformer of another program"), "{said}");
+}
+
+#[test]
 fn ids_of_items_are_kept_in_converted_files() {
     let file = ModelFile::open(file("rectools_bert4rec"), None).unwrap();
     let names = file.item_names().unwrap();

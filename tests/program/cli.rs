@@ -246,6 +246,46 @@ fn models_with_their_configuration_inside_are_evaluated_searched_and_indexed() {
 }
 
 #[test]
+fn checkpoints_of_other_programs_are_converted_evaluated_searched_and_indexed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(&folder.path().join(name)).to_string();
+    let (data, converted, index) = (at("data.csv"), at("model.safetensors"), at("index"));
+    let header = "index,user_id,sequence_item_ids,sequence_ratings,sequence_timestamps";
+    std::fs::write(&data, format!("{header}\n0,37,\"3,9,20,4\",\"5,5,5,5\",\"1,2,3,4\"\n")).unwrap();
+    let search = |more: &[&str]| {
+        let args = ["search", "--device", "cpu", "--dataset", &data, "--user", "37", "--k", "5", "--json", "-"];
+        let json: serde_json::Value = serde_json::from_str(&succeeds(&[&args, more].concat())).unwrap();
+        json["results"].clone()
+    };
+    // The file tells everything, the ids of items included.
+    let checkpoint = "tests/checkpoints/rectools_sasrec/model.ckpt";
+    let said = succeeds(&["convert", checkpoint, "-o", &converted]);
+    assert!(
+        said.contains("causal transformer, 2 blocks, 2 heads") && said.contains("20 items with their ids"),
+        "{said}"
+    );
+    let list = std::fs::read_to_string(at("model.items.txt")).unwrap();
+    assert!(list.starts_with("item_id,original_id\n1,10") && list.lines().count() == 21, "{list}");
+    succeeds(&["index", "build", "--device", "cpu", "--checkpoint", checkpoint, "-o", &index]);
+    let found = search(&["--checkpoint", checkpoint]);
+    assert!(found.as_array().is_some_and(|hits| hits.len() == 5), "{found}");
+    assert_eq!(found, search(&["--checkpoint", &converted]));
+    assert_eq!(found, search(&["--index", &index]));
+    let evaluated = succeeds(&["eval", "--device", "cpu", "--checkpoint", checkpoint, "--dataset", &data]);
+    assert!(evaluated.contains("exact"), "{evaluated}");
+    // It does not: options say the rest, and errors name them.
+    let pmixer = "tests/checkpoints/pmixer_earlier/model.pth";
+    refuses(&["convert", pmixer, "-o", &at("p.safetensors")], &["--from pmixer", "--from hf"]);
+    refuses(&["convert", pmixer, "--from", "pmixer", "-o", &at("p.safetensors")], &["--num-heads"]);
+    refuses(&["convert", pmixer, "--from", "recbole", "-o", &at("p.safetensors")], &["item_embedding.weight"]);
+    succeeds(&["convert", pmixer, "--from", "pmixer", "--num-heads", "2", "-o", &at("p.safetensors")]);
+    assert!(!folder.path().join("p.items.txt").exists());
+    let options = ["--from", "hf", "--num-heads", "2", "--activation", "identity"];
+    let other = search(&[&["--checkpoint", pmixer][..], &options].concat());
+    assert_ne!(other, search(&["--checkpoint", &at("p.safetensors")]));
+}
+
+#[test]
 fn eval_says_which_algorithms_are_given_more_candidates_than_they_aim_at() {
     let checkpoint = format!("{MOL}/model.pt");
     let algorithms = ["--algorithm", "exact,tangent:5,avg:40", "--k", "20"];
