@@ -16,8 +16,11 @@ use crate::threads;
 /// Vectors that the centres are trained on, for each list.
 const TRAINED_ON: usize = 64;
 
-/// The same for each centroid of token embeddings, of which there are more.
-const TOKENS_TRAINED_ON: usize = 16;
+/// The same for each centroid of token embeddings, of which there are many more.
+const TOKENS_TRAINED_ON: usize = 8;
+
+/// Lloyd's iterations for these.
+const TOKEN_ITERATIONS: usize = 4;
 
 /// Lloyd's iterations.
 const ITERATIONS: usize = 8;
@@ -56,7 +59,8 @@ pub(super) fn token_codes(
 ) -> Result<Option<TokenCodes>> {
     let (vectors, n) = (tokens.vectors(), tokens.vectors().rows());
     let n_centroids = match options.n_lists {
-        0 => 2 * (n as f64).sqrt() as usize,
+        // As PLAID has it.
+        0 => 16 * (n as f64).sqrt() as usize,
         n => n,
     };
     let n_centroids = n_centroids.min(MOST_CENTROIDS);
@@ -71,17 +75,24 @@ pub(super) fn token_codes(
             vectors.read_rows(row..row + 1)
         })
         .collect();
-    let centres = trained_centres(backend, &trained, width, n_centroids)?;
+    // Every so many vectors; choosing them more carefully takes longer than all the rest.
+    let seeds =
+        (0..n_centroids).flat_map(|i| trained[i * n_trained / n_centroids * width..][..width].to_vec()).collect();
+    let centres = trained_centres(backend, (&trained, seeds), width, TOKEN_ITERATIONS)?;
     let assigned = assign(backend, &centres, width, n, |from, to| vectors.read_rows(from..to))?;
     let items = (0..tokens.len()).map(|item| tokens.rows_of(item));
     Ok(Some(TokenCodes::new(Tensor::trusted(vec![n_centroids, width], centres), &assigned, items)))
 }
 
-/// Lloyd's iterations on some vectors.
-fn trained_centres(backend: &dyn Backend, trained: &[f32], width: usize, n: usize) -> Result<Vec<f32>> {
+/// Lloyd's iterations on some vectors, from `centres` on.
+fn trained_centres(
+    backend: &dyn Backend,
+    (trained, mut centres): (&[f32], Vec<f32>),
+    width: usize,
+    iterations: usize,
+) -> Result<Vec<f32>> {
     let n_trained = trained.len() / width;
-    let mut centres = seeds(trained, width, n);
-    for _ in 0..ITERATIONS {
+    for _ in 0..iterations {
         let assigned =
             assign(backend, &centres, width, n_trained, |from, to| trained[from * width..to * width].to_vec())?;
         centres = means(trained, width, &assigned, centres);
@@ -107,7 +118,8 @@ fn clustered(backend: &dyn Backend, tables: &Tables, columns: Columns, n_lists: 
     let n_trained = n_items.min(TRAINED_ON * n_lists);
     // Evenly spread: positions follow ids, which may follow age or origin.
     let trained = read(&mut (0..n_trained).map(|i| i * n_items / n_trained));
-    let centres = trained_centres(backend, &trained, width, n_lists)?;
+    let seeds = seeds(&trained, width, n_lists);
+    let centres = trained_centres(backend, (&trained, seeds), width, ITERATIONS)?;
     let assigned = assign(backend, &centres, width, n_items, |from, to| read(&mut (from..to)))?;
     Ok(Lists::new(columns, Tensor::trusted(vec![n_lists, width], centres), &assigned, tables))
 }

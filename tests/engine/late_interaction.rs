@@ -176,9 +176,26 @@ fn first_stages_collect_what_they_are_defined_to() {
                         max_sim(tokens.vectors_of(query), &centroids(item).copied().collect::<Vec<f32>>(), Dtype::F32)
                     })
                     .collect();
-                let mut expected = best(&scored, 4);
-                expected.sort_unstable();
-                assert_eq!(found("centroids:4")[query], expected, "centroids, query {query}");
+                // Products are rounded to 256 steps between the least and the greatest of a query.
+                let rows = tokens.vectors_of(query).chunks_exact(DIM);
+                let products = rows.flat_map(|q| {
+                    let row =
+                        |c: usize| own.centroids().row(c).iter().zip(q).map(|(&x, &q)| f64::from(x * q)).sum::<f64>();
+                    (0..own.centroids().rows()).map(row).collect::<Vec<f64>>()
+                });
+                let (least, greatest) = products.fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(x), b.max(x)));
+                let error = (greatest - least) / 255.0 * 0.501 * tokens.range(query).len() as f64;
+                let listed = found("centroids:4")[query].clone();
+                let of = |id: &u64| scored[snapshot.position(*id).unwrap() as usize].value;
+                let worst = listed.iter().map(of).fold(f64::MAX, f64::min);
+                let others = (0..70).map(id_of).filter(|id| !listed.contains(id));
+                let missed = others.map(|id| of(&id)).fold(f64::MIN, f64::max);
+                assert!(
+                    listed.len() == 4 && worst >= missed - 2.0 * error,
+                    "centroids, query {query}: {worst} {missed}"
+                );
+                let spread = scored.iter().map(|score| score.value).fold(f64::MIN, f64::max) - worst;
+                assert!(error < 5.0 * spread.max(0.1), "the bound says nothing: {error} beside {spread}");
             }
         }
         let exact = searcher.search(Algorithm::Exact, &queries, 5, &[]).unwrap();

@@ -1,10 +1,10 @@
 //! An item index on the CPU: host tables as they are, and packed weights.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::Result;
 use crate::backend::check;
-use crate::backend::cpu::dot::micro_kernel::TILE;
+use crate::backend::cpu::dot::micro_kernel::{RowBlocks, TILE};
 use crate::backend::cpu::dot::transform::Transform;
 use crate::backend::cpu::mol::gradient::{GradientScratch, GradientStage, MolGradient};
 use crate::backend::cpu::mol::item_side::MolTile;
@@ -13,7 +13,7 @@ use crate::backend::cpu::mol::logits::LogitStage;
 use crate::backend::cpu::mol::query::{MolQuery, transform};
 use crate::backend::cpu::mol::query_side::QuerySide;
 use crate::backend::cpu::mol::scratch::MolScratch;
-use crate::backend::cpu::scan::centroid_scan::CentroidScan;
+use crate::backend::cpu::scan::centroid_scan::{CentroidScan, centroid_rows};
 use crate::backend::cpu::scan::dot_queries::Queries;
 use crate::backend::cpu::scan::dot_scan::DotScan;
 use crate::backend::cpu::scan::list_scan::ListScan;
@@ -35,6 +35,8 @@ pub struct CpuIndex {
     tables: Arc<Tables>,
     mol: Option<MolWeights>,
     magnitudes: Magnitudes,
+    /// Of the token embeddings; made when they are first needed.
+    centroid_rows: OnceLock<RowBlocks>,
 }
 
 /// The largest magnitudes of the tables that inner products are computed with.
@@ -76,7 +78,7 @@ impl CpuIndex {
     pub fn new(tables: Arc<Tables>, similarity: Option<&Similarity>) -> CpuIndex {
         let mol = similarity.filter(|_| tables.mol.is_some()).map(MolWeights::new);
         let magnitudes = Magnitudes::new(tables.len());
-        CpuIndex { tables, mol, magnitudes }
+        CpuIndex { tables, mol, magnitudes, centroid_rows: OnceLock::new() }
     }
 
     /// (B, L): the derivative of the Mixture-of-Logits score with respect to its logits, averaged over the `candidates`
@@ -216,7 +218,8 @@ impl DeviceIndex for CpuIndex {
         if let Scorer::MaxSim | Scorer::Centroids = scorer {
             let (items, queries) = self.tokens(queries)?;
             if let (Scorer::Centroids, Some(codes)) = (scorer, &items.codes) {
-                let scan = CentroidScan::new(codes, queries);
+                let rows = self.centroid_rows.get_or_init(|| centroid_rows(codes));
+                let scan = CentroidScan::new(codes, rows, queries);
                 return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
             }
             let scan = MaxSimScan::new(items, queries);

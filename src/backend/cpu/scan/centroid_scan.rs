@@ -1,9 +1,10 @@
 //! Scans by centroid interaction (PLAID, arXiv 2205.09707, section 3): late interaction with centroids in place of the vectors nearest
-//! to them. The products of query vectors and centroids are computed once; of an item only numbers of centroids are read.
+//! to them. The products of query vectors and centroids are computed once, and rounded to bytes, so that those of a query stay in a
+//! cache; of an item only numbers of centroids are read.
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 use super::tile_scan::TileScan;
 use crate::backend::cpu::dot::micro_kernel::{RowBlocks, Store, TILE};
@@ -14,35 +15,79 @@ use crate::tables::TokenCodes;
 use crate::threads;
 use crate::token_embeddings::TokenEmbeddings;
 
+/// Products of a tile of query vectors with one centroid.
+type Products = [u8; TILE];
+
 /// A scan of all items of a table.
 pub struct CentroidScan<'a> {
     items: &'a TokenCodes,
-    /// For each query and each tile of its vectors (C, TILE): products of centroids and vectors.
-    products: Vec<Vec<AlignedFloats>>,
+    queries: Vec<Query>,
+}
+
+/// The products of the vectors of a query with all centroids: `least + step * byte`.
+struct Query {
+    /// For each tile of its vectors (C). Lanes without a vector are zeros.
+    tiles: Vec<Vec<Products>>,
+    /// The sum of the least product over all vectors.
+    least: f32,
+    step: f32,
+}
+
+/// The centroids of a table as rows.
+pub fn centroid_rows(items: &TokenCodes) -> RowBlocks {
+    let centroids = items.centroids();
+    RowBlocks::from_rows(centroids.data(), centroids.rows(), centroids.width())
 }
 
 impl<'a> CentroidScan<'a> {
-    /// Of `items`, for `queries` of the same width.
-    pub fn new(items: &'a TokenCodes, queries: &TokenEmbeddings) -> CentroidScan<'a> {
-        let centroids = items.centroids();
-        let (n, width) = (centroids.rows(), centroids.width());
-        let rows = RowBlocks::from_rows(centroids.data(), n, width);
-        let tiles = |query: usize| queries.vectors_of(query).chunks(TILE * width.max(1));
-        let all: Vec<&[f32]> = (0..queries.len()).flat_map(tiles).collect();
-        let product = |lanes: &mut AlignedFloats, vectors: &&[f32]| {
-            lanes.resize(width * TILE);
-            // Lanes without a vector have products of 0, which add nothing to a score.
-            lanes.fill(0.0);
-            for (lane, row) in vectors.chunks_exact(width.max(1)).enumerate() {
+    /// Of `items`, with the `rows` of their centroids, for `queries` of the same width.
+    pub fn new(items: &'a TokenCodes, rows: &RowBlocks, queries: &TokenEmbeddings) -> CentroidScan<'a> {
+        let extent = (items.centroids().rows(), items.centroids().width());
+        let numbers: Vec<usize> = (0..queries.len()).collect();
+        let query = |work: &mut Work, &query: &usize| Query::new(queries.vectors_of(query), rows, extent, work);
+        CentroidScan { items, queries: threads::map(&numbers, 1, query) }
+    }
+}
+
+/// Scratch memory of one thread.
+#[derive(Default)]
+struct Work {
+    lanes: AlignedFloats,
+    /// For each tile (C, TILE)
+    products: Vec<AlignedFloats>,
+}
+
+impl Query {
+    fn new(vectors: &[f32], rows: &RowBlocks, (n, width): (usize, usize), work: &mut Work) -> Query {
+        let Work { lanes, products } = work;
+        let tiles = vectors.chunks(TILE * width.max(1));
+        products.resize_with(products.len().max(tiles.len()), AlignedFloats::default);
+        lanes.resize(width * TILE);
+        let (mut least, mut greatest) = (f32::INFINITY, f32::NEG_INFINITY);
+        for (vectors, products) in tiles.clone().zip(products.iter_mut()) {
+            // Lanes without a vector repeat the last one.
+            let last = vectors.len() / width.max(1) - 1;
+            for lane in 0..TILE {
+                let row = &vectors[lane.min(last) * width..][..width];
                 row.iter().enumerate().for_each(|(column, value)| lanes[column * TILE + lane] = *value);
             }
-            let mut products = AlignedFloats::zeros(n * TILE);
-            run(Products { rows: &rows, lanes, products: &mut products });
-            products
+            products.resize(n * TILE);
+            run(Multiply { rows, lanes, products });
+            for &product in products.iter() {
+                (least, greatest) = (least.min(product), greatest.max(product));
+            }
+        }
+        let step = (greatest - least) / 255.0;
+        let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+        let rounded = |(vectors, products): (&[f32], &AlignedFloats)| {
+            let used = vectors.len() / width.max(1);
+            let row = |row: &[f32]| -> Products {
+                std::array::from_fn(|lane| if lane < used { ((row[lane] - least) * inverse).round() as u8 } else { 0 })
+            };
+            products.chunks_exact(TILE).map(row).collect()
         };
-        let mut products = threads::map(&all, 1, product).into_iter();
-        let of_query = |query| products.by_ref().take(tiles(query).len()).collect();
-        CentroidScan { items, products: (0..queries.len()).map(of_query).collect() }
+        let n_vectors = (vectors.len() / width.max(1)) as f32;
+        Query { tiles: tiles.zip(products.iter()).map(rounded).collect(), least: n_vectors * least, step }
     }
 }
 
@@ -50,27 +95,28 @@ impl TileScan for CentroidScan<'_> {
     type Scratch = ();
 
     fn scan(&self, tiles: Range<usize>, (): &mut (), found: &mut LocalHits) {
-        // One query after the other: its products fill most of a cache.
-        for (query, products) in self.products.iter().enumerate() {
+        // One query after the other, so that its products stay in the cache.
+        for (number, query) in self.queries.iter().enumerate() {
             for tile in tiles.clone() {
                 let n = found.items_of(tile);
-                let (mut scores, first) = ([0.0; TILE], tile * TILE);
-                for products in products {
-                    run(AddMaxima { items: self.items, first, products, scores: &mut scores[..n] });
+                let (mut sums, first) = ([0; TILE], tile * TILE);
+                for products in &query.tiles {
+                    Arch::new().dispatch(AddMaxima { items: self.items, first, products, sums: &mut sums[..n] });
                 }
-                found.add_scores(query, &scores[..n], |lane| (first + lane) as u32);
+                let scores = sums.map(|sum| query.least + query.step * sum as f32);
+                found.add_scores(number, &scores[..n], |lane| (first + lane) as u32);
             }
         }
     }
 }
 
-struct Products<'a> {
+struct Multiply<'a> {
     rows: &'a RowBlocks,
     lanes: &'a [f32],
     products: &'a mut [f32],
 }
 
-impl WithSimd for Products<'_> {
+impl WithSimd for Multiply<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -79,35 +125,31 @@ impl WithSimd for Products<'_> {
     }
 }
 
-/// Adds to the score of each item from position `first` on the greatest products of a tile of query vectors.
+/// Adds for each item from position `first` on the greatest products of a tile of query vectors.
 struct AddMaxima<'a> {
     items: &'a TokenCodes,
     first: usize,
-    /// (C, TILE)
-    products: &'a [f32],
-    scores: &'a mut [f32],
+    /// (C)
+    products: &'a [Products],
+    sums: &'a mut [u32],
 }
 
 impl WithSimd for AddMaxima<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let AddMaxima { items, first, products, scores } = self;
-        let registers = TILE / S::F32_LANES;
-        let (products, _) = S::as_simd_f32s(products);
-        for (i, score) in scores.iter_mut().enumerate() {
-            let codes = items.of(first + i);
-            for pair in (0..registers).step_by(2) {
-                let mut best = [simd.splat_f32s(f32::NEG_INFINITY); 2];
-                for &code in codes {
-                    // Codes were compared with the number of centroids when they came in.
-                    let at = usize::from(code) * registers + pair;
-                    let Some(row) = products.get(at..at + 2) else { continue };
-                    best = [simd.max_f32s(best[0], row[0]), simd.max_f32s(best[1], row[1])];
+    fn with_simd<S: Simd>(self, _: S) {
+        let AddMaxima { items, first, products, sums } = self;
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let mut best = [0; TILE];
+            for &code in items.of(first + i) {
+                // Codes were compared with the number of centroids when they came in.
+                let Some(row) = products.get(usize::from(code)) else { continue };
+                for lane in 0..TILE {
+                    best[lane] = best[lane].max(row[lane]);
                 }
-                *score += simd.reduce_sum_f32s(simd.add_f32s(best[0], best[1]));
             }
+            *sum += best.iter().map(|&byte| u32::from(byte)).sum::<u32>();
         }
     }
 }
