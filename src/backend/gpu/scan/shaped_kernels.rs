@@ -147,15 +147,15 @@ fn late_interaction(dtype: Dtype, width: usize) -> Vec<ShapedKernel> {
         Dtype::I8 => width.div_ceil(4) * 2,
         Dtype::F32 | Dtype::F16 => width,
     };
-    let shaped = |spec: KernelSpec, filter: &[u64]| ShapedKernel {
+    let shaped = |spec: KernelSpec| ShapedKernel {
         spec,
         shape: format!("{width} columns"),
         dtype: dtype.name(),
         multiply_adds: (products as u64 * AT_ONCE * ROWS) as f64,
-        // Vectors of the query, of the item, and the sum of the maxima.
-        turns: [&[1, ROWS, AT_ONCE], filter].concat(),
+        // Vectors of the query, then of the item; one thread of all has the other loops.
+        turns: vec![1, ROWS],
     };
-    vec![shaped(variant.scan_kernel(1), &[PASSING]), shaped(variant.max_sim_rescore_kernel(), &[])]
+    vec![shaped(variant.scan_kernel(1)), shaped(variant.max_sim_rescore_kernel())]
 }
 
 /// All of them.
