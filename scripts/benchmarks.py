@@ -223,6 +223,22 @@ def first_stage(path):
                       for (batch, n), line in sorted(cells.items())])
 
 
+def late_interaction(path):
+    cells = {}
+    for row in rows(path):
+        key = (row["data"], int(row["items"]), int(row["batch"]), row["program"], row["algorithm"])
+        cells.setdefault(key, []).append(row)
+    lines = []
+    for (data, items, batch, program, algorithm), found in cells.items():
+        ms = sorted(float(row["cpu ms"]) for row in found)[len(found) // 2]
+        exact = [float(row["cpu ms"]) for key, others in cells.items() for row in others
+                 if key == (data, items, batch, "ours", "exact")]
+        recall = found[0]["recall"]
+        lines.append([data, count(items), str(batch), program, algorithm, number(ms),
+                      times(ms / sorted(exact)[len(exact) // 2]) if exact else "", f"{float(recall):.3f}" if recall else ""])
+    yield from table(["data", "items", "B", "program", "algorithm", "ms", "of ours, exact", "recall"], lines)
+
+
 # ---- what a compiler makes of the kernels
 
 # Kernels that have another name in the record from before.
@@ -343,6 +359,7 @@ TABLES = {
     "peak": (peak, "cargo bench --bench peak"),
     "machine": (machine_peak, None),
     "scaling": (scaling, "benches/scaling.sh"),
+    "late-interaction": (late_interaction, "benches/peers/late_interaction.py"),
     "isa": (compiled, "scripts/check-isa.sh"),
     "first-stage": (first_stage, 'cargo bench --bench peak -- "first stage 100M"'),
 }
