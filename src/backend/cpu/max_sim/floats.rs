@@ -3,6 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::backend::cpu::dot::micro_kernel::{TILE, store};
+use crate::backend::cpu::simd::prefetch::{CACHE_LINE, prefetch};
 
 /// Steps of the depth that are unrolled.
 const UNROLLED: usize = 8;
@@ -19,6 +20,9 @@ pub struct MaxProducts<'a> {
     /// (rows, depth)
     pub rows: &'a [f32],
     pub depth: usize,
+    /// Whether the rows lie in a table, where more follow: those of the next block are prefetched. Hardware prefetchers do not expect
+    /// them, since several rows are read side by side.
+    pub in_table: bool,
     /// (tiles, depth, TILE): query vectors.
     pub lanes: &'a [f32],
     /// (tiles, TILE)
@@ -30,34 +34,36 @@ impl WithSimd for MaxProducts<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let MaxProducts { rows, depth, lanes, maxima } = self;
+        let MaxProducts { rows, depth, in_table, lanes, maxima } = self;
         let depth = depth.max(1);
         let tiles = lanes.chunks_exact(depth * TILE);
-        for (tile, maxima) in tiles.zip(maxima.chunks_exact_mut(TILE)) {
+        for (number, (tile, maxima)) in tiles.zip(maxima.chunks_exact_mut(TILE)).enumerate() {
             let (x, _) = S::as_simd_f32s(tile);
+            // Only once: from then on they are in a cache.
+            let ahead = in_table && number == 0;
             for first in (0..TILE / S::F32_LANES).step_by(2) {
                 let mut best = [simd.splat_f32s(f32::NEG_INFINITY); 2];
                 let mut rest = rows;
                 if S::REGISTER_COUNT >= 32 {
                     while rest.len() >= MANY_ROWS * depth {
                         let (block, after) = rest.split_at(MANY_ROWS * depth);
-                        raise::<S, MANY_ROWS>(simd, block, depth, x, first, &mut best);
+                        raise::<S, MANY_ROWS>(simd, (block, depth, ahead && first == 0), x, first, &mut best);
                         rest = after;
                     }
                 }
                 while rest.len() >= FEW_ROWS * depth {
                     let (block, after) = rest.split_at(FEW_ROWS * depth);
-                    raise::<S, FEW_ROWS>(simd, block, depth, x, first, &mut best);
+                    raise::<S, FEW_ROWS>(simd, (block, depth, ahead && first == 0), x, first, &mut best);
                     rest = after;
                 }
                 // Some of the last rows are multiplied twice, which does not change a maximum and takes less time than a row alone.
                 if !rest.is_empty() && rows.len() >= FEW_ROWS * depth {
                     let last = &rows[rows.len() - FEW_ROWS * depth..];
-                    raise::<S, FEW_ROWS>(simd, last, depth, x, first, &mut best);
+                    raise::<S, FEW_ROWS>(simd, (last, depth, ahead && first == 0), x, first, &mut best);
                     rest = &[];
                 }
                 for row in rest.chunks_exact(depth) {
-                    raise::<S, 1>(simd, row, depth, x, first, &mut best);
+                    raise::<S, 1>(simd, (row, depth, false), x, first, &mut best);
                 }
                 store::<S>(maxima, 0, first, best);
             }
@@ -65,12 +71,14 @@ impl WithSimd for MaxProducts<'_> {
     }
 }
 
+/// Steps of the unrolled depth that a cache line lasts.
+const LINE_STEPS: usize = CACHE_LINE / size_of::<f32>() / UNROLLED;
+
 /// Raises `best` to the products of R rows with the lanes in the registers `first` and `first + 1` of a tile.
 #[inline(always)]
 fn raise<S: Simd, const R: usize>(
     simd: S,
-    rows: &[f32],
-    depth: usize,
+    (rows, depth, ahead): (&[f32], usize, bool),
     x: &[S::f32s],
     first: usize,
     best: &mut [S::f32s; 2],
@@ -78,10 +86,17 @@ fn raise<S: Simd, const R: usize>(
     let registers = TILE / S::F32_LANES;
     let n = depth / UNROLLED;
     let mut sums = [[simd.splat_f32s(0.0); 2]; R];
+    let (start, block) = (rows.as_ptr() as usize, size_of_val(rows));
     let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r * depth..(r + 1) * depth]);
     let parts = rows.map(|row| &row.as_chunks::<UNROLLED>().0[..n]);
     let (x, x_rest) = x.split_at(n * UNROLLED * registers);
     for (part, lanes) in x.chunks_exact(UNROLLED * registers).enumerate() {
+        if ahead && part % LINE_STEPS == 0 {
+            let next = start + block + part / LINE_STEPS * CACHE_LINE;
+            for r in 0..R {
+                prefetch(next + r * depth * size_of::<f32>());
+            }
+        }
         for step in 0..UNROLLED {
             let lanes = &lanes[step * registers + first..][..2];
             for r in 0..R {

@@ -6,8 +6,8 @@ use crate::backend::cpu::dot::int8_tile::OCTET;
 use crate::backend::cpu::dot::micro_kernel::TILE;
 use crate::backend::cpu::dot::quantized::{BLOCK, QuantizedQueries};
 use crate::backend::cpu::simd::aligned::AlignedFloats;
-use crate::backend::cpu::simd::run_with_kernel;
 use crate::backend::cpu::simd::widen::Widen;
+use crate::backend::cpu::simd::{run, run_with_kernel};
 use crate::tables::{Dtype, TokenTable, Values};
 
 use pulp::{Simd, WithSimd};
@@ -67,7 +67,7 @@ impl QueryLanes {
             (QueryLanes::Floats(lanes), Values::F32(values)) => {
                 maxima.resize(lanes.len() / width);
                 let rows = &values.as_slice()[numbers];
-                crate::backend::cpu::simd::run(floats::MaxProducts { rows, depth: width, lanes, maxima });
+                run(floats::MaxProducts { rows, depth: width, in_table: true, lanes, maxima });
             }
             (QueryLanes::Floats(lanes), Values::F16(values)) => {
                 maxima.resize(lanes.len() / width);
@@ -75,7 +75,7 @@ impl QueryLanes {
                 let numbers = &values.as_slice()[numbers];
                 run_with_kernel!(kernel => Halves { kernel, numbers, floats });
                 let rows = &floats[..];
-                crate::backend::cpu::simd::run(floats::MaxProducts { rows, depth: width, lanes, maxima });
+                run(floats::MaxProducts { rows, depth: width, in_table: false, lanes, maxima });
             }
             (QueryLanes::Integers { lanes, scales }, Values::I8(values)) => {
                 maxima.resize(scales.len());
