@@ -148,7 +148,7 @@ def test_refusals_say_what_was_expected_and_found(searcher):
         searcher.search(QUERIES, k=1, algorithm="tangent:2")
     with refused("queries: expected an array of two axes"):
         searcher.search(QUERIES[None, None], k=1)
-    with refused("token embeddings: expected one embedding of 2 numbers each"):
+    with refused("query embeddings: expected shape"):
         searcher.search(QUERIES[None], k=1)
     with refused("queries: expected numbers", TypeError):
         searcher.search([["a", "b"]], k=1)
