@@ -16,6 +16,8 @@ create_exception!(
     "There is no such device, it failed, or the work does not fit it."
 );
 
+create_exception!(rails_wgpu, Cancelled, PyRuntimeError, "A search was ended by its `Cancel`.");
+
 /// Does `work` without the interpreter. A panic, which is a bug, becomes a `RuntimeError`: that of PyO3 is no `Exception`.
 pub fn detached<T: Send>(py: Python, work: impl FnOnce() -> rails_wgpu::Result<T> + Send) -> PyResult<T> {
     // A searcher holds its changing state behind locks that tolerate a panic.
@@ -28,7 +30,7 @@ pub fn detached<T: Send>(py: Python, work: impl FnOnce() -> rails_wgpu::Result<T
     }
 }
 
-/// The exception that Python programs expect: `FileNotFoundError` and its like, `DeviceError`, or `ValueError`.
+/// The exception that Python programs expect: `FileNotFoundError` and its like, `DeviceError`, `Cancelled`, or `ValueError`.
 pub fn exception(error: Error) -> PyErr {
     let words = error.to_string();
     match error {
@@ -36,6 +38,7 @@ pub fn exception(error: Error) -> PyErr {
         Error::NoDevice { .. } | Error::Limit { .. } | Error::OutOfMemory { .. } | Error::Device { .. } => {
             DeviceError::new_err(words)
         }
+        Error::Cancelled => Cancelled::new_err(words),
         _ => PyValueError::new_err(words),
     }
 }

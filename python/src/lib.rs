@@ -2,6 +2,7 @@
 //! half in Python (`package/`) makes such arrays of whatever people have, and holds the documentation.
 
 mod arrays;
+mod cancel;
 mod errors;
 mod evaluate;
 mod logging;
@@ -13,7 +14,8 @@ use std::ffi::OsString;
 use pyo3::prelude::*;
 use rails_wgpu::backend::select::Device;
 
-use errors::{DeviceError, detached};
+use cancel::Cancel;
+use errors::{Cancelled, DeviceError, detached};
 use searcher::Searcher;
 
 /// Name, kind, interface and driver of a device.
@@ -41,6 +43,8 @@ fn _native(module: &Bound<PyModule>) -> PyResult<()> {
     logging::start();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DeviceError", module.py().get_type::<DeviceError>())?;
+    module.add("Cancelled", module.py().get_type::<Cancelled>())?;
+    module.add_class::<Cancel>()?;
     module.add_class::<Searcher>()?;
     module.add_function(wrap_pyfunction!(logging::set_log_level, module)?)?;
     module.add_function(wrap_pyfunction!(run_program, module)?)?;

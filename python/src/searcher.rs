@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use rails_wgpu::index::{Filter, IndexOptions, ItemSource, OpenOptions};
-use rails_wgpu::search::{Algorithm, Hit, KernelTime, Request, Stage, Stats};
+use rails_wgpu::search::{Algorithm, Certificate, Hit, KernelTime, Request, Stage, Stats};
 use rails_wgpu::sequence::History;
-use rails_wgpu::{Cancel, ModelFile, QueryBatch, ScoreFusion, SearcherBuilder, TokenEmbeddings};
+use rails_wgpu::{ModelFile, QueryBatch, ScoreFusion, SearcherBuilder, TokenEmbeddings};
 use roaring::RoaringTreemap;
 
 use crate::arrays::{Lists, Rows, matrix, numbers, tensor};
+use crate::cancel::Cancel;
 use crate::errors::{detached, exception};
 
 /// dtype, form, number of inverted lists, bytes on the device.
@@ -24,8 +25,10 @@ type Counts = (u64, u64, u64, u64);
 /// Counts; stages with their seconds; kernels: stage, name, dispatches, seconds.
 type Took = (Counts, Vec<(String, f64)>, Vec<(String, &'static str, u32, f64)>);
 
-/// Ids (B, k), scores (B, k), what it took, and string ids, if the index has such.
-type Found<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Took, Vec<Vec<String>>);
+/// Ids (B, k), scores (B, k), what it took, string ids, if the index has such, and, if asked for, what an item left out can
+/// score at most (B).
+type Found<'py> =
+    (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f32>>, Took, Vec<Vec<String>>, Bound<'py, PyArray1<f32>>);
 
 /// Ids one after the other, and where each list begins and the last one ends.
 type IdLists<'py> = (PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>);
@@ -173,7 +176,8 @@ impl Searcher {
         matrix(py, queries.data().to_vec(), queries.rows(), queries.width())
     }
 
-    /// Excluded ids are the lists between neighbouring offsets (B + 1). There are no more columns than items.
+    /// Excluded ids are the lists between neighbouring offsets (B + 1). There are no more columns than items. Without
+    /// `certify`, there are no bounds.
     #[allow(clippy::too_many_arguments, reason = "they are the options of a search, as Python names them")]
     fn search<'py>(
         &self,
@@ -187,10 +191,12 @@ impl Searcher {
         allowed: Option<PyReadonlyArray1<u64>>,
         fusion: Option<Fusion<'py>>,
         profile: bool,
+        certify: bool,
+        cancel: Option<&Cancel>,
     ) -> PyResult<Found<'py>> {
         let algorithm: Algorithm = algorithm.parse().map_err(exception)?;
         let queries = query_batch(&queries, lengths, user_ids)?;
-        let n_queries = queries.len();
+        let (n_queries, cancel) = (queries.len(), cancel.map(|cancel| &cancel.0));
         let excluded = excluded.map(|lists| id_lists("exclude", lists)).transpose()?;
         let allowed = allowed.map(|ids| numbers("allow", &ids)).transpose()?;
         let fused = |(weight, ids, offsets, scores): Fusion| {
@@ -206,15 +212,18 @@ impl Searcher {
             let filter = allowed.map(|ids| Filter::allow(ids.into_iter().collect::<RoaringTreemap>()));
             let request = Request::new(algorithm, k).with_excluded(&excluded).with_filter(filter.as_ref());
             let request = request.with_fusion(fusion).with_profile(profile);
+            let request = request.with_certify(certify).with_cancel(cancel);
             let n_items = self.0.index().len();
             let answer = self.0.answer(&queries, &request)?;
             let most = answer.hits.iter().map(Vec::len).max().unwrap_or(0);
             let columns = k.min(n_items.max(most));
-            Ok((columns, padded(&answer.hits, columns), answer.stats, answer.kernels, answer.string_ids))
+            Ok((columns, padded(&answer.hits, columns), answer))
         };
-        let (columns, (ids, scores), stats, kernels, strings) = detached(py, search)?;
+        let (columns, (ids, scores), answer) = detached(py, search)?;
         let (ids, scores) = (matrix(py, ids, n_queries, columns)?, matrix(py, scores, n_queries, columns)?);
-        Ok((ids, scores, (counts(&stats), times(&stats), kernels.iter().map(kernel).collect()), strings))
+        let took = (counts(&answer.stats), times(&answer.stats), answer.kernels.iter().map(kernel).collect());
+        let bounds: Vec<f32> = answer.certificates.iter().map(bound).collect();
+        Ok((ids, scores, took, answer.string_ids, bounds.into_pyarray(py)))
     }
 
     /// Candidates are the lists between neighbouring offsets (B + 1); their scores, in their order.
@@ -246,7 +255,7 @@ impl Searcher {
         let queries = query_batch(&queries, None, user_ids)?;
         let stopped: Mutex<Option<PyErr>> = Mutex::new(None);
         let learn = || {
-            let cancel = Cancel::new();
+            let cancel = rails_wgpu::Cancel::new();
             let tell = |share: f32| {
                 // Ctrl-C is seen here, and what the caller's function raises.
                 let told = Python::attach(|py| {
@@ -401,6 +410,14 @@ fn times(stats: &Stats) -> Vec<(String, f64)> {
 
 fn kernel(time: &KernelTime) -> (String, &'static str, u32, f64) {
     (time.stage.to_string(), time.kernel, time.dispatches, time.time.as_secs_f64())
+}
+
+/// What an item that was left out can score at most; minus infinity if none of them belongs to the result.
+fn bound(certificate: &Certificate) -> f32 {
+    match certificate {
+        Certificate::Exact => f32::NEG_INFINITY,
+        Certificate::AtMost(score) => *score,
+    }
 }
 
 /// Rows of `k` ids and scores. The Python half lets no id in that does not fit an i64.

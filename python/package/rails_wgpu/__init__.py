@@ -16,12 +16,14 @@ right type are read as they are.
 from ._devices import Device, devices
 from ._evaluate import evaluate_run, write_run
 from ._mol import export_gate, export_mol
-from ._native import DeviceError, __version__
+from ._native import Cancel, Cancelled, DeviceError, __version__
 from ._searcher import NO_ITEM, History, KernelTime, Searcher, Stats
 from ._train import TrainingResult, train
 
 __all__ = [
     "NO_ITEM",
+    "Cancel",
+    "Cancelled",
     "Device",
     "DeviceError",
     "History",

@@ -12,6 +12,17 @@ _Took = Tuple[Tuple[int, int, int, int], List[Tuple[str, float]], List[Tuple[str
 class DeviceError(RuntimeError):
     """There is no such device, it failed, or the work does not fit it."""
 
+class Cancelled(RuntimeError):
+    """A search was ended by its :class:`Cancel`."""
+
+class Cancel:
+    """Ends the searches that it was given to, from any thread; it cannot be used again."""
+
+    def __init__(self) -> None: ...
+    def cancel(self) -> None: ...
+    @property
+    def is_cancelled(self) -> bool: ...
+
 def set_log_level(level: int) -> None: ...
 def run_program(args: List[str]) -> int: ...
 def devices() -> List[Tuple[str, str, str, str]]: ...
@@ -92,7 +103,9 @@ class Searcher:
             Tuple[float, npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float32]]
         ],
         profile: bool,
-    ) -> Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _Took, List[List[str]]]: ...
+        certify: bool,
+        cancel: Optional[Cancel],
+    ) -> Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _Took, List[List[str]], npt.NDArray[np.float32]]: ...
     def distill(
         self,
         queries: npt.NDArray[np.float32],

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arrays, _native
+from ._native import Cancel
 from ._mol import export_mol
 
 Path = Union[str, "os.PathLike[str]"]
@@ -238,6 +239,7 @@ class Searcher:
         allow: Optional[Any] = None,
         scores: Optional[Sequence[Mapping[Any, float]]] = None,
         weight: float = 1.0,
+        cancel: Optional[Cancel] = None,
     ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32]]":
         """The k best items of each query: ids (B, k) and scores (B, k), by score descending, then id ascending.
 
@@ -250,11 +252,11 @@ class Searcher:
         search by words, say; results are then ordered by, and have, ``weight * similarity + score``, with a score of 0 for other items.
         Where fewer than k items are left, a row ends in ``NO_ITEM`` (-1) and ``-inf``. Where ids are strings, so are those of
         ``exclude``, ``allow`` and ``scores``, and ids (B, k) are an array of objects, strings and, where items are missing, None.
+        ``cancel`` ends the search when another thread calls its ``cancel()``.
 
-        Raises ValueError or DeviceError.
+        Raises ValueError, DeviceError or Cancelled.
         """
-        ids, scores, _ = self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), False)
-        return ids, scores
+        return self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), False, False, cancel)[:2]
 
     def search_with_stats(
         self,
@@ -266,10 +268,30 @@ class Searcher:
         allow: Optional[Any] = None,
         scores: Optional[Sequence[Mapping[Any, float]]] = None,
         weight: float = 1.0,
+        cancel: Optional[Cancel] = None,
     ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32], Stats]":
         """As :meth:`search`, and what it took. On a GPU it takes longer than that: every kernel is timed by itself."""
-        ids, scores, (counts, seconds, kernels) = self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), True)
-        return ids, scores, Stats(*counts, dict(seconds), [KernelTime(*kernel) for kernel in kernels])
+        found = self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), True, False, cancel)
+        ids, found_scores, (counts, seconds, kernels), _ = found
+        return ids, found_scores, Stats(*counts, dict(seconds), [KernelTime(*kernel) for kernel in kernels])
+
+    def search_with_bounds(
+        self,
+        queries: Any,
+        k: int,
+        user_ids: Optional[Any] = None,
+        algorithm: str = "exact",
+        exclude: Optional[Sequence[Any]] = None,
+        allow: Optional[Any] = None,
+        cancel: Optional[Cancel] = None,
+    ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32], npt.NDArray[np.float32]]":
+        """As :meth:`search`, and certificates: bounds (B,), what an item that a query has missed can score at most.
+
+        A bound of ``-inf`` says that nothing was missed: the row is that of an exact search. One query (D,) has one bound.
+        It takes another scan of the item components.
+        """
+        found = self._search(queries, k, user_ids, algorithm, exclude, allow, (None, 1.0), False, True, cancel)
+        return found[0], found[1], found[3]
 
     def _search(
         self,
@@ -281,7 +303,9 @@ class Searcher:
         allow: Optional[Any],
         fusion: "Tuple[Optional[Sequence[Mapping[Any, float]]], float]",
         profile: bool,
-    ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32], _native._Took]":
+        certify: bool,
+        cancel: Optional[Cancel],
+    ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32], _native._Took, npt.NDArray[np.float32]]":
         rows, lengths, users, single = self._queries(queries, user_ids)
         if single and exclude is not None:
             exclude = [exclude]
@@ -293,7 +317,7 @@ class Searcher:
             allow = None if allow is None else self._known(allow)
             added = None if added is None else [self._scores(of_query) for of_query in added]
         ids: "npt.NDArray[Any]"
-        ids, scores, took, strings = self._inner.search(
+        ids, scores, took, strings, bounds = self._inner.search(
             rows,
             lengths,
             _arrays.integer("k", k, 1),
@@ -303,12 +327,14 @@ class Searcher:
             None if allow is None else _arrays.ids("allow", allow),
             None if added is None else (float(weight), *_arrays.score_lists("scores", added)),
             profile,
+            certify,
+            cancel,
         )
         if self._searcher.has_string_ids:
             ids = np.full(ids.shape, None, dtype=object)
             for row, found in zip(ids, strings):
                 row[: len(found)] = found
-        return (ids[0], scores[0], took) if single else (ids, scores, took)
+        return (ids[0], scores[0], took, bounds[0] if certify else bounds) if single else (ids, scores, took, bounds)
 
     def _numbers(self, strings: Any) -> "List[int]":
         """Numbers of string ids, all of which can be found."""
