@@ -26,6 +26,9 @@ fi
 timeout 900 "$venv/bin/pip" install -q torch ||
     echo "PyTorch could not be installed: the tests with live modules are left out"
 
+# What `rails-wgpu[ray]` brings.
+"$venv/bin/pip" install -q 'ray>=2.40' 'pyarrow>=14' 'aiohttp>=3.9'
+
 export PYO3_PYTHON=$venv/bin/python
 echo "-- wheel"
 "$venv/bin/maturin" build -m python/Cargo.toml --out "$work/wheels" --profile dev "$@"

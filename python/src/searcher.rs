@@ -412,11 +412,12 @@ fn kernel(time: &KernelTime) -> (String, &'static str, u32, f64) {
     (time.stage.to_string(), time.kernel, time.dispatches, time.time.as_secs_f64())
 }
 
-/// What an item that was left out can score at most; minus infinity if none of them belongs to the result.
+/// What an item that was left out can score at most, as far as is known; minus infinity if the result is exact.
 fn bound(certificate: &Certificate) -> f32 {
     match certificate {
         Certificate::Exact => f32::NEG_INFINITY,
         Certificate::AtMost(score) => *score,
+        _ => f32::INFINITY,
     }
 }
 

@@ -41,8 +41,8 @@ USERS = np.arange(5)
 
 @pytest.fixture(scope="module")
 def cluster():
-    # No workers but those that are needed.
-    os.environ.update(RAY_prestart_worker_first_driver="0", RAY_enable_worker_prestart="0")
+    # No workers but those that are needed, and these as important as others' work.
+    os.environ.update(RAY_prestart_worker_first_driver="0", RAY_enable_worker_prestart="0", RAY_worker_niceness="0")
     node = {"num_cpus": 8, "object_store_memory": 100_000_000}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     cluster.add_node(**node)
@@ -152,7 +152,7 @@ def test_answers_are_merged_by_score_then_id():
 
 
 def test_wrong_requests_are_explained_and_do_not_hurt_others(service, one):
-    with pytest.raises(ValueError, match="queries"):
+    with pytest.raises(ValueError, match="query embeddings: expected shape"):
         service.search(QUERIES[:, :3], 5, USERS)
     with pytest.raises(ValueError, match="exclude: expected 5 lists, one per query, found 1"):
         service.search(QUERIES, 5, USERS, exclude=[[1]])
@@ -185,7 +185,7 @@ def test_queries_share_batches(service):
         return await asyncio.gather(*(service.search_async(QUERIES[0], 5, 0) for _ in range(40)))
 
     found = asyncio.run(many())
-    assert all(same(one, found[0]) for one in found)
+    assert all(same(one[:2], found[0][:2]) and one[2] == [] for one in found)
     after = service.status()
     assert after["queries"] - before["queries"] == 40 and after["batches"] - before["batches"] < 40
 
@@ -262,7 +262,7 @@ def test_nothing_is_lost_and_no_answer_is_wrong_while_processes_are_killed(folde
     assert not wrong, wrong[0]
     assert answers[0] > KILLS and begun[0] == done[0] == KILLS + 1
     assert len(service) == len(memory) and same(service.search(QUERIES, 10, USERS), expected[-1])
-    with pytest.raises(ValueError, match="range|large|overflow"):  # nothing has changed then
+    with pytest.raises(ValueError, match="expected numbers small enough"):  # nothing has changed then
         service.add([1, 2, 3], np.full((3, D), 1e38))
     assert len(service) == len(memory)
     service.close()
@@ -322,8 +322,6 @@ rails_wgpu.ray.build(sys.argv[2], sys.argv[3], sys.argv[4], shards=3)
 
 
 def test_a_build_goes_on_after_kills_of_workers_and_of_the_driver(cluster, tmp_path):
-    import psutil
-
     ids, rows = np.arange(30_000), np.random.default_rng(5).standard_normal((30_000, D)).astype(np.float32)
     np.savez(tmp_path / "items.npz", id=ids, embedding=rows)
     driver = tmp_path / "driver.py"
@@ -339,11 +337,18 @@ def test_a_build_goes_on_after_kills_of_workers_and_of_the_driver(cluster, tmp_p
         return found
 
     def workers():
-        return [process for process in psutil.process_iter(["cmdline"]) if "ray::_make_shard" in (process.info["cmdline"] or [])]
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if path.read_bytes().startswith(b"ray::_make_shard"):
+                    found.append(int(path.parent.name))
+            except OSError:  # it has ended
+                pass
+        return found
 
     first = subprocess.Popen(arguments)
     for worker in until(workers):
-        worker.kill()
+        os.kill(worker, signal.SIGKILL)
     whole = until(lambda: [path for path in folder.glob("build-*/shard-*") if path.suffix != ".tmp"])
     first.kill()
     first.wait()
@@ -363,14 +368,18 @@ def test_a_build_goes_on_after_kills_of_workers_and_of_the_driver(cluster, tmp_p
 
 
 def cancelled_searches_end(service):
-    import psutil
-
-    processes = [psutil.Process(ray.get(actor.pid.remote())) for actor in replicas_of(service)]
+    processes = [ray.get(actor.pid.remote()) for actor in replicas_of(service)]
 
     def spent():
-        return sum(sum(process.cpu_times()[:2]) for process in processes)
+        """Processor seconds of the replicas."""
+        fields = [Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split() for process in processes]
+        return sum(int(user) + int(system) for user, system in (of[11:13] for of in fields)) / os.sysconf("SC_CLK_TCK")
 
     queries, users = np.tile(QUERIES, (400, 1)), np.tile(USERS, 400)
+    before = spent()
+    service.search(queries[:100], 10, users[:100])
+    whole = 20 * (spent() - before)
+    started = spent()
     patience, service._timeout = service._timeout, 0.5
     with pytest.raises(TimeoutError, match="within 0.5 s"):
         service.search(queries, 10, users)
@@ -384,11 +393,12 @@ def cancelled_searches_end(service):
             await search
 
     asyncio.run(give_up())
-    service.search(QUERIES[:1], 1, USERS[:1])
-    time.sleep(0.5)
-    before = spent()
-    time.sleep(1)
-    assert spent() - before < 0.3, "a cancelled search goes on"
+    # Until they rest.
+    before = None
+    while before is None or spent() - before > 0.02:
+        before = spent()
+        time.sleep(0.5)
+    assert whole > 1 and spent() - started < whole, "two cancelled searches took as much as a whole one"
 
 
 # -- hostile input
@@ -403,15 +413,15 @@ def test_what_cannot_be_built_or_deployed_is_explained(cluster, built, folder, f
     refused("found none at", tmp_path / "nothing")
     refused("mount or copy", "s3://bucket/items.parquet")
     refused("form: expected components or raw", files, form="auto")
-    refused("expected so few that each has items", [files / "b.npz"], shards=5000)
+    np.savez(tmp_path / "few.npz", id=[1, 2], embedding=np.eye(2))
+    refused("expected so few that each has items", tmp_path / "few.npz", shards=4)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     refused("bad.parquet: ", tmp_path / "bad.parquet")
     np.savez(tmp_path / "twice.npz", id=[1, 2, 3, 4, 1], embedding=np.eye(5))
     refused("id 1 twice", tmp_path / "twice.npz")
     np.savez(tmp_path / "pickled.npz", id=np.array([{}], dtype=object), embedding=np.eye(1))
     refused("allow_pickle", tmp_path / "pickled.npz")
-    np.savez(tmp_path / "wide.npz", id=[1, 2], embedding=np.eye(2))
-    refused(r"one width in all files, found widths \[2, 16\]", [tmp_path / "wide.npz", files / "b.npz"])
+    refused(r"one width in all files, found widths \[2, 16\]", [tmp_path / "few.npz", files / "b.npz"])
 
     # A shard with another model: one whose weights are the same, but whose temperature is not, would do as well.
     name = _folder.read(str(folder)).shards[1]
@@ -484,7 +494,7 @@ def test_the_endpoint_answers_and_refuses(service, one):
         refused(413, "at most 8", json.dumps({**asked, "queries": [[0.0] * D] * 9}).encode())
         refused(400, "queries", json.dumps({**asked, "queries": [[0.0] * D, [0.0]]}).encode())
         refused(400, "exclude", json.dumps({**asked, "exclude": [[1]]}).encode())
-        refused(400, "algorithm", json.dumps({**asked, "algorithm": "tangent"}).encode())
+        refused(400, "algorithm", json.dumps({**asked, "algorithm": "none"}).encode())
         binary = {"kind": "application/x-npz", "path": "/search?k=5"}
         refused(400, "damaged", arrays[:-30], **binary)
         refused(400, "damaged", b"PK" + arrays[2:100], **binary)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rails_wgpu
-from rails_wgpu import NO_ITEM, DeviceError, Searcher, devices
+from rails_wgpu import NO_ITEM, Cancel, Cancelled, DeviceError, Searcher, devices
 
 IDS = [9, 5, 7]
 ITEMS = np.array([[1, 1], [1, 0], [0, 1]], dtype=np.float32)
@@ -217,6 +217,22 @@ def test_more_than_there_are_is_all_there_are(searcher):
     ids, scores = searcher.search(QUERIES, k=2**40)
     assert ids.shape == scores.shape == (2, 3)
     assert sorted(ids[0].tolist()) == [5, 7, 9]
+
+
+def test_bounds_say_what_may_have_been_missed(searcher):
+    ids, scores, bounds = searcher.search_with_bounds(QUERIES, k=2)
+    assert ids.tolist() == searcher.search(QUERIES, k=2)[0].tolist() and bounds.tolist() == [-np.inf, -np.inf]
+    assert searcher.search_with_bounds(QUERIES[0], k=2)[2] == -np.inf
+
+
+def test_a_search_is_cancelled(searcher):
+    cancel = Cancel()
+    assert not cancel.is_cancelled
+    assert searcher.search(QUERIES, k=2, cancel=cancel)[0].tolist() == searcher.search(QUERIES, k=2)[0].tolist()
+    cancel.cancel()
+    assert cancel.is_cancelled and issubclass(Cancelled, RuntimeError)
+    with pytest.raises(Cancelled, match="was cancelled"):
+        searcher.search(QUERIES, k=2, cancel=cancel)
 
 
 def test_what_is_logged_goes_to_python(searcher, caplog):

@@ -77,7 +77,11 @@ def build(
         _forget_finished(folder, base)
         where = _Work.begin(folder, items, model, n_shards, columns, options)
         retried = {"num_cpus": cpus, "max_retries": _RETRIES}
-        n_items = where.run(retried)
+        try:
+            n_items = where.run(retried)
+        except (ValueError, TypeError):  # of the items or the options: the next call will have others
+            shutil.rmtree(where.path, ignore_errors=True)
+            raise
         _publish(folder, where, base, n_items)
     return n_items
 
@@ -168,6 +172,8 @@ def _all(tasks: Sequence[Any]) -> List[Any]:
     finally:
         for task in waiting:
             ray.cancel(task)
+        if waiting:  # what they write must not outlive this
+            ray.wait(waiting, num_returns=len(waiting), timeout=60)
 
 
 def _divide(build: str, at: int, source: str, n_shards: int, columns: Sequence[str]) -> Optional[int]:
