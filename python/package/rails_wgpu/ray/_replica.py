@@ -49,8 +49,8 @@ class Replica:
         cancel = self._running.setdefault(token, Cancel())
         try:
             searcher = self._searcher(name)
-            ids, scores, (counts, seconds, kernels), bounds = searcher._inner.search(
-                queries.rows, how.k, queries.users, how.algorithm, queries.exclude, queries.allow, how.profile,
+            ids, scores, (counts, seconds, kernels), _, bounds = searcher._inner.search(
+                queries.rows, None, how.k, queries.users, how.algorithm, queries.exclude, queries.allow, None, how.profile,
                 how.certify, cancel,
             )  # fmt: skip
             stats = Stats(*counts, dict(seconds), [KernelTime(*kernel) for kernel in kernels]) if how.profile else None

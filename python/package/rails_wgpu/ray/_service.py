@@ -12,7 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .. import _arrays
-from .._searcher import History, Stats, _queries
+from .._searcher import History, Stats
 from . import _folder
 from ._answer import Answer, How, Queries
 from ._http import Endpoint, Limits, serve
@@ -373,6 +373,19 @@ def _checked(
     allowed = None if allow is None else _arrays.ids("allow", allow)
     how = How(_arrays.integer("k", k, 1, 2**32 - 1), str(algorithm), certify, profile)
     return (Queries(rows, users, lists, allowed), how), single
+
+
+def _queries(
+    queries: Any, user_ids: Optional[Any]
+) -> "Tuple[npt.NDArray[np.float32], Optional[npt.NDArray[np.int64]], bool]":
+    """Queries (B, D), their users, and whether there is one query and not a batch."""
+    array = _arrays.to_numpy("queries", queries)
+    single = array.ndim == 1
+    if single:
+        array = array[None]
+        if user_ids is not None:
+            user_ids = np.atleast_1d(_arrays.to_numpy("user_ids", user_ids))
+    return _arrays.floats("queries", array), None if user_ids is None else _arrays.users(user_ids), single
 
 
 async def _awaited(reference: Any) -> Answer:
