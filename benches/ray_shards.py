@@ -70,7 +70,7 @@ def main():
     parser.add_argument("--csv", required=True)
     parser.add_argument("--quick", action="store_true", help="a trial whose numbers mean nothing")
     arguments = parser.parse_args()
-    n, seconds = (20_000, 1.0) if arguments.quick else (400_000, 8.0)
+    n, seconds = (20_000, 1.0) if arguments.quick else (200_000, 4.0)
     rng = np.random.default_rng(0)
     items, ids = rng.standard_normal((n, D)).astype(np.float32), np.arange(n)
     queries = rng.standard_normal((B, D)).astype(np.float32)
