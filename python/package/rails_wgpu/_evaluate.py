@@ -36,7 +36,7 @@ def write_run(run: "Mapping[str, Mapping[str, float]]", path: Path, name: str = 
     _native.write_run(_plain(run), path, name)
 
 
-def _plain(values):  # type: ignore[no-untyped-def]
+def _plain(values: Any) -> Any:
     """The same with dictionaries for other mappings."""
     if isinstance(values, (str, os.PathLike)):
         return os.fspath(values)

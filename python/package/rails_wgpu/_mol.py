@@ -129,7 +129,7 @@ def export_gate(
     for number, (weight, bias) in zip((1, 3), pairs):
         arrays[f"{_PREFIX}{_GATE}_qi_partial_module.{number}.weight"] = weight
         arrays[f"{_PREFIX}{_GATE}_qi_partial_module.{number}.bias"] = bias
-    config = {
+    config: Dict[str, Any] = {
         "query_dot_product_groups": n_query_components,
         "item_dot_product_groups": n_item_components,
         "dot_product_dimension": width,
