@@ -1,7 +1,7 @@
 """Quality of results by judgments of relevance."""
 
 import os
-from typing import Dict, Mapping, Sequence, Union
+from typing import Any, Dict, Mapping, Sequence, Union
 
 from . import _native
 
