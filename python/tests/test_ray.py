@@ -412,6 +412,9 @@ def test_what_cannot_be_built_or_deployed_is_explained(cluster, built, folder, f
 
     refused("found none at", tmp_path / "nothing")
     refused("mount or copy", "s3://bucket/items.parquet")
+    refused("write_parquet", type("Dataset", (), {"write_parquet": None})())
+    with pytest.raises(ValueError, match="expected one that all machines see, found s3://bucket/index"):
+        rails_wgpu.ray.build(files, None, "s3://bucket/index", shards=2)
     refused("form: expected components or raw", files, form="auto")
     np.savez(tmp_path / "few.npz", id=[1, 2], embedding=np.eye(2))
     refused("expected so few that each has items", tmp_path / "few.npz", shards=4)

@@ -48,7 +48,7 @@ def build(
 
     ``items`` are ``.parquet`` or ``.npz`` files: a path, a folder, a pattern, or a list of them. They have an integer column
     ``id_column`` and a column ``embedding_column`` of lists of D numbers; in ``.npz`` files, arrays of these names. A file
-    should fit into the memory of a worker. A ``ray.data.Dataset`` is first written to Parquet files below ``folder``.
+    should fit into the memory of a worker. A ``ray.data.Dataset`` is written with its ``write_parquet`` first.
     Without embeddings, ids are rows of the item table of ``model``, a whole checkpoint, whose encoder goes along.
 
     ``model`` is the similarity as for :meth:`rails_wgpu.Searcher.from_embeddings`, ``None`` for the inner product. ``dtype``,
@@ -61,9 +61,9 @@ def build(
 
     Raises ValueError, TypeError or OSError with words that say what was expected and what was found.
     """
-    folder = os.path.abspath(os.fspath(folder))
     if "://" in os.fspath(folder):
-        raise ValueError(f"folder: expected one that all machines see, found {folder}: mount or copy it")
+        raise ValueError(f"folder: expected one that all machines see, found {os.fspath(folder)}: mount it")
+    folder = os.path.abspath(os.fspath(folder))
     n_shards = _arrays.integer("shards", shards, 1, 65_536)
     if form not in ("components", "raw"):
         raise ValueError(f"form: expected components or raw, the same for all shards, found {form!r}")
@@ -107,14 +107,11 @@ class _Work:
             "options": options,
             "model": None if content is None else [suffix, [hashlib.sha256(part).hexdigest() for part in content]],
         }
-        written = hasattr(items, "write_parquet")
-        if not written:
-            plan["items"] = [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in _sources.files(items)]
+        plan["items"] = [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in _sources.files(items)]
         for name in unfinished:
             with open(os.path.join(folder, name, _folder.PLAN)) as file:
                 found = json.load(file)
-            known = {key: value for key, value in found.items() if key != "items" or not written}
-            if known != plan:
+            if found != plan:
                 different = [key for key in plan if plan[key] != found.get(key)]
                 raise ValueError(
                     f"{os.path.join(folder, name)}: expected the arguments of the unfinished build in it, found other "
@@ -128,10 +125,6 @@ class _Work:
         for part, ending in zip(content or (), (suffix, ".gin")):
             with open(os.path.join(path, f"model{ending}"), "wb") as file:
                 file.write(part)
-        if written:
-            items.write_parquet(os.path.join(path, "items"))
-            written_files = _sources.files(os.path.join(path, "items"))
-            plan["items"] = [[path, os.path.getsize(path), os.stat(path).st_mtime_ns] for path in written_files]
         _folder.write_json(os.path.join(path, _folder.PLAN), plan)
         return cls(folder, name, plan)
 

@@ -18,6 +18,8 @@ _KINDS = (".parquet", ".npz")
 
 def files(items: Union[Path, Sequence[Path]]) -> List[str]:
     """The files that `items` stands for, in order: of paths, folders and patterns such as ``items/*.parquet``."""
+    if hasattr(items, "write_parquet"):
+        raise TypeError("items: expected files, found a dataset: write it with its write_parquet(folder), and give that folder")
     paths = [items] if isinstance(items, (str, os.PathLike)) else list(items)
     found: List[str] = []
     for path in [os.fspath(path) for path in paths]:
