@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::checkpoint::{Checkpoint, Weights, save_safetensors};
 use crate::config::{CONFIG_KEY, MolConfig, find_config, has_config};
 use crate::error::Parameter;
-use crate::import::{ImportOptions, import};
+use crate::import::{ImportOptions, import, import_mol};
 use crate::model::{Model, Mol};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -75,6 +75,13 @@ impl ModelFile {
             return Ok(ModelFile { checkpoint, content, item_names: None });
         }
         let is_own = options.source.is_none() && (config.is_some() || has_config(&checkpoint));
+        let imported = if is_own || options.source.is_some() { None } else { import_mol(&checkpoint)? };
+        if let Some(imported) = imported {
+            let checkpoint = Checkpoint::from_tensors(imported.tensors, path)?;
+            let content =
+                Content::Mol(Box::new(load_mol(&checkpoint, &Stored { dim: imported.dim, mol: imported.config })?));
+            return Ok(ModelFile { checkpoint, content, item_names: None });
+        }
         let imported = if is_own { None } else { import(&checkpoint, options)? };
         if let Some(imported) = imported {
             let checkpoint = Checkpoint::from_tensors(imported.tensors, path)?;
@@ -125,7 +132,11 @@ impl ModelFile {
                 let entries = names.chain([(CONFIG_KEY, model.config.to_json())]);
                 entries.map(|(key, value)| (key.to_string(), value)).collect()
             }
-            Content::Mol(_) => self.checkpoint.metadata().cloned().unwrap_or_default(),
+            Content::Mol(mol) => {
+                let json = || serde_json::json!({ "format": FORMAT, "dim": mol.item_dim(), "mol": mol.config });
+                let written = || [(MOL_KEY.to_string(), json().to_string())].into();
+                self.checkpoint.metadata().cloned().unwrap_or_else(written)
+            }
         };
         save_safetensors(path.as_ref(), &self.tensors()?, &metadata)
     }

@@ -6,6 +6,7 @@ mod gru4rec;
 mod gsasrec;
 mod hf;
 mod matrix;
+mod mol_scorer;
 mod options;
 mod pmixer;
 mod reader;
@@ -14,6 +15,7 @@ mod recognise;
 mod rectools;
 mod source;
 
+pub use mol_scorer::{ImportedMol, import_mol};
 pub use options::ImportOptions;
 pub use source::Source;
 

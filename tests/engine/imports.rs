@@ -256,6 +256,120 @@ fn ids_of_items_are_kept_in_converted_files() {
     assert_eq!(converted.whole_model().unwrap().config, file.whole_model().unwrap().config);
 }
 
+/// Low-rank item components, cosines, a gate with linear parts of user and item: by definition, in f64.
+fn score_of_components(weights: &BTreeMap<&str, Tensor>, user: &[f32], item: &[f32]) -> f64 {
+    let at = |name: &str, index: &[usize]| -> f64 {
+        let tensor = &weights[name];
+        let flat = index.iter().zip(tensor.shape()).fold(0, |flat, (i, extent)| flat * extent + i);
+        tensor.data()[flat].into()
+    };
+    let (dim, rank) = (user.len(), weights["adapter_u"].shape()[1]);
+    let (components, hidden) = (weights["gate_b2"].rows(), weights["gate_b1"].rows());
+    let number = |values: &[f32], i: usize| f64::from(values[i]);
+    let component = |l: usize| -> Vec<f64> {
+        let low = |r: usize| (0..dim).map(|d| number(item, d) * at("adapter_v", &[l, d, r])).sum::<f64>();
+        let low: Vec<f64> = (0..rank).map(low).collect();
+        let of = |d: usize| number(item, d) + (0..rank).map(|r| low[r] * at("adapter_u", &[l, r, d])).sum::<f64>();
+        (0..dim).map(of).collect()
+    };
+    let norm = |values: &[f64]| values.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let user_norm = norm(&user.iter().map(|&x| x.into()).collect::<Vec<_>>());
+    let cosine = |l: usize| {
+        let g = component(l);
+        g.iter().enumerate().map(|(d, g)| number(user, d) * g).sum::<f64>() / (user_norm * norm(&g))
+    };
+    let cosines: Vec<f64> = (0..components).map(cosine).collect();
+    let unit = |h: usize| {
+        let x = at("gate_b1", &[h]) + (0..components).map(|l| cosines[l] * at("gate_w1", &[l, h])).sum::<f64>();
+        x / (1.0 + (-x).exp())
+    };
+    let units: Vec<f64> = (0..hidden).map(unit).collect();
+    let gate = |l: usize| {
+        let sides = (0..dim)
+            .map(|d| number(user, d) * at("gate_user_w", &[d, l]) + number(item, d) * at("gate_item_w", &[d, l]));
+        let sum = at("gate_b2", &[l]) + (0..hidden).map(|h| units[h] * at("gate_w2", &[h, l])).sum::<f64>();
+        (sum + sides.sum::<f64>()).exp()
+    };
+    let gates: Vec<f64> = (0..components).map(gate).collect();
+    let mixed = gates.iter().zip(&cosines).map(|(gate, cosine)| gate * cosine).sum::<f64>();
+    mixed / gates.iter().sum::<f64>() / at("temperature", &[0])
+}
+
+#[test]
+fn mixtures_of_low_rank_components_are_read() {
+    let mut next = 0.0f32;
+    let mut tensor = |shape: &[usize]| {
+        let mut number = || {
+            next += 1.0;
+            (next * next).sin()
+        };
+        Tensor::new(shape, (0..shape.iter().product()).map(|_| number()).collect()).unwrap()
+    };
+    let shapes: [(&str, &[usize]); 8] = [
+        ("adapter_v", &[3, 6, 2]),
+        ("adapter_u", &[3, 2, 6]),
+        ("gate_w1", &[3, 5]),
+        ("gate_b1", &[5]),
+        ("gate_w2", &[5, 3]),
+        ("gate_b2", &[3]),
+        ("gate_user_w", &[6, 3]),
+        ("gate_item_w", &[6, 3]),
+    ];
+    let mut weights: BTreeMap<&str, Tensor> = shapes.map(|(name, shape)| (name, tensor(shape))).into();
+    weights.insert("temperature", Tensor::new([1], vec![0.25]).unwrap());
+    let (users, items) = (tensor(&[4, 6]), tensor(&[20, 6]));
+    let folder = tempfile::tempdir().unwrap();
+    let named = |weights: &BTreeMap<&str, Tensor>| -> Vec<(String, Tensor)> {
+        weights.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
+    };
+    let open = |weights: &BTreeMap<&str, Tensor>| {
+        let path = folder.path().join("mol.safetensors");
+        rails_wgpu::checkpoint::save_safetensors(&path, &named(weights), &BTreeMap::new()).unwrap();
+        ModelFile::open(&path, None)
+    };
+    let file = open(&weights).unwrap();
+    // Saved in the layout of this program, it is the same.
+    file.save(folder.path().join("saved.safetensors")).unwrap();
+    let saved = ModelFile::open(folder.path().join("saved.safetensors"), None).unwrap();
+    assert_eq!((saved.tensors().unwrap(), saved.dim()), (file.tensors().unwrap(), 6));
+
+    let mut backends: Vec<Box<dyn Backend>> = vec![Box::new(Cpu::default())];
+    #[cfg(feature = "gpu")]
+    if let Some(gpu) = crate::common::gpu::shared() {
+        backends.push(Box::new(rails_wgpu::backend::gpu::GpuBackend::new(gpu)));
+    }
+    let ids: Vec<u64> = (0..20).collect();
+    for backend in backends {
+        let builder = Searcher::builder().embeddings(&ids, &items).model_file(&saved).backend(backend.share());
+        let searcher = builder.build().unwrap();
+        let queries = rails_wgpu::QueryBatch::new(users.clone());
+        let hits = searcher.search(Algorithm::Exact, &queries, 20, &[]).unwrap();
+        for (user, hits) in hits.iter().enumerate() {
+            assert_eq!(hits.len(), 20);
+            for hit in hits {
+                let expected = score_of_components(&weights, users.row(user), items.row(hit.id as usize));
+                // Scores are up to 1 / temperature = 4.
+                assert!(
+                    (f64::from(hit.score) - expected).abs() < 4.0 * f64::from(TOLERANCE),
+                    "{expected} {}",
+                    hit.score
+                );
+            }
+        }
+    }
+
+    let refused = |name: &'static str, tensor: Tensor| {
+        let mut changed = weights.clone();
+        changed.insert(name, tensor);
+        open(&changed).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert!(refused("adapter_u", tensor(&[3, 3, 6])).contains("`adapter_u`"));
+    assert!(refused("gate_w2", tensor(&[4, 3])).contains("`gate_w2`"));
+    assert!(refused("temperature", Tensor::new([1], vec![-1.0]).unwrap()).contains("temperature"));
+    assert!(refused("other", tensor(&[1])).contains("`other`"));
+    assert!(refused("adapter_v", tensor(&[3, 6])).contains("holds no hyper-parameters"));
+}
+
 /// Tensors of a case in memory, as if they were those of a file without settings.
 fn tensors(name: &str) -> Vec<(String, Tensor)> {
     let checkpoint = Checkpoint::open(file(name)).unwrap();
