@@ -83,8 +83,10 @@ def deploy(
 
     actors = [[start(shard, at) for at in range(n_replicas)] for shard in shards]
     settings = Settings(batch_wait, max_batch, 2 * n_replicas, failover)
-    start_router = _ray.remote(max_restarts=-1, num_cpus=0, name=f"{prefix}-router")
-    router = start_router(Router).remote(folder, replica_names, namespace, settings)
+    # Where its owner is, so that it is lost with no other machine.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    start_router = _ray.remote(max_restarts=-1, num_cpus=0)(Router).options(name=f"{prefix}-router", scheduling_strategy=here)
+    router = start_router.remote(folder, replica_names, namespace, settings)
     service = Service(router, actors, timeout, (f"{prefix}-router", namespace))
     try:
         ray.get([one.pid.remote() for some in actors for one in some] + [router.pid.remote()], timeout=start_timeout)
