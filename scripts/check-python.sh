@@ -56,5 +56,6 @@ mkdir "$work/empty"
 awk '/^```python$/ { on = 1; next } /^```$/ { on = 0 } on' docs/QUICK_START.md > "$work/empty/first.py"
 cd "$work/empty"
 "$venv/bin/python" "$root/examples/python/quick_start.py"
+"$venv/bin/python" "$root/examples/python/text_retrieval.py" > /dev/null
 "$venv/bin/python" first.py
 echo "-- Python is well"

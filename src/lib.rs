@@ -27,6 +27,7 @@
 //! | tables in half or a quarter of the memory | [`Dtype`], [`IndexOptions`] |
 //! | a device by name; a wgpu device of your own; results that stay there | [`backend::select`], [`backend::gpu`] |
 //! | to train a model | the program `rails-bench`; [`train::Run`], step by step [`train::Trainer`] |
+//! | to train a similarity on embeddings of your own | [`train::train_similarity`] |
 //! | hit rate, NDCG and MRR of a model | the program `rails-bench`; [`eval`] |
 //! | recall, NDCG, MRR of any results by judgments with grades | the program `rails-bench eval-run`; [`eval::GradedQuality`] |
 //!

@@ -1,5 +1,6 @@
 //! Files with a model, or with a similarity alone.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -165,6 +166,15 @@ impl ModelFile {
             Content::Mol(mol) => mol.item_dim(),
         }
     }
+}
+
+/// Writes a similarity alone to a `.safetensors` file, which [`ModelFile::open`] opens.
+///
+/// # Errors
+/// If it cannot be written; a file that was there before is still there then.
+pub fn save_mol(path: impl AsRef<Path>, mol: &Mol<Tensor>) -> Result<()> {
+    let json = serde_json::json!({ "format": FORMAT, "dim": mol.item_dim(), "mol": mol.config }).to_string();
+    save_safetensors(path.as_ref(), &mol.named_tensors(), &BTreeMap::from([(MOL_KEY.to_string(), json)]))
 }
 
 /// The hyper-parameters of a similarity under [`MOL_KEY`], if there are any.

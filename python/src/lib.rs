@@ -8,6 +8,7 @@ mod evaluate;
 mod logging;
 mod searcher;
 mod train;
+mod train_similarity;
 
 use std::ffi::OsString;
 
@@ -51,5 +52,6 @@ fn _native(module: &Bound<PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(devices, module)?)?;
     module.add_function(wrap_pyfunction!(evaluate::evaluate_run, module)?)?;
     module.add_function(wrap_pyfunction!(evaluate::write_run, module)?)?;
+    module.add_function(wrap_pyfunction!(train_similarity::train_similarity, module)?)?;
     module.add_function(wrap_pyfunction!(train::train, module)?)
 }

@@ -59,6 +59,7 @@ parameters! {
     Model: "model", "A model.";
     OriginalIds: "original ids", "(N): the ids that users gave to items.";
     Output: "output", "File to write.";
+    Pairs: "pairs", "Queries and items that belong together.";
     Preset: "preset", "A configuration that comes with the crate.";
     ProbedLists: "probed lists", "Inverted lists that a query looks into.";
     Protocol: "protocol", "Protocol of an evaluation.";

@@ -94,6 +94,8 @@ impl Blueprint {
         if ids.is_empty() {
             return Ok(None);
         }
+        // A source may have fewer items than it says.
+        strings.iter_mut().for_each(|strings| strings.truncate(ids.len()));
         if !ids.is_sorted() {
             let mut order: Vec<usize> = (0..ids.len()).collect();
             order.sort_unstable_by_key(|&row| ids[row]);

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::Result;
-use crate::config::{EncoderConfig, ModelConfig};
-use crate::model::Model;
+use crate::checkpoint::Weights;
+use crate::config::{EncoderConfig, ModelConfig, MolConfig};
+use crate::model::{Model, Mol};
 use crate::random::{Random, Stream};
 use crate::tensor::Tensor;
 
@@ -34,12 +35,17 @@ enum Law {
 /// As [`ModelConfig::validate`].
 pub fn fresh_model(config: &ModelConfig, n_item_rows: usize, seed: u64) -> Result<Model> {
     let (random, mut laws) = (Random::new(seed), Laws::new(config));
-    Model::make(config.clone(), n_item_rows, &mut |name, shape| {
-        let law = laws.of(name, shape);
-        let stream = random.stream(STEP, crc32fast::hash(name.as_bytes()));
-        let n_values = shape.iter().product::<usize>() as u64;
-        Tensor::trusted(shape.to_vec(), (0..n_values).map(|element| law.draw(stream, element)).collect())
-    })
+    Model::make(config.clone(), n_item_rows, &mut |name, shape| laws.tensor(random, name, shape))
+}
+
+/// A similarity alone with fresh weights, for raw embeddings of width `dim`, distributed as in the reference; the same for the same seed.
+///
+/// # Errors
+/// As [`MolConfig::validate`].
+pub fn fresh_similarity(config: &MolConfig, dim: usize, seed: u64) -> Result<Mol<Tensor>> {
+    config.validate()?;
+    let (random, mut laws) = (Random::new(seed), Laws::of_similarity());
+    Mol::load(&mut Weights::made(0, &mut |name, shape| laws.tensor(random, name, shape)), config, dim)
 }
 
 impl Law {
@@ -61,14 +67,26 @@ impl Law {
 
 /// The laws of a model's tensors.
 struct Laws {
-    encoder: EncoderConfig,
+    encoder: Option<EncoderConfig>,
     /// Inputs of the layers whose weights were made.
     n_in: BTreeMap<String, usize>,
 }
 
 impl Laws {
     fn new(config: &ModelConfig) -> Laws {
-        Laws { encoder: config.encoder.clone(), n_in: BTreeMap::new() }
+        Laws { encoder: Some(config.encoder.clone()), n_in: BTreeMap::new() }
+    }
+
+    fn of_similarity() -> Laws {
+        Laws { encoder: None, n_in: BTreeMap::new() }
+    }
+
+    /// A new tensor.
+    fn tensor(&mut self, random: Random, name: &str, shape: &[usize]) -> Tensor {
+        let law = self.of(name, shape);
+        let stream = random.stream(STEP, crc32fast::hash(name.as_bytes()));
+        let n_values = shape.iter().product::<usize>() as u64;
+        Tensor::trusted(shape.to_vec(), (0..n_values).map(|element| law.draw(stream, element)).collect())
     }
 
     /// The law of the tensor that the reference calls `name`. Weights are asked for before biases.
@@ -81,8 +99,8 @@ impl Laws {
         }
         match self.encoder {
             // MoL beside them is the reference's.
-            EncoderConfig::Gru4rec(_) if !name.starts_with('_') => return self.gru4rec(name, shape),
-            EncoderConfig::Bert4rec(_) | EncoderConfig::Transformer(_) if !name.starts_with('_') => {
+            Some(EncoderConfig::Gru4rec(_)) if !name.starts_with('_') => return self.gru4rec(name, shape),
+            Some(EncoderConfig::Bert4rec(_) | EncoderConfig::Transformer(_)) if !name.starts_with('_') => {
                 return bert4rec(name, shape);
             }
             _ => {}
@@ -90,7 +108,9 @@ impl Laws {
         let ends_with = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
         if name == "_embedding_module._item_emb.weight" {
             Law::Truncated(SMALL)
-        } else if name == "_input_features_preproc._pos_emb.weight" && !matches!(self.encoder, EncoderConfig::Hstu(_)) {
+        } else if name == "_input_features_preproc._pos_emb.weight"
+            && !matches!(self.encoder, Some(EncoderConfig::Hstu(_)))
+        {
             Law::Truncated((1.0 / shape[1] as f64).sqrt())
         } else if ends_with(&["._uvqk", "._pos_w", "._ts_w"]) {
             Law::Normal(SMALL)

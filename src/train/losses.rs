@@ -7,7 +7,7 @@ use crate::backend::{MolArrays, MolLossSettings, TrainingOps};
 use crate::config::TrainConfig;
 use crate::model::Mol;
 use crate::ops::{DropoutSite, Ops};
-use crate::train::{Masks, Node, Tape, TrainBatch};
+use crate::train::{Masks, Node, Tape};
 
 /// The losses of a step, before its update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -44,7 +44,10 @@ impl Pairs {
 pub(super) struct MolStep<'a> {
     pub config: &'a TrainConfig,
     pub masks: Masks,
-    pub batch: &'a TrainBatch,
+    /// (B): user of each sequence of positions.
+    pub users: &'a [i64],
+    /// (B + 1): first position of each sequence, and their number at the end.
+    pub offsets: &'a [u32],
     pub n_items: usize,
 }
 
@@ -61,15 +64,10 @@ impl MolStep<'_> {
         pairs: &mut Pairs,
         seeds: &mut Seeds<B::Floats>,
     ) -> Result<Losses> {
-        let sequences = &self.batch.sequences;
-        let n_positions = sequences.n_rows();
-        let lengths = || sequences.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
-        let users: Vec<i64> = sequences
-            .user_ids
-            .iter()
-            .zip(lengths())
-            .flat_map(|(&user, length)| std::iter::repeat_n(user, length))
-            .collect();
+        let n_positions = self.offsets.last().map_or(0, |&end| end as usize);
+        let lengths = || self.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
+        let users = self.users.iter().zip(lengths());
+        let users: Vec<i64> = users.flat_map(|(&user, length)| std::iter::repeat_n(user, length)).collect();
         // The reference calls the similarity for the positives and again for the negatives; dropout differs.
         let (projected, gate) = mol.query_projection(tape, states, n_positions);
         let components = mol.query_components(tape, projected.clone(), n_positions, Some(&users));
@@ -128,8 +126,8 @@ impl MolStep<'_> {
             let shares: Vec<f32> = lengths().map(|length| length as f32 / n_positions as f32).collect();
             let d_p = mol.config.dot_product_dimension;
             for (i, table) in mol.uid_tables.iter().enumerate() {
-                let rows = tape.ints(&mol.uid_rows(i, &sequences.user_ids));
-                let embeddings = tape.gather(table, d_p, &rows, sequences.len());
+                let rows = tape.ints(&mol.uid_rows(i, self.users));
+                let embeddings = tape.gather(table, d_p, &rows, self.users.len());
                 let values = embeddings.values().clone();
                 let (squares, gradient) = tape.ops().squared_rows(&values, d_p, &shares, weight)?;
                 losses.uid_embedding_l2_norm += squares;

@@ -3,10 +3,11 @@
 use super::items::BatchItems;
 use super::losses::{MolStep, Pairs};
 use super::negatives::Negatives;
+use super::optimiser::{TrainedParameter, adamw, gradient_norm};
 use super::sites;
 use super::weights::{ITEMS, Shapes, Weights, tensors};
 use crate::backend::loss::FullSoftmax;
-use crate::backend::{AdamW, Trainable, TrainingOps};
+use crate::backend::{Trainable, TrainingOps};
 use crate::config::{EncoderConfig, LossKind, ModelConfig, SimilarityConfig, TrainConfig};
 use crate::error::Parameter;
 use crate::model::Model;
@@ -60,12 +61,6 @@ pub struct Trainer<B: TrainingOps> {
     parameters: Vec<TrainedParameter<B::Floats>>,
 }
 
-struct TrainedParameter<F> {
-    values: F,
-    first_moment: F,
-    second_moment: F,
-}
-
 /// The gradients of a step, one for each tensor; that of the item table has the rows of the batch's items only.
 struct StepGradients<F> {
     losses: Losses,
@@ -116,7 +111,8 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
             step: 0,
             parameters: Vec::new(),
         };
-        trainer.parameters = tensors(model).iter().map(|tensor| trainer.parameter(tensor, None)).collect();
+        trainer.parameters =
+            tensors(model).iter().map(|tensor| TrainedParameter::new(&mut trainer.ops, tensor, None)).collect();
         Ok(trainer)
     }
 
@@ -134,19 +130,11 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
             return Err(Error::argument(Parameter::Model, expected, "others: they belong to another model"));
         }
         let tensors = weights.iter().zip(first.iter().zip(&second));
-        trainer.parameters =
-            tensors.map(|(values, (first, second))| trainer.parameter(values, Some((first, second)))).collect();
+        trainer.parameters = tensors
+            .map(|(values, (first, second))| TrainedParameter::new(&mut trainer.ops, values, Some((first, second))))
+            .collect();
         trainer.step = state.step;
         Ok(trainer)
-    }
-
-    fn parameter(&mut self, values: &Tensor, moments: Option<(&Tensor, &Tensor)>) -> TrainedParameter<B::Floats> {
-        let mut moment = |tensor: Option<&Tensor>| match tensor {
-            Some(tensor) => self.ops.floats(tensor),
-            None => self.ops.zeros(values.data().len()),
-        };
-        let (first_moment, second_moment) = (moment(moments.map(|m| m.0)), moment(moments.map(|m| m.1)));
-        TrainedParameter { values: self.ops.floats(values), first_moment, second_moment }
     }
 
     /// Steps done.
@@ -193,14 +181,13 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
         if !losses.total.is_finite() {
             return Err(Error::Diverged { step, what: "the loss".to_string() });
         }
-        let present: Vec<&B::Floats> = gradients.iter().flatten().collect();
-        let squares = self.ops.sums_of_squares(&present)?;
-        if let Some(place) = squares.iter().position(|sum| !sum.is_finite()) {
-            let tensor = gradients.iter().enumerate().filter(|(_, gradient)| gradient.is_some()).nth(place);
-            let name = self.shapes.name(tensor.map_or(ITEMS, |(number, _)| number));
-            return Err(Error::Diverged { step, what: format!("the gradient of `{name}`") });
-        }
-        let adamw = self.adamw(step, squares.iter().sum::<f64>().sqrt());
+        let shapes = &self.shapes;
+        let diverged = |number: Option<usize>| Error::Diverged {
+            step,
+            what: format!("the gradient of `{}`", shapes.name(number.unwrap_or(ITEMS))),
+        };
+        let norm = gradient_norm(&mut self.ops, &gradients, diverged)?;
+        let adamw = adamw(&self.config, step, norm);
         let dim = self.shapes.config().item_embedding_dim;
         for (number, (parameter, gradient)) in self.parameters.iter_mut().zip(&gradients).enumerate() {
             let TrainedParameter { values, first_moment, second_moment } = parameter;
@@ -240,19 +227,6 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
             });
         }
         Ok((losses, self.shapes.model(values)))
-    }
-
-    fn adamw(&self, step: u64, gradient_norm: f64) -> AdamW {
-        let TrainConfig { learning_rate, weight_decay, warmup_steps, max_gradient_norm, .. } = self.config;
-        let warm_up = if warmup_steps == 0 { 1.0 } else { (step as f64 / warmup_steps as f64).min(1.0) };
-        // As torch.nn.utils.clip_grad_norm_ has it.
-        let scale = max_gradient_norm.map_or(1.0, |most| (f64::from(most) / (gradient_norm + 1e-6)).min(1.0));
-        AdamW {
-            step,
-            learning_rate: (f64::from(learning_rate) * warm_up) as f32,
-            weight_decay,
-            gradient_scale: scale as f32,
-        }
     }
 
     fn check(&self, batch: &TrainBatch, negatives: Option<&[u32]>) -> Result<()> {
@@ -328,7 +302,13 @@ impl<B: TrainingOps<Floats: 'static, Ints: 'static>> Trainer<B> {
         let mut seeds = Vec::new();
         let losses = match &weights.mol {
             Some(mol) => {
-                let step = MolStep { config: &self.config, masks, batch, n_items: items.len() };
+                let step = MolStep {
+                    config: &self.config,
+                    masks,
+                    users: &sequences.user_ids,
+                    offsets: &sequences.offsets,
+                    n_items: items.len(),
+                };
                 step.differentiate(&mut tape, mol, &states, &leaves[ITEMS], &mut pairs, &mut seeds)?
             }
             None => {

@@ -19,6 +19,7 @@ from ._mol import export_gate, export_mol
 from ._native import Cancel, Cancelled, DeviceError, __version__
 from ._searcher import NO_ITEM, History, KernelTime, Searcher, Stats
 from ._train import TrainingResult, train
+from ._train_similarity import train_similarity
 
 __all__ = [
     "NO_ITEM",
@@ -37,5 +38,6 @@ __all__ = [
     "export_gate",
     "export_mol",
     "train",
+    "train_similarity",
     "write_run",
 ]

@@ -25,7 +25,9 @@ def evaluate_run(
 
     Raises OSError, or ValueError with file and line of what is wrong.
     """
-    return _native.evaluate_run(_plain(qrels), _plain(run), list(metrics), relevance_level, all_judged)
+    found = _native.evaluate_run(_plain(qrels), _plain(run), list(metrics), relevance_level, all_judged)
+    places = {name: place for place, name in enumerate(metrics)}
+    return dict(sorted(found.items(), key=lambda value: places.get(value[0], len(places))))
 
 
 def write_run(run: "Mapping[str, Mapping[str, float]]", path: Path, name: str = "rails-wgpu") -> None:
@@ -33,7 +35,7 @@ def write_run(run: "Mapping[str, Mapping[str, float]]", path: Path, name: str = 
 
     Raises OSError, or ValueError if a name has blanks or a score is not finite.
     """
-    _native.write_run(_plain(run), path, name)
+    _native.write_run({query: dict(documents) for query, documents in run.items()}, path, name)
 
 
 def _plain(values: Any) -> Any:

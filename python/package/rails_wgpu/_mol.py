@@ -163,14 +163,14 @@ def _linear_layers(layers: Any, n_logits: int) -> "List[Tuple[npt.NDArray[Any], 
         layers = list(zip(tensors[::2], tensors[1::2]))
     pairs = [tuple(np.ascontiguousarray(to_numpy("layers", part), dtype=np.float32) for part in pair) for pair in layers]
     shapes = [tuple(part.shape for part in pair) for pair in pairs]
-    width = shapes[0][0][0] if len(shapes) == 2 and len(shapes[0]) == 2 and len(shapes[0][0]) == 2 else n_logits
-    expected = [((width, n_logits), (width,)), ((n_logits, width), (n_logits,))] if len(shapes) == 2 else []
-    if shapes not in (expected, [((n_logits, n_logits), (n_logits,))]):
+    one = shapes == [((n_logits, n_logits), (n_logits,))]
+    width = shapes[0][-1][0] if len(shapes) == 2 and shapes[0] and shapes[0][-1] else 0
+    if not one and (width == 0 or shapes != [((width, n_logits), (width,)), ((n_logits, width), (n_logits,))]):
         raise ValueError(
             f"layers: expected one linear layer {n_logits} -> {n_logits}, or two, {n_logits} -> H -> {n_logits}, each with a "
             f"weight (out, in) and a bias (out); found {shapes}"
         )
-    return [(weight, bias) for weight, bias in pairs]
+    return [(pair[0], pair[1]) for pair in pairs]
 
 
 def _similarity(module: Any) -> Any:

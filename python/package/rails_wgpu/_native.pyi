@@ -34,6 +34,16 @@ def evaluate_run(
     all_judged: bool,
 ) -> Dict[str, float]: ...
 def write_run(run: Dict[str, Dict[str, float]], path: "str | os.PathLike[str]", name: str) -> None: ...
+def train_similarity(
+    queries: npt.NDArray[np.float32],
+    items: npt.NDArray[np.float32],
+    of_queries: npt.NDArray[np.uint32],
+    of_items: npt.NDArray[np.uint32],
+    mol: str,
+    training: str,
+    path: "str | os.PathLike[str]",
+    callback: Optional[Callable[[int, float], object]],
+) -> None: ...
 def train(
     dataset: Optional[str],
     histories: Optional[
