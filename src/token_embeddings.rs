@@ -121,11 +121,11 @@ impl TokenEmbeddings {
 
     /// (n, D): the mean of the vectors of each.
     pub(crate) fn means(&self) -> Tensor {
-        self.reduced(|length| 1.0 / length as f32)
+        self.reduced(|length| length as f32)
     }
 
-    /// (n, D): the sum of the vectors of each, times the `factor` of its length.
-    fn reduced(&self, factor: impl Fn(usize) -> f32) -> Tensor {
+    /// (n, D): the sum of the vectors of each, divided by the `divisor` of its length.
+    fn reduced(&self, divisor: impl Fn(usize) -> f32) -> Tensor {
         let dim = self.dim();
         let mut data = Vec::with_capacity(self.len() * dim);
         for index in 0..self.len() {
@@ -134,8 +134,8 @@ impl TokenEmbeddings {
             for row in self.vectors_of(index).chunks_exact(dim) {
                 data[from..].iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
             }
-            let factor = factor(self.range(index).len());
-            data[from..].iter_mut().for_each(|sum| *sum *= factor);
+            let divisor = divisor(self.range(index).len());
+            data[from..].iter_mut().for_each(|sum| *sum /= divisor);
         }
         Tensor::trusted(vec![self.len(), dim], data)
     }
