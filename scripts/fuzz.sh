@@ -25,7 +25,7 @@ RUSTFLAGS="$coverage" cargo build -q --manifest-path fuzz/Cargo.toml --target-di
 fuzz() {
     mkdir -p "$out/findings/$1"
     # Memory: what a small file makes the program ask for at once, and in all.
-    if "$out/build/$host/release/$1" "$out/corpus/$1" -max_total_time="$seconds" -timeout=10 -malloc_limit_mb=512 \
+    if "$out/build/$host/release/$1" "$out/corpus/$1" -max_total_time="$seconds" -timeout=30 -malloc_limit_mb=512 \
         -rss_limit_mb=2048 -max_len=100000 -artifact_prefix="$out/findings/$1/" -print_final_stats=1 > "$out/$1.log" 2>&1; then
         echo "$1: $(sed -n 's/^stat::number_of_executed_units: *//p' "$out/$1.log") inputs, nothing found"
     else

@@ -57,26 +57,30 @@ impl RowSums<'_> {
     #[inline(always)]
     pub fn add<S: Simd>(&self, simd: S, terms: &[Term], n: usize, sums: &mut [f32]) {
         let lanes = S::F32_LANES;
+        // Sums and vectors stay in registers; with as many sums as possible, vectors are loaded once.
+        let many = S::REGISTER_COUNT >= 32 && self.counts.0 < 8;
         let mut column = 0;
         while column < self.width {
-            let registers = (self.width - column) / lanes;
-            // Sums and vectors stay in registers; with as many sums as possible, vectors are loaded once.
-            if registers >= 4 && S::REGISTER_COUNT >= 32 && self.counts.0 < 8 {
-                self.columns::<S, 4>(simd, (terms, n), column, sums);
-                column += 4 * lanes;
-            } else if registers >= 2 {
-                self.columns::<S, 2>(simd, (terms, n), column, sums);
-                column += 2 * lanes;
-            } else {
-                self.columns::<S, 1>(simd, (terms, n), column, sums);
-                column += lanes;
-            }
+            let left = self.width - column;
+            let registers = match if many { left.div_ceil(lanes) } else { left / lanes } {
+                4.. if many => self.columns::<S, 4>(simd, (terms, n), column, sums),
+                3 if many => self.columns::<S, 3>(simd, (terms, n), column, sums),
+                2.. => self.columns::<S, 2>(simd, (terms, n), column, sums),
+                _ => self.columns::<S, 1>(simd, (terms, n), column, sums),
+            };
+            column += registers * lanes;
         }
     }
 
-    /// C registers of all sums.
+    /// C registers of all sums; returns C.
     #[inline(always)]
-    fn columns<S: Simd, const C: usize>(&self, simd: S, terms: (&[Term], usize), column: usize, sums: &mut [f32]) {
+    fn columns<S: Simd, const C: usize>(
+        &self,
+        simd: S,
+        terms: (&[Term], usize),
+        column: usize,
+        sums: &mut [f32],
+    ) -> usize {
         let mut i = 0;
         while i < self.counts.0 {
             match self.counts.0 - i {
@@ -86,6 +90,7 @@ impl RowSums<'_> {
                 _ => i += self.block::<S, 1, C>(simd, terms, (i, column), sums),
             }
         }
+        C
     }
 
     /// C registers of I sums; returns I.
@@ -135,14 +140,16 @@ impl RowSums<'_> {
     }
 }
 
-/// C registers; only a single one may be filled by fewer values.
+/// C registers, of which the last may be filled by fewer values.
 #[inline(always)]
 fn load<S: Simd, const C: usize>(simd: S, values: &[f32]) -> [S::f32s; C] {
     let (whole, rest) = S::as_simd_f32s(values);
     let mut registers = [simd.splat_f32s(0.0); C];
-    match C == 1 && whole.is_empty() {
-        true => registers[0] = simd.partial_load_f32s(rest),
-        false => registers.copy_from_slice(&whole[..C]),
+    if rest.is_empty() {
+        registers.copy_from_slice(&whole[..C]);
+    } else {
+        registers[..C - 1].copy_from_slice(&whole[..C - 1]);
+        registers[C - 1] = simd.partial_load_f32s(rest);
     }
     registers
 }
@@ -151,8 +158,10 @@ fn load<S: Simd, const C: usize>(simd: S, values: &[f32]) -> [S::f32s; C] {
 #[inline(always)]
 fn store<S: Simd, const C: usize>(simd: S, registers: [S::f32s; C], values: &mut [f32]) {
     let (whole, rest) = S::as_mut_simd_f32s(values);
-    match C == 1 && whole.is_empty() {
-        true => simd.partial_store_f32s(rest, registers[0]),
-        false => whole[..C].copy_from_slice(&registers),
+    if rest.is_empty() {
+        whole[..C].copy_from_slice(&registers);
+    } else {
+        whole[..C - 1].copy_from_slice(&registers[..C - 1]);
+        simd.partial_store_f32s(rest, registers[C - 1]);
     }
 }
