@@ -21,7 +21,9 @@ fn files(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
         let path = entry?.path();
         if path.is_dir() {
             found.extend(files(&path, endings)?);
-        } else if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)) && path.metadata()?.len() <= MAX_BYTES {
+        } else if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending))
+            && path.metadata()?.len() <= MAX_BYTES
+        {
             found.push(path);
         }
     }
