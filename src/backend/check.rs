@@ -197,7 +197,7 @@ pub(super) fn exclusions(n_items: usize, n_queries: usize, excluded: &Exclusions
 
 fn matrix(parameter: Parameter, embeddings: &Tensor, dim: usize) -> Result<()> {
     match embeddings.shape() {
-        [_, _] => finite(parameter, embeddings, dim),
+        [_, width] if *width == dim => finite(parameter, embeddings, dim),
         shape => Err(Error::argument(parameter, format!("shape (n, {dim})"), format!("{shape:?}"))),
     }
 }

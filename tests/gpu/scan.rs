@@ -313,7 +313,8 @@ fn wrong_arguments_are_told() {
     assert!(scan(Scorer::Mol, &batch, 0, none()).contains("1 to 10"));
     assert!(scan(Scorer::Mol, &batch, 11, none()).contains("1 to 10"));
     let wide = QueryBatch::new(random.tensor(&[2, 7], 1.0)).with_users([0, 1]);
-    assert!(scan(Scorer::Dot, &wide, 1, none()).contains("shape (n, 6)"));
+    let error = scan(Scorer::Dot, &wide, 1, none());
+    assert!(error.contains("shape (n, 6)"), "{error}");
     let nobody = batch.clone().with_users([1]);
     assert!(scan(Scorer::Mol, &nobody, 1, none()).contains("one per query"));
     assert!(
