@@ -56,18 +56,10 @@ impl TrainingDevice {
         }
     }
 
-    /// Fails if the device does not train such a model.
-    ///
-    /// # Errors
-    /// [`Error::Argument`](crate::Error::Argument), which says what it trains.
-    pub fn check(&self, model: &ModelConfig) -> Result<()> {
-        self.run(Check { model })
-    }
-
     /// This device, or, with a warning, the CPU backend where this one does not train `model`.
     #[must_use]
     pub fn or_cpu(self, model: &ModelConfig) -> TrainingDevice {
-        match self.check(model) {
+        match self.run(Check { model }) {
             Ok(()) => self,
             Err(refused) => {
                 log::warn!("training on the CPU: {refused}");
@@ -86,6 +78,7 @@ impl TrainingDevice {
     }
 }
 
+/// Fails if the device does not train such a model.
 struct Check<'a> {
     model: &'a ModelConfig,
 }

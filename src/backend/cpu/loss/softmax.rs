@@ -46,29 +46,20 @@ impl WithSimd for Position<'_> {
         // NaN if a similarity is not finite: its exponential is.
         let wrong = f64::from((reduce::sum(negatives) + *positive) * 0.0);
 
-        // Differences from the greatest logit are what f32 is exact enough for.
-        let (first, greatest) = match softmax.correction {
-            None => {
-                let first = logit(*positive);
-                let greatest = first.max(logit(reduce::greatest(negatives)));
-                for (value, &item) in negatives.iter_mut().zip(items) {
-                    let below = (logit(*value) - greatest) as f32;
-                    *value = if item == positive_item { EXCLUDED } else { below };
-                }
-                (first, greatest)
-            }
-            Some(correction) => {
-                let correction = |item: u32| f64::from(correction[item as usize]);
-                let first = logit(*positive) - correction(positive_item);
-                let corrected = |(&value, &item): (&f32, &u32)| logit(value) - correction(item);
-                let greatest = negatives.iter().zip(items).map(corrected).fold(first, f64::max);
-                for (value, &item) in negatives.iter_mut().zip(items) {
-                    let below = (logit(*value) - correction(item) - greatest) as f32;
-                    *value = if item == positive_item { EXCLUDED } else { below };
-                }
-                (first, greatest)
+        let correction = |item: u32| softmax.correction.map_or(0.0, |all| f64::from(all[item as usize]));
+        let first = logit(*positive) - correction(positive_item);
+        let greatest = match softmax.correction {
+            None => first.max(logit(reduce::greatest(negatives))),
+            Some(_) => {
+                let logits = negatives.iter().zip(items).map(|(&value, &item)| logit(value) - correction(item));
+                logits.fold(first, f64::max)
             }
         };
+        // Differences from the greatest logit are what f32 is exact enough for.
+        for (value, &item) in negatives.iter_mut().zip(items) {
+            let below = (logit(*value) - correction(item) - greatest) as f32;
+            *value = if item == positive_item { EXCLUDED } else { below };
+        }
         map_in_place(simd, Exp, negatives);
         let others = sum(negatives);
         let total = others + (first - greatest).exp();
