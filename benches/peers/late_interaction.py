@@ -3,7 +3,7 @@
     python benches/peers/late_interaction.py --out late_interaction.csv [--items 100000] [--seconds 20]
 
 Items have 32 to 180 vectors of 128 numbers of length 1. `random`: in random directions, and so are queries. `clustered`: an item is about
-some of 2,000 topics, and each vector is a topic's direction with noise; a query has vectors of an item with more noise. Every program
+some topics (`--topics`), and each vector is a topic's direction with noise; a query has vectors of an item with more noise. Every program
 runs in a process of its own, one after the other and in rounds, since the vectors of all items take 5 GB; all have the same number of
 threads. Recall is the share of the exact best k, those of our exact f32 search.
 
@@ -26,7 +26,7 @@ import time
 
 import numpy as np
 
-DIM, SHORTEST, LONGEST, TOPICS = 128, 32, 180, 2_000
+DIM, SHORTEST, LONGEST = 128, 32, 180
 CHUNK = 5_000
 
 
@@ -42,10 +42,10 @@ def normalised(rows):
 class Data:
     """Items a chunk at a time, always the same ones."""
 
-    def __init__(self, kind, n):
+    def __init__(self, kind, n, topics):
         self.kind, self.lengths = kind, lengths(n)
         if kind == "clustered":
-            self.topics = normalised(np.random.default_rng(2).standard_normal((TOPICS, DIM), dtype=np.float32))
+            self.topics = normalised(np.random.default_rng(2).standard_normal((topics, DIM), dtype=np.float32))
 
     def chunk(self, first):
         """Items from `first` on: their vectors, one item after the other, and how many each has."""
@@ -54,7 +54,7 @@ class Data:
         rows = random.standard_normal((own.sum(), DIM), dtype=np.float32)
         if self.kind == "clustered":
             # Eight topics an item.
-            about = random.integers(0, TOPICS, (len(own), 8))
+            about = random.integers(0, len(self.topics), (len(own), 8))
             which = about[np.repeat(np.arange(len(own)), own), random.integers(0, 8, own.sum())]
             rows *= 0.06
             rows += self.topics[which]
@@ -174,7 +174,7 @@ PROGRAMS = {
 
 
 def work(args):
-    data = Data(args.data, args.items)
+    data = Data(args.data, args.items, args.topics)
     queries = data.queries(args.queries)
     for algorithm, search in PROGRAMS[args.program](args, data):
         for size in map(int, args.batches.split(",")):
@@ -196,6 +196,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--data", default="random,clustered")
     parser.add_argument("--programs", default="ours,torch padded,torch by length")
+    parser.add_argument("--topics", type=int, default=2_000)
     parser.add_argument("--dtype", default="f32")
     parser.add_argument("--algorithms", default="exact")
     parser.add_argument("--lists", type=int, help="centroids of `centroids:K`; 0: as many as suit the number of vectors")
