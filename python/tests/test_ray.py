@@ -27,7 +27,7 @@ from ray.cluster_utils import Cluster
 
 import rails_wgpu.ray
 from rails_wgpu import Searcher
-from rails_wgpu.ray import ShardUnavailable, _answer, _folder
+from rails_wgpu.ray import ShardUnavailable, _answer, _folder, _replica, _router
 
 DEMO = str(Path(__file__).parents[2] / "assets" / "demo.safetensors")
 KILLS = int(os.environ.get("RAILS_RAY_KILLS", "4"))
@@ -205,6 +205,56 @@ def kill(actor):
             return
         except (ray.exceptions.RayActorError, ProcessLookupError):
             time.sleep(0.1)
+
+
+def router_without_actors(folder):
+    """The router of a folder, whose replicas are objects of this process."""
+    shards = range(len(_folder.read(str(folder)).shards))
+    replicas = [_replica.Replica(str(folder), shard, "cpu", None, 1) for shard in shards]
+    router = _router.Router(str(folder), [[str(shard)] for shard in shards], "", _router.Settings(0, 256, 2, 1))
+
+    async def ask(shard, method, arguments, patient, token=None):
+        given = arguments() if callable(arguments) else arguments
+        return await asyncio.to_thread(getattr(replicas[shard], method), *given)
+
+    async def opened(*_):
+        pass
+
+    router._ask, router._open = ask, opened
+    return router
+
+
+@pytest.mark.parametrize("fault", ["cancelled", "disk"])
+def test_a_change_that_ends_within_its_commit_loses_nothing(folder, fault, monkeypatch):
+    committed = _folder.commit
+
+    async def change():
+        router, begun, loop = router_without_actors(folder), asyncio.Event(), asyncio.get_running_loop()
+
+        def commit(*arguments):
+            loop.call_soon_threadsafe(begun.set)
+            time.sleep(0.1)
+            committed(*arguments)
+            if fault == "disk":
+                raise OSError("no space to write down the name")
+
+        monkeypatch.setattr(_folder, "commit", commit)
+        ids = np.arange(200_000, 200_003, dtype=np.uint64)
+        work = asyncio.ensure_future(router.change("add", "first", ids, (ITEMS[:3],)))
+        await begun.wait()
+        if fault == "cancelled":
+            work.cancel()
+        with pytest.raises(asyncio.CancelledError if fault == "cancelled" else OSError):
+            await work
+        monkeypatch.setattr(_folder, "commit", committed)
+        # The next one finds all of the first.
+        assert await router.change("remove", "second", ids, ()) == 3
+
+    before = _folder.read(str(folder)).number
+    asyncio.run(change())
+    now = _folder.read(str(folder))
+    assert now.number == before + 2 and all((folder / name / "manifest.json").exists() for name in now.shards + now.previous)
+    _folder.check(str(folder), now)
 
 
 def test_nothing_is_lost_and_no_answer_is_wrong_while_processes_are_killed(folder, one):

@@ -276,4 +276,4 @@ def _publish(folder: str, where: _Work, base: Optional[_folder.Version], n_items
         _folder.commit(folder, version)
         # From here on it is no unfinished build, whatever of this is not removed.
         os.remove(os.path.join(where.path, _folder.PLAN))
-        _folder.collect(folder, version)
+        _folder.collect(folder)

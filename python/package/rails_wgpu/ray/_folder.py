@@ -147,8 +147,9 @@ def link(source: str, target: str) -> None:
             shutil.copyfile(entry.path, path)
 
 
-def collect(folder: str, version: Version) -> None:
-    """Removes index folders that nobody needs. The caller holds the lock."""
+def collect(folder: str) -> None:
+    """Removes index folders that nobody needs, as the present version says. The caller holds the lock."""
+    version = read(folder)
     needed = set(version.shards + version.previous)
     for build in os.scandir(folder):
         # That of an unfinished build is none of ours.

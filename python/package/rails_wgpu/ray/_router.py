@@ -87,7 +87,7 @@ class Router:
         self._groups: Dict[Hashable, _Group] = {}
         self._running = asyncio.Semaphore(settings.max_running)
         self._changing = asyncio.Lock()
-        self._tasks: "set[asyncio.Task[None]]" = set()
+        self._tasks: "set[asyncio.Task[Any]]" = set()
         self._counts = {"queries": 0, "batches": 0, "failovers": 0}
         self._turn = 0
 
@@ -111,7 +111,7 @@ class Router:
         finally:
             waiting.answer.cancel()
 
-    def _spawn(self, work: Any) -> "asyncio.Task[None]":
+    def _spawn(self, work: Any) -> "asyncio.Task[Any]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)  # the loop itself would forget it
         task.add_done_callback(self._tasks.discard)
@@ -277,15 +277,21 @@ class Router:
 
         With `ids`, each shard gets its own ids, and the rows of `arguments` that belong to them.
         """
-        async with self._changing:
-            lock = _folder.locked(self._folder, wait=_LOCK_WAIT)
-            await asyncio.to_thread(lock.__enter__)
-            try:
-                await self._adopt()
-                done = self._version.changes.get(token)
-                return await self._change(operation, token, ids, arguments) if done is None else done
-            finally:
-                lock.__exit__(None, None, None)
+        await self._changing.acquire()
+        # A change that has begun goes on to its end: its threads would outlive a cancelled one, and the lock of the folder.
+        change = self._spawn(self._locked_change(operation, token, ids, arguments))
+        change.add_done_callback(lambda _: self._changing.release())
+        return await asyncio.shield(change)
+
+    async def _locked_change(self, operation: str, token: str, ids: Any, arguments: Sequence[Any]) -> int:
+        lock = _folder.locked(self._folder, wait=_LOCK_WAIT)
+        await asyncio.to_thread(lock.__enter__)
+        try:
+            await self._adopt()
+            done = self._version.changes.get(token)
+            return await self._change(operation, token, ids, arguments) if done is None else done
+        finally:
+            lock.__exit__(None, None, None)
 
     async def _change(self, operation: str, token: str, ids: Any, arguments: Sequence[Any]) -> int:
         version = self._version
@@ -308,7 +314,7 @@ class Router:
             self._version = version
             return version.changes[token]
         finally:
-            await asyncio.to_thread(_folder.collect, self._folder, self._version)
+            await asyncio.to_thread(_folder.collect, self._folder)
 
     def _parts(self, n: int, ids: Any, arguments: Sequence[Any]) -> Dict[int, Tuple[Any, ...]]:
         """The arguments of each shard that a change concerns."""
