@@ -25,9 +25,22 @@ def test_string_ids_go_in_and_come_out(tmp_path):
         with pytest.raises(ValueError, match="plum"):
             searcher.rescore(query[0], ["fig", "plum"])
 
+        # Sets, and rows of results, which end in None.
+        for exclude in ([{"apple", "pear", "höhle 4"}], np.array([["apple", "pear", "höhle 4", None]], dtype=object)):
+            assert searcher.search(query[:1], k=4, exclude=exclude)[0].tolist() == [["fig", None, None, None]]
+        assert searcher.search(query[0], k=1, allow={"fig", "plum"})[0].tolist() == ["fig"]
+        assert searcher.rescore(query[0], ["fig", None]).tolist() == [2.0, -np.inf]
+        for wrong in (["apple", 1], [1, 2], "apple", 1):
+            with pytest.raises(TypeError, match="exclude: expected .*strings, as the ids of the index are, found"):
+                searcher.search(query[:1], k=4, exclude=[wrong])
+            with pytest.raises(TypeError, match="allow: expected .*strings, as the ids of the index are, found"):
+                searcher.search(query, k=4, allow=wrong)
+        with pytest.raises(TypeError, match="ids: expected values in order, found a set"):
+            searcher.add({"plum"}, items[:1])
+
     # Added, replaced and removed by string, in the folder.
     made.add(["plum", "fig"], [[9.0, 0.0, 0.0, 0.0], [0.0, 0.0, 7.0, 0.0]])
-    assert made.remove(["apple", "apple pie"]) == 1
+    assert made.remove({"apple", "apple pie"}) == 1 and made.remove([]) == 0
     opened.refresh()
     for searcher in (made, opened):
         assert searcher.search(query[0], k=9)[0].tolist() == ["plum", "fig", "pear", "höhle 4"]
@@ -46,6 +59,8 @@ def test_string_ids_go_in_and_come_out(tmp_path):
     numbered = Searcher.from_embeddings([1, 2, 3, 4], items, device="cpu")
     with pytest.raises(ValueError, match="numbers, as those of the index"):
         numbered.add(["a"], [[1.0, 0.0, 0.0, 0.0]])
+    assert numbered.search(items[:1], k=4, exclude=[{1, 3}], allow={1, 2, 3})[0].tolist() == [[2, -1, -1, -1]]
+    assert numbered.remove({1, 9}) == 1
 
 
 def softmax(values):

@@ -15,6 +15,8 @@ def to_numpy(name: str, values: Any) -> "npt.NDArray[Any]":
     layout = str(getattr(values, "layout", "torch.strided"))
     if layout.startswith("torch.") and layout != "torch.strided":
         raise TypeError(f"{name}: expected a dense tensor, found layout {layout} (use .to_dense())")
+    if isinstance(values, (set, frozenset)):
+        raise TypeError(f"{name}: expected values in order, found a {type(values).__name__} (use a list)")
     if hasattr(values, "toarray") and hasattr(values, "nnz"):  # a matrix of SciPy
         raise TypeError(f"{name}: expected a dense array, found {type(values).__name__} (use .toarray())")
     try:
@@ -103,6 +105,24 @@ def strings(values: Any) -> Optional[List[str]]:
     return None
 
 
+def unordered(values: Any) -> Any:
+    """Values whose order does not matter: those of a set as a list."""
+    return list(values) if isinstance(values, (set, frozenset)) else values
+
+
+def string_ids(name: str, values: Any) -> "List[Optional[str]]":
+    """String ids; ``None`` is padding."""
+    values = unordered(values)
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        values = values.tolist()
+    if not isinstance(values, (list, tuple)):
+        raise TypeError(f"{name}: expected a list of strings, as the ids of the index are, found {type(values).__name__}")
+    for value in values:
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name}: expected strings, as the ids of the index are, found {value!r}")
+    return [None if value is None else str(value) for value in values]
+
+
 def item_ids(name: str, values: Any) -> "Union[npt.NDArray[np.uint64], List[str]]":
     """Item ids: 0 to 2**63 - 1, or strings."""
     found = strings(values)
@@ -116,7 +136,7 @@ def users(values: Any) -> "npt.NDArray[np.int64]":
 
 def id_lists(name: str, lists: Any) -> "Tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]":
     """Lists of ids one after the other, and where each begins and the last one ends. Negative numbers are padding."""
-    arrays = [integers(name, values, _LEAST) for values in lists]
+    arrays = [integers(name, unordered(values), _LEAST) for values in lists]
     arrays = [array[array >= 0].astype(np.uint64) for array in arrays]
     return np.concatenate([np.empty(0, np.uint64), *arrays]), offsets(arrays)
 

@@ -247,14 +247,14 @@ class Searcher:
         or one (B, n, D)), k >= 1; where k is greater than N, there are N columns. One query (D,)
         gives ids (k,) and scores (k,); it has one user, and one list of excluded ids. ``user_ids`` (B,) are needed by models
         with uid embeddings only. ``algorithm`` is ``exact``, ``mips``, ``tangent:1000``, ... as in the README. ``exclude`` names
-        items that a query must not find: B lists of ids (or one (B, m) array); negative numbers in it are padding.
-        ``allow`` (m,) are the only ids that any query may find. ``scores``: for each query a dictionary of ids and scores, from a
+        items that a query must not find: B lists or sets of ids (or one (B, m) array); negative numbers in it are padding.
+        ``allow`` (m,), a list or a set, are the only ids that any query may find. ``scores``: for each query a dictionary of ids and scores, from a
         search by words, say; results are then ordered by, and have, ``weight * similarity + score``, with a score of 0 for other items.
         Where fewer than k items are left, a row ends in ``NO_ITEM`` (-1) and ``-inf``. Where ids are strings, so are those of
-        ``exclude``, ``allow`` and ``scores``, and ids (B, k) are an array of objects, strings and, where items are missing, None.
+        ``exclude``, ``allow`` and ``scores`` (None is padding), and ids (B, k) are an array of objects, strings and, where items are missing, None.
         ``cancel`` ends the search when another thread calls its ``cancel()``.
 
-        Raises ValueError, DeviceError or Cancelled.
+        Raises ValueError, TypeError, DeviceError or Cancelled.
         """
         return self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), False, False, cancel)[:2]
 
@@ -313,8 +313,8 @@ class Searcher:
         if single and isinstance(added, Mapping):
             added = [added]
         if self._searcher.has_string_ids:
-            exclude = None if exclude is None else [self._known(ids) for ids in exclude]
-            allow = None if allow is None else self._known(allow)
+            exclude = None if exclude is None else [self._known("exclude", ids) for ids in exclude]
+            allow = None if allow is None else self._known("allow", allow)
             added = None if added is None else [self._scores(of_query) for of_query in added]
         ids: "npt.NDArray[Any]"
         ids, scores, took, strings, bounds = self._inner.search(
@@ -324,7 +324,7 @@ class Searcher:
             users,
             algorithm,
             None if exclude is None else _arrays.id_lists("exclude", exclude),
-            None if allow is None else _arrays.ids("allow", allow),
+            None if allow is None else _arrays.ids("allow", _arrays.unordered(allow)),
             None if added is None else (float(weight), *_arrays.score_lists("scores", added)),
             profile,
             certify,
@@ -337,12 +337,13 @@ class Searcher:
         return (ids[0], scores[0], took, bounds[0] if certify else bounds) if single else (ids, scores, took, bounds)
 
     def _numbers(self, strings: Any) -> "List[int]":
-        """Numbers of string ids, all of which can be found."""
-        found = _arrays.strings(strings) or []
-        numbers = self._searcher.numbers(found)
+        """Numbers of string ids, all of which can be found; -1 where there is padding."""
+        found = _arrays.string_ids("candidates", strings)
+        known = iter(self._searcher.numbers([string for string in found if string is not None]))
+        numbers = [-1 if string is None else next(known) for string in found]
         missing = [string for string, number in zip(found, numbers) if number is None]
-        if missing or len(found) != len(strings):
-            raise ValueError(f"candidates: expected string ids of items in the index, found {missing or list(strings)}")
+        if missing:
+            raise ValueError(f"candidates: expected string ids of items in the index, found {missing}")
         return [number for number in numbers if number is not None]
 
     def _scores(self, of_query: "Mapping[str, float]") -> "Dict[int, float]":
@@ -350,10 +351,10 @@ class Searcher:
         numbers = self._searcher.numbers(list(of_query))
         return {number: score for number, score in zip(numbers, of_query.values()) if number is not None}
 
-    def _known(self, strings: Any) -> "npt.NDArray[np.uint64]":
+    def _known(self, name: str, strings: Any) -> "npt.NDArray[np.uint64]":
         """Numbers of the string ids that can be found."""
-        numbers = self._searcher.numbers(_arrays.strings(strings) or [])
-        return np.array([number for number in numbers if number is not None], dtype=np.uint64)
+        found = [string for string in _arrays.string_ids(name, strings) if string is not None]
+        return np.array([number for number in self._searcher.numbers(found) if number is not None], dtype=np.uint64)
 
     def _queries(
         self, queries: Any, user_ids: Optional[Any]
@@ -374,7 +375,7 @@ class Searcher:
     def rescore(self, queries: Any, candidates: Any, user_ids: Optional[Any] = None) -> "npt.NDArray[np.float32]":
         """Scores (B, m) of ``candidates``: B lists of at most m ids of items that are there, or a (B, m) array.
 
-        Scores have the order of the candidates; what a list lacks to m, and negative numbers, which are padding, score
+        Scores have the order of the candidates; what a list lacks to m, and negative numbers (None among strings), which are padding, score
         ``-inf``. One query (D,) and its candidates (m,) give scores (m,). Raises ValueError, naming ids that are not there.
         """
         rows, lengths, users, single = self._queries(queries, user_ids)
@@ -442,8 +443,8 @@ class Searcher:
         self._inner.add_token_embeddings(_arrays.ids("ids", ids), vectors, lengths)
 
     def remove(self, ids: Any) -> int:
-        """Removes items ``ids`` (n,), passing over those that are not there; returns how many were."""
-        return self._inner.remove(_arrays.item_ids("ids", ids))
+        """Removes items ``ids`` (n,), a list or a set, passing over those that are not there; returns how many were."""
+        return self._inner.remove(_arrays.item_ids("ids", _arrays.unordered(ids)))
 
     def __len__(self) -> int:
         """N: number of items that can be found."""

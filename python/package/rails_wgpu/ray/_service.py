@@ -238,7 +238,7 @@ class Service:
 
     def remove(self, ids: Any) -> int:
         """Removes items ``ids`` (n,), passing over those that are not there; returns how many were."""
-        return self._change("remove", _arrays.ids("ids", ids), ())
+        return self._change("remove", _arrays.ids("ids", _arrays.unordered(ids)), ())
 
     def distill(self, queries: Any, user_ids: Optional[Any] = None) -> None:
         """As :meth:`rails_wgpu.Searcher.distill`, in every shard."""
@@ -372,7 +372,7 @@ def _checked(
         raise ValueError(f"exclude: expected {len(rows)} lists, one per query, found {len(lists[1]) - 1}")
     if users is not None and len(users) != len(rows):
         raise ValueError(f"user_ids: expected {len(rows)}, one per query, found {len(users)}")
-    allowed = None if allow is None else _arrays.ids("allow", allow)
+    allowed = None if allow is None else _arrays.ids("allow", _arrays.unordered(allow))
     how = How(_arrays.integer("k", k, 1, 2**32 - 1), str(algorithm), certify, profile)
     return (Queries(rows, users, lists, allowed), how), single
 
