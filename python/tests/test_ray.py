@@ -54,7 +54,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Items in a Parquet and a NumPy file."""
+    """Items in a Parquet and a NumPy file, and an empty one."""
     import pyarrow
     import pyarrow.parquet
 
@@ -62,6 +62,8 @@ def files(tmp_path_factory):
     table = pyarrow.table({"id": IDS[:400], "embedding": list(ITEMS[:400])})
     pyarrow.parquet.write_table(table, folder / "a.parquet")
     np.savez(folder / "b.npz", id=IDS[400:], embedding=ITEMS[400:])
+    # As a job that writes many files leaves it: nobody told it a type.
+    pyarrow.parquet.write_table(pyarrow.table({"id": [], "embedding": []}), folder / "0-empty.parquet")
     return folder
 
 
@@ -475,6 +477,11 @@ def test_what_cannot_be_built_or_deployed_is_explained(cluster, built, folder, f
     np.savez(tmp_path / "pickled.npz", id=np.array([{}], dtype=object), embedding=np.eye(1))
     refused("allow_pickle", tmp_path / "pickled.npz")
     refused(r"one width in all files, found widths \[2, 16\]", [tmp_path / "few.npz", files / "b.npz"])
+    np.savez(tmp_path / "without.npz", id=[1, 2])
+    for mixed in ([tmp_path / "without.npz", files / "b.npz"], [files / "b.npz", tmp_path / "without.npz"]):
+        refused("embeddings in all files or in none, found none in .*without.npz", mixed, DEMO)
+    np.savez(tmp_path / "empty.npz", id=[], embedding=[])
+    refused("at least one item in the files", tmp_path / "empty.npz")
 
     # A shard with another model: one whose weights are the same, but whose temperature is not, would do as well.
     name = _folder.read(str(folder)).shards[1]

@@ -143,9 +143,17 @@ class _Work:
         n_shards = self.plan["shards"]
         divide = ray.remote(**task_options)(_divide)
         parts = [divide.remote(self.path, at, source, n_shards, self.plan["columns"]) for at, source in enumerate(sources)]
-        widths = {width for width in _all(parts) if width is not None}
-        if len(widths) > 1:
-            raise ValueError(f"items: expected embeddings of one width in all files, found widths {sorted(widths)}")
+        # Files without rows are passed over.
+        widths = {source: width for source, (n, width) in zip(sources, _all(parts)) if n}
+        if not widths:
+            raise ValueError("items: expected at least one item in the files, found none")
+        without = [source for source, width in widths.items() if width is None]
+        if 0 < len(without) < len(widths):
+            raise ValueError(f"items: expected embeddings in all files or in none, found none in {without[0]}")
+        if len(set(widths.values())) > 1:
+            raise ValueError(
+                f"items: expected embeddings of one width in all files, found widths {sorted(set(widths.values()))}"
+            )
         make = ray.remote(**task_options)(_make_shard)
         model = None if self.plan["model"] is None else os.path.join(self.path, f"model{self.plan['model'][0]}")
         made = [make.remote(self.path, shard, len(sources), model, self.plan["options"]) for shard in range(n_shards)]
@@ -169,10 +177,10 @@ def _all(tasks: Sequence[Any]) -> List[Any]:
             ray.wait(waiting, num_returns=len(waiting), timeout=60)
 
 
-def _divide(build: str, at: int, source: str, n_shards: int, columns: Sequence[str]) -> Optional[int]:
-    """Divides file number `at` among the shards. Returns the width of its embeddings, if it has any."""
+def _divide(build: str, at: int, source: str, n_shards: int, columns: Sequence[str]) -> Tuple[int, Optional[int]]:
+    """Divides file number `at` among the shards. Returns its number of items, and the width of their embeddings, if it has any."""
     target = os.path.join(build, "parts", f"{at:06}")
-    width_file = os.path.join(target, "width")
+    shape_file = os.path.join(target, "shape")
     if not os.path.exists(target):
         ids, rows = _sources.read(source, *columns)
         own = f"{target}.{secrets.token_hex(8)}.tmp"
@@ -184,12 +192,12 @@ def _divide(build: str, at: int, source: str, n_shards: int, columns: Sequence[s
             np.save(os.path.join(own, f"{shard}.ids.npy"), ids[chosen])
             if rows is not None:
                 np.save(os.path.join(own, f"{shard}.embeddings.npy"), rows[chosen])
-        with open(os.path.join(own, "width"), "w") as file:
-            json.dump(None if rows is None else rows.shape[1], file)
+        with open(os.path.join(own, "shape"), "w") as file:
+            json.dump([len(ids), None if rows is None else rows.shape[1]], file)
         _rename(own, target)
-    with open(width_file) as file:
-        width: Optional[int] = json.load(file)
-    return width
+    with open(shape_file) as file:
+        n, width = json.load(file)
+    return n, width
 
 
 def _make_shard(build: str, shard: int, n_files: int, model: Optional[str], options: Dict[str, Any]) -> int:
@@ -197,9 +205,11 @@ def _make_shard(build: str, shard: int, n_files: int, model: Optional[str], opti
     target = os.path.join(build, f"shard-{shard:05}")
     if not os.path.exists(target):
         parts = [os.path.join(build, "parts", f"{at:06}", str(shard)) for at in range(n_files)]
-        ids = np.concatenate([np.load(f"{part}.ids.npy") for part in parts])
-        if not len(ids):
+        of_parts = {part: np.load(f"{part}.ids.npy") for part in parts}
+        parts = [part for part, ids in of_parts.items() if len(ids)]
+        if not parts:
             raise ValueError(f"shards: expected so few that each has items, found none for shard {shard}")
+        ids = np.concatenate([of_parts[part] for part in parts])
         own = f"{target}.{secrets.token_hex(8)}.tmp"
         if os.path.exists(f"{parts[0]}.embeddings.npy"):
             rows = [np.load(f"{part}.embeddings.npy", mmap_mode="r") for part in parts]

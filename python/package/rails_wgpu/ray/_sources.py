@@ -37,11 +37,11 @@ def files(items: Union[Path, Sequence[Path]]) -> List[str]:
 
 
 def read(path: str, id_column: str, embedding_column: str) -> Items:
-    """Ids (n,) and embeddings (n, D) of a file; ``None`` if it has no embeddings."""
+    """Ids (n,) and embeddings (n, D) of a file; ``None`` if it has no embeddings, or no rows."""
     try:
         ids, embeddings = (_parquet if path.endswith(".parquet") else _npz)(path, id_column, embedding_column)
         numbers = _arrays.ids(id_column, ids)
-        rows = None if embeddings is None else _arrays.floats(embedding_column, embeddings)
+        rows = None if embeddings is None or not len(numbers) else _arrays.floats(embedding_column, embeddings)
     except (TypeError, ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         kind = type(error) if type(error) in (TypeError, FileNotFoundError, PermissionError) else ValueError
         raise kind(f"{path}: {error}") from None
@@ -69,7 +69,7 @@ def _parquet(path: str, id_column: str, embedding_column: str) -> "Tuple[Any, Op
     ids = table.column(id_column).combine_chunks()
     if ids.null_count:
         raise ValueError(f"expected an id in every row, found {ids.null_count} rows without")
-    if embedding_column not in names:
+    if embedding_column not in names or not len(ids):  # without rows, types say nothing
         return ids.to_numpy(zero_copy_only=False), None
     lists = table.column(embedding_column).combine_chunks()
     if isinstance(lists, pyarrow.ExtensionArray):  # tensors of Ray Data and of Arrow: fixed lists beneath
