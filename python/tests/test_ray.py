@@ -561,6 +561,9 @@ def test_the_endpoint_answers_and_refuses(service, one):
         refused(400, "found dtype", npz(queries=np.array(["a"])), **binary)
         refused(400, "dtype object", npz(queries=np.array([{}], dtype=object)), **binary)
         refused(400, "found 'other'", npz(queries=QUERIES, other=USERS), **binary)
+        refused(400, "found 3 axes", npz(queries=np.zeros((9, 1, D), np.float32)), **binary)
+        refused(400, "found 0 axes", npz(queries=np.float32(1)), **binary)
+        refused(400, "found 3 axes", json.dumps({**asked, "queries": [[[0.0] * D]] * 9}).encode())
         bomb = io.BytesIO()
         with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("queries.npy", bytes(50_000_000))

@@ -99,6 +99,9 @@ class _Work:
         cls, folder: str, items: Any, model: Any, n_shards: int, columns: Tuple[str, str], options: Dict[str, Any]
     ) -> "_Work":
         """The unfinished build of these arguments, or a new one."""
+        for name in os.listdir(folder):  # of drivers that were killed before their plan was there
+            if name.startswith("new-"):
+                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
         unfinished = [name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, _folder.PLAN))]
         content, suffix = _model_bytes(model)
         plan: Dict[str, Any] = {
@@ -119,13 +122,16 @@ class _Work:
                 )
             _logger.info("going on with the build in %s", os.path.join(folder, name))
             return cls(folder, name, found)
-        name = f"build-{secrets.token_hex(4)}"
-        path = os.path.join(folder, name)
+        # Under another name until the plan is there, since a change of a running service removes builds that have none.
+        key = secrets.token_hex(4)
+        name, path = f"build-{key}", os.path.join(folder, f"new-{key}")
         os.makedirs(os.path.join(path, "parts"))
         for part, ending in zip(content or (), (suffix, ".gin")):
             with open(os.path.join(path, f"model{ending}"), "wb") as file:
                 file.write(part)
         _folder.write_json(os.path.join(path, _folder.PLAN), plan)
+        os.rename(path, os.path.join(folder, name))
+        _folder.sync(folder)
         return cls(folder, name, plan)
 
     @property

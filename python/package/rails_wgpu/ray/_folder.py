@@ -6,6 +6,7 @@
       shards.json                      the present version: names the index folder of each shard
       build-1f0c/shard-00000           an index folder, immutable once ``shards.json`` names it
       build-1f0c/shard-00001-00000002-77aa   the shard after change 2: unchanged files are hard links
+      new-77aa                         a build before its first step
       lock                             locked by whoever makes a new version
       build.lock                       locked by whoever builds
 

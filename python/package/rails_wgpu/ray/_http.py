@@ -278,12 +278,22 @@ def _check(given: Dict[str, Any], limits: Limits) -> None:
     queries = given["queries"]
     if not isinstance(queries, (list, np.ndarray)):
         raise ValueError(f"queries: expected a list, found {type(queries).__name__}")
-    several = queries.ndim == 2 if isinstance(queries, np.ndarray) else bool(queries) and isinstance(queries[0], list)
-    if several and len(queries) > limits.max_batch:
+    axes = queries.ndim if isinstance(queries, np.ndarray) else _axes(queries)
+    if axes not in (1, 2):
+        raise ValueError(f"queries: expected one (D,) or several (B, D), found {axes} axes")
+    if axes == 2 and len(queries) > limits.max_batch:
         raise _Refused(413, f"queries: expected at most {limits.max_batch}, found {len(queries)}")
     for name in ("user_ids", "exclude", "allow"):
         if name in given and given[name] is None:
             del given[name]
+
+
+def _axes(values: Any) -> int:
+    """How deep lists lie in each other, as the first of each says."""
+    axes = 0
+    while isinstance(values, list):
+        axes, values = axes + 1, values[0] if values else None
+    return axes
 
 
 __all__: List[str] = ["Endpoint", "Limits", "serve"]
