@@ -27,7 +27,7 @@ from ray.cluster_utils import Cluster
 
 import rails_wgpu.ray
 from rails_wgpu import Searcher
-from rails_wgpu.ray import ShardUnavailable, _answer, _folder, _replica, _router
+from rails_wgpu.ray import ShardUnavailable, _answer, _build, _folder, _replica, _router
 
 DEMO = str(Path(__file__).parents[2] / "assets" / "demo.safetensors")
 KILLS = int(os.environ.get("RAILS_RAY_KILLS", "4"))
@@ -364,6 +364,21 @@ def test_a_new_build_takes_the_place_of_a_running_one(folder, tmp_path, one):
         rails_wgpu.ray.build(tmp_path / "less.npz", None, folder, shards=3, replace=True)
         with pytest.raises(ValueError, match="expected 2 shards, as many as are deployed, found 3"):
             service.refresh()
+
+
+def test_a_change_leaves_a_build_alone_that_has_just_begun(folder, files, monkeypatch):
+    written = _folder.write_json
+    (folder / "new-dead").mkdir()
+
+    def write(path, value):
+        _folder.collect(str(folder))  # as a running service does
+        written(path, value)
+
+    monkeypatch.setattr(_folder, "write_json", write)
+    work = _build._Work.begin(str(folder), files, DEMO, 2, ("id", "embedding"), {})
+    _folder.collect(str(folder))
+    assert sorted(os.listdir(work.path)) == ["model.safetensors", "parts", "plan.json"]
+    assert not list(folder.glob("new-*"))
 
 
 DRIVER = """
