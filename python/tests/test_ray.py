@@ -153,6 +153,32 @@ def test_answers_are_merged_by_score_then_id():
     assert len(counts) == 8 and 1100 < counts.min() and counts.max() < 1400
 
 
+def test_allowed_ids_are_divided_once(monkeypatch):
+    hashed, hash = [], _folder.shard_of
+    monkeypatch.setattr(_folder, "shard_of", lambda ids, n: hashed.append(len(ids)) or hash(ids, n))
+    allow = IDS.astype(np.uint64)
+    parts = _answer.Queries(QUERIES, None, None, allow).for_shards(5)
+    assert hashed == [N] and [part.allow.tolist() for part in parts] == [allow[hash(allow, 5) == at].tolist() for at in range(5)]
+    assert [part.allow for part in _answer.Queries(QUERIES, None, None, None).for_shards(2)] == [None, None]
+
+
+def test_a_new_version_of_a_shard_is_on_the_disk(tmp_path, monkeypatch):
+    for name in ("manifest.json", "segment.safetensors", "lock"):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        (tmp_path / "old" / name).write_text(name)
+
+    def no_links(*_):
+        raise OSError("not here")
+
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")) or sync(file))
+    _folder.link(str(tmp_path / "old"), str(tmp_path / "new"))
+    new = tmp_path / "new"
+    assert (new / "segment.safetensors").read_text() == "segment.safetensors" and not (new / "lock").exists()
+    assert sorted(synced) == [str(path) for path in (tmp_path, new, new / "manifest.json", new / "segment.safetensors")]
+
+
 def test_wrong_requests_are_explained_and_do_not_hurt_others(service, one):
     with pytest.raises(ValueError, match="query embeddings: expected shape"):
         service.search(QUERIES[:, :3], 5, USERS)
@@ -496,6 +522,9 @@ def test_what_cannot_be_built_or_deployed_is_explained(cluster, built, folder, f
     for mixed in ([tmp_path / "without.npz", files / "b.npz"], [files / "b.npz", tmp_path / "without.npz"]):
         refused("embeddings in all files or in none, found none in .*without.npz", mixed, DEMO)
     np.savez(tmp_path / "empty.npz", id=[], embedding=[])
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        (tmp_path / "damaged.npz").write_bytes(damaged_npz("id", method))
+        refused("damaged.npz: ", tmp_path / "damaged.npz")
     refused("at least one item in the files", tmp_path / "empty.npz")
 
     # A shard with another model: one whose weights are the same, but whose temperature is not, would do as well.
@@ -512,6 +541,17 @@ def test_what_cannot_be_built_or_deployed_is_explained(cluster, built, folder, f
         (folder / "shards.json").write_text(damaged)
         with pytest.raises(ValueError, match="shards.json: expected"):
             rails_wgpu.ray.deploy(folder)
+
+
+def damaged_npz(name, method):
+    """A compressed .npz file whose names are right and whose content is not."""
+    file, array = io.BytesIO(), io.BytesIO()
+    np.save(array, QUERIES)
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr(f"{name}.npy", array.getvalue())
+    content = bytearray(file.getvalue())
+    content[60:160] = b"\xff" * 100
+    return bytes(content)
 
 
 def test_the_endpoint_answers_and_refuses(service, one):
@@ -573,6 +613,8 @@ def test_the_endpoint_answers_and_refuses(service, one):
         binary = {"kind": "application/x-npz", "path": "/search?k=5"}
         refused(400, "damaged", arrays[:-30], **binary)
         refused(400, "damaged", b"PK" + arrays[2:100], **binary)
+        for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+            refused(400, "damaged", damaged_npz("queries", method), **binary)
         refused(400, "found dtype", npz(queries=np.array(["a"])), **binary)
         refused(400, "dtype object", npz(queries=np.array([{}], dtype=object)), **binary)
         refused(400, "found 'other'", npz(queries=QUERIES, other=USERS), **binary)

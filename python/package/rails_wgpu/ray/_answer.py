@@ -32,11 +32,14 @@ class Queries(NamedTuple):
     allow: "Optional[npt.NDArray[np.uint64]]"
     """The only ids that may be found."""
 
-    def for_shard(self, shard: int, n_shards: int) -> "Queries":
-        """Without the allowed ids of other shards."""
+    def for_shards(self, n_shards: int) -> "List[Queries]":
+        """Those for each shard, without the allowed ids of the others."""
         if self.allow is None:
-            return self
-        return self._replace(allow=self.allow[_folder.shard_of(self.allow, n_shards) == shard])
+            return [self] * n_shards
+        shards = _folder.shard_of(self.allow, n_shards)
+        order = np.argsort(shards, kind="stable")
+        ends = np.searchsorted(shards[order], np.arange(1, n_shards))
+        return [self._replace(allow=allow) for allow in np.split(self.allow[order], ends)]
 
 
 class Answer(NamedTuple):

@@ -129,6 +129,8 @@ class _Work:
         for part, ending in zip(content or (), (suffix, ".gin")):
             with open(os.path.join(path, f"model{ending}"), "wb") as file:
                 file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
         _folder.write_json(os.path.join(path, _folder.PLAN), plan)
         os.rename(path, os.path.join(folder, name))
         _folder.sync(folder)

@@ -100,9 +100,9 @@ def write_json(path: str, value: Any) -> None:
     sync(os.path.dirname(path))
 
 
-def sync(folder: str) -> None:
-    """Returns when the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: str) -> None:
+    """Returns when a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -135,7 +135,7 @@ def derived(name: str, number: int) -> str:
 
 
 def link(source: str, target: str) -> None:
-    """Makes `target` an index folder with the content of `source`, without copying what never changes."""
+    """Makes `target` an index folder with the content of `source`, without copying what never changes, and all of it on the disk."""
     os.mkdir(target)
     for entry in os.scandir(source):
         path = os.path.join(target, entry.name)
@@ -143,9 +143,16 @@ def link(source: str, target: str) -> None:
             try:
                 os.link(entry.path, path)
             except OSError:  # a file system without hard links
-                shutil.copyfile(entry.path, path)
+                _copy(entry.path, path)
         elif entry.name == "manifest.json":
-            shutil.copyfile(entry.path, path)
+            _copy(entry.path, path)
+    sync(target)
+    sync(os.path.dirname(target))
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+    sync(target)
 
 
 def collect(folder: str) -> None:

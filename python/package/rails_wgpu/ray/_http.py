@@ -8,11 +8,13 @@ import asyncio
 import hmac
 import io
 import json
+import lzma
 import math
 import os
 import secrets
 import socket
 import zipfile
+import zlib
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -238,7 +240,7 @@ def _from_binary(kind: str, body: bytes, options: Dict[str, str], limits: Limits
                     raise ValueError(f"body: expected arrays {', '.join(sorted(_ARRAYS))}, found {name!r}")
                 with archive.open(entry) as file:
                     given[name] = _array(name, file.read(limits.max_body))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"body: expected an .npz file, found a damaged one: {error}") from None
     return given
 

@@ -195,8 +195,8 @@ class Router:
     async def _scatter(self, version: _folder.Version, queries: Queries, how: How, partial: bool) -> Answer:
         n, token = len(version.shards), secrets.token_hex(8)
         asked = [
-            self._ask(shard, "search", (name, token, how, queries.for_shard(shard, n)), not partial, token)
-            for shard, name in enumerate(version.shards)
+            self._ask(shard, "search", (name, token, how, of_shard), not partial, token)
+            for shard, (name, of_shard) in enumerate(zip(version.shards, queries.for_shards(n)))
         ]
         found = await asyncio.gather(*asked, return_exceptions=True)
         answers = [answer for answer in found if isinstance(answer, Answer)]

@@ -1,8 +1,10 @@
 """Files of items: ids and, unless they are those of a model's own table, embeddings."""
 
 import glob
+import lzma
 import os
 import zipfile
+import zlib
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -42,7 +44,9 @@ def read(path: str, id_column: str, embedding_column: str) -> Items:
         ids, embeddings = (_parquet if path.endswith(".parquet") else _npz)(path, id_column, embedding_column)
         numbers = _arrays.ids(id_column, ids)
         rows = None if embeddings is None or not len(numbers) else _arrays.floats(embedding_column, embeddings)
-    except (TypeError, ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        TypeError, ValueError, OSError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    ) as error:  # fmt: skip
         kind = type(error) if type(error) in (TypeError, FileNotFoundError, PermissionError) else ValueError
         raise kind(f"{path}: {error}") from None
     if rows is not None and len(rows) != len(numbers):
