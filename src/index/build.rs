@@ -88,6 +88,7 @@ impl Blueprint {
             for (row, item) in range.clone().enumerate() {
                 fits(self.options.dtype, "", tokens.vectors_of(item), 1, |_| name_of(row))?;
             }
+            fits(self.options.dtype, "", rows, more.len(), name_of)?;
             tables.append_tokens(rows, range.map(|item| tokens.vectors_of(item)));
             Ok(())
         })?;

@@ -17,6 +17,10 @@ const LARGEST_NORM: f64 = (1u64 << 63) as f64;
 /// Largest norm of a token embedding, 2^48: a sum of 2^30 inner products of two stays below 2^126.
 const LARGEST_TOKEN_NORM: f64 = (1u64 << 48) as f64;
 
+/// Largest norms, 2^78 and 2^49, of the sum of a query's token embeddings and the mean of an item's: their inner product stays
+/// below 2^127, and no sum of fewer than 2^30 token embeddings, and no mean, is refused.
+const LARGEST_SUMMARY_NORMS: [f64; 2] = [(1u128 << 78) as f64, (1u64 << 49) as f64];
+
 /// Largest magnitude, 2^62, of what is multiplied with another number of that size: logits, gate values, components that are
 /// not normalised.
 const LARGEST_FACTOR: f64 = (1u64 << 62) as f64;
@@ -104,7 +108,8 @@ impl InputRange {
         self.of_tokens
     }
 
-    /// Raw query embeddings (B, D), given components (B, P_Q, D_P), or token embeddings.
+    /// Raw query embeddings (B, D), given components (B, P_Q, D_P), or token embeddings and, beside them, the embedding (B, D) of
+    /// each query.
     ///
     /// # Errors
     /// If the shape is another one, a number is not finite, or a row is so large that it cannot be scored; the row is named.
@@ -114,7 +119,8 @@ impl InputRange {
         };
         self.check_tokens(tokens)?;
         let name_of = |row: usize| format!("token {row}, of query {}", owner(tokens, row));
-        self.check(Parameter::TokenEmbeddings, Side::Query, tokens.vectors(), name_of)
+        self.check(Parameter::TokenEmbeddings, Side::Query, tokens.vectors(), name_of)?;
+        self.check_summaries(Side::Query, embeddings, tokens.len(), |row| format!("row {row}"))
     }
 
     /// Raw embeddings (n, D), given components (n, P_X, D_P), or token embeddings of the items `ids`.
@@ -136,7 +142,8 @@ impl InputRange {
             (Some(tokens), _) => {
                 self.check_tokens(tokens)?;
                 let name_of = |row: usize| format!("token {row}, of {}", named(owner(tokens, row)));
-                self.check(Parameter::TokenEmbeddings, Side::Item, tokens.vectors(), name_of)
+                self.check(Parameter::TokenEmbeddings, Side::Item, tokens.vectors(), name_of)?;
+                self.check_summaries(Side::Item, embeddings, tokens.len(), named)
             }
         }
     }
@@ -149,6 +156,33 @@ impl InputRange {
         let expected =
             format!("one embedding of {} numbers each: the items of this index have no others", self.item_dim());
         Err(Error::argument(Parameter::TokenEmbeddings, expected, format!("{} tokens", tokens.vectors().rows())))
+    }
+
+    /// The embeddings beside the token embeddings of `n` queries or items: of queries the sums, of items the means.
+    fn check_summaries(
+        &self,
+        side: Side,
+        embeddings: &Tensor,
+        n: usize,
+        name_of: impl Fn(usize) -> String,
+    ) -> Result<()> {
+        let name = match side {
+            Side::Query => Parameter::QueryEmbeddings,
+            Side::Item => Parameter::ItemEmbeddings,
+        };
+        let (dim, largest) = (self.dims[side as usize], LARGEST_SUMMARY_NORMS[side as usize]);
+        if embeddings.shape() != [n, dim] {
+            let expected = format!("shape ({n}, {dim}): one row beside the token embeddings of each");
+            return Err(Error::argument(name, expected, format!("{:?}", embeddings.shape())));
+        }
+        let norms = embeddings.data().chunks_exact(dim).map(|row| norm(&magnitudes(row)));
+        match norms.enumerate().find(|(_, norm)| norm.is_nan() || *norm > largest) {
+            None => Ok(()),
+            Some((row, norm)) => {
+                let expected = format!("finite rows of a norm of at most {largest:e} beside token embeddings");
+                Err(Error::argument(name, expected, format!("a norm of {norm:e} in {}", name_of(row))))
+            }
+        }
     }
 
     fn check(&self, name: Parameter, side: Side, embeddings: &Tensor, name_of: impl Fn(usize) -> String) -> Result<()> {
@@ -361,5 +395,26 @@ mod tests {
         assert!(check(edge.next_up()).unwrap_err().to_string().contains("token 2, of row 1 (id 8)"));
         assert!(check(f32::INFINITY).is_err());
         assert!(range.check_items(&[7], &Tensor::from_rows([[1.0, 0.0]]), None).is_err());
+    }
+
+    #[test]
+    fn embeddings_beside_token_embeddings_have_their_shape_and_are_finite() {
+        let range = InputRange::of_tokens(2);
+        let edge = 2f32.powi(48);
+        let tokens = TokenEmbeddings::new(Tensor::from_rows([[edge, 0.0], [edge, 0.0], [0.0, 1.0]]), &[2, 1]).unwrap();
+        let queries = |embeddings: &Tensor| range.check_queries(embeddings, Some(&tokens));
+        let items = |embeddings: &Tensor| range.check_items(&[7, 8], embeddings, Some(&tokens));
+        assert!(queries(&tokens.sums()).is_ok() && items(&tokens.means()).is_ok());
+        for wrong in [
+            Tensor::from_rows([[1.0, 0.0]]),
+            Tensor::from_rows([[1.0, 0.0, 0.0]; 2]),
+            Tensor::from_rows([[1.0, 0.0], [f32::NAN, 0.0]]),
+            Tensor::from_rows([[1.0, 0.0], [f32::INFINITY, 0.0]]),
+            Tensor::from_rows([[1.0, 0.0], [2f32.powi(79), 0.0]]),
+        ] {
+            assert!(queries(&wrong).is_err() && items(&wrong).is_err(), "{wrong:?}");
+        }
+        let named = items(&Tensor::from_rows([[1.0, 0.0], [f32::NAN, 0.0]])).unwrap_err().to_string();
+        assert!(named.contains("row 1 (id 8)"), "{named}");
     }
 }

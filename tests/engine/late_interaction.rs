@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rails_wgpu::backend::{Backend, DeviceKind, ScoredPosition};
-use rails_wgpu::index::{IndexModel, ItemSource};
+use rails_wgpu::index::{IndexModel, ItemSource, Items};
 use rails_wgpu::{
     Algorithm, Cancel, Certificate, Dtype, Error, Filter, Hit, IndexOptions, ItemIndex, ListOptions, OpenOptions,
     QueryBatch, Request, ScoreFusion, Searcher, Tensor, TokenEmbeddings,
@@ -320,6 +320,29 @@ fn what_does_not_fit_is_refused_and_a_cancelled_search_ends() {
     assert_eq!(searcher.search(Algorithm::Mips, &single, 1, &[]).unwrap()[0].len(), 1);
     let wide = QueryBatch::of_tokens(TokenEmbeddings::new(Tensor::from_rows([[1.0; 3]; 2]), &[2]).unwrap());
     assert!(said(searcher.search(Algorithm::Exact, &wide, 1, &[]).unwrap_err()).contains("(B, 20)"));
+    // Embeddings and token embeddings that are not of the same queries or items.
+    for embeddings in [Tensor::from_rows([[1.0; DIM]]), Tensor::from_rows([[f32::NAN; DIM]; 3])] {
+        let mut torn = queries();
+        torn.embeddings = embeddings;
+        for algorithm in ["naive:2", "avg:2", "exact"] {
+            let wrong = said(searcher.search(algorithm.parse().unwrap(), &torn, 1, &[]).unwrap_err());
+            assert!(wrong.contains("query embeddings"), "{algorithm}: {wrong}");
+        }
+    }
+    let torn = |embeddings: Tensor| {
+        let mut items = Items::of_tokens(vec![1], texts(4, &[3]));
+        items.embeddings = embeddings;
+        ItemSource::new(1, std::iter::once(Ok(items)))
+    };
+    let built = |source| {
+        let options = IndexOptions::from(Dtype::F16);
+        said(ItemIndex::from_source(std::slice::from_ref(&backend), None, options, source).err().unwrap())
+    };
+    for embeddings in [Tensor::from_rows([[1.0; 3]]), Tensor::from_rows([[f32::NAN; DIM]])] {
+        assert!(built(torn(embeddings)).contains("item embeddings"));
+    }
+    assert!(built(torn(Tensor::from_rows([[1e5; DIM]]))).contains("f16"));
+    assert!(built(torn(Tensor::from_rows([[1.0; DIM]])).normalised(1e-6)).contains("one embedding each"));
     let tangent = searcher.search("tangent:5".parse().unwrap(), &queries(), 1, &[]).unwrap_err();
     assert!(said(tangent).contains("`tangent:5` on an index of token embeddings"));
     assert!(

@@ -189,7 +189,11 @@ impl<'a> ItemSource<'a> {
     /// # Errors
     /// If the first chunk cannot be had.
     pub(crate) fn dim(&mut self) -> Result<usize> {
-        Ok(self.first()?.map_or(0, |items| items.embeddings.width()))
+        let width = |items: &Items| match &items.token_embeddings {
+            Some(tokens) => tokens.dim(),
+            None => items.embeddings.width(),
+        };
+        Ok(self.first()?.map_or(0, width))
     }
 
     /// Whether the items have token embeddings; no if there is no item.
@@ -234,10 +238,18 @@ impl<'a> ItemSource<'a> {
     }
 
     /// The same, with every embedding divided by its l2 norm, clamped from below at `eps`: what a model with `item_l2_norm`
-    /// expects.
+    /// expects. Items with token embeddings are refused.
     pub fn normalised(self, eps: f32) -> ItemSource<'a> {
-        let normalised = move |items: Result<Items>| {
-            items.map(|items| Items { embeddings: super::l2_normalised(&items.embeddings, eps), ..items })
+        let normalised = move |items: Result<Items>| match items? {
+            Items { token_embeddings: Some(tokens), .. } => {
+                let expected = "items of one embedding each, to be normalised (normalise token embeddings beforehand)";
+                Err(Error::argument(
+                    Parameter::TokenEmbeddings,
+                    expected,
+                    format!("{} items with several", tokens.len()),
+                ))
+            }
+            items => Ok(Items { embeddings: super::l2_normalised(&items.embeddings, eps), ..items }),
         };
         self.each(|chunks| Box::new(chunks.map(normalised)))
     }
