@@ -129,6 +129,31 @@ impl Snapshot {
         Ok(lists)
     }
 
+    /// The positions of the best `k` of each segment by [`Scorer::Centroids`]: segments without centroids score their items with all
+    /// vectors, higher than centroids would, so that scores of different segments say nothing of each other.
+    ///
+    /// # Errors
+    /// As [`DeviceIndex::scan`].
+    pub fn scan_centroids(
+        &self,
+        context: &SearchContext,
+        queries: &PreparedQueries,
+        k: usize,
+        excluded: &Excluded,
+    ) -> Result<Vec<Vec<u32>>> {
+        let found = self.each(context, excluded, |device, excluded, segment| {
+            context.reads(segment.len(), cost::of_scorer(segment.tables(), Scorer::Centroids));
+            device.scan(context, Scorer::Centroids, queries, k.min(segment.len()), excluded)
+        })?;
+        let mut lists = vec![Vec::new(); queries.batch().len()];
+        for (found, offset) in found.into_iter().zip(&self.offsets) {
+            for (list, hits) in lists.iter_mut().zip(found) {
+                list.extend(hits.into_iter().map(|hit| hit.position + offset));
+            }
+        }
+        Ok(lists)
+    }
+
     /// See [`DeviceIndex::rescore`]; candidates ascend. Inner products, too.
     ///
     /// # Errors

@@ -89,8 +89,8 @@ pub enum Algorithm {
         /// K': candidates.
         candidates: usize,
     },
-    /// `centroids:K`, for late interaction. Candidates: the best items by late interaction with centroids in place of the item's
-    /// token embeddings (PLAID, arXiv 2205.09707, section 3). Without centroids ([`IndexOptions::lists`]) everything is scored.
+    /// `centroids:K`, for late interaction. Candidates: the best items of each segment by late interaction with centroids in place
+    /// of the item's token embeddings (PLAID, arXiv 2205.09707, section 3). Without centroids ([`IndexOptions::lists`]) everything is scored.
     ///
     /// [`IndexOptions::lists`]: crate::index::IndexOptions::lists
     Centroids {

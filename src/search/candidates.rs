@@ -168,9 +168,7 @@ impl FirstStage<'_> {
             CandidateScan::Distilled { n } => {
                 positions(snapshot.scan(context, Scorer::Distilled, self.queries, *n, excluded)?, 1)
             }
-            CandidateScan::Centroids { n } => {
-                positions(snapshot.scan(context, Scorer::Centroids, self.queries, *n, excluded)?, 1)
-            }
+            CandidateScan::Centroids { n } => snapshot.scan_centroids(context, self.queries, *n, excluded)?,
             CandidateScan::Tokens { n } => self.of_each_token(*n)?,
         })
     }

@@ -311,6 +311,27 @@ fn items_come_and_go_in_memory_and_in_a_folder() {
 }
 
 #[test]
+fn items_added_later_do_not_drive_others_out_of_the_candidates_by_centroids() {
+    // The added items are too few for centroids, so that their vectors themselves are scored.
+    let (ids, tokens) = items();
+    let options = IndexOptions::default().with_lists(ListOptions::new(12));
+    let cpu = backends().into_iter().find(|backend| backend.info().kind == DeviceKind::Cpu).unwrap();
+    let builder = Searcher::builder().token_embeddings(&ids, &tokens).backend(cpu).options(options);
+    let searcher = builder.build().unwrap();
+    let collected = |n: usize| searcher.candidates(Algorithm::Centroids { candidates: n }, &queries(), &[]).unwrap();
+    let before = collected(8);
+    let new = texts(5, &[1; 12]);
+    searcher.index().add_token_embeddings(&(1..=12).collect::<Vec<u64>>(), &new).unwrap();
+    let snapshot = searcher.index().snapshot();
+    assert_eq!(snapshot.segments().len(), 2, "the added items are a segment of their own");
+    for (before, after) in before.iter().zip(collected(8)) {
+        let (own, added): (Vec<u64>, Vec<u64>) = after.iter().partition(|&&id| id > 12);
+        assert_eq!(&own, before, "the candidates among the first items");
+        assert_eq!(added.len(), 8, "candidates among the added ones");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_and_a_cancelled_search_ends() {
     let backend = backends().remove(0);
     let searcher = Searcher::new(index(&backend, Dtype::F32, 1000));
