@@ -54,13 +54,13 @@ def quantile(times, share):
     return float(np.quantile(times, share))
 
 
-def simulate(shard_times, way, n_shards, n_machines_processors, rng, n=20_000):
+def simulate(shard_times, way, n_shards, n_processors, rng, n=20_000):
     """Seconds of batches that wait for the slowest of `n_shards` shards.
 
     A shard takes one of the measured times, drawn at random, as many times as long as shards share a processor; `way` (a, b):
     seconds of a batch, and of each shard that it is sent to.
     """
-    share = max(1.0, n_shards / n_machines_processors)
+    share = max(1.0, n_shards / n_processors)
     slowest = rng.choice(shard_times, (n, n_shards)).max(axis=1) * share
     return way[0] + way[1] * n_shards + slowest
 
