@@ -89,6 +89,20 @@ def test_what_is_wrong_is_said(tmp_path):
         evaluate_run({"1": {"a": 1}}, {"1": {"a": 1.0}}, ["ndcg"])
     with pytest.raises(ValueError, match=r"queries that were judged"):
         evaluate_run({"1": {"a": 1}}, {"2": {"a": 1.0}})
+    one = {"1": {"a": 1}}
+    for arguments, words in [
+        ((one, one, "ndcg@10"), "metrics: expected a list of names, found the string 'ndcg@10'"),
+        (({"1": {"a": 1.5}}, one), r"qrels\['1'\]\['a'\]: expected an integer, found 1.5"),
+        (({1: {"a": 1}}, one), r"qrels: expected strings as keys, found 1 \(int\)"),
+        ((one, {"1": {2: 1.0}}), r"run\['1'\]: expected strings as keys, found 2"),
+        ((one, {"1": {"a": "good"}}), r"run\['1'\]\['a'\]: expected a number, found 'good'"),
+        ((one, {"1": ["a"]}), r"run\['1'\]: expected a dictionary, found list"),
+        (([1], one), "qrels: expected a dictionary, found list"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            evaluate_run(*arguments)
+    with pytest.raises(ValueError, match=r"qrels\['1'\]\['a'\]: expected -2147483647 to 2147483647"):
+        evaluate_run({"1": {"a": 2**40}}, one)
     with pytest.raises(ValueError, match=r"without blanks"):
         write_run({"1": {"two words": 1.0}}, path)
     assert path.read_text().startswith("1 Q0 a 1")

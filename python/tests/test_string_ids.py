@@ -111,3 +111,16 @@ def test_a_gate_of_another_shape_is_refused():
             export_gate(2, 3, 4, layers=layers)
     with pytest.raises(ValueError, match="gating_combination"):
         export_gate(2, 3, 4, gating_combination="sum")
+    for sizes, options, words in [
+        ((0, 8, 4), {}, "n_query_components: expected 1 to"),
+        ((-1, -3, 4), {}, "n_query_components: expected 1 to"),
+        ((2, 3, 0), {}, "width: expected 1 to"),
+        ((100_000, 100_000, 4), {}, "a product of at most 4096, found 10000000000"),
+        ((2, 3, 4), {"temperature": 0.0}, "temperature: expected a finite number above 0, found 0.0"),
+        ((2, 3, 4), {"temperature": float("nan")}, "temperature: expected a finite number above 0, found nan"),
+        ((2, 3, 4), {"eps": -1.0}, "eps: expected a finite number above 0"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            export_gate(*sizes, **options)
+    with pytest.raises(TypeError, match="width: expected an integer, found 2.5"):
+        export_gate(2, 3, 2.5)

@@ -1,11 +1,16 @@
 """Quality of results by judgments of relevance."""
 
+import logging
 import os
-from typing import Any, Dict, Mapping, Sequence, Union
+from typing import Any, Callable, Dict, Mapping, Sequence, Union
 
-from . import _native
+from . import _arrays, _native
 
 Path = Union[str, "os.PathLike[str]"]
+
+_logger = logging.getLogger("rails_wgpu")
+# The largest grade.
+_MOST = 2**31 - 1
 
 
 def evaluate_run(
@@ -23,9 +28,16 @@ def evaluate_run(
     are the gains of NDCG; what was not judged, or has a negative grade, is not relevant. Judged queries without results are left
     out, or count 0 with ``all_judged`` (``trec_eval -c``); queries that were not judged count nowhere.
 
-    Raises OSError, or ValueError with file and line of what is wrong.
+    How many judged queries have no results is logged by ``logging.getLogger("rails_wgpu")`` as information.
+
+    Raises OSError, TypeError, or ValueError with file and line of what is wrong.
     """
-    found = _native.evaluate_run(_plain(qrels), _plain(run), list(metrics), relevance_level, all_judged)
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics: expected a list of names, found the string {metrics!r}")
+    _native.set_log_level(_logger.getEffectiveLevel())
+    level = _arrays.integer("relevance_level", relevance_level, 1, _MOST)
+    grades, scores = _documents("qrels", qrels, _grade), _documents("run", run, _score)
+    found = _native.evaluate_run(grades, scores, list(metrics), level, all_judged)
     places = {name: place for place, name in enumerate(metrics)}
     return dict(sorted(found.items(), key=lambda value: places.get(value[0], len(places))))
 
@@ -33,13 +45,43 @@ def evaluate_run(
 def write_run(run: "Mapping[str, Mapping[str, float]]", path: Path, name: str = "rails-wgpu") -> None:
     """Writes scores of documents by query, ``{query: {document: score}}``, as a TREC run file of this ``name``.
 
-    Raises OSError, or ValueError if a name has blanks or a score is not finite.
+    Raises OSError, TypeError, or ValueError if a name has blanks or a score is not finite.
     """
-    _native.write_run({query: dict(documents) for query, documents in run.items()}, path, name)
+    _native.write_run(_documents("run", run, _score), path, name)
 
 
-def _plain(values: Any) -> Any:
-    """The same with dictionaries for other mappings."""
+def _documents(name: str, values: Any, number: "Callable[[str, Any], Any]") -> Any:
+    """A path as it is, and grades or scores by query and document, checked."""
     if isinstance(values, (str, os.PathLike)):
         return os.fspath(values)
-    return {query: dict(documents) for query, documents in values.items()}
+    found: Dict[str, Dict[str, Any]] = {}
+    for query, documents in _mapping(name, values).items():
+        place = f"{name}[{query!r}]"
+        found[_key(name, query)] = {
+            _key(place, document): number(f"{place}[{document!r}]", value)
+            for document, value in _mapping(place, documents).items()
+        }
+    return found
+
+
+def _mapping(name: str, values: Any) -> "Mapping[Any, Any]":
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{name}: expected a dictionary, found {type(values).__name__}")
+    return values
+
+
+def _key(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected strings as keys, found {value!r} ({type(value).__name__})")
+    return value
+
+
+def _grade(name: str, value: Any) -> int:
+    return _arrays.integer(name, value, -_MOST, _MOST)
+
+
+def _score(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, found {value!r}") from None

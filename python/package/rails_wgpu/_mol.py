@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union, overload
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import to_numpy
+from ._arrays import integer, to_numpy
 
 Arrays = Dict[str, "npt.NDArray[Any]"]
 Path = Union[str, "os.PathLike[str]"]
@@ -27,6 +27,8 @@ _LEGACY_ITEM = "_item_proj_module"
 _WRAPPERS = ("module.", "_orig_mod.")
 _COMBINATIONS = ("glu_silu", "glu_silu_ln", "none")
 _NONLINEARITIES = ("geglu", "swiglu")
+# The largest L of given components: a gate without a hidden layer has L x L weights. As `MAX_LOGITS` of the compiled half.
+_MOST_LOGITS = 4096
 
 
 @overload
@@ -112,15 +114,25 @@ def export_gate(
     """Writes a similarity of component embeddings that are given as they are; returns the path, or without one the bytes.
 
     Queries are (B, P_Q, D_P) and items (N, P_X, D_P) then, with P_Q ``n_query_components``, P_X ``n_item_components`` and D_P
-    ``width``; their L = P_Q P_X logits are ``<f_n, g_m> / temperature``, of components divided by their norm with ``l2_norm``. The
+    ``width``; their L = P_Q P_X logits, at most 4096, are ``<f_n, g_m> / temperature``, of components divided by their norm with ``l2_norm``. The
     gate sees the logits only: ``layers`` are its linear layers, L to L, or L to H (and a SiLU) to L: a PyTorch module that has
     them, its ``state_dict``, or pairs of arrays (weight (out, in), bias (out)). Without any, the gating weights are the softmax of
     the logits themselves. ``gating_combination``: what the weights are a softmax of: the gate ``g`` for ``none``, ``g * sigmoid(g)``
     for ``glu_silu``, or ``glu_silu_ln``.
 
-    Raises ValueError, naming what does not fit.
+    Raises ValueError or TypeError, naming what does not fit.
     """
+    n_query_components = integer("n_query_components", n_query_components, 1, 2**32 - 1)
+    n_item_components = integer("n_item_components", n_item_components, 1, 2**32 - 1)
+    width = integer("width", width, 1, 2**32 - 1)
+    for name, value in (("temperature", temperature), ("eps", eps)):
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: expected a finite number above 0, found {value}")
     n_logits = n_query_components * n_item_components
+    if n_logits > _MOST_LOGITS:
+        raise ValueError(
+            f"n_query_components, n_item_components: expected a product of at most {_MOST_LOGITS}, found {n_logits}"
+        )
     if gating_combination not in _COMBINATIONS:
         raise ValueError(f"gating_combination: expected one of {', '.join(_COMBINATIONS)}, found {gating_combination!r}")
     pairs = _linear_layers(layers, n_logits)
