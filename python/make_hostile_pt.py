@@ -293,6 +293,21 @@ def hostile():
         "import_gru4rec.pt": archive(program),
         "import_pickle.pt": b"\x80\x04cposix\nsystem\n(X\x0b\x00\x00\x00touch PWNEDtR.",
     }
+    # BERT4Rec of RecBole 1.0 and 1.1: whole, but without an output layer.
+    one_by_one = {"item_embedding.weight": (3, 1), "position_embedding.weight": (4, 1), "LayerNorm.weight": (1,), "LayerNorm.bias": (1,)}
+    block = "trm_encoder.layer.0"
+    for layer in [f"{block}.multi_head_attention.{part}" for part in ("query", "key", "value", "dense")] + [
+        f"{block}.feed_forward.dense_{i}" for i in (1, 2)
+    ]:
+        one_by_one |= {f"{layer}.weight": (1, 1), f"{layer}.bias": (1,)}
+    for norm in (f"{block}.multi_head_attention.LayerNorm", f"{block}.feed_forward.LayerNorm"):
+        one_by_one |= {f"{norm}.weight": (1,), f"{norm}.bias": (1,)}
+    values_of = lambda i, shape: floats(str(i), *[0.5] * shape[0])
+    state = {name: tensor(values_of(i, shape), shape) for i, (name, shape) in enumerate(one_by_one.items())}
+    settings = {"model": "BERT4Rec", "n_heads": 1, "hidden_act": "gelu"}
+    programs["import_recbole_bert4rec.pt"] = archive(
+        {"config": Instance(config, {"final_config_dict": settings}), "state_dict": state}
+    )
     sizes = {
         "storage_short.pt": archive({"w": tensor(Storage("Float", "0", b"\0" * 8, numel=3), (3,))}),
         "storage_missing.pt": archive(weights(), without=["0"]),
@@ -313,6 +328,10 @@ def hostile():
         "bomb_pickle.pt": archive_of(b"\x80\x02" + b"N" * (4 << 20) + b".", compress=True),
         "bomb_text.pt": archive_of(b"\x80\x02X\xff\xff\xff\x7f" + b"a" * 100 + b"."),
         "bomb_memo.pt": archive_of(b"\x80\x02]q\x00" + b"(h\x00h\x00lq\x00" * 40 + b"."),
+        "bomb_text_in_memo.pt": archive_of(b"\x80\x04\x8d" + struct.pack("<Q", 50_000) + b"a" * 50_000 + b"\x94" * 50_000 + b".", compress=True),
+        "bomb_name_in_memo.pt": archive_of(
+            b"\x80\x04" + 2 * (b"\x8d" + struct.pack("<Q", 50_000) + b"a" * 50_000) + b"\x93" + b"\x94" * 50_000 + b".", compress=True
+        ),
         "deep.pt": archive_of(b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b".", compress=True),
     }
     values = {

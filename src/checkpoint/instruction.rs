@@ -62,13 +62,21 @@ pub(super) fn next(reader: &mut impl BufRead, longest: u64) -> Result<(u8, Vec<u
         Operand::Nothing => Vec::new(),
         Operand::Bytes(n) => take(reader, n)?,
         Operand::Line => line(reader)?,
-        Operand::TwoLines => [line(reader)?, b" ".to_vec(), line(reader)?].concat(),
+        Operand::TwoLines => global(&line(reader)?, &line(reader)?)?,
         Operand::Sized(n) => {
             let length = little_endian(&take(reader, n as u64)?);
             if length <= longest { take(reader, length)? } else { skip(reader, length)? }
         }
     };
     Ok((op, argument))
+}
+
+/// Module and name of a global, with a space between.
+pub(super) fn global(module: &[u8], name: &[u8]) -> Result<Vec<u8>, String> {
+    match module.len() + name.len() <= MAX_NAME {
+        true => Ok([module, b" ", name].concat()),
+        false => Err(format!("its pickle has a name of more than {MAX_NAME} bytes")),
+    }
 }
 
 /// The place in the memo that an instruction names, where `n_stored` have been stored so far.
@@ -91,6 +99,9 @@ pub(super) fn little_endian(bytes: &[u8]) -> u64 {
 
 /// Longest line that is looked at; no module, class or attribute name is longer.
 pub(super) const MAX_TEXT: u64 = 1 << 16;
+
+/// Longest name of a global with its module: a few bytes of a file make another one of two texts that are there already.
+const MAX_NAME: usize = 512;
 
 fn take(reader: &mut impl BufRead, n: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();

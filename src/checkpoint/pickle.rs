@@ -1,5 +1,6 @@
 //! What a pickle holds beside tensors: settings and ids. Nothing is built: an object of a class is its name, its arguments and its state.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::BufRead;
 use std::sync::Arc;
@@ -92,7 +93,7 @@ impl<'a> PickleValue<'a> {
             Node::Int(value) => Some(*value),
             Node::Object { class, arguments: Some(arguments), .. } if class.ends_with(".multiarray.scalar") => {
                 match self.of(*arguments).items().as_slice() {
-                    [dtype, bytes] => dtype.is_int64().then(|| bytes.bytes())?.map(|bytes| little_endian(bytes) as i64),
+                    [dtype, bytes] => Some(dtype.int64()?(*bytes.bytes()?.first_chunk()?)),
                     _ => None,
                 }
             }
@@ -117,20 +118,7 @@ impl<'a> PickleValue<'a> {
         }
     }
 
-    /// Whether it is `None`.
-    pub fn is_none(self) -> bool {
-        matches!(self.node(), Node::None)
-    }
-
-    /// Module and name of the class of an object.
-    pub fn class(self) -> Option<&'a str> {
-        match self.node() {
-            Node::Object { class, .. } => Some(class),
-            _ => None,
-        }
-    }
-
-    /// The values of a list or tuple, or of a one-dimensional numpy array of objects or of 64-bit integers in memory order.
+    /// The values of a list or tuple; none of anything else.
     pub fn items(self) -> Vec<PickleValue<'a>> {
         match self.node() {
             Node::Sequence(items) => items.iter().map(|item| self.of(*item)).collect(),
@@ -148,8 +136,8 @@ impl<'a> PickleValue<'a> {
         let [_, _, dtype, _, data] = self.of(*state).items()[..] else { return None };
         if let Some(bytes) = data.bytes() {
             let (numbers, rest) = bytes.as_chunks::<8>();
-            let numbers = (dtype.is_int64() && rest.is_empty()).then_some(numbers)?;
-            return Some(numbers.iter().map(|number| i64::from_le_bytes(*number).to_string()).collect());
+            let int64 = dtype.int64().filter(|_| rest.is_empty())?;
+            return Some(numbers.iter().map(|number| int64(*number).to_string()).collect());
         }
         let name = |item: &PickleValue| match item.text() {
             Some(text) => Some(text.to_string()),
@@ -158,17 +146,30 @@ impl<'a> PickleValue<'a> {
         data.items().iter().map(name).collect()
     }
 
-    fn bytes(self) -> Option<&'a [u8]> {
+    fn bytes(self) -> Option<Cow<'a, [u8]>> {
         match self.node() {
-            Node::Bytes(bytes) => Some(bytes),
+            Node::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
+            // Protocol 2 has no bytes: it has the text whose characters they are.
+            Node::Object { class, arguments: Some(arguments), .. } if **class == *"_codecs.encode" => {
+                let text = self.of(*arguments).items().first()?.text()?;
+                text.chars().map(|character| u8::try_from(character).ok()).collect::<Option<Vec<u8>>>().map(Cow::Owned)
+            }
             _ => None,
         }
     }
 
-    /// Whether this is numpy's element type of little-endian 64-bit integers.
-    fn is_int64(self) -> bool {
-        let Node::Object { class, arguments: Some(arguments), .. } = self.node() else { return false };
-        **class == *"numpy.dtype" && self.of(*arguments).items().first().and_then(|name| name.text()) == Some("i8")
+    /// What makes numbers of bytes, if this is numpy's element type of 64-bit integers.
+    fn int64(self) -> Option<fn([u8; 8]) -> i64> {
+        let Node::Object { class, arguments: Some(arguments), state: Some(state) } = self.node() else { return None };
+        if **class != *"numpy.dtype" || self.of(*arguments).items().first()?.text() != Some("i8") {
+            return None;
+        }
+        // Version, byte order, and more.
+        match self.of(*state).items().get(1)?.text()? {
+            "<" => Some(i64::from_le_bytes),
+            ">" => Some(i64::from_be_bytes),
+            _ => None,
+        }
     }
 }
 
@@ -268,13 +269,16 @@ impl Machine {
                 let items = self.since_mark()?;
                 self.insert(&items)?;
             }
-            b'c' => self.global(String::from_utf8_lossy(&argument).replacen(' ', ".", 1)),
+            b'c' => self.global(&argument),
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                match (self.nodes.get(module), self.nodes.get(name)) {
-                    (Some(Node::Text(module)), Some(Node::Text(name))) => self.global(format!("{module}.{name}")),
+                let global = match (self.nodes.get(module), self.nodes.get(name)) {
+                    (Some(Node::Text(module)), Some(Node::Text(name))) => {
+                        instruction::global(module.as_bytes(), name.as_bytes())?
+                    }
                     _ => return Err("its pickle computes the name of a global".to_string()),
-                }
+                };
+                self.global(&global);
             }
             b'R' | 0x81 => {
                 let arguments = self.pop()?;
@@ -330,7 +334,9 @@ impl Machine {
         Ok(())
     }
 
-    fn global(&mut self, class: String) {
+    /// A class, given as `module name`.
+    fn global(&mut self, name: &[u8]) {
+        let class = String::from_utf8_lossy(name).replacen(' ', ".", 1);
         self.push(Node::Object { class: class.into(), arguments: None, state: None });
     }
 
@@ -416,7 +422,7 @@ mod tests {
             let pickle = of(bytes).unwrap();
             let items = pickle.root().get("a").unwrap().items();
             assert_eq!((items[0].int(), items[1].int(), items[2].float()), (Some(1), Some(-2), Some(2.5)));
-            assert!(items[3].is_none() && items[4].bool() == Some(true) && items.len() == 5);
+            assert!(matches!(items[3].node(), Node::None) && items[4].bool() == Some(true) && items.len() == 5);
             assert_eq!(pickle.root().get("b").unwrap().text(), Some("x"));
             assert!(pickle.root().get("c").is_none() && items[0].get("a").is_none());
         }
@@ -427,13 +433,48 @@ mod tests {
         // class os.system called with ("x",), then built with {"heads": 4}
         let pickle =
             of(b"\x80\x02cos\nsystem\nq\x00X\x01\x00\x00\x00x\x85Rq\x01}X\x05\x00\x00\x00headsK\x04sb.").unwrap();
-        assert_eq!(pickle.root().class(), Some("os.system"));
+        assert!(matches!(pickle.root().node(), Node::Object { class, .. } if **class == *"os.system"));
         assert_eq!(pickle.root().get("heads").and_then(PickleValue::int), Some(4));
         // A list that holds itself, an object that is its own state: nothing walks in circles.
         let list = of(b"]q\x00h\x00a.").unwrap();
         assert_eq!(list.root().items()[0].items().len(), 1);
         let own = of(b"ca\nb\nq\x00h\x00b.").unwrap();
         assert!(own.root().get("x").is_none());
+    }
+
+    /// pickle.dumps(numpy.array([1, 1000, -2], dtype), 2) and (.., 4); pickle.dumps(numpy.array(["x", numpy.int64(1001)], object), 2)
+    #[test]
+    fn arrays_of_names_are_read_in_their_byte_order() {
+        let names = |bytes: &[u8]| of(bytes).unwrap().root().array_of_names();
+        let head = b"\x80\x02cnumpy._core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85q\x02c_codecs\nencode\nq\x03\
+                     X\x01\x00\x00\x00bq\x04X\x06\x00\x00\x00latin1q\x05\x86q\x06Rq\x07\x87q\x08Rq\t(K\x01K\x03\x85q\n";
+        let dtype = |order: u8| {
+            [
+                &b"cnumpy\ndtype\nq\x0bX\x02\x00\x00\x00i8q\x0c\x89\x88\x87q\rRq\x0e(K\x03X\x01\x00\x00\x00"[..],
+                &[order],
+                b"q\x0fNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x10b",
+            ]
+            .concat()
+        };
+        let little = "\x01\0\0\0\0\0\0\0\u{e8}\x03\0\0\0\0\0\0\u{fe}\u{ff}\u{ff}\u{ff}\u{ff}\u{ff}\u{ff}\u{ff}";
+        let big = "\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x03\u{e8}\u{ff}\u{ff}\u{ff}\u{ff}\u{ff}\u{ff}\u{ff}\u{fe}";
+        for (order, numbers) in [(b'<', little), (b'>', big)] {
+            let text =
+                [&b"\x89h\x03X"[..], &(numbers.len() as u32).to_le_bytes(), numbers.as_bytes(), b"h\x05\x86Rtb."]
+                    .concat();
+            let latin1: Vec<u8> = numbers.chars().map(|character| character as u8).collect();
+            let bytes = [&b"\x89C\x18"[..], &latin1, b"tb."].concat();
+            for data in [text, bytes] {
+                let found = names(&[&head[..], &dtype(order), &data].concat()).unwrap();
+                assert_eq!(found, ["1", "1000", "-2"], "{}", char::from(order));
+            }
+        }
+        let objects = b"cnumpy\ndtype\nq\x0bX\x02\x00\x00\x00O8q\x0c\x89\x88\x87q\rRq\x0e(K\x03X\x01\x00\x00\x00|q\x0f\
+                        NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tq\x10b\x89]q\x11(X\x01\x00\x00\x00xq\x12cnumpy._core.multiarray\nscalar\n";
+        let number =
+            [&dtype(b'>'), &b"h\x03X\x09\x00\x00\x00\0\0\0\0\0\0\x03\xc3\xa9h\x05\x86R\x86R"[..], b"etb."].concat();
+        assert_eq!(names(&[&head[..], objects, &number].concat()).unwrap(), ["x", "1001"]);
+        assert_eq!(names(&[&head[..], &dtype(b'?'), &b"\x89C\x00tb."[..]].concat()), None);
     }
 
     #[test]

@@ -12,15 +12,16 @@
 
 use std::collections::HashMap;
 use std::io::BufRead;
+use std::rc::Rc;
 
 use super::instruction::{self, MAX_INSTRUCTIONS, MAX_TEXT};
 
-/// What the gate knows of a stack or memo slot.
+/// What the gate knows of a stack or memo slot. An instruction of one byte may store it again: a copy takes no more memory.
 #[derive(Clone)]
 enum Slot {
-    Text(Vec<u8>),
+    Text(Rc<[u8]>),
     /// A name that is not on the list.
-    Stranger(String),
+    Stranger(Rc<str>),
     Other,
 }
 
@@ -39,9 +40,9 @@ pub(super) fn check(reader: &mut impl BufRead, pickles: usize) -> Result<(), Str
 fn check_one(reader: &mut impl BufRead) -> Result<(), String> {
     let mut memo: HashMap<u32, Slot> = HashMap::new();
     let (mut below, mut top) = (Slot::Other, Slot::Other);
-    let mut pending: Option<(Pending, String)> = None;
+    let mut pending: Option<(Pending, Rc<str>)> = None;
     // The class of the object that was saved as a whole, if one was.
-    let mut whole: Option<String> = None;
+    let mut whole: Option<Rc<str>> = None;
     for _ in 0..MAX_INSTRUCTIONS {
         let (op, argument) = instruction::next(reader, MAX_TEXT)?;
         let index = instruction::memo_index(op, &argument, memo.len());
@@ -63,11 +64,11 @@ fn check_one(reader: &mut impl BufRead) -> Result<(), String> {
         }
         let pushed = match op {
             b'.' => return Ok(()),
-            b'V' | b'U' | b'T' | b'X' | 0x8c | 0x8d => Slot::Text(argument),
+            b'V' | b'U' | b'T' | b'X' | 0x8c | 0x8d => Slot::Text(argument.into()),
             b'g' | b'h' | b'j' => memo.get(&index).cloned().unwrap_or(Slot::Other),
             b'c' => named(&argument),
             0x93 => match (&below, &top) {
-                (Slot::Text(module), Slot::Text(name)) => named(&[module, b" ".as_slice(), name].concat()),
+                (Slot::Text(module), Slot::Text(name)) => named(&instruction::global(module, name)?),
                 _ => return Err("its pickle computes the name of a global".to_string()),
             },
             _ => Slot::Other,
@@ -91,7 +92,7 @@ fn refused(name: &str, whole: Option<&str>) -> String {
 fn named(global: &[u8]) -> Slot {
     let global = String::from_utf8_lossy(global);
     let (module, name) = global.split_once(' ').unwrap_or((&global, ""));
-    if is_listed(module, name) { Slot::Other } else { Slot::Stranger(format!("{module}.{name}")) }
+    if is_listed(module, name) { Slot::Other } else { Slot::Stranger(format!("{module}.{name}").into()) }
 }
 
 /// Packages that pickle their settings together with the weights.

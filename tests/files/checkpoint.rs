@@ -247,6 +247,8 @@ fn wrong_sizes_are_refused_and_nothing_large_is_allocated() {
         ("bomb_pickle.pt", "more than 2000000 instructions"),
         ("bomb_text.pt", "ends too early"),
         ("bomb_memo.pt", ""),
+        ("bomb_text_in_memo.pt", "memo bomb"),
+        ("bomb_name_in_memo.pt", "a name of more than 512 bytes"),
         ("deep.pt", "nesting exceeds"),
     ];
     for (name, reason) in cases {
