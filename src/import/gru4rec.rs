@@ -76,7 +76,8 @@ pub(super) fn load(reader: &mut Reader) -> Result<ModelConfig> {
     }
     reader.put("output.bias", Tensor::trusted(vec![n_items + 1], [&[0.0], bias.data()].concat()));
     let hidden = cells.iter().map(Cell::hidden).max().unwrap_or_default();
-    reader.check_size(3 * hidden, dim.max(hidden))?;
+    // Two matrices of each layer, of three gates each, and the dense layer.
+    reader.check_size((6 * cells.len() + 1) * hidden, dim.max(hidden))?;
     for (layer, cell) in cells.iter().enumerate() {
         let n_in = if layer == 0 { dim } else { hidden };
         let [bias_ih, bias_hh] = &cell.biases;

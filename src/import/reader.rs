@@ -1,5 +1,7 @@
 //! Tensors and settings of another program's checkpoint on their way into the layout of this program.
 
+use std::path::Path;
+
 use super::matrix::stacked;
 use super::options::ImportOptions;
 use crate::checkpoint::{Checkpoint, PickleValue, Weights};
@@ -10,7 +12,7 @@ use crate::{Error, Result};
 /// What Lightning's checkpoints put before the names of the module `model`.
 pub(super) const LIGHTNING: &str = "model.";
 
-/// Most numbers of a matrix that the file does not hold.
+/// Most numbers that the file does not hold.
 const LARGEST: usize = 1 << 28;
 
 /// Takes tensors by their names in the file and gives them those of this program.
@@ -228,15 +230,21 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Fails if a matrix that is made here would have more numbers than any that a file should ask for.
+    /// Fails if all matrices that are made here, as one of this shape, would have more numbers than a file should ask for.
     pub fn check_size(&self, rows: usize, columns: usize) -> Result<()> {
         match rows.checked_mul(columns) {
             Some(..=LARGEST) => Ok(()),
             _ => {
-                Err(self
-                    .unsupported(format!("asks for a matrix of {rows} x {columns} numbers"), "save a trained model"))
+                let what =
+                    format!("asks for {rows} x {columns} numbers that it does not hold, {LARGEST} at most are made");
+                Err(self.unsupported(what, "save a trained model"))
             }
         }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.checkpoint.path()
     }
 
     /// A setting that this program does not compute.

@@ -50,6 +50,10 @@ fn gru4rec(reader: &mut Reader) -> Result<ModelConfig> {
 
 fn transformer(reader: &mut Reader) -> Result<ModelConfig> {
     let is_bert = reader.has("output_bias");
+    if !is_bert && setting(reader, "model").and_then(PickleValue::text) == Some("BERT4Rec") {
+        let what = "it is a BERT4Rec of RecBole before its output layer, another model than that of RecBole 1.2.1";
+        return Err(reader.unsupported(what, "train it with RecBole 1.2.1"));
+    }
     let items = reader.matrix("item_embedding.weight")?;
     let (rows, dim) = (items.rows(), items.width());
     reader.put("item_embedding.weight", items);

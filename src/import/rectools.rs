@@ -60,14 +60,18 @@ pub(super) fn load(reader: &mut Reader) -> Result<ModelConfig> {
     let order = (0..1).chain(extra_tokens..rows).chain(1..extra_tokens).map(Some);
     let items = rows_of(&items, order);
     reader.put("item_embedding.weight", items);
-    reader.item_names =
-        reader.setting(&["hyper_parameters", "item_external_ids"]).and_then(PickleValue::array_of_names);
-    if let Some(names) = &mut reader.item_names {
-        if names.len() != rows {
-            let what = format!("it has {} external ids for {rows} rows of the item table", names.len());
-            return Err(reader.unsupported(what, "save it again"));
+    if let Some(ids) = reader.setting(&["hyper_parameters", "item_external_ids"]) {
+        match ids.array_of_names() {
+            Some(names) if names.len() == rows => reader.item_names = Some(names[extra_tokens..].to_vec()),
+            Some(names) => {
+                let what = format!("it has {} external ids for {rows} rows of the item table", names.len());
+                return Err(reader.unsupported(what, "save it again"));
+            }
+            None => log::warn!(
+                "{}: its `item_external_ids` are not texts or whole numbers of 64 bits and are left out: items are rows of its table",
+                reader.path().display()
+            ),
         }
-        names.drain(..extra_tokens);
     }
 
     // Positions are counted from the last already.

@@ -123,6 +123,10 @@ fn compare(scores: &Scores, expected: &Tensor) -> Result<f32, String> {
     Ok(worst)
 }
 
+fn message<T>(result: &rails_wgpu::Result<T>) -> String {
+    result.as_ref().err().map(ToString::to_string).unwrap_or_default()
+}
+
 /// Compares every case; the differences are no larger than docs/CHECKPOINTS.md says.
 fn check_all(backend: &dyn Backend) {
     let table = fs::read_to_string("docs/CHECKPOINTS.md").unwrap();
@@ -382,6 +386,32 @@ fn load(tensors: Vec<(String, Tensor)>, options: &ImportOptions) -> Result<(), S
     let imported = import(&checkpoint, options).map_err(|e| e.to_string())?.ok_or("not recognised")?;
     let checkpoint = Checkpoint::from_tensors(imported.tensors, "memory").map_err(|e| e.to_string())?;
     rails_wgpu::Model::load(&checkpoint, imported.config).map(|_| ()).map_err(|e| e.to_string())
+}
+
+#[test]
+fn models_without_their_output_layer_are_refused() {
+    let said = message(&ModelFile::open("tests/hostile/import_recbole_bert4rec.pt", None));
+    assert!(said.contains("a BERT4Rec of RecBole before its output layer") && said.contains("1.2.1"), "{said}");
+}
+
+/// Layers of width 1 beside one of 512: filled up, each would be as large as that.
+#[test]
+fn all_matrices_together_that_are_filled_up_are_bounded() {
+    let mut tensors = Vec::new();
+    let mut put = |name: String, shape: &[usize]| {
+        tensors.push((name, Tensor::new(shape, vec![0.0; shape.iter().product()]).unwrap()));
+    };
+    put("Wy.weight".into(), &[1, 1]);
+    put("By.weight".into(), &[1, 1]);
+    for layer in 0..171 {
+        let (n_in, hidden) = ([1, 512, 1][layer.min(2)], if layer == 0 { 512 } else { 1 });
+        put(format!("G.{layer}.weight_ih"), &[3 * hidden, n_in]);
+        put(format!("G.{layer}.weight_hh"), &[3 * hidden, hidden]);
+        put(format!("G.{layer}.bias_ih"), &[3 * hidden]);
+        put(format!("G.{layer}.bias_hh"), &[3 * hidden]);
+    }
+    let said = load(tensors, &options().with_max_sequence_length(Some(2))).unwrap_err();
+    assert!(said.contains("numbers that it does not hold"), "{said}");
 }
 
 /// Whatever tensor is missing, one too many or of another shape: an error that names a tensor or an option.
