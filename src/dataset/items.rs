@@ -1,6 +1,6 @@
 //! The list of items that can be retrieved.
 
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use super::catalog::{self, ORIGINAL_COLUMN};
@@ -60,22 +60,37 @@ pub fn read_string_ids(path: &Path) -> Result<Vec<String>> {
 /// [`Error::Io`](crate::Error::Io) if the file cannot be written; [`Error::Argument`] if there are some `originals`, but not
 /// as many as ids.
 pub fn write_item_ids(path: &Path, ids: &[u32], originals: &[String]) -> Result<()> {
+    check_originals(ids, originals)?;
+    atomic::write(path, |file| write_list(file, ids, originals))
+}
+
+/// What [`write_item_ids`] writes.
+///
+/// # Errors
+/// [`Error::Argument`] if there are some `originals`, but not as many as ids.
+pub fn item_list_text(ids: &[u32], originals: &[String]) -> Result<Vec<u8>> {
+    check_originals(ids, originals)?;
+    let mut text = Vec::new();
+    write_list(&mut text, ids, originals).map_err(Error::io("write", Path::new("a list of items")))?;
+    Ok(text)
+}
+
+fn check_originals(ids: &[u32], originals: &[String]) -> Result<()> {
+    if originals.is_empty() || originals.len() == ids.len() {
+        return Ok(());
+    }
+    let expected = format!("{}, one per item, or none", ids.len());
+    Err(Error::argument(Parameter::OriginalIds, expected, originals.len()))
+}
+
+fn write_list(file: &mut impl Write, ids: &[u32], originals: &[String]) -> io::Result<()> {
     if originals.is_empty() {
-        return atomic::write(path, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")));
+        return ids.iter().try_for_each(|id| writeln!(file, "{id}"));
     }
-    if originals.len() != ids.len() {
-        return Err(Error::argument(
-            Parameter::OriginalIds,
-            format!("{}, one per item, or none", ids.len()),
-            originals.len(),
-        ));
-    }
-    atomic::write(path, |file| {
-        let mut writer = csv::Writer::from_writer(file);
-        writer.write_record(["item_id", ORIGINAL_COLUMN])?;
-        ids.iter().zip(originals).try_for_each(|(id, original)| writer.write_record([&id.to_string(), original]))?;
-        writer.flush()
-    })
+    let mut writer = csv::Writer::from_writer(file);
+    writer.write_record(["item_id", ORIGINAL_COLUMN])?;
+    ids.iter().zip(originals).try_for_each(|(id, original)| writer.write_record([&id.to_string(), original]))?;
+    writer.flush()
 }
 
 #[cfg(test)]

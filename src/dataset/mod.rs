@@ -17,7 +17,7 @@ pub mod preprocess;
 mod sequences;
 mod trec;
 
-pub use items::{item_list_beside, parse_item_ids, read_item_ids, read_string_ids, write_item_ids};
+pub use items::{item_list_beside, item_list_text, parse_item_ids, read_item_ids, read_string_ids, write_item_ids};
 pub use names::ItemNames;
 pub use preprocess::{PreprocessOptions, PreprocessReport, Preprocessed, RawFormat, preprocess, raw_files};
 pub use sequences::{Dataset, ReadOptions, ReadReport, Sequence};

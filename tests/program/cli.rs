@@ -245,6 +245,29 @@ fn models_with_their_configuration_inside_are_evaluated_searched_and_indexed() {
     }
 }
 
+/// Copies an archive with `new` for the one `old` in what was pickled.
+fn replace_in_pickle(archive: &str, old: &[u8; 3], new: &[u8; 3], copy: &str) {
+    use std::io::{Read, Write};
+
+    let file = std::fs::File::open(std::path::Path::new(crate::ROOT).join(archive)).unwrap();
+    let mut archive = zip::ZipArchive::new(file).unwrap();
+    let mut writer = zip::ZipWriter::new(std::fs::File::create(copy).unwrap());
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i).unwrap();
+        let (name, mut bytes) = (entry.name().unwrap().into_owned(), Vec::new());
+        entry.read_to_end(&mut bytes).unwrap();
+        if name.ends_with("data.pkl") {
+            let places: Vec<usize> = (0..bytes.len() - 2).filter(|&i| bytes[i..].starts_with(old)).collect();
+            let &[place] = &places[..] else { panic!("{} places", places.len()) };
+            bytes[place..place + 3].copy_from_slice(new);
+        }
+        let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        writer.start_file(name, stored).unwrap();
+        writer.write_all(&bytes).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
 #[test]
 fn checkpoints_of_other_programs_are_converted_evaluated_searched_and_indexed() {
     let folder = tempfile::tempdir().unwrap();
@@ -266,6 +289,20 @@ fn checkpoints_of_other_programs_are_converted_evaluated_searched_and_indexed() 
     );
     let list = std::fs::read_to_string(at("model.items.txt")).unwrap();
     assert!(list.starts_with("item_id,original_id\n1,10") && list.lines().count() == 21, "{list}");
+    // A list of something else is not replaced, and then there is no model either; the same list is.
+    std::fs::write(at("ml-1m.items.txt"), "7\n").unwrap();
+    let beside = ["convert", checkpoint, "-o", &at("ml-1m.safetensors")];
+    refuses(&beside, &["--items-output", "ml-1m.items.txt, which would be lost"]);
+    assert_eq!(std::fs::read_to_string(at("ml-1m.items.txt")).unwrap(), "7\n");
+    assert!(!folder.path().join("ml-1m.safetensors").exists());
+    for _ in 0..2 {
+        succeeds(&[&beside[..], &["--items-output", &at("list.txt")]].concat());
+    }
+    assert_eq!(std::fs::read_to_string(at("list.txt")).unwrap(), list);
+    assert_eq!(succeeds(&["convert", checkpoint, "-o", &converted]), said);
+    let no_folder = ["--items-output", &at("no/list.txt")];
+    refuses(&[&["convert", checkpoint, "-o", &at("new.safetensors")][..], &no_folder].concat(), &["no/list.txt"]);
+    assert!(!folder.path().join("new.safetensors").exists());
     succeeds(&["index", "build", "--device", "cpu", "--checkpoint", checkpoint, "-o", &index]);
     let found = search(&["--checkpoint", checkpoint]);
     assert!(found.as_array().is_some_and(|hits| hits.len() == 5), "{found}");
@@ -273,6 +310,16 @@ fn checkpoints_of_other_programs_are_converted_evaluated_searched_and_indexed() 
     assert_eq!(found, search(&["--index", &index]));
     let evaluated = succeeds(&["eval", "--device", "cpu", "--checkpoint", checkpoint, "--dataset", &data]);
     assert!(evaluated.contains("exact"), "{evaluated}");
+    // Ids that cannot be read are not passed over in silence.
+    let other_ids = at("other_ids.ckpt");
+    replace_in_pickle(checkpoint, b"M\xef\x03", b"NN0", &other_ids);
+    let output = rails_bench(&["convert", &other_ids, "-o", &at("other.safetensors")]);
+    assert!(
+        output.status.success() && stderr(&output).contains("`item_external_ids` are not texts"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!folder.path().join("other.items.txt").exists());
     // It does not: options say the rest, and errors name them.
     let pmixer = "tests/checkpoints/pmixer_earlier/model.pth";
     refuses(&["convert", pmixer, "-o", &at("p.safetensors")], &["--from pmixer", "--from hf"]);
@@ -280,6 +327,11 @@ fn checkpoints_of_other_programs_are_converted_evaluated_searched_and_indexed() 
     refuses(&["convert", pmixer, "--from", "recbole", "-o", &at("p.safetensors")], &["item_embedding.weight"]);
     succeeds(&["convert", pmixer, "--from", "pmixer", "--num-heads", "2", "-o", &at("p.safetensors")]);
     assert!(!folder.path().join("p.items.txt").exists());
+    let itself = at("p.safetensors");
+    refuses(
+        &["convert", &itself, "-o", &at("q.safetensors"), "--items-output", &at("q.txt")],
+        &["items-output: expected nothing"],
+    );
     let options = ["--from", "hf", "--num-heads", "2", "--activation", "identity"];
     let other = search(&[&["--checkpoint", pmixer][..], &options].concat());
     assert_ne!(other, search(&["--checkpoint", &at("p.safetensors")]));
