@@ -4,10 +4,10 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rails_wgpu::checkpoint::Checkpoint;
+use rails_wgpu::checkpoint::{Checkpoint, Weights};
 use rails_wgpu::config::BlockNorm;
-use rails_wgpu::import::{ImportOptions, Source, import};
-use rails_wgpu::model::Model;
+use rails_wgpu::import::{ImportOptions, Source, import, import_mol};
+use rails_wgpu::model::{Model, Mol};
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -41,13 +41,20 @@ pub fn read_checkpoint(path: &Path) {
     for name in names {
         let _ = checkpoint.tensor(&name);
     }
-    let options = ImportOptions::default().with_num_heads(Some(2)).with_max_sequence_length(Some(6));
-    for (source, _) in Source::NAMES {
-        let options = options.clone().with_source(source.parse().ok()).with_block_norm(Some(BlockNorm::Post));
-        if let Ok(Some(imported)) = import(&checkpoint, &options) {
-            let tensors = Checkpoint::from_tensors(imported.tensors, path);
-            let _ = tensors.and_then(|tensors| Model::load(&tensors, imported.config));
+    // Of recurrent networks; of most transformers; of those whose file does not tell where norms are.
+    let recurrent = ImportOptions::default().with_max_sequence_length(Some(6));
+    let transformer = recurrent.clone().with_num_heads(Some(2));
+    for options in [transformer.clone().with_block_norm(Some(BlockNorm::Post)), transformer, recurrent] {
+        for (source, _) in Source::NAMES {
+            if let Ok(Some(imported)) = import(&checkpoint, &options.clone().with_source(source.parse().ok())) {
+                let tensors = Checkpoint::from_tensors(imported.tensors, path);
+                let _ = tensors.and_then(|tensors| Model::load(&tensors, imported.config));
+            }
         }
+    }
+    if let Ok(Some(imported)) = import_mol(&checkpoint) {
+        let tensors = Checkpoint::from_tensors(imported.tensors, path);
+        let _ = tensors.and_then(|tensors| Mol::load(&mut Weights::new(&tensors), &imported.config, imported.dim));
     }
 }
 

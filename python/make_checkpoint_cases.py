@@ -12,7 +12,7 @@ forward passes under their names of tensors. Needs PyTorch; `recbole==1.2.1`; `r
 |---|---|
 | recbole_{sasrec,gru4rec,bert4rec} | RecBole's models and `Config`, saved as its trainer saves them |
 | rectools_{sasrec,bert4rec} | RecTools' models, trained for an epoch and saved by Lightning |
-| pmixer_{earlier,pre,post} | SASRec of pmixer/SASRec.pytorch, before and after it took up norms around its parts |
+| pmixer_{earlier,between,pre,post} | SASRec of pmixer/SASRec.pytorch: before there was a position for padding, since, and with norms around its parts |
 | gsasrec | asash/gSASRec-pytorch |
 | gru4rec_{constrained,separate,ge} | hidasib/GRU4Rec_PyTorch_Official |
 | bert4rec_vae | jaywonchung/BERT4Rec-VAE-Pytorch |
@@ -158,14 +158,18 @@ class PmixerSasrec(nn.Module):
             x = x + self.forward_layers[i](x)
         return self.last_layernorm(x)
 
-    def later(self, ids, norm_first):
+    def later(self, ids, version):
         mask = causal(ids.shape[1])
         places = torch.arange(1, ids.shape[1] + 1) * (ids != 0)
         x = self.item_emb(ids) * DIM**0.5 + self.pos_emb(places)
         for i in range(BLOCKS):
             attention_norm, forward_norm = self.attention_layernorms[i], self.forward_layernorms[i]
             attend = lambda x: self.attention_layers[i](x, x, x, attn_mask=mask)[0]
-            if norm_first:
+            if version == "between":
+                query = attention_norm(x)
+                x = forward_norm(query + self.attention_layers[i](query, x, x, attn_mask=mask)[0])
+                x = x + self.forward_layers[i](x)
+            elif version == "pre":
                 x = x + attend(attention_norm(x))
                 x = x + self.forward_layers[i](forward_norm(x))
             else:
@@ -186,7 +190,7 @@ def pmixer(version):
                 model.pos_emb.weight[0] = 0
         torch.save(model.state_dict(), folder / "model.pth")
         ids = torch.tensor([left(history, LENGTH) for history in HISTORIES])
-        states = model.earlier(ids) if version == "earlier" else model.later(ids, version == "pre")
+        states = model.earlier(ids) if version == "earlier" else model.later(ids, version)
         return model.scores(states[:, -1])
 
     return make
@@ -406,7 +410,7 @@ def bert4rec_vae(folder):
 CASES = {
     "recbole_sasrec": recbole("SASRec"), "recbole_gru4rec": recbole("GRU4Rec"), "recbole_bert4rec": recbole("BERT4Rec"),
     "rectools_sasrec": rectools("SASRecModel"), "rectools_bert4rec": rectools("BERT4RecModel"),
-    "pmixer_earlier": pmixer("earlier"), "pmixer_pre": pmixer("pre"), "pmixer_post": pmixer("post"),
+    "pmixer_earlier": pmixer("earlier"), "pmixer_between": pmixer("between"), "pmixer_pre": pmixer("pre"), "pmixer_post": pmixer("post"),
     "gsasrec": gsasrec, "bert4rec_vae": bert4rec_vae,
     "gru4rec_constrained": gru4rec([DIM], 0), "gru4rec_separate": gru4rec([12, DIM], 5), "gru4rec_ge": gru4rec([6, DIM], None),
     "hf_sasrec": hf_sasrec, "hf_bert4rec": hf_bert4rec, "hf_gru": hf_gru,

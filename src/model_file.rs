@@ -67,17 +67,25 @@ impl ModelFile {
     /// The same, of which `options` say what a checkpoint of another program does not say itself.
     ///
     /// # Errors
-    /// As [`ModelFile::open`].
+    /// As [`ModelFile::open`], and [`Error::Argument`] if something is said that the model does not have, or that the file says itself.
     pub fn open_with(path: impl AsRef<Path>, config: Option<&Path>, options: &ImportOptions) -> Result<ModelFile> {
         let path = path.as_ref();
         let checkpoint = Checkpoint::open(path)?;
+        if let (Some(config), Some(source)) = (config, options.other_program()) {
+            let expected = format!(
+                "no .gin file (--config, RAILS_CONFIG) beside --from {source}: it is for models of this program"
+            );
+            return Err(Error::argument("config", expected, config.display()));
+        }
         if let (None, Some(stored)) = (config, stored(&checkpoint)?) {
+            options.check_none(path)?;
             let content = Content::Mol(Box::new(load_mol(&checkpoint, &stored)?));
             return Ok(ModelFile { checkpoint, content, item_names: None });
         }
         let is_own = options.source.is_none() && (config.is_some() || has_config(&checkpoint));
         let imported = if is_own || options.source.is_some() { None } else { import_mol(&checkpoint)? };
         if let Some(imported) = imported {
+            options.check_none(path)?;
             let checkpoint = Checkpoint::from_tensors(imported.tensors, path)?;
             let content =
                 Content::Mol(Box::new(load_mol(&checkpoint, &Stored { dim: imported.dim, mol: imported.config })?));
@@ -90,6 +98,7 @@ impl ModelFile {
             return Ok(ModelFile { checkpoint, content, item_names: imported.item_names });
         }
         let config = find_config(&checkpoint, config)?;
+        options.check_none(path)?;
         let content = Content::Model(Box::new(Model::load(&checkpoint, config)?));
         let item_names = stored_item_names(&checkpoint)?;
         Ok(ModelFile { checkpoint, content, item_names })
@@ -133,11 +142,7 @@ impl ModelFile {
                 let entries = names.chain([(CONFIG_KEY, model.config.to_json())]);
                 entries.map(|(key, value)| (key.to_string(), value)).collect()
             }
-            Content::Mol(mol) => {
-                let json = || serde_json::json!({ "format": FORMAT, "dim": mol.item_dim(), "mol": mol.config });
-                let written = || [(MOL_KEY.to_string(), json().to_string())].into();
-                self.checkpoint.metadata().cloned().unwrap_or_else(written)
-            }
+            Content::Mol(mol) => self.checkpoint.metadata().cloned().unwrap_or_else(|| mol_metadata(mol)),
         };
         save_safetensors(path.as_ref(), &self.tensors()?, &metadata)
     }
@@ -173,8 +178,13 @@ impl ModelFile {
 /// # Errors
 /// If it cannot be written; a file that was there before is still there then.
 pub fn save_mol(path: impl AsRef<Path>, mol: &Mol<Tensor>) -> Result<()> {
-    let json = serde_json::json!({ "format": FORMAT, "dim": mol.item_dim(), "mol": mol.config }).to_string();
-    save_safetensors(path.as_ref(), &mol.named_tensors(), &BTreeMap::from([(MOL_KEY.to_string(), json)]))
+    save_safetensors(path.as_ref(), &mol.named_tensors(), &mol_metadata(mol))
+}
+
+/// What the metadata of a file say of a similarity alone.
+fn mol_metadata(mol: &Mol<Tensor>) -> BTreeMap<String, String> {
+    let json = serde_json::json!({ "format": FORMAT, "dim": mol.item_dim(), "mol": mol.config });
+    [(MOL_KEY.to_string(), json.to_string())].into()
 }
 
 /// The hyper-parameters of a similarity under [`MOL_KEY`], if there are any.

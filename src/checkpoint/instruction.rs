@@ -5,6 +5,11 @@ use std::io::{self, BufRead, Read};
 /// Longest program: some fifty thousand tensors. An instruction is one byte of file and a hundred of memory.
 pub(super) const MAX_INSTRUCTIONS: usize = 2_000_000;
 
+/// What is wrong with a longer one.
+pub(super) fn too_many() -> String {
+    format!("its pickle has more than {MAX_INSTRUCTIONS} instructions")
+}
+
 /// What follows an opcode.
 enum Operand {
     Nothing,

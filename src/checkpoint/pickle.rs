@@ -187,7 +187,7 @@ pub(super) fn read(reader: &mut impl BufRead) -> Result<Pickle, String> {
         }
         machine.run(op, argument)?;
     }
-    Err(format!("its pickle has more than {MAX_INSTRUCTIONS} instructions"))
+    Err(instruction::too_many())
 }
 
 #[derive(Default)]

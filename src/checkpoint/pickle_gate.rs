@@ -78,7 +78,7 @@ fn check_one(reader: &mut impl BufRead) -> Result<(), String> {
         }
         below = std::mem::replace(&mut top, pushed);
     }
-    Err(format!("its pickle has more than {MAX_INSTRUCTIONS} instructions"))
+    Err(instruction::too_many())
 }
 
 fn refused(name: &str, whole: Option<&str>) -> String {

@@ -8,7 +8,7 @@ use pytorch_reader::{MAX_PICKLE_SIZE, PytorchError, PytorchReader};
 use zip::ZipArchive;
 
 use super::pickle::{self, Pickle};
-use super::{Entry, Stored, pickle_gate};
+use super::{Entry, Stored, instruction, pickle_gate};
 use crate::{Error, Result, input};
 
 /// Keys under which training programs put the weights, the reference's first.
@@ -70,13 +70,22 @@ fn is_content(name: &[u8]) -> bool {
 }
 
 fn refused(path: &Path, what: String) -> Error {
-    let fix = match what.contains(GRU4REC_MODULE) {
-        true => format!(
-            "write its weights, in the folder of gru4rec_pytorch.py: python -c \"import torch; torch.save(torch.load('{}', \
-             map_location='cpu', weights_only=False).model.state_dict(), 'weights.pt')\"",
-            path.display()
-        ),
-        false => "write the file again with `torch.save(model.state_dict(), path)`".to_string(),
+    let load = || format!("torch.load('{}', map_location='cpu', weights_only=False)", path.display());
+    let fix = if what.contains(GRU4REC_MODULE) {
+        format!(
+            "write its weights, in the folder of gru4rec_pytorch.py: python -c \"import torch; torch.save({}.model.state_dict(), \
+             'weights.pt')\"",
+            load()
+        )
+    } else if what == instruction::too_many() {
+        format!(
+            "write the file again with `torch.save(model.state_dict(), path)`, one of RecTools without the ids of its items: \
+             python -c \"import torch; file = {}; del file['hyper_parameters']['item_external_ids']; torch.save(file, \
+             'without_ids.ckpt')\"",
+            load()
+        )
+    } else {
+        "write the file again with `torch.save(model.state_dict(), path)`".to_string()
     };
     Error::Checkpoint { path: path.to_path_buf(), what, fix }
 }

@@ -38,8 +38,9 @@ pub struct Imported {
 /// Reads the checkpoint of another program; `None` if it is none: `options` say so, or no program writes tensors of such names.
 ///
 /// # Errors
-/// [`Error::Argument`] if two programs write such names, or a hyper-parameter is missing that the file does not tell, both with the
-/// option that says it; [`Error::Tensor`] or [`Error::Checkpoint`] if tensors do not fit each other or have no place in the model.
+/// [`Error::Argument`] if two programs write such names, a hyper-parameter is missing that the file does not tell, or one is said that
+/// the model does not have, with the option that says it; [`Error::Tensor`] or [`Error::Checkpoint`] if tensors do not fit each other or
+/// have no place in the model.
 pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Option<Imported>> {
     let source = match options.source {
         Some(source) => source,
@@ -61,6 +62,7 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Option
         Source::Bert4recVae => bert4rec_vae::load(&mut reader)?,
         Source::Hf => hf::load(&mut reader)?,
     };
+    options.check_used(source, &config)?;
     log::info!("{}: read as a checkpoint of {source}", checkpoint.path().display());
     let item_names = reader.item_names.take();
     let tensors = reader.finish().map_err(|error| match error {

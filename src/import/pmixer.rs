@@ -1,5 +1,5 @@
-//! SASRec of pmixer/SASRec.pytorch, before and after it took up norms around its parts; and the copy of the earlier one in
-//! antklen/sasrec-bert4rec-recsys23, which pads histories on the other side.
+//! SASRec of pmixer/SASRec.pytorch: the earliest version, the one that got a position for padding, and those that took up norms around
+//! their parts; and the copy of the earliest in antklen/sasrec-bert4rec-recsys23, which pads histories on the other side.
 
 use super::matrix::{extended, positions_from_first, positions_from_last, rows_of};
 use super::model_config;
@@ -21,7 +21,7 @@ pub(super) enum Side {
     Right,
 }
 
-/// Whether the first row of a table of positions is that of padding, which has no embedding: the later version has such a row.
+/// Whether the first row of a table of positions is that of padding, which has no embedding: later versions have such a row.
 pub(super) fn has_position_of_padding(positions: &Tensor) -> bool {
     positions.rows() > 1 && positions.row(0).iter().all(|&value| value == 0.0)
 }
@@ -36,7 +36,7 @@ pub(super) fn load(reader: &mut Reader, side: Side) -> Result<ModelConfig> {
         Some(asked) if side == Side::Left && asked + 1 == table.rows() => true,
         Some(asked) if side == Side::Left && asked == table.rows() => false,
         Some(asked) if side == Side::Left => {
-            let expected = format!("{} (`maxlen` of the earlier version) or one less (of the later)", table.rows());
+            let expected = format!("{} (`maxlen` of the earliest version) or one less (of later ones)", table.rows());
             return Err(Error::argument("max-sequence-length", expected, asked));
         }
         _ => side == Side::Left && has_position_of_padding(&table),
@@ -67,16 +67,15 @@ pub(super) fn load(reader: &mut Reader, side: Side) -> Result<ModelConfig> {
     }
     reader.norm("last_layernorm", "final_norm", dim)?;
     let block_norm = match (is_later, reader.options.block_norm) {
-        (true, Some(norm @ (BlockNorm::Pre | BlockNorm::Post))) => norm,
-        (true, other) => {
-            let expected = "pre (trained with `--norm_first`) or post (without): `pos_emb.weight` has a row for padding, so this is \
-                            the later version of pmixer's program";
-            let found = other.map_or("nothing (--block-norm)", BlockNorm::name);
-            return Err(Error::argument("block-norm", expected, found));
+        (true, Some(norm)) => norm,
+        (true, None) => {
+            let expected = "pre (--block-norm; trained with `--norm_first`), post (without), or query (by a version that did not have \
+                            this option yet): `pos_emb.weight` has a row for padding, so this is a later version of pmixer's program";
+            return Err(Error::argument("block-norm", expected, "nothing"));
         }
         (false, None | Some(BlockNorm::Query)) => BlockNorm::Query,
         (false, Some(other)) => {
-            let expected = "query or nothing: `pos_emb.weight` has no row for padding, so this is the earlier version";
+            let expected = "query or nothing: `pos_emb.weight` has no row for padding, so this is the earliest version";
             return Err(Error::argument("block-norm", expected, other));
         }
     };

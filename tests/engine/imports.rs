@@ -23,7 +23,7 @@ fn two_heads() -> ImportOptions {
 }
 
 /// Every case with its program, and what its file does not tell.
-fn cases() -> [(&'static str, Source, ImportOptions); 16] {
+fn cases() -> [(&'static str, Source, ImportOptions); 17] {
     let length = options().with_max_sequence_length(Some(6));
     let sessions = options().with_max_sequence_length(Some(50));
     [
@@ -33,6 +33,7 @@ fn cases() -> [(&'static str, Source, ImportOptions); 16] {
         ("rectools_sasrec", Source::Rectools, options()),
         ("rectools_bert4rec", Source::Rectools, options()),
         ("pmixer_earlier", Source::Pmixer, two_heads().with_source(Some(Source::Pmixer))),
+        ("pmixer_between", Source::Pmixer, two_heads().with_block_norm(Some(BlockNorm::Query))),
         ("pmixer_pre", Source::Pmixer, two_heads().with_block_norm(Some(BlockNorm::Pre))),
         ("pmixer_post", Source::Pmixer, two_heads().with_block_norm(Some(BlockNorm::Post))),
         ("gsasrec", Source::Gsasrec, two_heads()),
@@ -230,6 +231,44 @@ fn options_overrule_what_a_file_says() {
 }
 
 #[test]
+fn options_that_a_model_has_no_use_for_are_refused() {
+    let said = |path: &Path, options: ImportOptions| message(&ModelFile::open_with(path, None, &options));
+    for (name, _, options) in cases() {
+        let model = ModelFile::open_with(file(name), None, &options).unwrap();
+        if matches!(model.whole_model().unwrap().config.encoder, EncoderConfig::Gru4rec(_)) {
+            let heads = said(&file(name), options.clone().with_num_heads(Some(2)));
+            assert!(heads.contains("num-heads: expected nothing") && heads.contains("transformer, found 2"), "{heads}");
+            let relu = said(&file(name), options.with_activation(Some(FfnActivation::Relu)));
+            assert!(relu.contains("activation: expected nothing") && relu.contains("found relu"), "{relu}");
+        } else if options.block_norm.is_none() {
+            let tried = [BlockNorm::Pre, BlockNorm::Post, BlockNorm::Query].map(|norm| {
+                let said = said(&file(name), options.clone().with_block_norm(Some(norm)));
+                assert!(said.is_empty() || said.contains("block-norm: expected"), "{name}: {said}");
+                said.is_empty()
+            });
+            assert_eq!(tried.iter().filter(|read| **read).count(), 1, "{name}");
+        }
+    }
+    // Files of this program say all of it themselves, whole models and similarities alone.
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("similarity.safetensors");
+    let trained = ModelFile::open("tests/oracle/tiny_hstu_mol/model.safetensors", None).unwrap();
+    rails_wgpu::model_file::save_mol(&alone, trained.mol().unwrap()).unwrap();
+    for path in [Path::new("tests/oracle/tiny_hstu_mol/model.safetensors"), &alone] {
+        assert_eq!(said(path, options().with_source(Some(Source::Rails))), "");
+        let heads = said(path, two_heads());
+        assert!(heads.contains("num-heads: expected nothing") && heads.contains("--from"), "{heads}");
+        let length = said(path, options().with_max_sequence_length(Some(6)));
+        assert!(length.contains("max-sequence-length: expected nothing"), "{length}");
+    }
+    let other = said(&alone, options().with_source(Some(Source::Recbole)));
+    assert!(other.contains("from: expected rails or nothing"), "{other}");
+    let gin = Some(Path::new("tests/no.gin"));
+    let other = ModelFile::open_with(file("recbole_sasrec"), gin, &options().with_source(Some(Source::Recbole)));
+    assert!(message(&other).contains("config: expected no .gin file (--config, RAILS_CONFIG) beside --from recbole"));
+}
+
+#[test]
 fn transformers_of_other_programs_are_not_trained() {
     use rails_wgpu::backend::cpu::CpuOps;
     use rails_wgpu::config::TrainConfig;
@@ -422,8 +461,11 @@ fn damaged_models_of_every_program_are_refused() {
         if source == Source::Rectools {
             continue; // Its settings are not in its tensors.
         }
-        let options = if source == Source::Recbole { two_heads().with_max_sequence_length(Some(6)) } else { options };
-        let options = if name == "recbole_bert4rec" { two_heads() } else { options };
+        let options = match name {
+            "recbole_gru4rec" => self::options().with_max_sequence_length(Some(6)),
+            "recbole_sasrec" | "recbole_bert4rec" => two_heads(),
+            _ => options,
+        };
         let whole = tensors(name);
         for source in [None, Some(source)] {
             let options = options.clone().with_source(options.source.or(source));

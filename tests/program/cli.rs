@@ -249,7 +249,7 @@ fn models_with_their_configuration_inside_are_evaluated_searched_and_indexed() {
 fn replace_in_pickle(archive: &str, old: &[u8; 3], new: &[u8; 3], copy: &str) {
     use std::io::{Read, Write};
 
-    let file = std::fs::File::open(std::path::Path::new(crate::ROOT).join(archive)).unwrap();
+    let file = std::fs::File::open(Path::new(crate::ROOT).join(archive)).unwrap();
     let mut archive = zip::ZipArchive::new(file).unwrap();
     let mut writer = zip::ZipWriter::new(std::fs::File::create(copy).unwrap());
     for i in 0..archive.len() {
@@ -320,6 +320,8 @@ fn checkpoints_of_other_programs_are_converted_evaluated_searched_and_indexed() 
         stderr(&output)
     );
     assert!(!folder.path().join("other.items.txt").exists());
+    let options = ["search", "--dataset", &data, "--user", "37", "--index", &index, "--num-heads", "2"];
+    refuses(&options, &["--checkpoint"]);
     // It does not: options say the rest, and errors name them.
     let pmixer = "tests/checkpoints/pmixer_earlier/model.pth";
     refuses(&["convert", pmixer, "-o", &at("p.safetensors")], &["--from pmixer", "--from hf"]);

@@ -93,19 +93,20 @@ pub fn algorithm_help(what: &str) -> String {
 pub struct ImportArgs {
     /// The program that has written the checkpoint [default: this one, if there are hyper-parameters for it, else the one that writes
     /// tensors of such names]
-    #[arg(long, value_name = "PROGRAM", value_parser = by_name::<Source>(Source::NAMES), help_heading = "Checkpoints of other programs")]
+    #[arg(long, requires = "checkpoint", value_name = "PROGRAM", value_parser = by_name::<Source>(Source::NAMES), help_heading = "Checkpoints of other programs")]
     from: Option<Source>,
     /// Attention heads, where the checkpoint does not tell
-    #[arg(long, value_name = "N", help_heading = "Checkpoints of other programs")]
+    #[arg(long, requires = "checkpoint", value_name = "N", help_heading = "Checkpoints of other programs")]
     num_heads: Option<usize>,
     /// Activation of the feed-forward part, where it is not the program's usual one and the checkpoint does not tell
-    #[arg(long, value_name = "NAME", value_parser = by_name::<FfnActivation>(FfnActivation::NAMES), help_heading = "Checkpoints of other programs")]
+    #[arg(long, requires = "checkpoint", value_name = "NAME", value_parser = by_name::<FfnActivation>(FfnActivation::NAMES), help_heading = "Checkpoints of other programs")]
     activation: Option<FfnActivation>,
-    /// Where the layer norms of a block are; pmixer: `pre` if it was trained with --norm_first, else `post`
-    #[arg(long, value_name = "PLACE", value_parser = by_name::<BlockNorm>(BlockNorm::NAMES), help_heading = "Checkpoints of other programs")]
+    /// Where the layer norms of a block are; pmixer: `pre` if it was trained with --norm_first, else `post`; `query` by a version
+    /// that did not have this option yet
+    #[arg(long, requires = "checkpoint", value_name = "PLACE", value_parser = by_name::<BlockNorm>(BlockNorm::NAMES), help_heading = "Checkpoints of other programs")]
     block_norm: Option<BlockNorm>,
     /// Longest history that the model sees, where the checkpoint does not tell
-    #[arg(long, value_name = "N", help_heading = "Checkpoints of other programs")]
+    #[arg(long, requires = "checkpoint", value_name = "N", help_heading = "Checkpoints of other programs")]
     max_sequence_length: Option<usize>,
 }
 
