@@ -1,15 +1,20 @@
 //! A segment: items that are built, stored and searched together, never changed afterwards.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::StringIds;
 use crate::backend::{
-    Backend, Bits, DeviceIndex, Exclusions, PreparedQueries, ScoredPosition, Scorer, SearchContext, Similarity,
+    Backend, Bits, DeviceIndex, Exclusions, PreparedQueries, QueryBatch, ScoredPosition, Scorer, SearchContext,
+    Similarity,
 };
 use crate::error::Parameter;
 use crate::store::Shard;
 use crate::tables::{Bytes, Table, Tables};
 use crate::{Error, Result};
+
+/// Most scores of [`Segment::inner_products`] at a time, unless a single query has more candidates.
+const MOST_SCORES: usize = 1 << 22;
 
 /// Items with ascending ids, and their tables.
 #[derive(Clone)]
@@ -206,9 +211,24 @@ impl Segment {
         queries: &PreparedQueries,
         candidates: &[Vec<u32>],
     ) -> Result<Vec<Vec<f32>>> {
-        let mut union = candidates.concat();
-        union.sort_unstable();
-        union.dedup();
+        let mut scores = Vec::with_capacity(candidates.len());
+        for (range, union) in unions(candidates, MOST_SCORES) {
+            context.check()?;
+            let rows: Vec<usize> = range.clone().collect();
+            let some = QueryBatch::new(queries.batch().embeddings.select_rows(&rows));
+            scores.extend(self.inner_products_with(context, &some.prepared(), &union, &candidates[range])?);
+        }
+        Ok(scores)
+    }
+
+    /// [`Segment::inner_products`] by a scan of the `union` of all candidates.
+    fn inner_products_with(
+        &self,
+        context: &SearchContext,
+        queries: &PreparedQueries,
+        union: &[u32],
+        candidates: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f32>>> {
         if union.is_empty() {
             return Ok(vec![Vec::new(); candidates.len()]);
         }
@@ -247,5 +267,47 @@ impl Segment {
             exclusions.offsets.push(exclusions.positions.len() as u32);
         }
         exclusions
+    }
+}
+
+/// Ranges of lists, each with the union of its lists, ascending: ranges of one list, or where lists times positions are at most
+/// `most`.
+fn unions(lists: &[Vec<u32>], most: usize) -> Vec<(Range<usize>, Vec<u32>)> {
+    let mut unions: Vec<(Range<usize>, Vec<u32>)> = Vec::new();
+    for (index, list) in lists.iter().enumerate() {
+        if let Some((range, union)) = unions.last_mut() {
+            let mut joined = [union.as_slice(), list].concat();
+            // Fast where parts are in order already.
+            joined.sort();
+            joined.dedup();
+            if (range.len() + 1) * joined.len() <= most {
+                (range.end, *union) = (index + 1, joined);
+                continue;
+            }
+        }
+        let mut union = list.clone();
+        union.sort_unstable();
+        union.dedup();
+        unions.push((index..index + 1, union));
+    }
+    unions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_scored_together_as_far_as_the_scores_are_few() {
+        let lists = [vec![1, 5], vec![5, 2], vec![7, 8, 9], vec![], vec![9]];
+        let found = unions(&lists, 6);
+        assert_eq!(found, [(0..2, vec![1, 2, 5]), (2..4, vec![7, 8, 9]), (4..5, vec![9])]);
+        // The same candidates of all queries are scored at once, different ones are not.
+        let same = vec![(0..4096).collect::<Vec<u32>>(); 64];
+        let apart: Vec<Vec<u32>> = (0..64).map(|query| (query * 4096..(query + 1) * 4096).collect()).collect();
+        assert_eq!(unions(&same, MOST_SCORES).len(), 1);
+        let sizes: Vec<usize> =
+            unions(&apart, MOST_SCORES).iter().map(|(range, union)| range.len() * union.len()).collect();
+        assert_eq!(sizes, [MOST_SCORES; 2]);
     }
 }

@@ -13,7 +13,7 @@ use crate::backend::cpu::mol::logits::LogitStage;
 use crate::backend::cpu::mol::query::{MolQuery, transform};
 use crate::backend::cpu::mol::query_side::QuerySide;
 use crate::backend::cpu::mol::scratch::MolScratch;
-use crate::backend::cpu::scan::centroid_scan::{CentroidScan, centroid_rows};
+use crate::backend::cpu::scan::centroid_scan::{self, CentroidScan, centroid_rows};
 use crate::backend::cpu::scan::dot_queries::Queries;
 use crate::backend::cpu::scan::dot_scan::DotScan;
 use crate::backend::cpu::scan::list_scan::ListScan;
@@ -219,8 +219,14 @@ impl DeviceIndex for CpuIndex {
             let (items, queries) = self.tokens(queries)?;
             if let (Scorer::Centroids, Some(codes)) = (scorer, &items.codes) {
                 let rows = self.centroid_rows.get_or_init(|| centroid_rows(codes));
-                let scan = CentroidScan::new(codes, rows, queries);
-                return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
+                let mut hits = Vec::with_capacity(n_queries);
+                for slice in centroid_scan::slices(codes, queries) {
+                    context.check()?;
+                    let scan = CentroidScan::new(codes, rows, queries, slice.clone());
+                    let excluded = excluded.selected(slice.clone());
+                    hits.extend(tile_scan::best(context, &scan, self.extent(), slice.len(), k, &excluded).0);
+                }
+                return Ok(hits);
             }
             let scan = MaxSimScan::new(items, queries);
             return Ok(tile_scan::best(context, &scan, self.extent(), n_queries, k, excluded).0);
@@ -293,7 +299,7 @@ impl DeviceIndex for CpuIndex {
     ) -> Result<Vec<Vec<f32>>> {
         check::candidate_scorer(scorer)?;
         check::candidates(self.tables.len(), queries.batch().len(), candidates)?;
-        if let Scorer::MaxSim | Scorer::Centroids = scorer {
+        if scorer == Scorer::MaxSim {
             let (items, queries) = self.tokens(queries)?;
             return Ok(max_sim_scan::rescore(context, items, queries, candidates));
         }

@@ -18,6 +18,34 @@ use crate::token_embeddings::TokenEmbeddings;
 /// Products of a tile of query vectors with one centroid.
 type Products = [u8; TILE];
 
+/// Most bytes of products that are kept at a time, unless a single query has more.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Ranges of queries that are scanned together, since their products fit into memory.
+pub fn slices(items: &TokenCodes, queries: &TokenEmbeddings) -> Vec<Range<usize>> {
+    let lengths = (0..queries.len()).map(|query| queries.range(query).len());
+    within(MOST_BYTES, lengths.map(|length| length.div_ceil(TILE) * items.centroids().rows() * size_of::<Products>()))
+}
+
+/// Ranges of queries of so many bytes each, of at most `most` bytes or of a single query.
+fn within(most: usize, bytes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut slices: Vec<Range<usize>> = Vec::new();
+    let mut sum = 0;
+    for (query, bytes) in bytes.enumerate() {
+        match slices.last_mut() {
+            Some(slice) if sum + bytes <= most => {
+                slice.end = query + 1;
+                sum += bytes;
+            }
+            _ => {
+                slices.push(query..query + 1);
+                sum = bytes;
+            }
+        }
+    }
+    slices
+}
+
 /// A scan of all items of a table.
 pub struct CentroidScan<'a> {
     items: &'a TokenCodes,
@@ -40,10 +68,15 @@ pub fn centroid_rows(items: &TokenCodes) -> RowBlocks {
 }
 
 impl<'a> CentroidScan<'a> {
-    /// Of `items`, with the `rows` of their centroids, for `queries` of the same width.
-    pub fn new(items: &'a TokenCodes, rows: &RowBlocks, queries: &TokenEmbeddings) -> CentroidScan<'a> {
+    /// Of `items`, with the `rows` of their centroids, for those `queries` of the same width in the range `slice`.
+    pub fn new(
+        items: &'a TokenCodes,
+        rows: &RowBlocks,
+        queries: &TokenEmbeddings,
+        slice: Range<usize>,
+    ) -> CentroidScan<'a> {
         let extent = (items.centroids().rows(), items.centroids().width());
-        let numbers: Vec<usize> = (0..queries.len()).collect();
+        let numbers: Vec<usize> = slice.collect();
         let query = |work: &mut Work, &query: &usize| Query::new(queries.vectors_of(query), rows, extent, work);
         CentroidScan { items, queries: threads::map(&numbers, 1, query) }
     }
@@ -151,5 +184,25 @@ impl WithSimd for AddMaxima<'_> {
             }
             *sum += best.iter().map(|&byte| u32::from(byte)).sum::<u32>();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::MOST_CENTROIDS;
+    use crate::tensor::Tensor;
+
+    #[test]
+    fn a_batch_is_cut_where_its_products_would_fill_memory() {
+        assert_eq!(within(10, [3, 7, 1, 11, 9, 1, 0, 5].into_iter()), [0..2, 2..3, 3..4, 4..7, 7..8]);
+        assert_eq!(within(10, std::iter::empty()), []);
+        // A tile of query vectors takes 2 MiB.
+        let centroids = Tensor::trusted(vec![MOST_CENTROIDS, 1], vec![0.0; MOST_CENTROIDS]);
+        let items = TokenCodes::new(centroids, &[0], std::iter::once(0..1));
+        let queries = Tensor::trusted(vec![71, 1], vec![0.0; 71]);
+        let lengths = [[33].as_slice(), &[1; 38]].concat();
+        let Ok(queries) = TokenEmbeddings::new(queries, &lengths) else { panic!("lengths add up") };
+        assert_eq!(slices(&items, &queries), [0..31, 31..39]);
     }
 }

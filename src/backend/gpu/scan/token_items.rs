@@ -26,7 +26,7 @@ pub(crate) struct TokenItems {
     /// Of each shard: the first vector of each item, and the end.
     pub offsets: Vec<Buffer>,
     pub variant: ShaderVariant,
-    /// Vectors of an item, on the average.
+    /// Vectors of an item in the longest tile of items, on its average.
     mean_length: u64,
 }
 
@@ -57,7 +57,7 @@ impl TokenItems {
         // A software driver compiles sixteen for minutes.
         let at_once = if gpu.info().kind == DeviceKind::SoftwareGpu { 4 } else { 16 };
         let variant = ShaderVariant::max_sim(&table.layout, tokens.vectors().width(), at_once);
-        let mean_length = (tokens.vectors().rows() as u64).div_ceil(tokens.len().max(1) as u64);
+        let mean_length = greatest_mean_length(tokens);
         Ok(TokenItems { table: ItemTable { rows: shards, ..table }, offsets, variant, mean_length })
     }
 
@@ -147,6 +147,13 @@ impl TokenQueries<'_> {
     }
 }
 
+/// Vectors of an item, on the average of that tile of adjacent items that has most: a dispatch may happen to scan only such.
+fn greatest_mean_length(tokens: &TokenTable) -> u64 {
+    let mean = |items: &[u64]| (items[items.len() - 1] - items[0]).div_ceil(items.len() as u64 - 1);
+    let tiles = (0..tokens.len()).step_by(TILE).map(|from| from..=tokens.len().min(from + TILE));
+    tiles.map(|tile| mean(&tokens.offsets()[tile])).max().unwrap_or(1)
+}
+
 /// Items of each shard: whole tiles, so that a scan may count in them, whose vectors fit a binding.
 fn shards(tokens: &TokenTable, tile_bytes: u64, limits: &ScanLimits) -> Result<Vec<Range<usize>>> {
     let most = (limits.binding_bytes / tile_bytes.max(1)) as usize * TILE;
@@ -166,4 +173,22 @@ fn shards(tokens: &TokenTable, tile_bytes: u64, limits: &ScanLimits) -> Result<V
         }
     }
     Ok(shards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Dtype;
+
+    #[test]
+    fn work_is_planned_by_the_tile_of_the_longest_items() {
+        let mut tokens = TokenTable::new(1, Dtype::F32);
+        assert_eq!(greatest_mean_length(&tokens), 1);
+        // Short items, a tile that begins with long ones, and a part of a tile.
+        for position in 0..2 * TILE + 3 {
+            let length = if (TILE..TILE + TILE / 2).contains(&position) { 20 } else { 1 };
+            tokens.append(&vec![0.0; length]);
+        }
+        assert_eq!(greatest_mean_length(&tokens), 11);
+    }
 }
