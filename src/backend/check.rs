@@ -125,14 +125,12 @@ pub(super) fn thresholds(n_vectors: usize, thresholds: &[f32]) -> Result<()> {
 
 /// A scorer that takes single candidates.
 pub(super) fn candidate_scorer(scorer: Scorer) -> Result<()> {
-    match scorer {
-        Scorer::Dot => Err(Error::argument(
-            Parameter::Scorer,
-            "Mixture-of-Logits or late interaction, for candidates",
-            "inner products",
-        )),
-        _ => Ok(()),
-    }
+    let found = match scorer {
+        Scorer::Dot => "inner products",
+        Scorer::Centroids => "centroids",
+        Scorer::Mol | Scorer::Distilled | Scorer::Bound | Scorer::MaxSim => return Ok(()),
+    };
+    Err(Error::argument(Parameter::Scorer, "Mixture-of-Logits or late interaction, for candidates", found))
 }
 
 pub(super) fn no_tokens() -> Error {
@@ -212,6 +210,21 @@ fn finite(parameter: Parameter, embeddings: &Tensor, dim: usize) -> Result<()> {
         Some(at) => {
             let found = format!("{} in row {}", embeddings.data()[at], at / dim);
             Err(Error::argument(parameter, "finite numbers", found))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_are_scored_by_what_devices_have_for_single_items() {
+        for scorer in [Scorer::Dot, Scorer::Centroids] {
+            assert!(candidate_scorer(scorer).is_err(), "{scorer:?}");
+        }
+        for scorer in [Scorer::Mol, Scorer::MaxSim] {
+            assert!(candidate_scorer(scorer).is_ok(), "{scorer:?}");
         }
     }
 }

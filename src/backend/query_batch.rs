@@ -31,7 +31,8 @@ impl QueryBatch {
 
     /// Queries of several vectors each, for late interaction. Values are checked by each search.
     pub fn of_tokens(token_embeddings: TokenEmbeddings) -> QueryBatch {
-        QueryBatch { token_embeddings: Some(token_embeddings.clone()), ..QueryBatch::new(token_embeddings.sums()) }
+        let embeddings = token_embeddings.sums();
+        QueryBatch { token_embeddings: Some(token_embeddings), ..QueryBatch::new(embeddings) }
     }
 
     /// The same queries, of these users: one id per query.

@@ -1,6 +1,6 @@
-//! Inverted lists, and centroids of token embeddings: k-means++ (Arthur and Vassilvitskii, 2007) on a sample, then Lloyd's iterations and the assignment of all
-//! items as scans on the device that builds: the nearest of the centres c to a vector x is the one with the greatest
-//! `<x, c> - |c|^2 / 2`, the best hit of the query (x, 1) among the items (c, -|c|^2 / 2).
+//! Inverted lists, and centroids of token embeddings: k-means++ (Arthur and Vassilvitskii, 2007) on a sample, then Lloyd's
+//! iterations and the assignment of all items as scans on the device that builds: the nearest of the centres c to a vector x is
+//! the one with the greatest `<x, c> - |c|^2 / 2`, the best hit of the query (x, 1) among the items (c, -|c|^2 / 2).
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ pub(super) fn token_codes(
 ) -> Result<Option<TokenCodes>> {
     let (vectors, n) = (tokens.vectors(), tokens.vectors().rows());
     let n_centroids = match options.n_lists {
-        // As PLAID has it.
+        // As many as PLAID takes before it rounds them down to a power of two.
         0 => 16 * (n as f64).sqrt() as usize,
         n => n,
     };

@@ -83,44 +83,57 @@ impl FirstStage<'_> {
     pub fn retrieval(&self, algorithm: Algorithm, scale: usize) -> Result<Retrieval> {
         let n_items = self.snapshot.len();
         let scaled = |n: usize| n.saturating_mul(scale).min(n_items);
-        if let Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips = algorithm {
-            let found = format!("`{algorithm}`");
-            return Err(Error::argument(Parameter::Algorithm, "one that collects candidates", found));
-        }
-        if self.snapshot.scorer() == Scorer::MaxSim {
-            return Ok(Retrieval { scans: vec![self.of_tokens(algorithm, scaled)?], distilled: None });
-        }
-        let mol = self.mol(algorithm)?;
+        let of_tokens = self.snapshot.scorer() == Scorer::MaxSim;
+        let mol = || self.mol(algorithm);
         let probes = |n: usize| n.saturating_mul(scale);
         let scans = match algorithm {
-            Algorithm::Naive { per_group } => mol.naive(scaled(per_group), None),
-            Algorithm::NaiveIvf { per_group, n_probe } => mol.naive(scaled(per_group), Some(probes(n_probe))),
-            Algorithm::Avg { candidates } => vec![mol.avg(scaled(candidates))],
-            Algorithm::Comb { per_group, candidates } => {
-                let avg = mol.avg(scaled(candidates));
-                mol.naive(scaled(per_group), None).into_iter().chain([avg]).collect()
+            Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips => {
+                let found = format!("`{algorithm}`");
+                return Err(Error::argument(Parameter::Algorithm, "one that collects candidates", found));
             }
-            Algorithm::HIndexer { candidates } => vec![self.h_indexer(mol, scaled(candidates))?],
-            Algorithm::Tangent { candidates } => {
-                vec![mol.along(&tangent::derivatives(self, mol, candidates)?, scaled(candidates))]
+            Algorithm::Naive { per_group } if of_tokens => vec![CandidateScan::Tokens { n: scaled(per_group) }],
+            Algorithm::Avg { candidates } if of_tokens => {
+                let vectors = self.queries.batch().embeddings.clone();
+                vec![CandidateScan::Best { vectors, columns: Columns::Mean, n: scaled(candidates), per_query: 1 }]
             }
-            Algorithm::TangentSampled { candidates } => {
-                vec![mol.along(&tangent::sampled(self, mol, candidates)?, scaled(candidates))]
-            }
-            Algorithm::TangentIvf { candidates, n_probe } => {
-                let vectors = tangent::vectors(mol, &tangent::derivatives(self, mol, candidates)?);
-                let (n, n_probe) = (scaled(candidates), probes(n_probe));
-                vec![CandidateScan::Lists { vectors, columns: Columns::All, n_probe, n, per_query: 1 }]
-            }
-            Algorithm::Distilled { candidates } => vec![CandidateScan::Distilled { n: scaled(candidates) }],
-            Algorithm::Cascade { tangent, .. } => {
-                vec![mol.along(&tangent::derivatives(self, mol, tangent)?, scaled(tangent))]
+            Algorithm::Centroids { candidates } if of_tokens => {
+                vec![CandidateScan::Centroids { n: scaled(candidates) }]
             }
             Algorithm::Centroids { .. } => {
                 let expected = "an index of token embeddings";
                 return Err(Error::argument(Parameter::Algorithm, expected, format!("`{algorithm}` on another one")));
             }
-            Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips => Vec::new(),
+            Algorithm::Naive { per_group } => mol()?.naive(scaled(per_group), None),
+            Algorithm::NaiveIvf { per_group, n_probe } => mol()?.naive(scaled(per_group), Some(probes(n_probe))),
+            Algorithm::Avg { candidates } => vec![mol()?.avg(scaled(candidates))],
+            Algorithm::Comb { per_group, candidates } => {
+                let mol = mol()?;
+                let avg = mol.avg(scaled(candidates));
+                mol.naive(scaled(per_group), None).into_iter().chain([avg]).collect()
+            }
+            Algorithm::HIndexer { candidates } => vec![self.h_indexer(mol()?, scaled(candidates))?],
+            Algorithm::Tangent { candidates } => {
+                let mol = mol()?;
+                vec![mol.along(&tangent::derivatives(self, mol, candidates)?, scaled(candidates))]
+            }
+            Algorithm::TangentSampled { candidates } => {
+                let mol = mol()?;
+                vec![mol.along(&tangent::sampled(self, mol, candidates)?, scaled(candidates))]
+            }
+            Algorithm::TangentIvf { candidates, n_probe } => {
+                let mol = mol()?;
+                let vectors = tangent::vectors(mol, &tangent::derivatives(self, mol, candidates)?);
+                let (n, n_probe) = (scaled(candidates), probes(n_probe));
+                vec![CandidateScan::Lists { vectors, columns: Columns::All, n_probe, n, per_query: 1 }]
+            }
+            Algorithm::Distilled { candidates } => {
+                mol()?;
+                vec![CandidateScan::Distilled { n: scaled(candidates) }]
+            }
+            Algorithm::Cascade { tangent, .. } => {
+                let mol = mol()?;
+                vec![mol.along(&tangent::derivatives(self, mol, tangent)?, scaled(tangent))]
+            }
         };
         let distilled = match algorithm {
             Algorithm::Cascade { distilled, .. } => Some(scaled(distilled)),
@@ -170,19 +183,6 @@ impl FirstStage<'_> {
             }
             CandidateScan::Centroids { n } => snapshot.scan_centroids(context, self.queries, *n, excluded)?,
             CandidateScan::Tokens { n } => self.of_each_token(*n)?,
-        })
-    }
-
-    /// What finds candidates for late interaction.
-    fn of_tokens(&self, algorithm: Algorithm, scaled: impl Fn(usize) -> usize) -> Result<CandidateScan> {
-        Ok(match algorithm {
-            Algorithm::Avg { candidates } => {
-                let vectors = self.queries.batch().embeddings.clone();
-                CandidateScan::Best { vectors, columns: Columns::Mean, n: scaled(candidates), per_query: 1 }
-            }
-            Algorithm::Naive { per_group } => CandidateScan::Tokens { n: scaled(per_group) },
-            Algorithm::Centroids { candidates } => CandidateScan::Centroids { n: scaled(candidates) },
-            _ => return self.mol(algorithm).map(|_| CandidateScan::Tokens { n: 0 }),
         })
     }
 

@@ -4,7 +4,6 @@
 //! an ordinary search that leaves out the items with such scores, and these are scored one by one.
 
 use super::{Certificate, Found, Hit};
-use crate::backend::{PreparedQueries, Scorer, SearchContext};
 use crate::error::Parameter;
 use crate::index::{Excluded, Snapshot};
 use crate::{Error, Result};
@@ -85,19 +84,18 @@ impl<'a> ScoreFusion<'a> {
 }
 
 impl Fused {
-    /// The best `k` of the items that a search by `scorer` has found without those with scores of the caller's, and of these.
+    /// The best `k` of the items that a search has found without those with scores of the caller's, and of these, whose
+    /// `similarities` are those of [`Fused::positions`].
     ///
     /// # Errors
-    /// If the device fails, or an item cannot be scored.
+    /// If an item cannot be scored.
     pub fn merged(
         &self,
-        context: &SearchContext,
-        (snapshot, scorer): (&Snapshot, Scorer),
-        queries: &PreparedQueries,
+        snapshot: &Snapshot,
+        similarities: Vec<Vec<f32>>,
         k: usize,
         (hits, certificates): Found,
     ) -> Result<Found> {
-        let similarities = snapshot.rescore(context, scorer, queries, &self.positions)?;
         let mut all = Vec::with_capacity(hits.len());
         for (query, (found, similarities)) in hits.into_iter().zip(similarities).enumerate() {
             if let Some(scored) = similarities.iter().position(|score| !score.is_finite()) {

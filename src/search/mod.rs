@@ -48,7 +48,7 @@ use futures::channel::oneshot;
 
 use crate::backend::{Columns, PreparedQueries, QueryBatch, ScoredPosition, Scorer, SearchContext};
 use crate::error::Parameter;
-use crate::index::{Excluded, ItemIndex, Snapshot};
+use crate::index::{Excluded, ItemIndex, Segment, Snapshot};
 use crate::{Error, Result, threads};
 use approximate::approximate;
 use candidates::Candidates;
@@ -84,7 +84,7 @@ use first_stage::FirstStage;
 /// ```
 pub struct Searcher {
     index: ItemIndex,
-    /// Says once that there are no inverted lists.
+    /// Says once that there are no inverted lists, or centroids.
     mentioned: Once,
     /// Of the model, as soon as it is known.
     encoder: OnceLock<HistoryEncoder>,
@@ -174,7 +174,9 @@ impl Searcher {
         let scorer = if algorithm == Algorithm::Mips { Scorer::Dot } else { snapshot.scorer() };
         let context = course.context;
         course.stats.pairs += fused.positions.iter().map(|list| list.len() as u64).sum::<u64>();
-        course.stage(Stage::Selection, || fused.merged(context, (snapshot, scorer), queries, k, found))
+        let similarities =
+            course.stage(Stage::Scoring, || snapshot.rescore(context, scorer, queries, &fused.positions))?;
+        course.stage(Stage::Selection, || fused.merged(snapshot, similarities, k, found))
     }
 
     /// The best `k` of each query that are not excluded.
@@ -205,8 +207,9 @@ impl Searcher {
             return Ok((hits, vec![Certificate::Exact; if certify { n_queries } else { 0 }]));
         }
 
+        let found = approximate(course, snapshot, queries, (algorithm, k, certify), excluded)?;
         self.mention_missing_lists(snapshot, algorithm);
-        approximate(course, snapshot, queries, (algorithm, k, certify), excluded)
+        Ok(found)
     }
 
     /// [`Searcher::search`] on a worker thread, for asynchronous programs. It begins at once; dropping the future cancels it,
@@ -300,24 +303,27 @@ impl Searcher {
         hits.collect()
     }
 
-    /// Says, once, that an algorithm looks into inverted lists that the index does not have.
+    /// Says, once, that an algorithm looks into inverted lists, or at centroids, that the index does not have.
     fn mention_missing_lists(&self, snapshot: &Snapshot, algorithm: Algorithm) {
-        let kind = match algorithm {
-            Algorithm::NaiveIvf { .. } => "of each component",
-            Algorithm::TangentIvf { .. } => "of all components together",
+        let tables = || snapshot.segments().iter().map(Segment::tables);
+        let has_lists =
+            |fits: fn(Columns) -> bool| tables().any(|tables| tables.lists.iter().any(|lists| fits(lists.columns)));
+        let missing = match algorithm {
+            Algorithm::NaiveIvf { .. } if !has_lists(|columns| matches!(columns, Columns::Group(_))) => {
+                "inverted lists of each component"
+            }
+            Algorithm::TangentIvf { .. } if !has_lists(|columns| columns == Columns::All) => {
+                "inverted lists of all components together"
+            }
+            Algorithm::Centroids { .. } if !tables().any(|tables| tables.has_centroids()) => "centroids",
             _ => return,
         };
-        let grouped = matches!(algorithm, Algorithm::NaiveIvf { .. });
-        let fits = |columns: Columns| matches!(columns, Columns::Group(_)) == grouped;
-        let mut lists = snapshot.segments().iter().flat_map(|segment| &segment.tables().lists);
-        if !lists.any(|lists| fits(lists.columns)) {
-            self.mentioned.call_once(|| {
-                log::warn!(
-                    "`{algorithm}` scans all items: the index has no inverted lists {kind}; build it with some \
-                     (`IndexOptions::lists`, `index build --lists`), unless it has few items"
-                );
-            });
-        }
+        self.mentioned.call_once(|| {
+            log::warn!(
+                "`{algorithm}` scans all items: the index has no {missing}; build it with some (`IndexOptions::lists`, \
+                 `index build --lists`), unless it has few items"
+            );
+        });
     }
 }
 

@@ -156,6 +156,11 @@ impl Tables {
         }
     }
 
+    /// Whether there are centroids of token embeddings.
+    pub fn has_centroids(&self) -> bool {
+        self.tokens.as_ref().is_some_and(|tokens| tokens.codes.is_some())
+    }
+
     /// Appends items: raw embeddings (n, D) and, if the similarity is Mixture-of-Logits, their item side.
     pub fn append(&mut self, raw: &[f32], side: Option<&ItemSide>) {
         let are_components = self.raw_components().is_some();

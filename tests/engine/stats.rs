@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::common::backends::backends;
 use crate::common::models::{Random, Shape};
+use rails_wgpu::TokenEmbeddings;
 use rails_wgpu::backend::cpu::Cpu;
 use rails_wgpu::backend::{Backend, DeviceKind, Dtype, QueryBatch};
 use rails_wgpu::index::{IndexOptions, ItemIndex, ListOptions};
-use rails_wgpu::search::{Algorithm, Answer, Request, Searcher, Stage};
+use rails_wgpu::search::{Algorithm, Answer, Request, ScoreFusion, Searcher, Stage};
 
 const DIM: usize = 6;
 const N: usize = 300;
@@ -130,6 +131,32 @@ fn a_search_is_one_line_and_one_per_stage() {
         assert!(refused.is_err());
         let lines = std::mem::take(&mut *LINES.0.lock().unwrap());
         assert!(lines.len() == 1 && lines[0].contains("error=\"k: expected at least 1"), "{lines:?}");
+
+        // Items with scores of the caller's are scored in a stage of that name.
+        let scores = [&[(3, 0.5)][..], &[]];
+        let request = Request::new(Algorithm::Exact, 10).with_fusion(ScoreFusion::new(1.0, &scores));
+        searcher.answer(&queries, &request).unwrap();
+        let lines = std::mem::take(&mut *LINES.0.lock().unwrap());
+        let stages: Vec<&str> =
+            lines.iter().filter_map(|line| line.strip_prefix("stage=")?.split(' ').next()).collect();
+        assert_eq!(stages, ["scoring", "selection", "scoring", "selection"]);
+
+        // What is missing is said after a search that wanted it, not after one that was refused.
+        let notices = |searcher: &Searcher, queries: &QueryBatch, algorithm: &str| -> Vec<String> {
+            let _ = searcher.search(algorithm.parse().unwrap(), queries, 1, &[]);
+            let lines = std::mem::take(&mut *LINES.0.lock().unwrap());
+            lines.into_iter().filter(|line| line.contains("the index has no")).collect()
+        };
+        let vectors = Random::new(6).tensor(&[4, DIM], 1.0);
+        let dot = Searcher::builder().embeddings(&[1, 2, 3, 4], &vectors).device("cpu").build().unwrap();
+        assert!(notices(&dot, &queries, "naive-ivf:2@1").is_empty());
+        let tokens = TokenEmbeddings::new(vectors, &[1, 3]).unwrap();
+        let texts = Searcher::builder().token_embeddings(&[1, 2], &tokens).device("cpu").build().unwrap();
+        let queries = QueryBatch::of_tokens(tokens);
+        assert!(notices(&texts, &queries, "naive-ivf:2@1").is_empty());
+        let said = notices(&texts, &queries, "centroids:1");
+        assert!(said.len() == 1 && said[0].contains("the index has no centroids"), "{said:?}");
+        assert!(notices(&texts, &queries, "centroids:1").is_empty(), "said once");
     });
     logged.unwrap().join().unwrap();
 }

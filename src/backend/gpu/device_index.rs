@@ -102,7 +102,7 @@ impl DeviceIndex for GpuIndex {
     ) -> Result<Vec<Vec<f32>>> {
         check::candidate_scorer(scorer)?;
         check::candidates(self.host.len(), queries.batch().len(), candidates)?;
-        if let Scorer::MaxSim | Scorer::Centroids = scorer {
+        if scorer == Scorer::MaxSim {
             let TokenQueries { items, queries } = self.token_queries(queries)?;
             let most = self.limits.dispatch_flops / items.variant_for(queries).pair_flops;
             let mut scores = Vec::with_capacity(candidates.len());
