@@ -29,6 +29,8 @@ pub fn train_similarity(
     let (queries, items) = (tensor("query_embeddings", &queries)?, tensor("item_embeddings", &items)?);
     let pairs = numbers("pairs", &of_queries)?.into_iter().zip(numbers("pairs", &of_items)?);
     let pairs: Vec<(u32, u32)> = pairs.collect();
+    // Before the work and not after it.
+    rails_wgpu::atomic::check(&path).map_err(exception)?;
     let mol = MolConfig::from_json(mol, "mol").map_err(exception)?;
     let config = TrainConfig::default().overridden(training).map_err(exception)?;
     let mut raised = None;

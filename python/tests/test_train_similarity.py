@@ -43,6 +43,10 @@ def test_a_callback_ends_it_and_what_is_wrong_is_said(tmp_path):
     ]:
         with pytest.raises(ValueError, match=words):
             train_similarity(*arguments, tmp_path / "other.safetensors", **{**SMALL, **options})
+    epochs.clear()
+    with pytest.raises(OSError, match="nowhere"):
+        train_similarity(QUERIES, ITEMS, PAIRS, tmp_path / "nowhere" / "mol.safetensors", **SMALL, callback=epochs.append)
+    assert not epochs, "what cannot be written is not trained"
     with pytest.raises(ZeroDivisionError):
         train_similarity(QUERIES, ITEMS, PAIRS, path, **SMALL, callback=lambda *_: 1 / 0)
     assert not (tmp_path / "other.safetensors").exists()

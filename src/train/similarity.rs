@@ -10,7 +10,7 @@ use super::sites;
 use crate::backend::cpu::CpuOps;
 use crate::backend::{Trainable, TrainingOps};
 
-use crate::config::{LossKind, TrainConfig};
+use crate::config::{LossKind, NegativeSampling, TrainConfig};
 use crate::error::Parameter;
 use crate::model::{InputRange, Mol};
 use crate::ops::Ops;
@@ -39,7 +39,7 @@ pub struct EmbeddingPairs<'a> {
 ///
 /// # Errors
 /// If there is no pair, shapes or rows do not fit, a number is not finite, the similarity has uid tables, the configuration asks for
-/// another loss, or as [`TrainConfig::validate`]; [`Error::Diverged`] if the loss or a gradient is not finite.
+/// another loss or sampling, or as [`TrainConfig::validate`]; [`Error::Diverged`] if the loss or a gradient is not finite.
 pub fn train_similarity(
     mol: &Mol<Tensor>,
     data: EmbeddingPairs,
@@ -78,9 +78,16 @@ impl<'a> Trainer<'a> {
     fn new(mol: &'a Mol<Tensor>, data: EmbeddingPairs, config: &'a TrainConfig) -> Result<Trainer<'a>> {
         config.validate()?;
         let EmbeddingPairs { queries, items, pairs } = data;
-        if config.loss != LossKind::SampledSoftmax || !mol.uid_tables.is_empty() {
-            let expected = "the sampled softmax, and a similarity without uid tables";
-            return Err(Error::argument(Parameter::Model, expected, "another loss, or uid tables"));
+        if config.loss != LossKind::SampledSoftmax {
+            let found = format!("{:?}", config.loss);
+            return Err(Error::argument(Parameter::HyperParameter("loss"), "the sampled softmax", found));
+        }
+        if config.sampling != NegativeSampling::Uniform {
+            let found = format!("{:?}", config.sampling);
+            return Err(Error::argument(Parameter::HyperParameter("sampling"), "negatives drawn uniformly", found));
+        }
+        if !mol.uid_tables.is_empty() {
+            return Err(Error::argument(Parameter::Model, "a similarity without uid tables", "uid tables"));
         }
         let range = InputRange::new(Some(mol), mol.item_dim());
         range.check_queries(queries, None)?;
@@ -221,6 +228,8 @@ mod tests {
         let narrow = Tensor::from_rows([[1.0, 2.0]]);
         assert!(wrong(EmbeddingPairs { queries: &narrow, ..data }, &train).contains("shape (B, 8)"));
         let full = TrainConfig { loss: LossKind::FullSoftmax, ..train.clone() };
-        assert!(wrong(data, &full).contains("the sampled softmax"));
+        assert!(wrong(data, &full).contains("loss: expected the sampled softmax, found FullSoftmax"));
+        let popular = TrainConfig { sampling: NegativeSampling::Popularity, ..train.clone() };
+        assert!(wrong(data, &popular).contains("sampling: expected negatives drawn uniformly, found Popularity"));
     }
 }
