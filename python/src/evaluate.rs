@@ -17,7 +17,7 @@ pub enum Documents<T> {
     File(PathBuf),
 }
 
-/// Means by the names of their metrics, and how many judged queries the run lacks.
+/// Means by the names of their metrics. How many judged queries the run lacks is logged.
 #[pyfunction]
 pub fn evaluate_run(
     py: Python,
@@ -42,6 +42,10 @@ pub fn evaluate_run(
             Documents::Values(values) => run_of(&values)?,
         };
         let quality = GradedQuality::new(&qrels, &run, relevance_level)?;
+        if quality.missing() > 0 {
+            let count = if all_judged { "count 0" } else { "are left out" };
+            log::info!(target: "rails_wgpu", "judged queries that the run lacks {count}: {}", quality.missing());
+        }
         Ok(metrics.iter().map(|&metric| (metric.to_string(), quality.mean(metric, all_judged))).collect())
     };
     detached(py, evaluate)

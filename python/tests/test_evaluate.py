@@ -72,6 +72,16 @@ def test_metrics_are_those_of_trec_eval(seed, level, tmp_path):
     assert evaluate_run(tmp_path / "qrels.txt", str(tmp_path / "run.txt"), list(NAMES), level) == found
 
 
+def test_judged_queries_that_a_run_lacks_are_told(caplog):
+    qrels, run = {"1": {"a": 1}, "2": {"a": 1}, "3": {"a": 1}}, {"2": {"a": 1.0}}
+    with caplog.at_level("INFO", logger="rails_wgpu"):
+        assert evaluate_run(qrels, run, ["mrr"]) == {"mrr": 1.0}
+        assert "judged queries that the run lacks are left out: 2" in caplog.text
+        caplog.clear()
+        evaluate_run({"2": {"a": 1}}, run, ["mrr"])
+        assert "lacks" not in caplog.text
+
+
 def float_32(number):
     import numpy as np
 
