@@ -21,4 +21,4 @@ pub use items::{item_list_beside, item_list_text, parse_item_ids, read_item_ids,
 pub use names::ItemNames;
 pub use preprocess::{PreprocessOptions, PreprocessReport, Preprocessed, RawFormat, preprocess, raw_files};
 pub use sequences::{Dataset, ReadOptions, ReadReport, Sequence};
-pub use trec::{Qrels, TREC_RUN_NAME, TrecRun};
+pub use trec::{Qrels, TREC_RUN_NAME, TrecRun, check_trec_name};

@@ -148,12 +148,22 @@ impl Mol<Tensor> {
         Ok(Mol { config: config.clone(), query, uid_tables, item, gate_query, gate_item, gate_cross, principal: None })
     }
 
+    /// The largest L = P_Q * P_X of [`Mol::of_components`], whose gate may have L x L weights.
+    pub const MAX_LOGITS: usize = 4096;
+
     /// The similarity of component embeddings that are given as they are, see [`MolConfig::of_components`]. The gate is the
     /// cross part QI; without one, the gating weights are the softmax of the logits themselves.
     ///
     /// # Errors
-    /// If the configuration is not one of given components, has uid tables, or asks for a gate of another shape.
+    /// If the configuration is not one of given components, has uid tables or more than [`Mol::MAX_LOGITS`] logits, or asks for a
+    /// gate of another shape.
     pub fn of_components(config: &MolConfig, gate: Option<CrossGate<Tensor>>) -> Result<Mol<Tensor>> {
+        // Before anything multiplies these.
+        let (n_query, n_item) = (config.query_dot_product_groups, config.item_dot_product_groups);
+        if n_query.checked_mul(n_item).is_none_or(|n_logits| n_logits > Self::MAX_LOGITS) {
+            let expected = format!("at most {} logits, P_Q * P_X", Self::MAX_LOGITS);
+            return Err(Error::argument(Parameter::Model, expected, format!("{n_query} * {n_item}")));
+        }
         config.validate()?;
         if !config.given_components || !config.uid_embedding_hash_sizes.is_empty() {
             let expected = "given_components, and no uid_embedding_hash_sizes";

@@ -1000,7 +1000,21 @@ fn given_components_are_indexed_searched_and_judged() {
     npy(folder.path().join("queries.npy").as_path(), "<f4", "(2, 2, 2)", &floats(&queries));
     npy(folder.path().join("flat.npy").as_path(), "<f4", "(3, 4)", &floats(&items));
     let build = ["index", "build", "--device", "cpu", "--components", &at("items.npy"), "-o"];
-    succeeds(&[&build[..], &[&at("index"), "--temperature", "0.5"]].concat());
+    // The model of the environment is for other commands.
+    let mut built = Command::new(env!("CARGO_BIN_EXE_rails-bench"));
+    built.env("RAILS_CHECKPOINT", "assets/demo.safetensors").env("RAILS_CONFIG", "nothing.gin");
+    let built = built.args([&build[..], &[&at("index"), "--temperature", "0.5"]].concat()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    refuses(
+        &[&build[..], &[&at("new"), "--checkpoint", "assets/demo.safetensors"]].concat(),
+        &["checkpoint: expected none beside --components", "found assets/demo.safetensors"],
+    );
+    for components in ["100000000", "18446744073709551615"] {
+        refuses(
+            &[&build[..], &[&at("new"), "--query-components", components]].concat(),
+            &["expected at most 4096 logits, P_Q * P_X", &format!("found {components} * 2")],
+        );
+    }
     let search = ["index", "search", &at("index"), "--queries", &at("queries.npy"), "--device", "cpu", "-o"];
     let said = succeeds(&[&search[..], &[&at("run"), "--k", "2", "--run-name", "mine"]].concat());
     assert!(said.contains("results of 2 queries"), "{said}");
@@ -1035,6 +1049,13 @@ fn given_components_are_indexed_searched_and_judged() {
     std::fs::write(at("gone"), "first item\nunknown\n").unwrap();
     let removed = succeeds(&["index", "remove", &at("named"), "--string-ids", &at("gone")]);
     assert!(removed.contains("1 item removed, 2 left"), "{removed}");
+    // What is wrong with names is said before the device opens.
+    let early = [&search_named[..5], &["--device", "no such device", "-o", search_named[8]]].concat();
+    for (names, words) in [("what\nwhat\n", "each name once, found `what` twice"), ("a b\nc\n", "found `a b`")] {
+        std::fs::write(at("wrong.txt"), names).unwrap();
+        refuses(&[&early[..], &["--query-ids", &at("wrong.txt")]].concat(), &[words]);
+    }
+    refuses(&[&early[..], &["--run-name", "two words"]].concat(), &["without blanks", "`two words`"]);
     succeeds(&[&search_named[..], &["--query-ids", &at("queries.txt")]].concat());
     let run = std::fs::read_to_string(at("run2")).unwrap();
     assert!(run.starts_with("what Q0 second 1 0 ") && run.contains("\nwhere Q0 second 1 "), "{run}");

@@ -44,8 +44,11 @@ fn wrong_fields(expected: &str, fields: &[&str]) -> String {
     format!("expected {expected}, found {} fields: {}", fields.len(), quoted(&fields.join(" ")))
 }
 
-/// Fails if `name`, of a `what`, would not be one field of a line.
-fn check_name(what: &str, name: &str) -> Result<()> {
+/// Fails if `name`, of a `what` (a query, a document or a run), would not be one field of a line of TREC's files.
+///
+/// # Errors
+/// [`Error::Argument`] if it is empty, has blanks or begins with `#`.
+pub fn check_trec_name(what: &str, name: &str) -> Result<()> {
     match name.is_empty() || name.starts_with('#') || name.contains(|c: char| c.is_ascii_whitespace()) {
         false => Ok(()),
         true => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::Path;
 
-use super::{ByQuery, check_name, insert, read, wrong_fields};
+use super::{ByQuery, check_trec_name, insert, read, wrong_fields};
 use crate::dataset::number::quoted;
 use crate::error::Parameter;
 use crate::{Error, Result, atomic, input};
@@ -29,8 +29,8 @@ impl Qrels {
     /// # Errors
     /// If the document has a grade for the query already, or a name is empty, has blanks or begins with `#`.
     pub fn add(&mut self, query: &str, document: &str, grade: i32) -> Result<()> {
-        check_name("query", query)?;
-        check_name("document", document)?;
+        check_trec_name("query", query)?;
+        check_trec_name("document", document)?;
         insert(&mut self.queries, "grades", query, document, grade)
             .map_err(|what| Error::argument(Parameter::Qrels, "each document once a query", what))
     }

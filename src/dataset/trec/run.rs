@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 use std::path::Path;
 
-use super::{ByQuery, check_name, insert, read, wrong_fields};
+use super::{ByQuery, check_trec_name, insert, read, wrong_fields};
 use crate::dataset::number::quoted;
 use crate::error::Parameter;
 use crate::{Error, Result, atomic, input};
@@ -30,8 +30,8 @@ impl TrecRun {
     /// # Errors
     /// If the query has the document already, the score is not finite, or a name is empty, has blanks or begins with `#`.
     pub fn add(&mut self, query: &str, document: &str, score: f32) -> Result<()> {
-        check_name("query", query)?;
-        check_name("document", document)?;
+        check_trec_name("query", query)?;
+        check_trec_name("document", document)?;
         if !score.is_finite() {
             return Err(Error::argument(Parameter::TrecRun, "finite scores", score));
         }
@@ -72,7 +72,7 @@ impl TrecRun {
     /// # Errors
     /// [`Error::Io`] if it cannot be written; [`Error::Argument`] if the name is empty, has blanks or begins with `#`.
     pub fn write(&self, path: &Path, name: &str) -> Result<()> {
-        check_name("run", name)?;
+        check_trec_name("run", name)?;
         atomic::write(path, |file| {
             for query in self.queries.keys() {
                 for (rank, (document, score)) in self.ranking(query).into_iter().enumerate() {

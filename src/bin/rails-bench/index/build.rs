@@ -58,7 +58,7 @@ pub struct BuildArgs {
 struct ComponentArgs {
     /// Items by their component embeddings, without a model: a .npy file (N, P_X, D_P), whose ids are in a file `*.ids.npy` beside it
     /// or 0 to N - 1, or a .safetensors file with `ids` (N) and `embeddings` (N, P_X, D_P). Queries are (B, P_Q, D_P) then
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "checkpoint", "config", "distill"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "distill"])]
     components: Option<Input>,
     /// The gate of --components, as `export_gate` of the Python package writes it [default: none: gating weights are the softmax of the
     /// logits]
@@ -77,6 +77,7 @@ struct ComponentArgs {
 
 pub fn run(args: &BuildArgs) -> Result<()> {
     if let Some(path) = &args.components.components {
+        without_model(&args.model)?;
         let (source, mol) = args.components.similarity(ItemSource::of_file(path)?)?;
         finished(args, source, |builder| builder.mol(&mol))?;
         return info::print(&args.output);
@@ -145,6 +146,17 @@ impl ComponentArgs {
         };
         Ok((source, mol))
     }
+}
+
+/// Refuses a model beside components, unless it is that of the environment, which other commands want.
+fn without_model(model: &ModelArgs) -> Result<()> {
+    let options = [("checkpoint", &model.checkpoint, "RAILS_CHECKPOINT"), ("config", &model.config, "RAILS_CONFIG")];
+    for (name, option, variable) in options {
+        if let (Some(path), None) = (option, std::env::var_os(variable)) {
+            return Err(Error::argument(name, "none beside --components", path.display()));
+        }
+    }
+    Ok(())
 }
 
 /// The users to learn from.

@@ -1,7 +1,9 @@
 //! `rails-bench index search`.
 
+use std::collections::HashSet;
+
 use clap::Args;
-use rails_wgpu::dataset::{TREC_RUN_NAME, TrecRun, read_string_ids};
+use rails_wgpu::dataset::{TREC_RUN_NAME, TrecRun, check_trec_name, read_string_ids};
 use rails_wgpu::index::{ItemSource, Items};
 use rails_wgpu::search::{Algorithm, Request, Searcher};
 use rails_wgpu::{Error, QueryBatch, Result, atomic};
@@ -18,7 +20,7 @@ pub struct SearchArgs {
     /// The folder of the index
     index: Input,
     /// Query embeddings: a .safetensors file with `ids` (B) and `embeddings` (B, D), or a .npy file with embeddings (B, D), whose
-    /// ids are in a file `*.ids.npy` beside it or 0 to B - 1
+    /// ids are in a file `*.ids.npy` beside it or 0 to B - 1; for an index of given components embeddings (B, P_Q, D_P)
     #[arg(long, value_name = "FILE")]
     queries: Input,
     /// Names of the queries in the run: a text file with one a line, in their order [default: their ids]
@@ -46,6 +48,15 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     let names = args.query_ids.as_deref().map(read_string_ids).transpose()?.unwrap_or_default();
     if args.query_ids.is_some() && names.len() != queries.len() {
         return Err(Error::argument("query-ids", format!("{}, one per query", queries.len()), names.len()));
+    }
+    // Before the work and not after it.
+    check_trec_name("run", &args.run_name)?;
+    let mut seen = HashSet::new();
+    for name in &names {
+        check_trec_name("query", name)?;
+        if !seen.insert(name) {
+            return Err(Error::argument("query-ids", "each name once", format!("`{name}` twice")));
+        }
     }
     let searcher = Searcher::builder().folder(&*args.index).device(&args.device).build()?;
     let bar = progress::bar(queries.len() as u64, "queries", "writing the run");
