@@ -1,12 +1,15 @@
 //! Writes the inputs that the targets begin with into the folder that is given, a folder for each target: files of `tests/`,
 //! the pickles out of those that are archives, and manifests without their checksums.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 // Only linked: it has what the instrumentation calls.
 use libfuzzer_sys as _;
+use rails_wgpu::Tensor;
+use rails_wgpu::checkpoint::save_safetensors;
 use zip::ZipArchive;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -63,5 +66,22 @@ fn main() -> Result<()> {
         }
         println!("{target}: {} files of {}", found.len(), tests.display());
     }
+    // No file of tests/ is a similarity of low-rank components.
+    let shapes: [(&str, &[usize]); 9] = [
+        ("adapter_v", &[2, 3, 1]),
+        ("adapter_u", &[2, 1, 3]),
+        ("gate_w1", &[2, 2]),
+        ("gate_b1", &[2]),
+        ("gate_w2", &[2, 2]),
+        ("gate_b2", &[2]),
+        ("gate_user_w", &[3, 2]),
+        ("gate_item_w", &[3, 2]),
+        ("temperature", &[1]),
+    ];
+    let tensors = shapes.map(|(name, shape)| {
+        Tensor::new(shape, vec![0.5; shape.iter().product()]).map(|tensor| (name.to_string(), tensor))
+    });
+    let tensors = tensors.into_iter().collect::<rails_wgpu::Result<Vec<_>>>()?;
+    save_safetensors(&out.join("safetensors/seed-components"), &tensors, &BTreeMap::new())?;
     Ok(())
 }

@@ -27,9 +27,8 @@ pub(super) fn load(reader: &mut Reader) -> Result<ModelConfig> {
         reader.attention_inputs(inputs, &format!("{ours}.attention"), dim)?;
         let (output, out_proj) = (format!("{theirs}.attention.output_linear"), format!("{ours}.attention.out_proj"));
         reader.linear(&output, &out_proj, dim, dim)?;
-        ffn_hidden_dim = reader.matrix(&format!("{theirs}.feed_forward.w_1.weight"))?.rows();
-        reader.linear(&format!("{theirs}.feed_forward.w_1"), &format!("{ours}.ffn.0"), dim, ffn_hidden_dim)?;
-        reader.linear(&format!("{theirs}.feed_forward.w_2"), &format!("{ours}.ffn.1"), ffn_hidden_dim, dim)?;
+        let layers = ["w_1", "w_2"].map(|layer| format!("{theirs}.feed_forward.{layer}"));
+        ffn_hidden_dim = reader.feed_forward(layers, &ours, dim)?;
         for (sublayer, norm) in [("input_sublayer", "attention_norm"), ("output_sublayer", "ffn_norm")] {
             let names = ["a_2", "b_2"].map(|part| format!("{theirs}.{sublayer}.norm.{part}"));
             reader.norm_of([&names[0], &names[1]], &format!("{ours}.{norm}"), dim)?;

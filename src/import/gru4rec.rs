@@ -3,7 +3,7 @@
 //! Layers of different widths, and embeddings of another width than the last layer, are filled up with zeros: a unit without weights has
 //! the state 0 always.
 
-use super::matrix::{extended, made, rows_of};
+use super::matrix::{extended, made, rows_of, zeros};
 use super::model_config;
 use super::reader::Reader;
 use crate::Result;
@@ -92,7 +92,7 @@ pub(super) fn load(reader: &mut Reader) -> Result<ModelConfig> {
     let dense = dim != hidden;
     if dense {
         reader.put("dense.weight", made(dim, hidden, |row, column| f32::from(u8::from(row == column && row < last))));
-        reader.put("dense.bias", Tensor::trusted(vec![dim], vec![0.0; dim]));
+        reader.put("dense.bias", zeros(dim));
     }
     let length = reader.max_sequence_length(None)?;
     let encoder =
@@ -121,7 +121,7 @@ fn of_embedding(reader: &mut Reader, hidden: usize) -> Result<Cell> {
     Ok(Cell {
         input: gates(3 * hidden, &|row, column| f32::from(u8::from(row == column))),
         recurrent: gates(hidden, &|row, column| recurrent.row(column)[row]),
-        biases: [Tensor::trusted(vec![3 * hidden], bias_ih), Tensor::trusted(vec![3 * hidden], vec![0.0; 3 * hidden])],
+        biases: [Tensor::trusted(vec![3 * hidden], bias_ih), zeros(3 * hidden)],
     })
 }
 

@@ -1,13 +1,12 @@
 //! gSASRec of asash/gSASRec-pytorch.
 
-use super::matrix::{extended, made, positions_from_last};
+use super::matrix::{extended, identity, positions_from_last, zeros};
 use super::model_config;
 use super::reader::Reader;
 use crate::Result;
 use crate::config::{
     BlockNorm, EncoderConfig, FfnActivation, ModelConfig, OutputConfig, Padding, PositionOrder, TransformerConfig,
 };
-use crate::tensor::Tensor;
 
 /// Eps of torch's layer norms.
 const EPS: f32 = 1e-5;
@@ -31,14 +30,12 @@ pub(super) fn load(reader: &mut Reader) -> Result<ModelConfig> {
         let inputs = ["query", "key", "val"].map(|part| format!("{theirs}.multihead_attention.{part}_proj"));
         reader.attention_inputs(inputs, &format!("{ours}.attention"), dim)?;
         // There is no layer behind the heads.
-        let identity = made(dim, dim, |row, column| f32::from(u8::from(row == column)));
-        reader.put(format!("{ours}.attention.out_proj.weight"), identity);
-        reader.put(format!("{ours}.attention.out_proj.bias"), Tensor::trusted(vec![dim], vec![0.0; dim]));
+        reader.put(format!("{ours}.attention.out_proj.weight"), identity(dim));
+        reader.put(format!("{ours}.attention.out_proj.bias"), zeros(dim));
         reader.norm(&format!("{theirs}.first_norm"), &format!("{ours}.attention_norm"), dim)?;
         reader.norm(&format!("{theirs}.second_norm"), &format!("{ours}.ffn_norm"), dim)?;
-        ffn_hidden_dim = reader.matrix(&format!("{theirs}.dense1.weight"))?.rows();
-        reader.linear(&format!("{theirs}.dense1"), &format!("{ours}.ffn.0"), dim, ffn_hidden_dim)?;
-        reader.linear(&format!("{theirs}.dense2"), &format!("{ours}.ffn.1"), ffn_hidden_dim, dim)?;
+        let layers = ["dense1", "dense2"].map(|layer| format!("{theirs}.{layer}"));
+        ffn_hidden_dim = reader.feed_forward(layers, &ours, dim)?;
     }
     reader.norm("seq_norm", "final_norm", dim)?;
     let encoder = EncoderConfig::Transformer(TransformerConfig {

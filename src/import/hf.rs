@@ -117,9 +117,8 @@ fn bert4rec(reader: &mut Reader) -> Result<ModelConfig> {
         let attention = format!("{theirs}.attention.output");
         reader.linear(&format!("{attention}.dense"), &format!("{ours}.attention.out_proj"), dim, dim)?;
         reader.norm(&format!("{attention}.LayerNorm"), &format!("{ours}.attention_norm"), dim)?;
-        ffn_hidden_dim = reader.matrix(&format!("{theirs}.intermediate.dense.weight"))?.rows();
-        reader.linear(&format!("{theirs}.intermediate.dense"), &format!("{ours}.ffn.0"), dim, ffn_hidden_dim)?;
-        reader.linear(&format!("{theirs}.output.dense"), &format!("{ours}.ffn.1"), ffn_hidden_dim, dim)?;
+        let feed_forward = ["intermediate", "output"].map(|layer| format!("{theirs}.{layer}.dense"));
+        ffn_hidden_dim = reader.feed_forward(feed_forward, &ours, dim)?;
         reader.norm(&format!("{theirs}.output.LayerNorm"), &format!("{ours}.ffn_norm"), dim)?;
     }
     let encoder = EncoderConfig::Bert4rec(Bert4recConfig {

@@ -8,6 +8,16 @@ pub(super) fn made(rows: usize, columns: usize, value: impl Fn(usize, usize) -> 
     Tensor::trusted(vec![rows, columns], data)
 }
 
+/// (n, n): ones in the diagonal.
+pub(super) fn identity(n: usize) -> Tensor {
+    made(n, n, |row, column| f32::from(u8::from(row == column)))
+}
+
+/// (n): a bias of zeros.
+pub(super) fn zeros(n: usize) -> Tensor {
+    Tensor::trusted(vec![n], vec![0.0; n])
+}
+
 /// The parts, of the same width, one below the other.
 pub(super) fn stacked(parts: &[Tensor]) -> Tensor {
     let mut shape = parts.first().map(|part| part.shape().to_vec()).unwrap_or_default();

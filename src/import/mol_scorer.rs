@@ -16,7 +16,7 @@
 //! | `gate_user_w`, `gate_item_w`, each only if there is one | (D, L) |
 //! | `temperature`, 1 if there is none | (1) |
 
-use super::matrix::{made, stacked};
+use super::matrix::{identity, made, stacked, zeros};
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::{GatingCombination, MolConfig};
 use crate::tensor::Tensor;
@@ -66,20 +66,19 @@ pub fn import_mol(checkpoint: &Checkpoint) -> Result<Option<ImportedMol>> {
     let temperature = weights.take_optional("temperature", &[1])?.map_or(1.0, |temperature| temperature.data()[0]);
     weights.finish()?;
 
-    let zeros = |n: usize| Tensor::trusted(vec![n], vec![0.0; n]);
-    let identity = |row: usize, column: usize| f32::from(u8::from(row == column));
+    let is_one = |row: usize, column: usize| f32::from(u8::from(row == column));
     let component = |l: usize| {
         let (v, u) = (&v.row(l), &u.row(l));
         made(dim, dim, |out, from| {
             let low_rank = (0..rank).map(|r| v[from * rank + r] * u[r * dim + out]).sum::<f32>();
-            identity(out, from) + low_rank
+            is_one(out, from) + low_rank
         })
     };
     let items = stacked(&(0..components).map(component).collect::<Vec<_>>());
     let (query_emb, item_emb) = ("_ndp_module._query_embeddings_fn", "_ndp_module._item_embeddings_fn");
     let gating = "_ndp_module._gating_fn";
     let mut tensors = vec![
-        (format!("{query_emb}._query_emb_proj_module.1.weight"), made(dim, dim, identity)),
+        (format!("{query_emb}._query_emb_proj_module.1.weight"), identity(dim)),
         (format!("{query_emb}._query_emb_proj_module.1.bias"), zeros(dim)),
         (format!("{item_emb}._item_emb_proj_module.1.weight"), items),
         (format!("{item_emb}._item_emb_proj_module.1.bias"), zeros(components * dim)),
@@ -95,7 +94,7 @@ pub fn import_mol(checkpoint: &Checkpoint) -> Result<Option<ImportedMol>> {
         let Some(matrix) = matrix else { continue };
         let sign = |unit: usize| if unit < components { 1.0 } else { -1.0 };
         let into = made(2 * components, dim, |unit, d| sign(unit) * matrix.row(d)[unit % components]);
-        let out = made(components, 2 * components, |l, unit| sign(unit) * identity(l, unit % components));
+        let out = made(components, 2 * components, |l, unit| sign(unit) * is_one(l, unit % components));
         tensors.push((format!("{gating}.{name}.{first}.weight"), into));
         tensors.push((format!("{gating}.{name}.{first}.bias"), zeros(2 * components)));
         tensors.push((format!("{gating}.{name}.{}.weight", first + 2), out));

@@ -125,6 +125,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Both layers of a block's feed-forward part, and its hidden width.
+    pub fn feed_forward(&mut self, theirs: [String; 2], ours: &str, dim: usize) -> Result<usize> {
+        let [first, second] = &theirs;
+        let hidden = self.matrix(&format!("{first}.weight"))?.rows();
+        self.linear(first, &format!("{ours}.ffn.0"), dim, hidden)?;
+        self.linear(second, &format!("{ours}.ffn.1"), hidden, dim)?;
+        Ok(hidden)
+    }
+
     /// Layers of queries, keys and values of width `dim` as one.
     pub fn attention_inputs(&mut self, theirs: [String; 3], ours: &str, dim: usize) -> Result<()> {
         let mut take = |what: &str, shape: &[usize]| {

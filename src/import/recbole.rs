@@ -72,9 +72,8 @@ fn transformer(reader: &mut Reader) -> Result<ModelConfig> {
         reader.attention_inputs(inputs, &format!("{ours}.attention"), dim)?;
         reader.linear(&format!("{attention}.dense"), &format!("{ours}.attention.out_proj"), dim, dim)?;
         reader.norm(&format!("{attention}.LayerNorm"), &format!("{ours}.attention_norm"), dim)?;
-        ffn_hidden_dim = reader.matrix(&format!("{theirs}.feed_forward.dense_1.weight"))?.rows();
-        reader.linear(&format!("{theirs}.feed_forward.dense_1"), &format!("{ours}.ffn.0"), dim, ffn_hidden_dim)?;
-        reader.linear(&format!("{theirs}.feed_forward.dense_2"), &format!("{ours}.ffn.1"), ffn_hidden_dim, dim)?;
+        let layers = ["dense_1", "dense_2"].map(|layer| format!("{theirs}.feed_forward.{layer}"));
+        ffn_hidden_dim = reader.feed_forward(layers, &ours, dim)?;
         reader.norm(&format!("{theirs}.feed_forward.LayerNorm"), &format!("{ours}.ffn_norm"), dim)?;
     }
     if is_bert {

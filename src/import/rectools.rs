@@ -100,9 +100,8 @@ pub(super) fn load(reader: &mut Reader) -> Result<ModelConfig> {
     for block in 0..num_blocks {
         let (theirs, ours) = (format!("{blocks}.{block}"), format!("blocks.{block}"));
         reader.multi_head_attention(&format!("{theirs}.multi_head_attn"), &format!("{ours}.attention"), dim)?;
-        ffn_hidden_dim = reader.matrix(&format!("{theirs}.feed_forward.ff_linear_1.weight"))?.rows();
-        reader.linear(&format!("{theirs}.feed_forward.ff_linear_1"), &format!("{ours}.ffn.0"), dim, ffn_hidden_dim)?;
-        reader.linear(&format!("{theirs}.feed_forward.ff_linear_2"), &format!("{ours}.ffn.1"), ffn_hidden_dim, dim)?;
+        let layers = ["ff_linear_1", "ff_linear_2"].map(|layer| format!("{theirs}.feed_forward.{layer}"));
+        ffn_hidden_dim = reader.feed_forward(layers, &ours, dim)?;
         for (theirs_norm, ours_norm) in norms.iter().zip(["attention_norm", "ffn_norm"]) {
             reader.norm(&format!("{theirs}.{theirs_norm}"), &format!("{ours}.{ours_norm}"), dim)?;
         }
