@@ -1082,3 +1082,81 @@ fn given_components_are_indexed_searched_and_judged() {
     refuses(&run, &["expected one of Mixture-of-Logits", "inner products"]);
     refuses(&[&search[..5], &["-o", &at("index/run")]].concat(), &["it would lie in the index"]);
 }
+
+/// Token embeddings from files to a run, by MaxSim.
+#[test]
+fn token_embeddings_are_indexed_changed_and_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(&folder.path().join(name)).to_string();
+    let array = |name: &str, shape: &str, values: &[f32]| npy(Path::new(&at(name)), "<f4", shape, &floats(values));
+    let whole = |name: &str, values: &[i64]| {
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        npy(Path::new(&at(name)), "<i8", &format!("({},)", values.len()), &data);
+    };
+    // Items of two, one and three token embeddings; queries of one and two.
+    array("items.npy", "(6, 2)", &[1.0, 0.0, 0.0, 1.0, 0.5, 0.5, 2.0, 0.0, -1.0, 0.0, 0.0, -2.0]);
+    whole("items.lengths.npy", &[2, 1, 3]);
+    whole("items.ids.npy", &[30, 20, 10]);
+    array("queries.npy", "(3, 2)", &[0.0, 1.0, 1.0, 0.0, 0.0, -1.0]);
+    whole("queries.lengths.npy", &[1, 2]);
+    let build = ["index", "build", "--device", "cpu", "--token-embeddings", &at("items.npy"), "-o"];
+    let built = succeeds(&[&build[..], &[&at("index"), "--segment-items", "2", "--lists", "0"]].concat());
+    assert!(built.contains("items      3 in 2 segments") && built.contains("similarity MaxSim, D = 2"), "{built}");
+    let info: serde_json::Value =
+        serde_json::from_str(&succeeds(&["index", "info", &at("index"), "--json", "-"])).unwrap();
+    assert_eq!(info["token_embeddings"], true);
+    let search =
+        ["index", "search", &at("index"), "--queries", &at("queries.npy"), "--device", "cpu", "-o", &at("run")];
+    let results = |args: &[&str]| {
+        succeeds(&[&search[..], args].concat());
+        let run = std::fs::read_to_string(at("run")).unwrap();
+        let fields = run.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        fields.map(|line| format!("{} {} {}", line[0], line[2], line[4])).collect::<Vec<_>>()
+    };
+    // Maxima for query 0 are 1, 0.5, 0; for query 1 they are 1 + 0, 0.5 - 0.5, 2 + 2.
+    let exact = ["0 30 1", "0 20 0.5", "0 10 0", "1 10 4", "1 30 1", "1 20 0"];
+    assert_eq!(results(&[]), exact);
+    assert_eq!(results(&["--algorithm", "centroids:3"]), exact);
+    succeeds(&["index", "compact", &at("index")]);
+    assert_eq!(results(&["--k", "1", "--algorithm", "naive:1"]), ["0 30 1", "1 10 4"]);
+
+    // Item 20 anew and item 5, then 10 is removed.
+    array("new.npy", "(2, 1, 2)", &[0.0, 3.0, 1.0, -1.0]);
+    whole("new.ids.npy", &[20, 5]);
+    let add = ["index", "add", &at("index"), "--items"];
+    let added = succeeds(&[&add[..], &[&at("new.npy")]].concat());
+    assert!(added.contains("1 item added, 1 replaced; 4 now"), "{added}");
+    succeeds(&["index", "remove", &at("index"), "--ids", "10"]);
+    assert_eq!(results(&["--k", "2"]), ["0 20 3", "0 30 1", "1 5 2", "1 30 1"]);
+    assert!(succeeds(&["index", "verify", &at("index")]).contains(": sound"));
+
+    // Items and queries by names.
+    std::fs::write(at("names"), "thirty\ntwenty\nten\n").unwrap();
+    std::fs::write(at("asked"), "a\nb\n").unwrap();
+    let mut named = build.to_vec();
+    let (names, asked, named_index) = (at("names"), at("asked"), at("named"));
+    named.extend([&*named_index, "--string-ids", &names, "--dtype", "f16"]);
+    succeeds(&named);
+    let search_named =
+        ["index", "search", &at("named"), "--queries", &at("queries.npy"), "--device", "cpu", "-o", &at("run2")];
+    succeeds(&[&search_named[..], &["--k", "1", "--query-ids", &asked]].concat());
+    assert_eq!(std::fs::read_to_string(at("run2")).unwrap(), "a Q0 thirty 1 1 rails-wgpu\nb Q0 ten 1 4 rails-wgpu\n");
+
+    // What is wrong.
+    let wrong = |more: &[&str], words: &[&str]| refuses(&[&build[..], &[&at("new")], more].concat(), words);
+    wrong(&["--checkpoint", "assets/demo.safetensors"], &["checkpoint: expected none beside --token-embeddings"]);
+    wrong(&["--form", "raw"], &["--form"]);
+    array("wide.npy", "(2, 1, 3)", &[0.0; 6]);
+    refuses(&[&add[..], &[&at("wide.npy")]].concat(), &["expected shape (N, 2), found [2, 3]"]);
+    array("nan.npy", "(1, 2, 2)", &[0.0, 1.0, f32::NAN, 1.0]);
+    refuses(&[&add[..], &[&at("nan.npy")]].concat(), &["found NaN in token 1, of row 0"]);
+    refuses(&[&add[..], &["random:3"]].concat(), &["items: expected", "token embeddings"]);
+    whole("queries.lengths.npy", &[3, 0]);
+    refuses(&search, &["item 1 (id 1) has no token embedding"]);
+    whole("queries.lengths.npy", &[1, 2]);
+    whole("queries.ids.npy", &[4, 4]);
+    refuses(&search, &["queries: expected each id once, found id 4 twice"]);
+    // The ids and lengths of what is read are read, too.
+    refuses(&[&search[..8], &[&at("queries.lengths.npy")]].concat(), &["it would replace the input"]);
+    assert_eq!(succeeds(&["index", "info", &at("index")]).matches("items      3 in").count(), 1);
+}

@@ -142,7 +142,16 @@ pub fn check_all(matches: &ArgMatches) -> Result<()> {
     }
     let configs: Vec<PathBuf> = inputs.iter().filter_map(|input| config_beside(input)).collect();
     inputs.extend(configs);
+    let arrays: Vec<PathBuf> = inputs.iter().flat_map(|input| arrays_beside(input)).collect();
+    inputs.extend(arrays);
     check(&inputs, &outputs)
+}
+
+/// The ids and lengths that belong to a .npy file.
+fn arrays_beside(input: &Path) -> Vec<PathBuf> {
+    let is_array = input.extension().is_some_and(|extension| extension == "npy");
+    let names = if is_array { &["ids.npy", "lengths.npy"][..] } else { &[] };
+    names.iter().map(|name| input.with_extension(name)).filter(|file| file.is_file()).collect()
 }
 
 /// Checks that each of `outputs` is another file than every one of `inputs` and the other outputs, whatever it is called,

@@ -23,6 +23,8 @@ pub struct IndexInfo {
     pub form: &'static str,
     /// The similarity in words.
     pub similarity: String,
+    /// Whether items have several vectors each, token embeddings.
+    pub token_embeddings: bool,
     /// Whether queries can be made from histories without a checkpoint.
     pub encoder: bool,
     /// Whether there is a distilled gate.
@@ -79,6 +81,7 @@ impl IndexInfo {
             dtype: content.dtype.name(),
             form: content.form.name(),
             similarity,
+            token_embeddings: content.token_embeddings,
             encoder: folder.has_encoder(),
             distilled: content.distilled.is_some(),
             bytes: folder.store().shards().map(crate::store::Shard::bytes).sum(),

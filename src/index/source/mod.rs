@@ -4,6 +4,7 @@ mod file;
 mod npy;
 mod random;
 mod runs;
+mod tokens;
 
 pub(super) use runs::{Run, Runs};
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use memmap2::Mmap;
 
+use super::tokens::{LENGTHS, TokenFile};
 use super::{CHUNK, ItemSource, Items};
 use crate::tensor::Tensor;
 use crate::{Error, Result, input, mapped};
@@ -28,12 +29,7 @@ struct Array {
 /// whose name ends with `.ids.npy` instead of `.npy`, or 0 to N - 1 if there is none.
 pub(super) fn items(path: &Path) -> Result<ItemSource<'static>> {
     let array = Array::open(path)?;
-    let size = match array.dtype.as_str() {
-        "<f8" => 8,
-        "<f4" => 4,
-        "<f2" => 2,
-        other => return Err(array.wrong(format!("numbers of type `{other}`; expected f8, f4 or f2, little-endian"))),
-    };
+    let size = array.float_size()?;
     let (&[n, ref row @ ..], 2..=3) = (&array.shape[..], array.shape.len()) else {
         return Err(array.wrong(format!("an array of shape {:?}; expected (N, D) or (N, P, D)", array.shape)));
     };
@@ -52,12 +48,7 @@ pub(super) fn items(path: &Path) -> Result<ItemSource<'static>> {
     }
     let chunk = move |first: usize| {
         let rows = first..n.min(first + CHUNK);
-        let bytes = &array.map[array.base + rows.start * dim * size..array.base + rows.end * dim * size];
-        let data = match size {
-            8 => bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
-            4 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-            _ => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
-        };
+        let data = array.floats(size, rows.start * dim..rows.end * dim);
         let numbered = |rows: &Range<usize>| rows.clone().map(|row| row as u64).collect();
         let ids = ids.as_ref().map_or_else(|| numbered(&rows), |ids| ids[rows.clone()].to_vec());
         Ok(Items::new(ids, Tensor::new([&[rows.len()], &row[..]].concat(), data)?))
@@ -65,20 +56,37 @@ pub(super) fn items(path: &Path) -> Result<ItemSource<'static>> {
     Ok(ItemSource::new(n, (0..n).step_by(CHUNK).map(chunk)))
 }
 
+/// Token embeddings of the file at `path`, see [`ItemSource::of_token_file`].
+pub(super) fn tokens(path: &Path) -> Result<TokenFile> {
+    let array = Array::open(path)?;
+    let size = array.float_size()?;
+    array.check_length(size)?;
+    let beside = |name: &str| Some(path.with_extension(format!("{name}.npy"))).filter(|file| file.exists());
+    let lengths = beside(LENGTHS).map(|file| integers(&file, LENGTHS, "a length")).transpose()?;
+    let ids = beside("ids").map(|file| ids(&file)).transpose()?;
+    let shape = array.shape.clone();
+    TokenFile::new(path, &shape, ids, lengths, Box::new(move |numbers| array.floats(size, numbers)))
+}
+
 /// The whole numbers (N) of the file at `path`.
 pub(super) fn ids(path: &Path) -> Result<Vec<u64>> {
+    integers(path, "ids", "item id")
+}
+
+/// The whole numbers (N), `name`, of the file at `path`, each of which is a `what`.
+fn integers(path: &Path, name: &str, what: &str) -> Result<Vec<u64>> {
     let array = Array::open(path)?;
     let size = match array.dtype.as_str() {
         "<i8" | "<u8" => 8,
         "<i4" | "<u4" => 4,
-        other => return Err(array.wrong(format!("ids of type `{other}`; expected i8, u8, i4 or u4, little-endian"))),
+        other => return Err(array.wrong(format!("{name} of type `{other}`; expected i8, u8, i4 or u4, little-endian"))),
     };
     if array.shape.len() != 1 {
-        return Err(array.wrong(format!("ids of shape {:?}; expected (N)", array.shape)));
+        return Err(array.wrong(format!("{name} of shape {:?}; expected (N)", array.shape)));
     }
     array.check_length(size)?;
     let bytes = &array.map[array.base..];
-    let signed = |id: i64| u64::try_from(id).map_err(|_| array.wrong(format!("item id {id}; expected 0 or more")));
+    let signed = |id: i64| u64::try_from(id).map_err(|_| array.wrong(format!("{what} {id}; expected 0 or more")));
     match array.dtype.as_str() {
         "<u8" => Ok(bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()),
         "<u4" => Ok(bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes).into()).collect()),
@@ -99,6 +107,26 @@ impl Array {
             return Err(array.wrong("stored column by column (Fortran order)".to_string()));
         }
         Ok(array)
+    }
+
+    /// Bytes of a number of an array of floats.
+    fn float_size(&self) -> Result<usize> {
+        match self.dtype.as_str() {
+            "<f8" => Ok(8),
+            "<f4" => Ok(4),
+            "<f2" => Ok(2),
+            other => Err(self.wrong(format!("numbers of type `{other}`; expected f8, f4 or f2, little-endian"))),
+        }
+    }
+
+    /// Some of the numbers, of `size` bytes each.
+    fn floats(&self, size: usize, numbers: Range<usize>) -> Vec<f32> {
+        let bytes = &self.map[self.base + numbers.start * size..self.base + numbers.end * size];
+        match size {
+            8 => bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
+            4 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            _ => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+        }
     }
 
     fn check_length(&self, size: usize) -> Result<()> {
@@ -153,11 +181,11 @@ fn parse(file: &[u8]) -> Option<Header> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// As `np.save` writes it: the data begin at a multiple of 64 bytes.
-    fn npy(version: u8, dtype: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    pub fn npy(version: u8, dtype: &str, shape: &str, data: &[u8]) -> Vec<u8> {
         let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
         let prefix = if version == 1 { 10 } else { 12 };
         let length = (prefix + header.len() + 1).next_multiple_of(64) - prefix;

@@ -33,6 +33,11 @@ pub struct BuildArgs {
     string_ids: Option<Input>,
     #[command(flatten)]
     components: ComponentArgs,
+    /// Items by their token embeddings, several for each, for late interaction (MaxSim), without a model: a .safetensors file with `ids`
+    /// (N), `lengths` (N) and `embeddings` (T, D), those of all items one after the other; or a .npy file (T, D) with the lengths
+    /// in a file `*.lengths.npy` beside it, and ids in `*.ids.npy` or 0 to N - 1; or (N, n, D) without lengths
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "components", "form", "distill"])]
+    token_embeddings: Option<Input>,
     /// The folder to make: new, or empty
     #[arg(short, long)]
     output: Output,
@@ -44,8 +49,8 @@ pub struct BuildArgs {
     /// Most items in one segment (file); a segment is held in memory while it is built
     #[arg(long, default_value_t = IndexOptions::default().segment_items, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     segment_items: usize,
-    /// Also make this many inverted lists of each kind, for naive-ivf and tangent-ivf; 0: as many as suit the number of
-    /// items [default: no lists]
+    /// Also make this many inverted lists of each kind, for naive-ivf and tangent-ivf, or centroids of token embeddings; 0: as
+    /// many as suit their number [default: none]
     #[arg(long, value_name = "N")]
     lists: Option<usize>,
     /// Also learn from users of this data set: a small gate for `distilled` and `cascade`, and better tangents
@@ -76,8 +81,13 @@ struct ComponentArgs {
 }
 
 pub fn run(args: &BuildArgs) -> Result<()> {
+    if let Some(path) = &args.token_embeddings {
+        without_model(&args.model, "token-embeddings")?;
+        finished(args, ItemSource::of_token_file(path)?, |builder| builder)?;
+        return info::print(&args.output);
+    }
     if let Some(path) = &args.components.components {
-        without_model(&args.model)?;
+        without_model(&args.model, "components")?;
         let (source, mol) = args.components.similarity(ItemSource::of_file(path)?)?;
         finished(args, source, |builder| builder.mol(&mol))?;
         return info::print(&args.output);
@@ -148,12 +158,12 @@ impl ComponentArgs {
     }
 }
 
-/// Refuses a model beside components, unless it is that of the environment, which other commands want.
-fn without_model(model: &ModelArgs) -> Result<()> {
+/// Refuses a model beside `items`, unless it is that of the environment, which other commands want.
+fn without_model(model: &ModelArgs, items: &str) -> Result<()> {
     let options = [("checkpoint", &model.checkpoint, "RAILS_CHECKPOINT"), ("config", &model.config, "RAILS_CONFIG")];
     for (name, option, variable) in options {
         if let (Some(path), None) = (option, std::env::var_os(variable)) {
-            return Err(Error::argument(name, "none beside --components", path.display()));
+            return Err(Error::argument(name, format!("none beside --{items}"), path.display()));
         }
     }
     Ok(())

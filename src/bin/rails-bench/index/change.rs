@@ -17,7 +17,8 @@ pub struct AddArgs {
     /// The folder of the index
     index: Input,
     /// Items: a list of rows of the model's item table; a .safetensors file with `ids` (N) and `embeddings` (N, D); a .npy
-    /// file with embeddings (N, D), whose ids are in a file `*.ids.npy` beside it or 0 to N - 1; or `random:N[:SEED]`.
+    /// file with embeddings (N, D), whose ids are in a file `*.ids.npy` beside it or 0 to N - 1; or `random:N[:SEED]`. For an
+    /// index of token embeddings a file as for `index build --token-embeddings`.
     /// Those of a list or a file replace items with the same ids
     #[arg(long)]
     items: ItemsArg,
@@ -56,7 +57,10 @@ pub fn add(args: &AddArgs) -> Result<()> {
     let index = searcher.index();
     let model = index.model()?;
     let listed = items::listed(Some(&args.items), model.as_ref())?;
-    let source = items::source(Some(&args.items), model.as_ref(), &listed)?;
+    let source = match index.has_token_embeddings() {
+        true => items::of_tokens(&args.items)?,
+        false => items::source(Some(&args.items), model.as_ref(), &listed)?,
+    };
     let source = items::named(source, args.string_ids.as_deref())?;
     if let ItemsArg::Random { n, .. } = args.items
         && !args.replace

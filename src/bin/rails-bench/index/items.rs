@@ -35,6 +35,17 @@ pub fn source<'a>(items: Option<&ItemsArg>, model: Option<&'a Model>, listed: &'
     }
 }
 
+/// The items of an index of token embeddings.
+pub fn of_tokens(items: &ItemsArg) -> Result<ItemSource<'static>> {
+    match items {
+        ItemsArg::Embeddings(path) => ItemSource::of_token_file(path),
+        ItemsArg::List(_) | ItemsArg::Random { .. } => {
+            let expected = "a .safetensors or .npy file with token embeddings, as the items of the index have";
+            Err(Error::argument("items", expected, "a list or synthetic items"))
+        }
+    }
+}
+
 fn with_norm<'a>(source: ItemSource<'a>, model: &Model) -> ItemSource<'a> {
     match model.config.item_l2_norm {
         true => source.normalised(model.config.l2_norm_eps),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clap::Args;
 use rails_wgpu::dataset::{TREC_RUN_NAME, TrecRun, check_trec_name, read_string_ids};
-use rails_wgpu::index::{ItemSource, Items};
+use rails_wgpu::index::{ItemIndex, ItemSource, Items};
 use rails_wgpu::search::{Algorithm, Request, Searcher};
 use rails_wgpu::{Error, QueryBatch, Result, atomic};
 
@@ -20,7 +20,8 @@ pub struct SearchArgs {
     /// The folder of the index
     index: Input,
     /// Query embeddings: a .safetensors file with `ids` (B) and `embeddings` (B, D), or a .npy file with embeddings (B, D), whose
-    /// ids are in a file `*.ids.npy` beside it or 0 to B - 1; for an index of given components embeddings (B, P_Q, D_P)
+    /// ids are in a file `*.ids.npy` beside it or 0 to B - 1; for an index of given components embeddings (B, P_Q, D_P); for one
+    /// of token embeddings a file as for `index build --token-embeddings`, with B queries in place of N items
     #[arg(long, value_name = "FILE")]
     queries: Input,
     /// Names of the queries in the run: a text file with one a line, in their order [default: their ids]
@@ -44,7 +45,10 @@ pub struct SearchArgs {
 
 pub fn run(args: &SearchArgs) -> Result<()> {
     atomic::check(&args.output)?;
-    let queries = ItemSource::of_file(&args.queries)?;
+    let queries = match ItemIndex::info(&args.index)?.token_embeddings {
+        true => ItemSource::of_token_file(&args.queries)?,
+        false => ItemSource::of_file(&args.queries)?,
+    };
     let names = args.query_ids.as_deref().map(read_string_ids).transpose()?.unwrap_or_default();
     if args.query_ids.is_some() && names.len() != queries.len() {
         return Err(Error::argument("query-ids", format!("{}, one per query", queries.len()), names.len()));
@@ -60,12 +64,18 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     }
     let searcher = Searcher::builder().folder(&*args.index).device(&args.device).build()?;
     let bar = progress::bar(queries.len() as u64, "queries", "writing the run");
-    let (mut run, mut names) = (TrecRun::new(), names.into_iter());
+    let (mut run, mut names, mut seen_ids) = (TrecRun::new(), names.into_iter(), HashSet::new());
     for chunk in queries.into_chunks() {
-        let Items { ids, embeddings, .. } = chunk?;
+        let Items { ids, embeddings, token_embeddings, .. } = chunk?;
+        if let (None, Some(id)) = (&args.query_ids, ids.iter().find(|id| !seen_ids.insert(**id))) {
+            return Err(Error::argument("queries", "each id once", format!("id {id} twice")));
+        }
         let rows: Vec<usize> = (0..ids.len()).collect();
         for rows in rows.chunks(BATCH) {
-            let batch = QueryBatch::new(embeddings.select_rows(rows));
+            let batch = match &token_embeddings {
+                Some(tokens) => QueryBatch::of_tokens(tokens.select(rows)),
+                None => QueryBatch::new(embeddings.select_rows(rows)),
+            };
             let answer = searcher.answer(&batch, &Request::new(args.algorithm, args.k))?;
             for (query, (&row, hits)) in rows.iter().zip(&answer.hits).enumerate() {
                 let name = names.next().unwrap_or_else(|| ids[row].to_string());
