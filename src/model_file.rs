@@ -109,6 +109,11 @@ impl ModelFile {
         self.item_names.as_deref()
     }
 
+    /// The same, with `names` of the items 1, 2, ..., an empty one for an item without a name.
+    pub fn with_item_names(self, names: Vec<String>) -> ModelFile {
+        ModelFile { item_names: Some(names), ..self }
+    }
+
     /// The file itself.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint

@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::dataset::Sequence;
+use crate::index::RowIds;
 use crate::metrics::Quality;
 use crate::search::{Algorithm, HistoryEncoder, Hit, Searcher, pipelined};
 use crate::sequence::History;
@@ -60,14 +61,14 @@ impl Evaluator<'_> {
     /// [`ControlFlow::Break`]: the results are then of these users.
     ///
     /// # Errors
-    /// If the searcher has no encoder, a sequence has no history, an id is beyond the item table, or the device fails.
+    /// If the searcher has no encoder, its index no ids for the rows of the model ([`ItemIndex::row_ids`](crate::index::ItemIndex::row_ids)), a sequence has no history, an id is beyond the item table, or the device fails.
     pub fn run(
         &self,
         algorithms: &[Algorithm],
         sequences: &[Sequence],
         mut progress: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<Evaluation>> {
-        let encoder = self.searcher.encoder()?;
+        let (encoder, rows) = (self.searcher.encoder()?, self.searcher.index().row_ids()?);
         let quality = Quality::new(self.protocol.miss_rank());
         let empty = |&algorithm| Evaluation {
             algorithm,
@@ -82,7 +83,7 @@ impl Evaluator<'_> {
         let ran = pipelined(
             self.searcher.in_flight(),
             batches,
-            |users| self.batch(encoder, algorithms, users),
+            |users| self.batch(encoder, &rows, algorithms, users),
             |batch: Batch| {
                 busy += batch.encode_time;
                 for (evaluation, (hits, time)) in evaluations.iter_mut().zip(batch.found) {
@@ -90,7 +91,7 @@ impl Evaluator<'_> {
                     evaluation.search_time += time;
                     evaluation.encode_time += batch.encode_time;
                     for (user, hits) in batch.users.iter().zip(&hits) {
-                        let target = user.item_ids.last().map(|&id| u64::from(id));
+                        let target = user.item_ids.last().map(|&row| rows.id(row));
                         evaluation
                             .quality
                             .add(hits.iter().position(|hit| Some(hit.id) == target).map(|index| index + 1));
@@ -116,6 +117,7 @@ impl Evaluator<'_> {
     fn batch<'u>(
         &self,
         encoder: &HistoryEncoder,
+        rows: &RowIds,
         algorithms: &[Algorithm],
         users: &'u [Sequence],
     ) -> Result<Batch<'u>> {
@@ -124,7 +126,8 @@ impl Evaluator<'_> {
         let queries = encoder.encode(&histories)?;
         let encode_time = started.elapsed();
         let config = encoder.config();
-        let seen: Vec<Vec<u64>> = histories.iter().map(|history| self.protocol.seen(history, config)).collect();
+        let seen = histories.iter().map(|history| self.protocol.seen(history, config, rows));
+        let seen: Vec<Vec<u64>> = seen.collect();
         let search = |&algorithm: &Algorithm| {
             let started = Instant::now();
             let hits = self.protocol.search(self.searcher, algorithm, &queries, self.k, config, &seen)?;

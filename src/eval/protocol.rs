@@ -3,6 +3,7 @@
 use crate::backend::QueryBatch;
 use crate::config::ModelConfig;
 use crate::error::Parameter;
+use crate::index::RowIds;
 use crate::names::names;
 use crate::search::{Algorithm, Hit, Searcher};
 use crate::sequence::History;
@@ -47,13 +48,13 @@ impl Protocol {
         }
     }
 
-    /// The items that `history` has seen, as far back as the protocol looks.
-    pub fn seen(self, history: &History, config: &ModelConfig) -> Vec<u64> {
+    /// The ids, of `rows`, of the items that `history` has seen, as far back as the protocol looks.
+    pub fn seen(self, history: &History, config: &ModelConfig, rows: &RowIds) -> Vec<u64> {
         let first = match self {
             Protocol::Strict => 0,
             Protocol::Reference => history.item_ids.len().saturating_sub(config.max_sequence_length),
         };
-        history.item_ids[first..].iter().map(|&id| id.into()).collect()
+        history.item_ids[first..].iter().map(|&row| rows.id(row)).collect()
     }
 
     /// The best `k` items of each query that were not `seen`.

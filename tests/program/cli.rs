@@ -307,7 +307,9 @@ fn checkpoints_of_other_programs_are_converted_evaluated_searched_and_indexed() 
     let found = search(&["--checkpoint", checkpoint]);
     assert!(found.as_array().is_some_and(|hits| hits.len() == 5), "{found}");
     assert_eq!(found, search(&["--checkpoint", &converted]));
-    assert_eq!(found, search(&["--index", &index]));
+    // The index has the ids of the other program as its own.
+    let named = search(&["--checkpoint", checkpoint, "--item-ids", &at("model.items.txt")]);
+    assert_eq!(named, search(&["--index", &index]));
     let evaluated = succeeds(&["eval", "--device", "cpu", "--checkpoint", checkpoint, "--dataset", &data]);
     assert!(evaluated.contains("exact"), "{evaluated}");
     // Ids that cannot be read are not passed over in silence.
@@ -1159,4 +1161,68 @@ fn token_embeddings_are_indexed_changed_and_searched() {
     // The ids and lengths of what is read are read, too.
     refuses(&[&search[..8], &[&at("queries.lengths.npy")]].concat(), &["it would replace the input"]);
     assert_eq!(succeeds(&["index", "info", &at("index")]).matches("items      3 in").count(), 1);
+}
+
+/// Items keep the ids that another program gave them, in an index that is searched and judged by histories of rows.
+#[test]
+fn an_index_of_a_model_has_its_names_as_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(&folder.path().join(name)).to_string();
+    let histories = "3,1,7,12,5\",\"5,5,5,5,5\",\"1,2,3,4,5\"\n1,8,\"2,9,4,19";
+    std::fs::write(
+        at("users.csv"),
+        format!("index,user_id,sequence_item_ids,sequence_ratings,sequence_timestamps\n0,7,\"{histories}\",\"5,5,5,5\",\"1,2,3,4\"\n"),
+    )
+    .unwrap();
+    let checkpoint = "tests/checkpoints/rectools_sasrec/model.ckpt";
+    let file = rails_wgpu::ModelFile::open(Path::new(crate::ROOT).join(checkpoint), None).unwrap();
+    let names = file.item_names().unwrap();
+    let users = at("users.csv");
+    let of_model = ["--checkpoint", checkpoint, "--dataset", &users, "--device", "cpu"];
+    let index = at("index");
+    let of_index = ["--index", &index, "--dataset", &users, "--device", "cpu"];
+    succeeds(&["index", "build", "--checkpoint", checkpoint, "--device", "cpu", "-o", &index]);
+    let json = |args: &[&[&str]]| -> serde_json::Value { serde_json::from_str(&succeeds(&args.concat())).unwrap() };
+    let asked = ["--user", "7", "--k", "30", "--json", "-"];
+    let by_row = json(&[&["search"], &of_model, &asked]);
+    let expected: Vec<serde_json::Value> = by_row["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| {
+            let row = item["item"].as_u64().unwrap() as usize;
+            serde_json::json!({ "rank": item["rank"], "item": names[row - 1], "score": item["score"] })
+        })
+        .collect();
+    assert_eq!(expected.len(), names.len() - 5, "what was seen is not among them");
+    let by_name = |index: &str| json(&[&["search", "--index", index], &of_index[2..], &asked])["results"].clone();
+    assert_eq!(by_name(&index), serde_json::json!(expected));
+    let quality = |of: &[&str]| {
+        let result = json(&[&["eval"], of, &["--json", "-"]])["results"][0].clone();
+        ["hr@1", "hr@10", "ndcg@10", "mrr"].map(|metric| result[metric].clone())
+    };
+    assert_eq!(quality(&of_index), quality(&of_model));
+    assert!(quality(&of_index)[3].as_f64().unwrap() > 0.0);
+
+    // Rows are added and removed by their names.
+    std::fs::write(at("gone"), &names[1]).unwrap();
+    succeeds(&["index", "remove", &index, "--string-ids", &at("gone")]);
+    refuses(&["index", "remove", &index, "--ids", "2"], &["ids: expected --string-ids", "numbers"]);
+    assert_eq!(by_name(&index).as_array().unwrap().len(), expected.len() - 1);
+    std::fs::write(at("rows"), "1\n2\n").unwrap();
+    let added = succeeds(&["index", "add", &index, "--items", &at("rows")]);
+    assert!(added.contains("1 item added, 1 replaced; 20 now"), "{added}");
+    assert_eq!(by_name(&index), serde_json::json!(expected));
+
+    // The same with names of the caller's.
+    let own: Vec<String> = names.iter().map(|name| format!("item {name}\n")).collect();
+    std::fs::write(at("own"), own.concat()).unwrap();
+    let build = ["index", "build", "--checkpoint", checkpoint, "--device", "cpu", "-o"];
+    succeeds(&[&build[..], &[&at("owned"), "--string-ids", &at("own")]].concat());
+    let first = format!("item {}", expected[0]["item"].as_str().unwrap());
+    assert_eq!(by_name(&at("owned"))[0]["item"], first);
+    refuses(
+        &[&build[..], &[&at("short"), "--string-ids", &at("gone")]].concat(),
+        &["string-ids: expected 20", "found 1"],
+    );
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use clap::Args;
 use rails_wgpu::backend::select;
+use rails_wgpu::index::RowIds;
 use rails_wgpu::search::{Algorithm, HistoryEncoder, Searcher, SearcherBuilder};
 use rails_wgpu::{Cancel, Result};
 
@@ -98,7 +99,8 @@ fn compare(demo: &Demo, args: &DemoArgs, cancel: &Cancel) -> Result<SpeedReport>
         rows: Vec::new(),
     };
     let encoder = HistoryEncoder::new(backend.as_ref(), model)?;
-    let encoded = QuerySet::encode(&encoder, &demo.dataset.sequences, Rules::Strict, &mut |_| flow())?;
+    let encoded =
+        QuerySet::encode(&encoder, &demo.dataset.sequences, Rules::Strict, &RowIds::default(), &mut |_| flow())?;
     let Some(queries) = encoded.map(QuerySet::without_targets) else { return Ok(report) };
     let started = Instant::now();
     let searcher = progress::stage(&format!("indexing {} items", args.items), || {

@@ -116,7 +116,8 @@ pub fn evaluate(
     if n_items == 0 {
         return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
     }
-    warn_of_absent(&usable, |id| index.contains(id.into()));
+    let rows = index.row_ids()?;
+    warn_of_absent(&usable, |row| index.contains(rows.id(row)));
     let k = args.k.unwrap_or(200).min(n_items);
     if let Some(asked) = args.k.filter(|asked| *asked > n_items) {
         note!("note: --k {asked}: there are {n_items} items, so results have {n_items}");

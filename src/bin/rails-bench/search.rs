@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rails_wgpu::dataset::{ItemNames, Sequence};
+use rails_wgpu::index::RowIds;
 use rails_wgpu::search::{Algorithm, Answer, Hit, KernelTime, Request, Searcher, Stage, Stats};
 use rails_wgpu::sequence::History;
 use rails_wgpu::{Error, Result};
@@ -71,58 +72,74 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     }
     let k = args.k.unwrap_or(20.min(n_items));
     let queries = searcher.encode(&[history])?;
-    let seen: Vec<u64> = user.item_ids.iter().map(|&id| id.into()).collect();
+    let rows = searcher.index().row_ids()?;
+    let seen: Vec<u64> = user.item_ids.iter().map(|&row| rows.id(row)).collect();
     let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };
     let request = Request::new(args.algorithm, k).with_excluded(excluded).with_profile(args.stats);
     let answer = searcher.answer(&queries, &request)?;
+    let found = found(&answer, &rows, &titles);
     if !matches!(json, Some(JsonOutput::Stdout)) {
         print_history(&args.user, user, &titles)?;
-        print_hits(&answer, &titles)?;
+        print_found(&found)?;
         if args.stats {
             print_stats(&answer)?;
         }
     }
     suggest(&searcher, args.algorithm, &answer);
-    json.map_or(Ok(()), |output| output.write(&format!("{:#}\n", as_json(args, &titles, &answer))))
+    json.map_or(Ok(()), |output| output.write(&format!("{:#}\n", as_json(args, &found, &answer.stats))))
 }
 
-fn print_hits(answer: &Answer, titles: &ItemNames) -> Result<()> {
-    let titled = answer.hits[0].iter().any(|hit| titles.title(hit.id).is_some());
-    let columns = if titled { 4 } else { 3 };
+/// An item that was found.
+struct Found {
+    /// What the raw data or the index call it, or its number.
+    name: String,
+    is_number: bool,
+    score: f32,
+    title: Option<String>,
+}
+
+fn found(answer: &Answer, rows: &RowIds, titles: &ItemNames) -> Vec<Found> {
+    let strings = answer.string_ids.first();
+    let item = |(rank, hit): (usize, &Hit)| {
+        let name = strings.map_or_else(|| titles.id(hit.id), |strings| strings[rank].clone());
+        let title = rows.row(hit.id).and_then(|row| titles.title(row.into())).map(str::to_string);
+        Found { is_number: name == hit.id.to_string(), name, score: hit.score, title }
+    };
+    answer.hits[0].iter().enumerate().map(item).collect()
+}
+
+fn print_found(found: &[Found]) -> Result<()> {
+    let columns = if found.iter().any(|item| item.title.is_some()) { 4 } else { 3 };
     let mut table = Table::new(["rank", "item", "score", "title"].into_iter().take(columns));
-    for (rank, hit) in answer.hits[0].iter().enumerate() {
-        let cells = [(rank + 1).to_string(), titles.id(hit.id), format!("{:.4}", hit.score), title(titles, hit.id)];
+    for (rank, Found { name, score, title, .. }) in found.iter().enumerate() {
+        let cells = [(rank + 1).to_string(), name.clone(), format!("{score:.4}"), title.clone().unwrap_or_default()];
         table.row(cells.into_iter().take(columns));
     }
     table.print()
 }
 
-fn as_json(args: &SearchArgs, titles: &ItemNames, answer: &Answer) -> Value {
-    let hit = |(rank, hit): (usize, &Hit)| {
-        let mut fields = json!({ "rank": rank + 1, "item": item(titles, hit.id), "score": hit.score });
-        if let Some(title) = titles.title(hit.id) {
-            fields["title"] = title.into();
+fn as_json(args: &SearchArgs, found: &[Found], stats: &Stats) -> Value {
+    let item = |(rank, item): (usize, &Found)| {
+        let number = item.name.parse::<u64>().ok().filter(|_| item.is_number);
+        let name = number.map_or_else(|| json!(item.name), |number| json!(number));
+        let mut fields = json!({ "rank": rank + 1, "item": name, "score": item.score });
+        if let Some(title) = &item.title {
+            fields["title"] = title.as_str().into();
         }
         fields
     };
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let stages = Stage::ALL.map(|stage| (stage.to_string(), json!(ms(answer.stats.time(stage)))));
-    let Stats { pairs, pruned, candidates, bytes_read, total, .. } = answer.stats;
+    let stages = Stage::ALL.map(|stage| (stage.to_string(), json!(ms(stats.time(stage)))));
+    let Stats { pairs, pruned, candidates, bytes_read, total, .. } = *stats;
     json!({
         "user": args.user,
         "algorithm": args.algorithm.to_string(),
-        "results": answer.hits[0].iter().enumerate().map(hit).collect::<Vec<_>>(),
+        "results": found.iter().enumerate().map(item).collect::<Vec<_>>(),
         "stats": {
             "pairs": pairs, "pruned": pruned, "candidates": candidates, "bytes_read": bytes_read,
             "ms": ms(total), "stages_ms": serde_json::Map::from_iter(stages),
         },
     })
-}
-
-/// The number of an item, or what the raw data call it.
-fn item(titles: &ItemNames, id: u64) -> Value {
-    let name = titles.id(id);
-    if name == id.to_string() { id.into() } else { name.into() }
 }
 
 /// Says how the search would take less, where that is known.

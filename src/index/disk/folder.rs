@@ -73,6 +73,12 @@ impl Folder {
         model_file::read_model(self.store.shard(file)?)
     }
 
+    /// The names of the model's items, if they are stored.
+    pub fn item_names(&self) -> Result<Option<Vec<String>>> {
+        let Some(file) = &self.content.model else { return Ok(None) };
+        model_file::read_item_names(self.store.shard(file)?)
+    }
+
     /// The model as it is stored here, to be stored elsewhere. `similarity`: what it says of it.
     pub fn index_model(&self, similarity: Option<&Similarity>) -> Result<IndexModel> {
         let file = self.content.model.as_ref().map(|file| self.store.shard(file)).transpose()?;

@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use super::build::Blueprint;
 use super::source::Runs;
-use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, Segment, Snapshot, least_used, unique, with_directions};
+use super::{
+    IndexOptions, ItemIndex, ItemSource, OpenOptions, RowIds, Segment, Snapshot, least_used, unique, with_directions,
+};
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
 use crate::model::Model;
@@ -150,6 +152,30 @@ impl ItemIndex {
     /// [`Error::Index`] if its file is damaged.
     pub fn model(&self) -> Result<Option<Model>> {
         self.lock().as_ref().map_or(Ok(None), Folder::model)
+    }
+
+    /// What the model that the index was built for calls the items 1, 2, ... of its table, read from its folder; `None` if it has no
+    /// names for them. An empty name stands for none.
+    ///
+    /// # Errors
+    /// [`Error::Index`] if they are damaged.
+    pub fn item_names(&self) -> Result<Option<Vec<String>>> {
+        self.lock().as_ref().map_or(Ok(None), Folder::item_names)
+    }
+
+    /// The ids of the rows of the model's item table, which histories name.
+    ///
+    /// # Errors
+    /// If ids are strings, and the model has no names for its rows; or as [`ItemIndex::item_names`].
+    pub fn row_ids(&self) -> Result<RowIds> {
+        if !self.has_string_ids() {
+            return Ok(RowIds::default());
+        }
+        let names = self.item_names()?.ok_or_else(|| {
+            let expected = "rows of the model's item table, or the names that its model has for them";
+            Error::argument(Parameter::ItemIds, expected, "string ids, of a model without names of items")
+        })?;
+        Ok(RowIds::of_names(&names))
     }
 
     /// The sizes of an index folder, from its manifest alone.

@@ -9,7 +9,7 @@ use crate::backend::Similarity;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::{CONFIG_KEY, ModelConfig, MolConfig, SimilarityConfig};
 use crate::model::{CrossGate, Distilled, InputRange, Model, Mol, Tangents};
-use crate::model_file::ModelFile;
+use crate::model_file::{ITEM_NAMES_KEY, ModelFile};
 use crate::ops::Linear;
 use crate::store::{Shard, Transaction};
 use crate::tensor::Tensor;
@@ -63,7 +63,12 @@ impl IndexModel {
     /// If a tensor cannot be read.
     pub fn file(file: &ModelFile) -> Result<IndexModel> {
         match (file.model(), file.mol()) {
-            (Some(model), _) => Ok(IndexModel::whole(file.tensors()?, model)),
+            (Some(model), _) => {
+                let mut whole = IndexModel::whole(file.tensors()?, model);
+                let names = file.item_names().map(|names| serde_json::json!(names).to_string());
+                whole.metadata.extend(names.map(|names| (ITEM_NAMES_KEY.to_string(), names)));
+                Ok(whole)
+            }
             (None, Some(mol)) => Ok(IndexModel::similarity(Similarity { mol: mol.clone(), distilled: None })),
             (None, None) => Ok(IndexModel::dot(file.dim())),
         }
@@ -80,7 +85,7 @@ impl IndexModel {
         shard.tensors().try_for_each(|name| shard.check(name))?;
         let checkpoint = Checkpoint::open(shard.path())?;
         let tensors = checkpoint.names().map(|name| Ok((name.to_string(), checkpoint.tensor(name)?)));
-        let keys = [SIMILARITY_KEY, CONFIG_KEY].into_iter();
+        let keys = [SIMILARITY_KEY, CONFIG_KEY, ITEM_NAMES_KEY].into_iter();
         let metadata = keys.filter_map(|key| Some((key.to_string(), shard.metadata().get(key)?.clone()))).collect();
         let tensors = tensors.collect::<Result<_>>()?;
         Ok(IndexModel { similarity, tensors, metadata, ..IndexModel::dot(dim) })
@@ -120,6 +125,14 @@ pub(super) fn read_similarity(shard: &Shard, dim: usize) -> Result<Option<Mol<Te
 /// Whether a model file holds an encoder.
 pub(super) fn has_encoder(shard: &Shard) -> bool {
     shard.metadata().contains_key(CONFIG_KEY)
+}
+
+/// What a model file calls the items of the model.
+pub(super) fn read_item_names(shard: &Shard) -> Result<Option<Vec<String>>> {
+    let Some(json) = shard.metadata().get(ITEM_NAMES_KEY) else { return Ok(None) };
+    let wrong =
+        |error| damaged(shard.path(), format!("metadata `{ITEM_NAMES_KEY}`: expected an array of texts: {error}"));
+    serde_json::from_str(json).map(Some).map_err(wrong)
 }
 
 /// The whole model in a model file, if there is an encoder.

@@ -9,7 +9,7 @@ use rails_wgpu::backend::{Backend, Dtype};
 use rails_wgpu::checkpoint::Checkpoint;
 use rails_wgpu::config::{MolConfig, SimilarityConfig, find_config, has_config};
 use rails_wgpu::dataset::Sequence;
-use rails_wgpu::index::{IndexOptions, ItemIndex, ItemSource, OpenOptions};
+use rails_wgpu::index::{IndexOptions, ItemIndex, ItemSource, OpenOptions, RowIds};
 use rails_wgpu::model::Model;
 use rails_wgpu::model_file::stored_mol_config;
 use rails_wgpu::search::{HistoryEncoder, Searcher, SearcherBuilder};
@@ -41,6 +41,7 @@ struct StoredIndex {
     options: OpenOptions,
     n_items: usize,
     dtype: Dtype,
+    rows: RowIds,
 }
 
 impl Source {
@@ -96,13 +97,15 @@ impl Source {
         if index.is_empty() {
             return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
         }
-        warn_of_absent(&users, |id| index.contains(id.into()));
+        let rows = index.row_ids()?;
+        warn_of_absent(&users, |row| index.contains(rows.id(row)));
         let index = StoredIndex {
             folder: folder.to_path_buf(),
             // Compared once is enough.
             options: options.with_check(false),
             n_items: index.len(),
             dtype: index.dtype(),
+            rows,
         };
         let items = Items::Stored { index, model, users, skipped_users };
         Ok(Source { items, item_source: data.item_source(&args.stored), limit: args.limit })
@@ -183,8 +186,11 @@ impl Source {
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<QuerySet>> {
         match &self.items {
-            Items::Trained { model, users, .. } | Items::Stored { model, users, .. } => {
-                QuerySet::encode(&HistoryEncoder::new(backend, model)?, users, rules, progress)
+            Items::Trained { model, users, .. } => {
+                QuerySet::encode(&HistoryEncoder::new(backend, model)?, users, rules, &RowIds::default(), progress)
+            }
+            Items::Stored { model, users, index, .. } => {
+                QuerySet::encode(&HistoryEncoder::new(backend, model)?, users, rules, &index.rows, progress)
             }
             Items::File(file) => Ok(Some(file.queries(self.limit))),
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use rails_wgpu::config::MolConfig;
-use rails_wgpu::dataset::{Dataset, ReadOptions, Sequence};
+use rails_wgpu::dataset::{Dataset, ReadOptions, Sequence, read_string_ids};
 use rails_wgpu::index::{IndexOptions, ItemSource, ListOptions};
 use rails_wgpu::model::Model;
 use rails_wgpu::search::{Searcher, SearcherBuilder};
@@ -28,7 +28,8 @@ pub struct BuildArgs {
     /// items for tests of capacity [default: every row of the model's item table from 1 on]
     #[arg(long)]
     items: Option<ItemsArg>,
-    /// String ids of the items, instead of numbers: a text file with one a line, in the order of the items
+    /// String ids of the items, instead of numbers: a text file with one a line, in the order of the items [default: the ids that
+    /// another program has given to the items of its model's item table, where the checkpoint has them; else numbers]
     #[arg(long, value_name = "FILE")]
     string_ids: Option<Input>,
     #[command(flatten)]
@@ -83,22 +84,32 @@ struct ComponentArgs {
 pub fn run(args: &BuildArgs) -> Result<()> {
     if let Some(path) = &args.token_embeddings {
         without_model(&args.model, "token-embeddings")?;
-        finished(args, ItemSource::of_token_file(path)?, |builder| builder)?;
+        let source = items::named(ItemSource::of_token_file(path)?, args.string_ids.as_deref())?;
+        finished(args, source, |builder| builder)?;
         return info::print(&args.output);
     }
     if let Some(path) = &args.components.components {
         without_model(&args.model, "components")?;
         let (source, mol) = args.components.similarity(ItemSource::of_file(path)?)?;
+        let source = items::named(source, args.string_ids.as_deref())?;
         finished(args, source, |builder| builder.mol(&mol))?;
         return info::print(&args.output);
     }
-    let file =
+    let mut file =
         ModelFile::open_with(args.model.checkpoint()?, args.model.config.as_deref(), &args.model.import.options())?;
+    let listed = items::listed(args.items.as_ref(), file.model())?;
+    let is_table = !listed.is_empty();
+    if let (true, Some(path)) = (is_table, &args.string_ids) {
+        file = file.with_item_names(items::names_of_rows(&listed, read_string_ids(path)?)?);
+    }
     let model = file.model();
     // Before the index is built: what is wrong with either shows early.
     let users = args.distill.as_deref().map(|dataset| users(dataset, model)).transpose()?;
-    let listed = items::listed(args.items.as_ref(), model)?;
     let source = items::source(args.items.as_ref(), model, &listed)?;
+    let source = match file.item_names().filter(|_| is_table) {
+        Some(names) => source.with_string_ids(items::names(&listed, names)?)?,
+        None => items::named(source, args.string_ids.as_deref())?,
+    };
     let searcher = finished(args, source, |builder| builder.model_file(&file))?;
     if let Some(users) = users {
         let cancel = interrupt::cancel("stopping; the index is there, but has not learned from users");
@@ -117,7 +128,6 @@ fn finished<'a>(
     if source.is_empty() {
         return Err(Error::argument("items", "at least one item", "none"));
     }
-    let source = items::named(source, args.string_ids.as_deref())?;
     let options = IndexOptions::default()
         .with_dtype(args.device.dtype())
         .with_form(args.form.0)

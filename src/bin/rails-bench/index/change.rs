@@ -22,7 +22,8 @@ pub struct AddArgs {
     /// Those of a list or a file replace items with the same ids
     #[arg(long)]
     items: ItemsArg,
-    /// String ids of the items, for an index that has such: a text file with one a line, in the order of the items
+    /// String ids of the items, for an index that has such: a text file with one a line, in the order of the items [default: the names
+    /// that the model has for rows of a list]
     #[arg(long, value_name = "FILE")]
     string_ids: Option<Input>,
     /// Let synthetic items (`random:N`), whose ids are 1 to N, replace items with the same ids too
@@ -61,7 +62,11 @@ pub fn add(args: &AddArgs) -> Result<()> {
         true => items::of_tokens(&args.items)?,
         false => items::source(Some(&args.items), model.as_ref(), &listed)?,
     };
-    let source = items::named(source, args.string_ids.as_deref())?;
+    let names = if args.string_ids.is_none() && index.has_string_ids() { index.item_names()? } else { None };
+    let source = match names.filter(|_| !listed.is_empty()) {
+        Some(names) => source.with_string_ids(items::names(&listed, &names)?)?,
+        None => items::named(source, args.string_ids.as_deref())?,
+    };
     if let ItemsArg::Random { n, .. } = args.items
         && !args.replace
     {
@@ -93,6 +98,9 @@ pub fn remove(args: &RemoveArgs) -> Result<()> {
     let strings = args.string_ids.as_deref().map(read_string_ids).transpose()?;
     let searcher = open(&args.index, "cpu")?;
     let index = searcher.index();
+    if strings.is_none() && index.has_string_ids() {
+        return Err(Error::argument("ids", "--string-ids, since ids of the index are strings", "numbers"));
+    }
     let n = match strings {
         Some(strings) => index.remove_strings(&strings)?,
         None => index.remove(&ids.unwrap_or_default())?,

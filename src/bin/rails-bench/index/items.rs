@@ -35,6 +35,31 @@ pub fn source<'a>(items: Option<&ItemsArg>, model: Option<&'a Model>, listed: &'
     }
 }
 
+/// The names that rows `listed` have in a model with `names` of its rows from 1 on.
+pub fn names(listed: &[u32], names: &[String]) -> Result<Vec<String>> {
+    let name = |&row: &u32| {
+        let name = (row as usize).checked_sub(1).and_then(|at| names.get(at)).filter(|name| !name.is_empty());
+        let missing =
+            || Error::argument("items", "rows of the item table that have names", format!("row {row} without one"));
+        name.cloned().ok_or_else(missing)
+    };
+    listed.iter().map(name).collect()
+}
+
+/// Names of the rows of a model from 1 on, of which `listed` ones have these `strings`.
+pub fn names_of_rows(listed: &[u32], strings: Vec<String>) -> Result<Vec<String>> {
+    if strings.len() != listed.len() {
+        return Err(Error::argument("string-ids", format!("{}, one per item", listed.len()), strings.len()));
+    }
+    let mut names = vec![String::new(); listed.iter().copied().max().unwrap_or(0) as usize];
+    for (row, string) in listed.iter().zip(strings) {
+        if let Some(name) = (*row as usize).checked_sub(1).and_then(|at| names.get_mut(at)) {
+            *name = string;
+        }
+    }
+    Ok(names)
+}
+
 /// The items of an index of token embeddings.
 pub fn of_tokens(items: &ItemsArg) -> Result<ItemSource<'static>> {
     match items {

@@ -8,6 +8,7 @@ use rails_wgpu::Result;
 use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::history_of;
+use rails_wgpu::index::RowIds;
 use rails_wgpu::search::HistoryEncoder;
 use rails_wgpu::sequence::History;
 use rails_wgpu::tensor::Tensor;
@@ -29,7 +30,8 @@ impl QuerySet {
         QuerySet { queries, seen, targets: Vec::new() }
     }
 
-    /// Encodes the histories of `sequences`, each of at least two events; the last is what comes next. `progress` is
+    /// Encodes the histories of `sequences`, of items that an index knows by the ids of `rows`, each of at least two events; the last is
+    /// what comes next. `progress` is
     /// called with the number of users done and ends the work with [`ControlFlow::Break`]; the result is then `None`.
     ///
     /// # Errors
@@ -38,6 +40,7 @@ impl QuerySet {
         encoder: &HistoryEncoder,
         sequences: &[Sequence],
         rules: Rules,
+        rows: &RowIds,
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<QuerySet>> {
         let (mut data, mut user_ids, mut seen, mut targets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -45,8 +48,8 @@ impl QuerySet {
             let histories: Vec<History> = users.iter().map(history_of).collect();
             data.extend_from_slice(encoder.encode(&histories)?.embeddings.data());
             user_ids.extend(users.iter().map(|user| user.user_id));
-            seen.extend(histories.iter().map(|history| rules.seen(history, encoder.config())));
-            targets.extend(users.iter().filter_map(|user| user.item_ids.last().map(|&id| u64::from(id))));
+            seen.extend(histories.iter().map(|history| rules.seen(history, encoder.config(), rows)));
+            targets.extend(users.iter().filter_map(|user| user.item_ids.last().map(|&row| rows.id(row))));
             if progress(user_ids.len()).is_break() {
                 return Ok(None);
             }

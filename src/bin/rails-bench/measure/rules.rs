@@ -4,6 +4,7 @@ use super::batch::Batch;
 use rails_wgpu::Result;
 use rails_wgpu::config::ModelConfig;
 use rails_wgpu::eval::Protocol;
+use rails_wgpu::index::RowIds;
 use rails_wgpu::search::{Algorithm, Answer, Request, Searcher};
 use rails_wgpu::sequence::History;
 
@@ -33,11 +34,11 @@ impl Rules {
         }
     }
 
-    /// The items that `history` has seen, as far back as the rules look.
-    pub(super) fn seen(self, history: &History, config: &ModelConfig) -> Vec<u64> {
+    /// The ids, of `rows`, of the items that `history` has seen, as far back as the rules look.
+    pub(super) fn seen(self, history: &History, config: &ModelConfig, rows: &RowIds) -> Vec<u64> {
         match self {
-            Rules::Strict => Protocol::Strict.seen(history, config),
-            Rules::EvalBatch { .. } => Protocol::Reference.seen(history, config),
+            Rules::Strict => Protocol::Strict.seen(history, config, rows),
+            Rules::EvalBatch { .. } => Protocol::Reference.seen(history, config, rows),
         }
     }
 
