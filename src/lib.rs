@@ -21,6 +21,7 @@
 //! | items of your own, a trained model, or an index folder | [`Searcher::builder`] |
 //! | an exact or an approximate search; `tangent:1000` is where to begin | [`Algorithm`] |
 //! | filters, exclusions, certificates, cancelling, times | [`Request`], [`Searcher::answer`] |
+//! | filters by attributes of items, in SQL | [`Attributes`], [`Condition`] |
 //! | trained models in files: checkpoint and hyper-parameters, of this program or others | [`ModelFile`], [`Model`], [`import`] |
 //! | histories as queries | [`History`], [`Searcher::encode`] |
 //! | adding and removing items while others search, index folders, several devices | [`ItemIndex`] |
@@ -64,10 +65,12 @@
 //! ```
 //!
 //! # Features
-//! `gpu` (default): the wgpu backend; without it the library runs on the CPU only and does not depend on wgpu. `capi`:
-//! functions for C, see `docs/C.md`. `tracing`: spans, see [`search`]. The program `rails-bench` is a package of its own.
+//! `gpu` (default): the wgpu backend; without it the library runs on the CPU only and does not depend on wgpu. `attributes`: SQLite,
+//! compiled from its C sources, for [`attributes`]; without it an index that has some is opened and searched, but not by conditions.
+//! `capi`: functions for C, see `docs/C.md`. `tracing`: spans, see [`search`]. The program `rails-bench` is a package of its own.
 
 pub mod atomic;
+pub mod attributes;
 pub mod backend;
 #[cfg(feature = "capi")]
 pub mod capi;
@@ -98,6 +101,8 @@ mod threads;
 mod token_embeddings;
 pub mod train;
 
+#[doc(inline)]
+pub use attributes::{Attributes, Condition};
 #[doc(inline)]
 pub use backend::{Backend, QueryBatch};
 #[doc(inline)]

@@ -29,6 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tables", &["tables/"]),
     ("store", &["store/"]),
     ("context", &["context.rs"]),
+    ("attributes", &["attributes/"]),
     ("backend", &["backend/"]),
     ("CPU: SIMD", &["backend/cpu/simd/"]),
     ("CPU: array operations", &["backend/cpu/ops/"]),

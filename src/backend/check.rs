@@ -141,7 +141,7 @@ pub(super) fn no_mol() -> Error {
     Error::argument(Parameter::Scorer, "an index built with Mixture-of-Logits weights", "one without")
 }
 
-pub(super) fn no_distilled() -> Error {
+pub(crate) fn no_distilled() -> Error {
     Error::argument(Parameter::Scorer, "an index with a distilled gate (built with one)", "one without")
 }
 

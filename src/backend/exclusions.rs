@@ -17,6 +17,28 @@ impl Bits {
         bits
     }
 
+    /// All of `0..n`.
+    pub fn all(n: usize) -> Bits {
+        let mut words = vec![u32::MAX; n.div_ceil(32)];
+        if let Some(last) = words.last_mut().filter(|_| !n.is_multiple_of(32)) {
+            *last = (1 << (n % 32)) - 1;
+        }
+        Bits { words, count: n }
+    }
+
+    /// Takes a position below n out.
+    pub fn remove(&mut self, position: u32) {
+        let word = &mut self.words[position as usize / 32];
+        self.count -= usize::from(*word >> (position % 32) & 1 == 1);
+        *word &= !(1 << (position % 32));
+    }
+
+    /// Adds those of another set of positions below n.
+    pub fn unite(&mut self, other: &Bits) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
+        self.count = self.words.iter().map(|word| word.count_ones() as usize).sum();
+    }
+
     /// Adds a position below n.
     pub fn insert(&mut self, position: u32) {
         let word = &mut self.words[position as usize / 32];
@@ -101,6 +123,19 @@ impl Exclusions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sets_are_whole_and_lose_and_gain_positions() {
+        let mut bits = Bits::all(70);
+        assert_eq!(bits, Bits::new(70, |_| true));
+        assert_eq!(Bits::all(64), Bits::new(64, |_| true));
+        bits.remove(69);
+        bits.remove(69);
+        bits.remove(3);
+        assert_eq!(bits, Bits::new(70, |position| position != 69 && position != 3));
+        bits.unite(&Bits::new(70, |position| position == 3 || position == 4));
+        assert_eq!(bits, Bits::new(70, |position| position != 69));
+    }
 
     #[test]
     fn what_is_denied_and_what_is_excluded_add_up() {

@@ -21,7 +21,7 @@ pub mod select;
 mod training;
 mod training_device;
 
-pub(crate) use check::mol_queries;
+pub(crate) use check::{mol_queries, no_distilled};
 #[cfg(feature = "gpu")]
 pub use device_output::{DeviceOutput, GpuHits, GpuQueries};
 pub use exclusions::{Bits, Exclusions};

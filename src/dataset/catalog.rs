@@ -8,7 +8,7 @@ use std::path::Path;
 use std::result::Result as Outcome;
 
 use super::lines::{Lines, OPEN_QUOTE, csv_fields};
-use super::number::{ITEM_COLUMNS, decode, find_column, item_id, quoted};
+use super::number::{ITEM_COLUMNS, decode, find_column, item_column, item_id, quoted};
 use crate::{Error, Result, input};
 
 const TITLE_COLUMNS: &[&str] = &["title", "movie_title", "item_title", "name", "item_name"];
@@ -92,7 +92,7 @@ impl Table {
         let separator = known.unwrap_or(",");
         let names: Vec<&str> = first.split(separator).collect();
         let width = names.len();
-        if let Some(id) = find_column(&names, ITEM_COLUMNS) {
+        if let Some(id) = item_column(&names) {
             let (title, original) = (find_column(&names, TITLE_COLUMNS), find_column(&names, &[ORIGINAL_COLUMN]));
             return Ok((Table { separator, width, id, title, original }, true));
         }

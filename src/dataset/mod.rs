@@ -19,6 +19,7 @@ mod trec;
 
 pub use items::{item_list_beside, item_list_text, parse_item_ids, read_item_ids, read_string_ids, write_item_ids};
 pub use names::ItemNames;
+pub(crate) use number::item_column;
 pub use preprocess::{PreprocessOptions, PreprocessReport, Preprocessed, RawFormat, preprocess, raw_files};
 pub use sequences::{Dataset, ReadOptions, ReadReport, Sequence};
 pub use trec::{Qrels, TREC_RUN_NAME, TrecRun, check_trec_name};

@@ -67,6 +67,11 @@ pub(super) fn find_column<T: AsRef<str>>(header: &[T], wanted: &[&str]) -> Optio
     wanted.iter().find_map(|wanted| names.iter().position(|name| *name == plain(wanted)))
 }
 
+/// The column of item ids.
+pub(crate) fn item_column<T: AsRef<str>>(header: &[T]) -> Option<usize> {
+    find_column(header, ITEM_COLUMNS)
+}
+
 /// The first point in time, in seconds, that is taken for milliseconds: the year 5138.
 const MILLISECONDS: i64 = 100_000_000_000;
 

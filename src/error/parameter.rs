@@ -28,10 +28,12 @@ macro_rules! parameters {
 
 parameters! {
     Algorithm: "algorithm", "Which algorithm searches.";
+    Attributes: "attributes", "Attributes of items: columns, and a value for each item.";
     Candidates: "candidates", "Positions of items to score.";
     Columns: "columns", "Which columns of the tables a first stage multiplies.";
     ComponentGroup: "component group", "Which component of the items.";
     ComponentVectors: "component vectors", "What a first stage multiplies with components.";
+    Condition: "condition", "What attributes of an item must be for it to be found.";
     Dataset: "dataset", "Sequences of events.";
     DeniedItems: "denied items", "A bit for each item.";
     DeviceKind: "device kind", "What kind of hardware a device is.";

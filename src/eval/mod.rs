@@ -10,6 +10,7 @@ pub use protocol::Protocol;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use crate::attributes::Condition;
 use crate::dataset::Sequence;
 use crate::index::RowIds;
 use crate::metrics::Quality;
@@ -47,6 +48,8 @@ impl Evaluation {
 pub struct Evaluator<'a> {
     /// The items to be found, with the encoder of their model.
     pub searcher: &'a Searcher,
+    /// What items must meet to be found: one condition for all users, or none.
+    pub conditions: &'a [Condition],
     /// How seen items and misses are treated.
     pub protocol: Protocol,
     /// Items per result; see [`Protocol::depth`].
@@ -130,7 +133,8 @@ impl Evaluator<'_> {
         let seen: Vec<Vec<u64>> = seen.collect();
         let search = |&algorithm: &Algorithm| {
             let started = Instant::now();
-            let hits = self.protocol.search(self.searcher, algorithm, &queries, self.k, config, &seen)?;
+            let hits =
+                self.protocol.search((self.searcher, self.conditions), algorithm, &queries, self.k, config, &seen)?;
             Ok((hits, started.elapsed()))
         };
         Ok(Batch { users, encode_time, found: algorithms.iter().map(search).collect::<Result<_>>()? })

@@ -1,11 +1,12 @@
 //! Evaluation protocols: what happens to items that a user has seen, and to targets that are not found.
 
+use crate::attributes::Condition;
 use crate::backend::QueryBatch;
 use crate::config::ModelConfig;
 use crate::error::Parameter;
 use crate::index::RowIds;
 use crate::names::names;
-use crate::search::{Algorithm, Hit, Searcher};
+use crate::search::{Algorithm, Hit, Request, Searcher};
 use crate::sequence::History;
 use crate::{Error, Result};
 
@@ -60,21 +61,25 @@ impl Protocol {
     /// The best `k` items of each query that were not `seen`.
     pub(super) fn search(
         self,
-        searcher: &Searcher,
+        (searcher, conditions): (&Searcher, &[Condition]),
         algorithm: Algorithm,
         queries: &QueryBatch,
         k: usize,
         config: &ModelConfig,
         seen: &[Vec<u64>],
     ) -> Result<Vec<Vec<Hit>>> {
+        let search = |k: usize, excluded: &[&[u64]]| {
+            let request = Request::new(algorithm, k).with_excluded(excluded).with_conditions(conditions);
+            Ok::<_, Error>(searcher.answer(queries, &request)?.hits)
+        };
         match self {
             Protocol::Strict => {
                 let lists: Vec<&[u64]> = seen.iter().map(Vec::as_slice).collect();
-                searcher.search(algorithm, queries, k, &lists)
+                search(k, &lists)
             }
             Protocol::Reference => {
                 let k_prime = (k + config.padded_length()).min(searcher.index().len());
-                let found = searcher.search(algorithm, queries, k_prime, &[])?;
+                let found = search(k_prime, &[])?;
                 Ok(found.into_iter().zip(seen).map(|(hits, seen)| filter_seen(hits, seen, k)).collect())
             }
         }

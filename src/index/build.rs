@@ -6,7 +6,8 @@ use std::sync::Arc;
 use half::f16;
 
 use super::source::{Run, Runs};
-use super::{IndexOptions, Segment, Snapshot, StringIds, lists, twice};
+use super::{IndexOptions, Segment, Snapshot, StringIds, attribute_source, lists, twice};
+use crate::attributes::Column;
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
 use crate::model::{InputRange, Mol};
@@ -26,6 +27,8 @@ pub(super) struct Blueprint {
     pub range: Arc<InputRange>,
     /// Whether ids are strings.
     pub has_string_ids: bool,
+    /// Names and types of attributes, if items have some.
+    pub columns: Arc<[Column]>,
 }
 
 impl Blueprint {
@@ -50,7 +53,8 @@ impl Blueprint {
                 format!("form {form:?}"),
             ));
         }
-        let blueprint = Blueprint { options, form, similarity, dim, range, has_string_ids: false };
+        let (has_string_ids, columns) = (false, Arc::default());
+        let blueprint = Blueprint { options, form, similarity, dim, range, has_string_ids, columns };
         blueprint.empty_tables()?;
         Ok(blueprint)
     }
@@ -109,7 +113,11 @@ impl Blueprint {
         }
         self.cluster(backend.as_ref(), &mut tables)?;
         let strings = strings.map(|strings| StringIds::new(strings.iter().map(String::as_str)));
-        Ok(Some(self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend).with_strings(strings)))
+        let has_attributes = !self.columns.is_empty();
+        let of_items = || attribute_source::of_items(runs.attributes(), &self.columns, &ids, strings.as_ref());
+        let attributes = has_attributes.then(of_items).transpose()?;
+        let segment = self.place(Bytes::Owned(ids.into()), Arc::new(tables), backend);
+        Ok(Some(segment.with_strings(strings).with_attributes(attributes)))
     }
 
     /// Makes the inverted lists, or the centroids of token embeddings, that the options ask for.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, MutexGuard};
 
 use super::disk::Folder;
+use super::segment_attributes::SegmentAttributes;
 use super::{ItemIndex, Segment, Snapshot, StringIds};
 use crate::Result;
 use crate::backend::Similarity;
@@ -61,7 +62,11 @@ impl<'a> Change<'a> {
         let ids = Bytes::Owned(rows.iter().map(|(id, ..)| *id).collect::<Vec<u64>>().into());
         let string = |(_, index, position): &(u64, usize, usize)| Some(group[*index].strings()?.get(*position));
         let strings = group[0].strings().map(|_| StringIds::new(rows.iter().filter_map(string)));
-        Ok(self.index.blueprint.place(ids, Arc::new(tables), group[0].backend()).with_strings(strings))
+        let attributes: Vec<&SegmentAttributes> = group.iter().filter_map(Segment::attributes).collect();
+        let places: Vec<(usize, usize)> = rows.iter().map(|(_, index, position)| (*index, *position)).collect();
+        let attributes = SegmentAttributes::merged(&attributes, &places)?;
+        let merged = self.index.blueprint.place(ids, Arc::new(tables), group[0].backend());
+        Ok(merged.with_strings(strings).with_attributes(attributes))
     }
 
     /// One segment instead of several, unless it is one already and has no deletions.

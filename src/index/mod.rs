@@ -4,11 +4,14 @@
 //! the one it began with. Adding is writing a small segment, updating is deleting and adding, and small segments are
 //! merged as they accumulate, so a change costs time in proportion to what it changes.
 
+mod attribute_source;
 mod build;
 mod change;
+mod conditions;
 mod cost;
 mod disk;
 mod enlarged;
+mod excluded;
 mod filter;
 mod lists;
 mod options;
@@ -16,6 +19,7 @@ mod retrieve;
 mod row_ids;
 mod scans;
 mod segment;
+mod segment_attributes;
 mod snapshot;
 mod source;
 mod string_ids;
@@ -23,17 +27,20 @@ mod unique;
 
 pub use build::item_tables;
 pub use disk::{IndexInfo, IndexModel, SegmentInfo};
+pub use excluded::Excluded;
+pub(crate) use excluded::Matching;
 pub use filter::Filter;
 pub use options::{IndexOptions, ListOptions, OpenOptions};
 pub use row_ids::RowIds;
 pub use segment::Segment;
-pub use snapshot::{Excluded, Snapshot};
+pub use snapshot::Snapshot;
 pub use source::{ItemSource, Items};
 pub use string_ids::{StringIds, id_of_string};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use crate::attributes::{Column, Condition};
 use crate::backend::{Backend, DeviceKind, QueryBatch, Similarity, mol_queries};
 use crate::context::Cancel;
 use crate::error::Parameter;
@@ -141,9 +148,11 @@ impl ItemIndex {
             false => InputRange::new(mol, dim),
         });
         let has_string_ids = source.has_string_ids();
-        let mut runs = Runs::new(source, &range);
+        let mut runs = Runs::new(source, &range)?;
         let similarity = with_directions(backends[0].as_ref(), similarity, &mut runs, n_items)?;
-        let blueprint = Blueprint { has_string_ids, ..Blueprint::new(options, similarity, range.clone(), n_items)? };
+        let columns = runs.columns().into();
+        let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
+        let blueprint = Blueprint { has_string_ids, columns, ..blueprint };
         let per_device = n_items.div_ceil(backends.len());
         let per_segment = per_device.min(blueprint.options.segment_items.max(1));
         let mut segments = Vec::new();
@@ -158,6 +167,7 @@ impl ItemIndex {
             let found = if found < n_items { format!("{found}") } else { "more".to_string() };
             return Err(Error::argument(Parameter::ItemIds, format!("{n_items}, as the source says"), found));
         }
+        runs.check_attributes()?;
         unique::check(segments.iter())?;
         ItemIndex::of_segments(blueprint, backends, 0, segments, None)
     }
@@ -224,6 +234,25 @@ impl ItemIndex {
         self.snapshot().string_ids()
     }
 
+    /// Ids of the items whose attributes meet `condition`, ascending.
+    ///
+    /// # Errors
+    /// If items have no attributes, the condition is no SQL expression over them or takes too long, or what is stored is damaged.
+    pub fn matching_ids(&self, condition: &Condition) -> Result<Vec<u64>> {
+        let snapshot = self.snapshot();
+        snapshot.check_files()?;
+        let (matching, none) = (snapshot.matching(condition, &Cancel::new())?, snapshot.exclude(&[], None));
+        let positions = snapshot.matching_positions(&matching, &none, 0);
+        let mut ids: Vec<u64> = positions.into_iter().map(|position| snapshot.id(position)).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Names and types of the attributes of items, for conditions of searches; none if items have none.
+    pub fn columns(&self) -> &[Column] {
+        &self.blueprint.columns
+    }
+
     /// Number format of the tables.
     pub fn dtype(&self) -> Dtype {
         self.blueprint.options.dtype
@@ -275,10 +304,11 @@ impl ItemIndex {
         self.remove(&ids.iter().filter_map(|id| snapshot.id_of(id.as_ref())).collect::<Vec<u64>>())
     }
 
-    /// Adds all items of a source in one step: [`ItemIndex::add`] for more of them than fit into memory.
+    /// Adds all items of a source in one step: [`ItemIndex::add`] for more of them than fit into memory, or with attributes. Items
+    /// without have none afterwards, also those that they replace.
     ///
     /// # Errors
-    /// As [`ItemIndex::add`], or those of the source.
+    /// As [`ItemIndex::add`], those of the source, or if attributes are none of [`ItemIndex::columns`] or of other items.
     pub fn add_all(&self, source: ItemSource) -> Result<()> {
         if source.has_string_ids() != self.has_string_ids() {
             let words = |strings| if strings { "strings" } else { "numbers" };
@@ -289,7 +319,11 @@ impl ItemIndex {
         let mut segments = change.old.segments().to_vec();
         let mut full: Vec<Segment> = Vec::new();
         let mut added: Option<Segment> = None;
-        let (mut runs, backends) = (Runs::new(source, &self.blueprint.range), self.backends());
+        let (mut runs, backends) = (Runs::new(source, &self.blueprint.range)?, self.backends());
+        if self.blueprint.columns.is_empty() && !runs.columns().is_empty() {
+            let expected = "none, as the index was built without";
+            return Err(Error::argument(Parameter::Attributes, expected, Column::list(runs.columns())));
+        }
         while !runs.is_empty()? {
             if let Some(complete) = added.take() {
                 full.push(change.stored(complete)?);
@@ -309,6 +343,7 @@ impl ItemIndex {
                 *segment = segment.without(ids).unwrap_or_else(|| segment.clone());
             }
         }
+        runs.check_attributes()?;
         let Some(mut added) = added else { return Ok(()) };
         unique::check(full.iter().chain([&added]))?;
         // Small segments merge as in a binary counter: the work for each item is logarithmic.

@@ -182,7 +182,7 @@ impl Snapshot {
         if let [segment] = self.segments.as_slice() {
             return rescore(segment, candidates);
         }
-        let none = Excluded { per_segment: vec![Exclusions::default(); self.segments.len()] };
+        let none = Excluded { per_segment: vec![Exclusions::default(); self.segments.len()], matching: None };
         let parts = self.each_segment(&none, |segment, index, _| {
             let (from, to) = (self.offsets[index], self.offsets[index + 1]);
             let part = |list: &Vec<u32>| -> Vec<u32> {

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::StringIds;
+use super::segment_attributes::SegmentAttributes;
 use crate::backend::{
     Backend, Bits, DeviceIndex, Exclusions, PreparedQueries, QueryBatch, ScoredPosition, Scorer, SearchContext,
     Similarity,
@@ -23,6 +24,8 @@ pub struct Segment {
     /// The strings that they stand for, if ids are strings.
     strings: Option<Arc<StringIds>>,
     tables: Arc<Tables>,
+    /// Attributes of the items, if those of the index have some.
+    attributes: Option<Arc<SegmentAttributes>>,
     /// Items that have been removed or replaced since.
     deleted: Option<Arc<Bits>>,
     home: Arc<Home>,
@@ -48,7 +51,8 @@ impl Segment {
         similarity: Option<Arc<Similarity>>,
     ) -> Segment {
         let home = Home { backend, similarity, device: OnceLock::new(), streamed: false };
-        Segment { ids: Arc::new(ids), strings: None, tables, deleted: None, home: Arc::new(home), file: None }
+        let (strings, attributes, deleted, file) = (None, None, None, None);
+        Segment { ids: Arc::new(ids), strings, tables, attributes, deleted, home: Arc::new(home), file }
     }
 
     /// The same segment, whose ids stand for these strings.
@@ -61,17 +65,33 @@ impl Segment {
         self.strings.as_deref()
     }
 
+    /// The same segment, whose items have these attributes.
+    pub(super) fn with_attributes(self, attributes: Option<SegmentAttributes>) -> Segment {
+        Segment { attributes: attributes.map(Arc::new), ..self }
+    }
+
+    /// Attributes of the items, if those of the index have some.
+    pub(super) fn attributes(&self) -> Option<&SegmentAttributes> {
+        self.attributes.as_deref()
+    }
+
+    /// Name of the file of the attributes in the index folder, if they are stored in one.
+    pub(super) fn attribute_file(&self) -> Option<&str> {
+        self.attributes.as_ref()?.file.as_ref().map(Shard::name)
+    }
+
     /// The same segment, known to be stored in `file` of the index folder.
     pub(super) fn stored_in(self, file: &Shard) -> Segment {
         Segment { file: Some(file.clone()), ..self }
     }
 
-    /// Whether its file, if it is stored in one, is as long as it was.
+    /// Whether its files, if it is stored in some, are as long as they were.
     ///
     /// # Errors
     /// As [`Shard::check_length`].
     pub(super) fn check_length(&self) -> Result<()> {
-        self.file.as_ref().map_or(Ok(()), Shard::check_length)
+        let of_attributes = self.attributes.as_ref().and_then(|attributes| attributes.file.as_ref());
+        self.file.iter().chain(of_attributes).try_for_each(Shard::check_length)
     }
 
     /// Name of the file in the index folder, if it is stored in one.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::excluded::Excluded;
 use super::filter::PerSegment;
 use super::{Filter, Segment, id_of_string};
 use crate::backend::{Exclusions, QueryBatch, ScoredPosition, Scorer, Similarity};
@@ -28,11 +29,6 @@ pub struct Snapshot {
     range: Arc<InputRange>,
     /// Drawn when it is first asked for.
     sample: OnceLock<Option<Sample>>,
-}
-
-/// What the queries of a search must not find, for each segment.
-pub struct Excluded {
-    pub(super) per_segment: Vec<Exclusions>,
 }
 
 impl Snapshot {
@@ -204,7 +200,8 @@ impl Snapshot {
             None => Arc::new(self.segments.iter().map(|segment| segment.deleted().cloned()).collect()),
         };
         let segments = self.segments.iter().zip(denied.iter());
-        Excluded { per_segment: segments.map(|(segment, denied)| segment.exclusions(lists, denied.clone())).collect() }
+        let per_segment = segments.map(|(segment, denied)| segment.exclusions(lists, denied.clone())).collect();
+        Excluded { per_segment, matching: None }
     }
 
     /// Whether `query` must not find the item at `position`.
@@ -229,13 +226,14 @@ impl Snapshot {
             }
             joined
         };
-        Excluded { per_segment: excluded.per_segment.iter().enumerate().map(joined).collect() }
+        let per_segment = excluded.per_segment.iter().enumerate().map(joined).collect();
+        Excluded { per_segment, matching: excluded.matching.clone() }
     }
 
     /// What some of the queries exclude, in this order.
     pub fn select_queries(&self, excluded: &Excluded, queries: &[usize]) -> Excluded {
         let of = |exclusions: &Exclusions| exclusions.selected(queries.iter().copied());
-        Excluded { per_segment: excluded.per_segment.iter().map(of).collect() }
+        Excluded { per_segment: excluded.per_segment.iter().map(of).collect(), matching: excluded.matching.clone() }
     }
 
     /// How many items are left for `query`.

@@ -63,7 +63,9 @@ pub(super) fn approximate(
             Scored::Candidates(candidates, scores)
         }
     };
-    (course.stats.candidates, course.stats.pairs) = scored.counts();
+    let (candidates_found, pairs) = scored.counts();
+    course.stats.candidates += candidates_found;
+    course.stats.pairs += pairs;
     let (hits, candidates) = course.stage(Stage::Selection, || Ok(selected(snapshot, scored, k)))?;
     all_found(snapshot, excluded, k, &hits)?;
     let certificates = match certified {

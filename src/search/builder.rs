@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Searcher;
 use super::history_encoder::HistoryEncoder;
+use crate::attributes::Attributes;
 use crate::backend::{Backend, Dtype, Similarity, select};
 use crate::error::Parameter;
 use crate::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, OpenOptions};
@@ -36,6 +37,7 @@ pub struct SearcherBuilder<'a> {
     embeddings: Option<(&'a [u64], &'a Tensor)>,
     token_embeddings: Option<(&'a [u64], &'a TokenEmbeddings)>,
     items: Option<ItemSource<'a>>,
+    attributes: Option<Attributes>,
     mol: Option<&'a Mol<Tensor>>,
     encoder: Option<&'a Model>,
     index: Option<ItemIndex>,
@@ -87,6 +89,12 @@ impl<'a> SearcherBuilder<'a> {
     /// [`SearcherBuilder::save_to`] there may be more of them than fit into memory.
     pub fn items(self, items: ItemSource<'a>) -> Self {
         SearcherBuilder { items: Some(items), ..self }
+    }
+
+    /// Attributes of the items that the index is built of, for [`Request::conditions`](super::Request::conditions); see
+    /// [`ItemSource::with_attributes`].
+    pub fn attributes(self, attributes: Attributes) -> Self {
+        SearcherBuilder { attributes: Some(attributes), ..self }
     }
 
     /// The Mixture-of-Logits similarity of [`SearcherBuilder::embeddings`] or [`SearcherBuilder::items`].
@@ -169,6 +177,10 @@ impl<'a> SearcherBuilder<'a> {
             (None, None, None, Some(file)) => Items::Rows { model: file.whole_model()?, ids: &rows },
             (None, None, None, None) => return Err(one_source("none")),
         };
+        let items = match self.attributes.take() {
+            Some(attributes) => items.with_attributes(attributes)?,
+            None => items,
+        };
         let encoder = self.encoder.or(self.model.map(|(model, _)| model)).or(file.and_then(ModelFile::model));
         let index = match &self.save_to {
             Some(folder) => items.create(folder, &backend, file, options)?,
@@ -234,6 +246,12 @@ impl<'a> SearcherBuilder<'a> {
                 is_built,
                 "`model`, `model_file`, `embeddings`, `token_embeddings` or `items`: others are built already",
             ),
+            (
+                "`attributes`",
+                self.attributes.is_some(),
+                is_built,
+                "`model`, `model_file`, `embeddings`, `token_embeddings` or `items`: others have theirs already",
+            ),
             ("`open_options`", self.open.is_some(), self.folder.is_some(), "`folder`"),
             (
                 "`mol`",
@@ -280,7 +298,20 @@ enum Items<'a> {
     Source { source: ItemSource<'a>, mol: Option<&'a Mol<Tensor>> },
 }
 
-impl Items<'_> {
+impl<'a> Items<'a> {
+    /// The same, with attributes.
+    fn with_attributes(self, attributes: Attributes) -> Result<Items<'a>> {
+        let (source, mol) = match self {
+            Items::Rows { model, ids } => (ItemSource::of_model(model, ids), model.mol.as_ref()),
+            Items::Embeddings { ids, embeddings, mol } => {
+                let read = |rows: &[usize]| Ok(embeddings.select_rows(rows));
+                (ItemSource::of_rows(ids, [embeddings.rows(), embeddings.width()], read)?, mol)
+            }
+            Items::Source { source, mol } => (source, mol),
+        };
+        Ok(Items::Source { source: source.with_attributes(attributes), mol })
+    }
+
     /// In memory.
     fn index(self, backend: &Arc<dyn Backend>, options: IndexOptions) -> Result<ItemIndex> {
         match self {

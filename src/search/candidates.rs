@@ -1,7 +1,7 @@
 //! First stages: a cheap scan that leaves few candidates for the full similarity (arXiv 2407.15462, section 4).
 
 use super::algorithm::Algorithm;
-use super::first_stage::{FirstStage, MolQueries};
+use super::first_stage::{self, FirstStage, MolQueries};
 use super::tangent;
 use crate::backend::{
     CandidateScan, Columns, DeviceIndex, Hits, QueryBatch, Retrieval, Retrieved, ScoredPosition, Scorer,
@@ -99,10 +99,7 @@ impl FirstStage<'_> {
             Algorithm::Centroids { candidates } if of_tokens => {
                 vec![CandidateScan::Centroids { n: scaled(candidates) }]
             }
-            Algorithm::Centroids { .. } => {
-                let expected = "an index of token embeddings";
-                return Err(Error::argument(Parameter::Algorithm, expected, format!("`{algorithm}` on another one")));
-            }
+            Algorithm::Centroids { .. } => return Err(first_stage::without_tokens(algorithm)),
             Algorithm::Naive { per_group } => mol()?.naive(scaled(per_group), None),
             Algorithm::NaiveIvf { per_group, n_probe } => mol()?.naive(scaled(per_group), Some(probes(n_probe))),
             Algorithm::Avg { candidates } => vec![mol()?.avg(scaled(candidates))],

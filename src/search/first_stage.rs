@@ -1,7 +1,7 @@
 //! What a first stage works on.
 
 use super::Algorithm;
-use crate::backend::{PreparedQueries, Scorer, SearchContext, Similarity, mol_queries};
+use crate::backend::{PreparedQueries, Scorer, SearchContext, Similarity, mol_queries, no_distilled};
 use crate::error::Parameter;
 use crate::index::{Excluded, Snapshot};
 use crate::learn;
@@ -61,18 +61,42 @@ impl<'a> FirstStage<'a> {
     /// # Errors
     /// If the index has no such similarity, which `algorithm` is for.
     pub fn mol(&self, algorithm: Algorithm) -> Result<&MolQueries<'a>> {
-        let missing = || {
-            let (has, expected) = match self.snapshot.scorer() {
-                Scorer::MaxSim => {
-                    ("an index of token embeddings", "`exact`, `mips`, `avg:K`, `naive:K` or `centroids:K`, or")
-                }
-                _ => ("an index without it", "`exact` or `mips`, or"),
-            };
-            let expected = format!("{expected} an index with Mixture-of-Logits");
-            Error::argument(Parameter::Algorithm, expected, format!("`{algorithm}` on {has}"))
-        };
-        self.mol.as_ref().ok_or_else(missing)
+        self.mol.as_ref().ok_or_else(|| without_mol(algorithm, self.snapshot))
     }
+}
+
+/// Whether `snapshot` has the similarity that `algorithm` is for.
+///
+/// # Errors
+/// If not.
+pub(super) fn check(algorithm: Algorithm, snapshot: &Snapshot) -> Result<()> {
+    match (algorithm, snapshot.scorer()) {
+        (Algorithm::Exact | Algorithm::ExactPruned | Algorithm::Mips, _) => Ok(()),
+        (Algorithm::Avg { .. } | Algorithm::Naive { .. } | Algorithm::Centroids { .. }, Scorer::MaxSim) => Ok(()),
+        (Algorithm::Centroids { .. }, Scorer::Mol | Scorer::Dot) => Err(without_tokens(algorithm)),
+        (Algorithm::Distilled { .. } | Algorithm::Cascade { .. }, Scorer::Mol)
+            if snapshot.similarity().is_none_or(|similarity| similarity.distilled.is_none()) =>
+        {
+            Err(no_distilled())
+        }
+        (_, Scorer::Mol) => Ok(()),
+        _ => Err(without_mol(algorithm, snapshot)),
+    }
+}
+
+/// `algorithm` is for late interaction.
+pub(super) fn without_tokens(algorithm: Algorithm) -> Error {
+    let expected = "an index of token embeddings";
+    Error::argument(Parameter::Algorithm, expected, format!("`{algorithm}` on another one"))
+}
+
+fn without_mol(algorithm: Algorithm, snapshot: &Snapshot) -> Error {
+    let (has, expected) = match snapshot.scorer() {
+        Scorer::MaxSim => ("an index of token embeddings", "`exact`, `mips`, `avg:K`, `naive:K` or `centroids:K`, or"),
+        _ => ("an index without it", "`exact` or `mips`, or"),
+    };
+    let expected = format!("{expected} an index with Mixture-of-Logits");
+    Error::argument(Parameter::Algorithm, expected, format!("`{algorithm}` on {has}"))
 }
 
 impl MolQueries<'_> {

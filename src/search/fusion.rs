@@ -47,17 +47,35 @@ impl<'a> ScoreFusion<'a> {
         ScoreFusion { weight, scores }
     }
 
+    /// Whether there is one list per query.
+    ///
+    /// # Errors
+    /// If not.
+    pub(super) fn check_queries(&self, n_queries: usize) -> Result<()> {
+        if self.scores.len() == n_queries {
+            return Ok(());
+        }
+        let expected = format!("{n_queries} lists of ids and scores, one per query");
+        Err(Error::argument(Parameter::FusedScores, expected, self.scores.len()))
+    }
+
+    /// The lists of some of the queries.
+    pub(super) fn lists_of(&self, queries: &[usize]) -> Vec<&'a [(u64, f32)]> {
+        queries.iter().map(|&query| self.scores[query]).collect()
+    }
+
+    /// The same with other lists.
+    pub(super) fn with_lists<'b>(&self, scores: &'b [&'b [(u64, f32)]]) -> ScoreFusion<'b> {
+        ScoreFusion { weight: self.weight, scores }
+    }
+
     /// What of it can be found in `snapshot`.
     ///
     /// # Errors
-    /// If there is not one list per query, an id is given twice, or a number is not finite, or the weight not positive.
-    pub(super) fn in_snapshot(&self, snapshot: &Snapshot, n_queries: usize, excluded: &Excluded) -> Result<Fused> {
+    /// If an id is given twice, or a number is not finite, or the weight not positive.
+    pub(super) fn in_snapshot(&self, snapshot: &Snapshot, excluded: &Excluded) -> Result<Fused> {
         if !(self.weight > 0.0 && self.weight.is_finite()) {
             return Err(Error::argument(Parameter::FusionWeight, "a positive number", self.weight));
-        }
-        if self.scores.len() != n_queries {
-            let expected = format!("{n_queries} lists of ids and scores, one per query");
-            return Err(Error::argument(Parameter::FusedScores, expected, self.scores.len()));
         }
         let mut fused = Fused { weight: self.weight, positions: Vec::new(), scores: Vec::new() };
         for (query, list) in self.scores.iter().enumerate() {

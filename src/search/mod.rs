@@ -17,8 +17,10 @@ mod course;
 mod encode;
 mod first_stage;
 mod fusion;
+mod groups;
 mod history_encoder;
 mod hit;
+mod matching;
 #[cfg(feature = "gpu")]
 mod on_gpu;
 mod pipeline;
@@ -46,6 +48,7 @@ use std::sync::{Arc, Once, OnceLock};
 
 use futures::channel::oneshot;
 
+use crate::attributes::Condition;
 use crate::backend::{Columns, PreparedQueries, QueryBatch, ScoredPosition, Scorer, SearchContext};
 use crate::error::Parameter;
 use crate::index::{Excluded, ItemIndex, Segment, Snapshot};
@@ -54,6 +57,7 @@ use approximate::approximate;
 use candidates::Candidates;
 use course::{Course, course};
 use first_stage::FirstStage;
+use groups::Groups;
 
 /// Answers queries from an index. Many threads may share one.
 ///
@@ -145,7 +149,7 @@ impl Searcher {
         queries: &QueryBatch,
         request: &Request,
     ) -> Result<Found> {
-        let Request { algorithm, k, excluded, filter, fusion, certify, .. } = *request;
+        let Request { k, excluded, fusion, certify, .. } = *request;
         let (n_items, n_queries) = (snapshot.len(), queries.len());
         snapshot.check_queries(queries)?;
         if k == 0 {
@@ -163,12 +167,54 @@ impl Searcher {
         if n_items == 0 {
             return Ok((vec![Vec::new(); n_queries], vec![Certificate::Exact; if certify { n_queries } else { 0 }]));
         }
+        fusion.map_or(Ok(()), |fusion| fusion.check_queries(n_queries))?;
+        let request = &Request { k, ..*request };
+        match Groups::new(request.conditions, n_queries)? {
+            Groups::One(condition) => self.under(course, snapshot, queries, request, condition),
+            Groups::Several(groups) => {
+                let mut hits = vec![Vec::new(); n_queries];
+                let mut certificates = vec![Certificate::Exact; if certify { n_queries } else { 0 }];
+                for (condition, rows) in groups {
+                    let lists: Vec<&[u64]> = match excluded.is_empty() {
+                        true => Vec::new(),
+                        false => rows.iter().map(|&row| excluded[row]).collect(),
+                    };
+                    let scores = fusion.map(|fusion| fusion.lists_of(&rows)).unwrap_or_default();
+                    let fusion = fusion.map(|fusion| fusion.with_lists(&scores));
+                    let request = Request { excluded: &lists, fusion, ..*request };
+                    let found = self.under(course, snapshot, &queries.select(&rows), &request, Some(condition));
+                    let (found, certified) = found.map_err(|error| groups::in_batch(error, &rows))?;
+                    rows.iter().zip(found).for_each(|(&row, found)| hits[row] = found);
+                    rows.iter().zip(certified).for_each(|(&row, certified)| certificates[row] = certified);
+                }
+                Ok((hits, certificates))
+            }
+        }
+    }
+
+    /// The best of each query, all under the same condition, if there is one.
+    fn under(
+        &self,
+        course: &mut Course,
+        snapshot: &Snapshot,
+        queries: &QueryBatch,
+        request: &Request,
+        condition: Option<&Condition>,
+    ) -> Result<Found> {
+        let Request { algorithm, k, excluded, filter, fusion, certify, .. } = *request;
         let excluded = snapshot.exclude(excluded, filter);
+        let excluded = match condition {
+            Some(condition) => {
+                let cancel = request.cancel.cloned().unwrap_or_default();
+                snapshot.exclude_others(excluded, snapshot.matching(condition, &cancel)?)
+            }
+            None => excluded,
+        };
         let queries = &queries.prepared();
         let Some(fusion) = fusion else {
             return self.best(course, snapshot, queries, (algorithm, k, certify), &excluded);
         };
-        let fused = fusion.in_snapshot(snapshot, n_queries, &excluded)?;
+        let fused = fusion.in_snapshot(snapshot, &excluded)?;
         let others = snapshot.exclude_positions(&excluded, &fused.positions);
         let found = self.best(course, snapshot, queries, (algorithm, k, certify), &others)?;
         let scorer = if algorithm == Algorithm::Mips { Scorer::Dot } else { snapshot.scorer() };
@@ -188,6 +234,11 @@ impl Searcher {
         (algorithm, k, certify): (Algorithm, usize, bool),
         excluded: &Excluded,
     ) -> Result<Found> {
+        if let Some(matching) =
+            excluded.matching().filter(|matching| matching::are_few(algorithm, k, matching, snapshot))
+        {
+            return matching::best_of(course, (snapshot, matching), queries, (algorithm, k, certify), excluded);
+        }
         let (context, n_queries) = (course.context, queries.batch().len());
         let scan = |scorer| snapshot.scan(context, scorer, queries, k, excluded).map(|hits| (hits, 0));
         let everything = match (algorithm, snapshot.scorer()) {
@@ -199,8 +250,8 @@ impl Searcher {
             _ => None,
         };
         if let Some((found, pruned)) = everything {
-            course.stats.pruned = pruned;
-            course.stats.pairs = (snapshot.len() * n_queries) as u64 - pruned;
+            course.stats.pruned += pruned;
+            course.stats.pairs += (snapshot.len() * n_queries) as u64 - pruned;
             let hits: Vec<Vec<Hit>> =
                 course.stage(Stage::Selection, || Ok(found.into_iter().map(|hits| named(snapshot, hits)).collect()))?;
             all_found(snapshot, excluded, k, &hits)?;

@@ -1,6 +1,7 @@
 //! What is asked of a searcher.
 
 use super::{Algorithm, Cancel, ScoreFusion};
+use crate::attributes::Condition;
 use crate::index::Filter;
 
 /// A search for a batch of queries.
@@ -21,6 +22,9 @@ pub struct Request<'a> {
     pub excluded: &'a [&'a [u64]],
     /// Ids that any query may find; `None`: all.
     pub filter: Option<&'a Filter>,
+    /// What attributes of an item must be for it to be found: one condition for all queries, one per query, or none at all. Few
+    /// matching items are scored one by one, so that the result is exact whatever the algorithm.
+    pub conditions: &'a [Condition],
     /// Scores of the caller's that the similarity is added to.
     pub fusion: Option<ScoreFusion<'a>>,
     /// Whether to find out how far the result can be from the exact one, which takes another scan of the components.
@@ -40,6 +44,7 @@ impl<'a> Request<'a> {
             k,
             excluded: &[],
             filter: None,
+            conditions: &[],
             fusion: None,
             certify: false,
             cancel: None,
@@ -57,6 +62,12 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn with_filter(self, filter: impl Into<Option<&'a Filter>>) -> Request<'a> {
         Request { filter: filter.into(), ..self }
+    }
+
+    /// Sets [`Request::conditions`].
+    #[must_use]
+    pub fn with_conditions(self, conditions: &'a [Condition]) -> Request<'a> {
+        Request { conditions, ..self }
     }
 
     /// Sets [`Request::fusion`].

@@ -19,6 +19,9 @@ pub(super) const ALIGN: usize = 64;
 /// What names of padding begin with; names of tensors may not.
 pub(super) const PADDING: &str = "__";
 
+/// The one tensor of a file that is a database.
+pub(super) const DATABASE: &str = "database";
+
 /// Name that safetensors reserves for metadata.
 const METADATA: &str = "__metadata__";
 
@@ -119,6 +122,18 @@ impl Layout {
         bytes.extend(text.as_bytes());
         bytes.resize(header_bytes, b' ');
         Ok((Layout { header_bytes, sections, metadata }, bytes))
+    }
+
+    /// Of a file that holds a database of `bytes` and no header.
+    ///
+    /// `Err` says what is wrong with the length.
+    pub fn of_database(bytes: usize) -> Result<Layout, String> {
+        if !bytes.is_multiple_of(ALIGN) {
+            return Err(format!("a database of {bytes} bytes"));
+        }
+        let (name, shape) = (DATABASE.to_string(), vec![bytes]);
+        let section = Section { name, dtype: Dtype::U8, shape, start: 0, bytes, first_block: 1 };
+        Ok(Layout { header_bytes: 0, sections: vec![section], metadata: BTreeMap::new() })
     }
 
     /// Reads the header of a file of `file_bytes`; what does not fill that file exactly is refused.

@@ -27,7 +27,11 @@ const VERSION: u32 = 1;
 /// What every version begins with; then come the checksum of all bytes after it, and those bytes.
 const PREFIX: &str = "{\n  \"crc32\": \"";
 
-const SUFFIX: &str = ".safetensors";
+/// Of files of tensors.
+const TENSORS: &str = ".safetensors";
+
+/// Of databases, which are kept as they are.
+const DATABASE: &str = ".sqlite";
 
 /// One version of the folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,12 +161,23 @@ impl Manifest {
 
 /// A name that no other version has: `00000007-0002-items.safetensors`.
 pub(super) fn file_name(generation: u64, number: usize, stem: &str) -> String {
-    format!("{generation:08}-{number:04}-{stem}{SUFFIX}")
+    format!("{generation:08}-{number:04}-{stem}{TENSORS}")
 }
 
-/// The generation in a name that [`file_name`] made.
+/// The same for a database.
+pub(super) fn database_name(generation: u64, number: usize, stem: &str) -> String {
+    format!("{generation:08}-{number:04}-{stem}{DATABASE}")
+}
+
+/// Whether a file of this name is a database.
+pub(super) fn is_database(name: &str) -> bool {
+    name.ends_with(DATABASE)
+}
+
+/// The generation in a name that [`file_name`] or [`database_name`] made.
 fn generation(name: &OsStr) -> Option<u64> {
-    let mut parts = name.to_str()?.strip_suffix(SUFFIX)?.splitn(3, '-');
+    let name = name.to_str()?;
+    let mut parts = name.strip_suffix(TENSORS).or_else(|| name.strip_suffix(DATABASE))?.splitn(3, '-');
     let mut number = |digits: usize| {
         let part = parts.next()?;
         let valid = part.len() >= digits && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -291,7 +306,12 @@ mod tests {
     fn only_files_of_the_store_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let keep = ["00000003-0000-items.safetensors", "model.safetensors", "3-0-items.safetensors", "lock", "a.tmp"];
-        let remove = ["00000003-0001-items.safetensors", "100000000-0000-a-b.safetensors", ".manifest.json.77.tmp"];
+        let remove = [
+            "00000003-0001-items.safetensors",
+            "100000000-0000-a-b.safetensors",
+            "00000003-0002-attributes.sqlite",
+            ".manifest.json.77.tmp",
+        ];
         for name in keep.iter().chain(&remove) {
             fs::write(folder.path().join(name), "").unwrap();
         }

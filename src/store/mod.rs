@@ -1,6 +1,7 @@
 //! A folder of immutable files of tensors that changes from one version to the next as a whole.
 //!
-//! A version is a small manifest and the safetensors files it names ([`Shard`]), with checksums of every byte. A reader
+//! A version is a small manifest and the files it names ([`Shard`]), with checksums of every byte: safetensors, and SQLite databases,
+//! which are kept as they are. A reader
 //! ([`Store::open`]) maps the files and takes no lock. A writer ([`Store::write`]) adds files beside them, then
 //! replaces the manifest: at any moment, also after a power cut, the old or the new version is there. What the tensors mean
 //! is not known here. The format is described in `docs/INDEX_FORMAT.md`.

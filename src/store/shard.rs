@@ -10,8 +10,8 @@ use memmap2::Mmap;
 
 use super::checksum::crc;
 use super::fault::{self, RESTORE};
-use super::layout::{Layout, Section};
-use super::manifest::FileEntry;
+use super::layout::{self, Layout, Section};
+use super::manifest::{FileEntry, is_database};
 use super::{Dtype, Value};
 use crate::{Error, Result, input, mapped};
 
@@ -36,6 +36,9 @@ struct About {
 }
 
 impl Shard {
+    /// The tensor that stands for the whole of a database.
+    pub const DATABASE: &'static str = layout::DATABASE;
+
     /// Maps the file of `entry` in `folder`; its length and its header are checked.
     pub(super) fn open(folder: &Path, entry: &FileEntry) -> Result<Shard> {
         let path = folder.join(&entry.name);
@@ -183,7 +186,12 @@ pub(super) fn parse_header(entry: &FileEntry, header: &[u8]) -> Result<Layout, S
         return Err("the header does not match its checksum".to_string());
     }
     let bytes = usize::try_from(entry.bytes).map_err(|_| "too large for this machine".to_string())?;
-    let layout = Layout::parse(header, bytes).map_err(|what| format!("the header is wrong: {what}"))?;
+    let layout = match is_database(&entry.name) {
+        true if header.is_empty() => Layout::of_database(bytes),
+        true => Err("a database has none".to_string()),
+        false => Layout::parse(header, bytes),
+    };
+    let layout = layout.map_err(|what| format!("the header is wrong: {what}"))?;
     if layout.n_checksums() != entry.checksums.0.len() {
         return Err("the manifest has another number of checksums than the file has blocks".to_string());
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::added::Added;
 use super::layout::Layout;
-use super::manifest::{FileEntry, LOCK, MANIFEST, Manifest, file_name, is_stem};
+use super::manifest::{FileEntry, LOCK, MANIFEST, Manifest, database_name, file_name, is_stem};
 use super::shard::{NAME, Shard};
 use super::writer::ShardWriter;
 use super::{Store, TensorSpec, fault};
@@ -52,9 +52,7 @@ impl Transaction {
         metadata: &BTreeMap<String, String>,
         tensors: &[TensorSpec],
     ) -> Result<ShardWriter<'_>> {
-        if !is_stem(stem) {
-            return Err(Error::argument(Parameter::FileName, "1 to 64 letters, digits, `_` or `-`", stem));
-        }
+        check_stem(stem)?;
         if metadata.contains_key(NAME) {
             return Err(Error::argument(Parameter::Metadata, format!("keys other than `{NAME}`"), NAME));
         }
@@ -69,6 +67,24 @@ impl Transaction {
             )
         })?;
         ShardWriter::create(&self.added, self.base.folder().join(&name), name, plan)
+    }
+
+    /// Writes a new file `*.sqlite` that holds nothing but `database`, for programs that open such databases. Returns its name;
+    /// its [`Shard`] has the one tensor [`Shard::DATABASE`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if `stem` is wrong as in [`Transaction::file`], or the length is no multiple of 64, as those of databases are;
+    /// [`Error::Index`] if the file cannot be written.
+    pub fn database(&self, stem: &str, database: &[u8]) -> Result<String> {
+        check_stem(stem)?;
+        let name = database_name(self.generation(), self.added.begin(), stem);
+        let layout = Layout::of_database(database.len()).map_err(|found| {
+            Error::argument(Parameter::Tensors, "a database, whose length is a multiple of 64 bytes", found)
+        })?;
+        let path = self.base.folder().join(&name);
+        let mut file = ShardWriter::create(&self.added, path, name, (layout, Vec::new()))?;
+        file.write(Shard::DATABASE, database)?;
+        file.finish()
     }
 
     /// The file `name`, a finished new one or one of the base version.
@@ -145,6 +161,13 @@ impl Drop for Lock {
         if let Err(error) = self.0.unlock() {
             log::warn!("cannot unlock the index: {error}");
         }
+    }
+}
+
+fn check_stem(stem: &str) -> Result<()> {
+    match is_stem(stem) {
+        true => Ok(()),
+        false => Err(Error::argument(Parameter::FileName, "1 to 64 letters, digits, `_` or `-`", stem)),
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn evaluate(
 ) -> Result<Quality> {
     let searcher = Searcher::builder().model(model, items).backend(backend).build()?;
     let k = Protocol::Reference.depth(1, items.len())?;
-    let evaluator = Evaluator { searcher: &searcher, protocol: Protocol::Reference, k, batch_size };
+    let evaluator = Evaluator { searcher: &searcher, conditions: &[], protocol: Protocol::Reference, k, batch_size };
     let mut is_ended = false;
     let evaluations = evaluator.run(&[Algorithm::Exact], users, |done| {
         let flow = progress(done);

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attributes;
 mod cancel;
 mod candidates;
 mod cpu_scan;

@@ -179,6 +179,7 @@ fn check_metrics(case: &Case, backend: &dyn Backend) {
     let searcher = Searcher::builder().model(&case.model, &ids).backend(backend.share()).build().unwrap();
     let evaluator = Evaluator {
         searcher: &searcher,
+        conditions: &[],
         protocol: Protocol::Reference,
         k: Protocol::Reference.depth(200, ids.len()).unwrap(),
         batch_size: 32,

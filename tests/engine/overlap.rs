@@ -93,7 +93,8 @@ fn an_evaluation_does_not_depend_on_what_overlaps() {
     for backend in backends() {
         let searcher = searcher(&demo, &backend);
         let ranks = |batch_size: usize| {
-            let evaluator = Evaluator { searcher: &searcher, protocol: Protocol::Strict, k: 50, batch_size };
+            let evaluator =
+                Evaluator { searcher: &searcher, conditions: &[], protocol: Protocol::Strict, k: 50, batch_size };
             let mut progress = Vec::new();
             let evaluations = evaluator
                 .run(&ALGORITHMS, &demo.dataset.sequences, |done| {

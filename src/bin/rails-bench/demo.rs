@@ -55,8 +55,8 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     let json = args.run.open_json()?;
     let is_printed = !matches!(json, Some(JsonOutput::Stdout));
     let cancel = interrupt::cancel_measuring();
-    let searcher = searcher::build(&demo.model, &demo.item_ids, &args.device, &args.run.algorithm)?;
-    let quality = evaluate(&searcher, &demo.dataset.sequences, ITEM_SOURCE, &args.run, &cancel)?;
+    let searcher = searcher::build(&demo.model, &demo.item_ids, &args.device, &args.run.algorithm, None)?;
+    let quality = evaluate(&searcher, &demo.dataset.sequences, ITEM_SOURCE, (&args.run, &[]), &cancel)?;
     if is_printed {
         print(&quality)?;
     }

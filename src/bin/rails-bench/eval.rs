@@ -8,13 +8,13 @@ use rails_wgpu::backend::Similarity;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::{Evaluator, Protocol};
 use rails_wgpu::search::{Algorithm, Searcher};
-use rails_wgpu::{Cancel, Error, Result};
+use rails_wgpu::{Cancel, Condition, Error, Result};
 
 use crate::exit_code::ExitCode;
 use crate::interrupt;
 use crate::json_output::JsonOutput;
 use crate::model_files::{load_dataset, warn_of_absent, with_history_and_target};
-use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, algorithm_help};
+use crate::options::{ConditionArgs, DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, algorithm_help};
 use crate::output::out;
 use crate::paths::Output;
 use crate::progress::{self, note};
@@ -28,6 +28,8 @@ pub struct EvalArgs {
     stored: StoredIndexArgs,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    conditions: ConditionArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -60,9 +62,11 @@ pub struct RunArgs {
 pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let json = args.run.open_json()?;
     let dataset = load_dataset(&args.data, args.limit)?;
-    let searcher = searcher::open(&args.model, &args.data, &args.stored, &args.device, &args.run.algorithm)?;
-    let item_source = args.data.item_source(&args.stored);
-    let report = evaluate(&searcher, &dataset.sequences, &item_source, &args.run, &interrupt::cancel_measuring())?;
+    let EvalArgs { model, data, stored, device, run, conditions, .. } = args;
+    let searcher = searcher::open(model, data, stored, device, &run.algorithm, conditions)?;
+    let item_source = conditions.item_source(data.item_source(stored));
+    let run = (run, conditions.conditions());
+    let report = evaluate(&searcher, &dataset.sequences, &item_source, run, &interrupt::cancel_measuring())?;
     if !matches!(json, Some(JsonOutput::Stdout)) {
         print(&report)?;
     }
@@ -102,12 +106,13 @@ fn first_candidates(algorithm: Algorithm) -> usize {
     }
 }
 
-/// Evaluates until all users are done, or that is cancelled; `item_source` says where the items come from.
+/// Evaluates, under a condition if there is one, until all users are done, or that is cancelled; `item_source` says where the items
+/// come from.
 pub fn evaluate(
     searcher: &Searcher,
     sequences: &[Sequence],
     item_source: &str,
-    args: &RunArgs,
+    (args, conditions): (&RunArgs, &[Condition]),
     cancel: &Cancel,
 ) -> Result<QualityReport> {
     let index = searcher.index();
@@ -117,7 +122,14 @@ pub fn evaluate(
         return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
     }
     let rows = index.row_ids()?;
-    warn_of_absent(&usable, |row| index.contains(rows.id(row)));
+    match conditions {
+        [] => warn_of_absent(&usable, |row| index.contains(rows.id(row))),
+        [condition, ..] => {
+            let matching = index.matching_ids(condition)?;
+            note!("{} of {n_items} items meet the condition", matching.len());
+            warn_of_absent(&usable, |row| matching.binary_search(&rows.id(row)).is_ok());
+        }
+    }
     let k = args.k.unwrap_or(200).min(n_items);
     if let Some(asked) = args.k.filter(|asked| *asked > n_items) {
         note!("note: --k {asked}: there are {n_items} items, so results have {n_items}");
@@ -136,7 +148,7 @@ pub fn evaluate(
     {
         learn(index, &some_queries(encoder, &usable)?, cancel)?;
     }
-    let evaluator = Evaluator { searcher, protocol: args.protocol, k: depth, batch_size: args.batch_size };
+    let evaluator = Evaluator { searcher, conditions, protocol: args.protocol, k: depth, batch_size: args.batch_size };
     log::info!("evaluating {} users in batches of {}", usable.len(), args.batch_size);
     let bar = progress::bar(usable.len() as u64, "users", "computing metrics");
     let evaluations = evaluator.run(&args.algorithm, &usable, |done| {

@@ -12,9 +12,10 @@ use rails_wgpu::import::Source;
 use rails_wgpu::index::{IndexOptions, OpenOptions};
 use rails_wgpu::search::Algorithm;
 use rails_wgpu::tables::Form;
-use rails_wgpu::{Error, ImportOptions, Result};
+use rails_wgpu::{Attributes, Condition, Error, ImportOptions, Result};
 
 use crate::paths::Input;
+use crate::progress::{self, note};
 
 /// Where to run.
 #[derive(Args)]
@@ -172,6 +173,44 @@ impl StoredIndexArgs {
     /// How the folder is opened.
     pub fn open_options(&self) -> OpenOptions {
         OpenOptions::default().with_check(self.check_index).with_device_memory(self.device_memory.map(|mib| mib << 20))
+    }
+}
+
+/// Which items may be found.
+#[derive(Args)]
+pub struct ConditionArgs {
+    /// Attributes of the items, for --where: a CSV or TSV file with a header, ids in a column `id` or `item_id`. Only those of items to
+    /// search are taken. A stored index has its own
+    #[arg(long, value_name = "FILE", conflicts_with = "index")]
+    pub attributes: Option<Input>,
+    /// Find only items whose attributes meet this SQL expression, such as "year >= 1990 AND genre = 'Comedy'"
+    #[arg(long = "where", value_name = "SQL")]
+    pub condition: Option<Condition>,
+}
+
+impl ConditionArgs {
+    /// The attributes of items `ids` in the file, if there is one.
+    pub fn attributes(&self, ids: &[u64]) -> Result<Option<Attributes>> {
+        let Some(path) = &self.attributes else { return Ok(None) };
+        let all = progress::stage(&format!("reading {}", path.display()), || Attributes::read(path))?;
+        let attributes = all.only(ids);
+        if attributes.len() < ids.len() {
+            note!("note: {} has attributes of {} of the {} items", path.display(), attributes.len(), ids.len());
+        }
+        Ok(Some(attributes))
+    }
+
+    /// The condition, if there is one, as a search takes it.
+    pub fn conditions(&self) -> &[Condition] {
+        self.condition.as_slice()
+    }
+
+    /// Where items come from, in the words of `source`, and what they have to meet.
+    pub fn item_source(&self, source: String) -> String {
+        match &self.condition {
+            Some(condition) => format!("{source} where {}", condition.sql()),
+            None => source,
+        }
     }
 }
 

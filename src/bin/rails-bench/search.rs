@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::json_output::JsonOutput;
 use crate::model_files::load_dataset;
 use crate::named;
-use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, algorithm_help};
+use crate::options::{ConditionArgs, DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, algorithm_help};
 use crate::output::outln;
 use crate::paths::{Input, Output};
 use crate::progress::note;
@@ -28,6 +28,8 @@ pub struct SearchArgs {
     stored: StoredIndexArgs,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    conditions: ConditionArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// The user to recommend to: a user_id of the data set; of one that `preprocess` numbered anew, the id of the raw data
@@ -65,7 +67,8 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         note!("warning: --now {now} is before the last event of the user");
     }
     let history = History { user_id: user.user_id, item_ids: &user.item_ids, timestamps: &user.timestamps, now };
-    let searcher = searcher::open(&args.model, &args.data, &args.stored, &args.device, &[args.algorithm])?;
+    let algorithms = [args.algorithm];
+    let searcher = searcher::open(&args.model, &args.data, &args.stored, &args.device, &algorithms, &args.conditions)?;
     let n_items = searcher.index().len();
     if n_items == 0 {
         return Err(Error::argument("index", "at least one item (`rails-bench index add`)", "none"));
@@ -75,7 +78,8 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     let rows = searcher.index().row_ids()?;
     let seen: Vec<u64> = user.item_ids.iter().map(|&row| rows.id(row)).collect();
     let excluded: &[&[u64]] = if args.include_seen { &[] } else { &[&seen] };
-    let request = Request::new(args.algorithm, k).with_excluded(excluded).with_profile(args.stats);
+    let request = Request::new(args.algorithm, k).with_excluded(excluded).with_conditions(args.conditions.conditions());
+    let request = request.with_profile(args.stats);
     let answer = searcher.answer(&queries, &request)?;
     let found = found(&answer, &rows, &titles);
     if !matches!(json, Some(JsonOutput::Stdout)) {

@@ -5,12 +5,12 @@ use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::history_of;
 use rails_wgpu::index::{IndexInfo, IndexOptions, ItemIndex};
 use rails_wgpu::model::Model;
-use rails_wgpu::search::{Algorithm, HistoryEncoder, Searcher};
+use rails_wgpu::search::{Algorithm, HistoryEncoder, Searcher, SearcherBuilder};
 use rails_wgpu::sequence::History;
-use rails_wgpu::{Cancel, Error, Result};
+use rails_wgpu::{Attributes, Cancel, Error, Result};
 
 use crate::model_files::{load_item_ids, load_model};
-use crate::options::{DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, check_dtype};
+use crate::options::{ConditionArgs, DataArgs, DeviceArgs, ModelArgs, StoredIndexArgs, check_dtype};
 use crate::paths::Input;
 use crate::progress;
 
@@ -21,6 +21,7 @@ pub fn open(
     stored: &StoredIndexArgs,
     device: &DeviceArgs,
     algorithms: &[Algorithm],
+    conditions: &ConditionArgs,
 ) -> Result<Searcher> {
     let Some(folder) = &stored.index else {
         if model.checkpoint.is_none() {
@@ -28,7 +29,8 @@ pub fn open(
         }
         let model = load_model(model)?;
         let item_ids = load_item_ids(data.item_list().as_deref(), &model)?;
-        return build(&model, &item_ids, device, algorithms);
+        let ids: Vec<u64> = item_ids.iter().map(|&id| id.into()).collect();
+        return build(&model, &item_ids, device, algorithms, conditions.attributes(&ids)?);
     };
     let model = model_beside(&ItemIndex::info(folder)?, model)?;
     let builder = Searcher::builder().folder(&**folder).device(&device.device).open_options(stored.open_options());
@@ -38,12 +40,19 @@ pub fn open(
     Ok(searcher)
 }
 
-/// Indexes items `item_ids` of the model, with the inverted lists that `algorithms` look into.
-pub fn build(model: &Model, item_ids: &[u32], device: &DeviceArgs, algorithms: &[Algorithm]) -> Result<Searcher> {
+/// Indexes items `item_ids` of the model, with the inverted lists that `algorithms` look into and with `attributes`.
+pub fn build(
+    model: &Model,
+    item_ids: &[u32],
+    device: &DeviceArgs,
+    algorithms: &[Algorithm],
+    attributes: Option<Attributes>,
+) -> Result<Searcher> {
     let backend = select::open(&device.device)?;
     let what = format!("indexing {} items on {}", item_ids.len(), backend.info().name);
     let options = IndexOptions::from(device.dtype()).with_lists(Algorithm::lists_of(algorithms, 0));
     let builder = Searcher::builder().model(model, item_ids).backend(backend).options(options);
+    let builder = attributes.into_iter().fold(builder, SearcherBuilder::attributes);
     progress::stage(&what, || builder.build())
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::attributes::Column;
 use crate::index::build::Blueprint;
 use crate::index::{IndexOptions, ListOptions};
 use crate::store::{RESTORE, Store};
@@ -39,6 +40,9 @@ pub(super) struct Content {
     /// Whether ids of items are strings.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub string_ids: bool,
+    /// Names and types of the attributes of items, if they have some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Column>,
     /// File of the principal directions of the components, if any were found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
@@ -54,6 +58,9 @@ pub(super) struct SegmentEntry {
     pub items: usize,
     /// File of the positions that are deleted, if any.
     pub deleted: Option<String>,
+    /// File of the attributes, if the items of the index have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,7 +107,7 @@ impl FormName {
 
 impl Content {
     /// Of an index without segments.
-    pub fn new(Blueprint { options, form, dim, range, has_string_ids, .. }: &Blueprint) -> Content {
+    pub fn new(Blueprint { options, form, dim, range, has_string_ids, columns, .. }: &Blueprint) -> Content {
         let lists = options.lists.map(|ListOptions { n_lists, groups, all }| ListChoice { n_lists, groups, all });
         Content {
             layout: LAYOUT,
@@ -122,6 +129,7 @@ impl Content {
             model: None,
             distilled: None,
             string_ids: *has_string_ids,
+            attributes: columns.to_vec(),
             principal: None,
             segments: Vec::new(),
         }
@@ -149,6 +157,10 @@ impl Content {
             return Err(Error::index(store.folder(), what, fix));
         }
         let content = Content::deserialize(store.content()).map_err(wrong)?;
+        let have_attributes = |segment: &SegmentEntry| segment.attributes.is_some() != content.attributes.is_empty();
+        if !content.segments.iter().all(have_attributes) {
+            return Err(damaged(store.folder(), "the content is wrong: attributes of some segments only".to_string()));
+        }
         if content.dim == 0 || content.segments.iter().any(|segment| segment.items == 0) {
             return Err(damaged(store.folder(), "the content is wrong: a width or a segment of 0".to_string()));
         }
@@ -199,7 +211,10 @@ impl Content {
 
     /// All files that this version needs.
     pub fn files(&self) -> impl Iterator<Item = &String> {
-        let of_segments = self.segments.iter().flat_map(|segment| [Some(&segment.file), segment.deleted.as_ref()]);
+        let of_segments = self
+            .segments
+            .iter()
+            .flat_map(|segment| [Some(&segment.file), segment.deleted.as_ref(), segment.attributes.as_ref()]);
         of_segments.chain([self.model.as_ref(), self.distilled.as_ref(), self.principal.as_ref()]).flatten()
     }
 }

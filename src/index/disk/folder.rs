@@ -9,9 +9,10 @@ use super::{IndexModel, deletions, model_file, segment_file};
 use crate::Result;
 use crate::backend::{Backend, DeviceKind, Similarity};
 use crate::index::build::Blueprint;
+use crate::index::segment_attributes::SegmentAttributes;
 use crate::index::{OpenOptions, Segment, Snapshot, least_used};
 use crate::model::{InputRange, Model};
-use crate::store::{Store, Transaction};
+use crate::store::{Shard, Store, Transaction};
 
 /// The version of a folder that an index has as its present one.
 pub(in crate::index) struct Folder {
@@ -63,8 +64,8 @@ impl Folder {
             true => InputRange::of_tokens(dim),
             false => InputRange::new(similarity.as_ref().map(|similarity| &similarity.mol), dim),
         };
-        let has_string_ids = self.content.string_ids;
-        Ok(Blueprint { has_string_ids, ..Blueprint::new(options, similarity, Arc::new(range), 0)? })
+        let (has_string_ids, columns) = (self.content.string_ids, self.content.attributes.as_slice().into());
+        Ok(Blueprint { has_string_ids, columns, ..Blueprint::new(options, similarity, Arc::new(range), 0)? })
     }
 
     /// The model with its encoder, if it is stored.
@@ -133,11 +134,23 @@ impl Folder {
         let (ids, tables) = segment_file::read(shard, entry.items, blueprint.empty_tables()?, check)?;
         let strings =
             blueprint.has_string_ids.then(|| segment_file::read_strings(shard, ids.as_slice())).transpose()?;
-        Ok(blueprint.place(ids, Arc::new(tables), backend).with_strings(strings).stored_in(shard))
+        let attributes = match &entry.attributes {
+            Some(file) => {
+                let stored = of_attributes(blueprint, entry.items, self.store.shard(file)?)?;
+                if self.options.check {
+                    stored.check()?;
+                }
+                Some(stored)
+            }
+            None => None,
+        };
+        let segment = blueprint.place(ids, Arc::new(tables), backend).with_strings(strings);
+        Ok(segment.with_attributes(attributes).stored_in(shard))
     }
 
     /// Compares a stored segment with its checksums.
     pub fn check(&self, segment: &Segment) -> Result<()> {
+        segment.attributes().map_or(Ok(()), SegmentAttributes::check)?;
         let Some(file) = segment.file() else { return Ok(()) };
         // A segment that the transaction wrote itself is not in the store yet.
         let Ok(shard) = self.store.shard(file) else { return Ok(()) };
@@ -154,7 +167,10 @@ impl Folder {
         let (ids, tables) = segment_file::read(&shard, segment.len(), blueprint.empty_tables()?, false)?;
         let strings =
             blueprint.has_string_ids.then(|| segment_file::read_strings(&shard, ids.as_slice())).transpose()?;
-        let placed = blueprint.place(ids, Arc::new(tables), segment.backend()).with_strings(strings).stored_in(&shard);
+        let written = segment_file::write_attributes(transaction, segment.attributes())?;
+        let attributes = written.map(|file| of_attributes(blueprint, segment.len(), &transaction.shard(&file)?));
+        let placed = blueprint.place(ids, Arc::new(tables), segment.backend()).with_strings(strings);
+        let placed = placed.with_attributes(attributes.transpose()?).stored_in(&shard);
         Ok(match segment.deleted() {
             Some(deleted) => placed.with_deleted((**deleted).clone()),
             None => placed,
@@ -174,7 +190,8 @@ impl Folder {
                 (Some(now), Some((before, file))) if Arc::ptr_eq(now, before) => Some(file.clone()),
                 (Some(now), _) => Some(deletions::write(&transaction, now)?),
             };
-            content.segments.push(SegmentEntry { file, items: segment.len(), deleted });
+            let attributes = segment.attribute_file().map(str::to_string);
+            content.segments.push(SegmentEntry { file, items: segment.len(), deleted, attributes });
         }
         let distilled =
             |snapshot: &Snapshot| snapshot.similarity.clone().filter(|similarity| similarity.distilled.is_some());
@@ -237,4 +254,9 @@ impl Folder {
             _ => false,
         }
     }
+}
+
+/// The attributes of a segment of `items` items in their file.
+fn of_attributes(blueprint: &Blueprint, items: usize, file: &Shard) -> Result<SegmentAttributes> {
+    SegmentAttributes::stored(blueprint.columns.clone(), blueprint.has_string_ids, items, file)
 }

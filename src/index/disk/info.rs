@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Folder;
 use crate::Result;
+use crate::attributes::Column;
 
 /// An index folder in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,6 +30,8 @@ pub struct IndexInfo {
     pub encoder: bool,
     /// Whether there is a distilled gate.
     pub distilled: bool,
+    /// Names and types of the attributes of items.
+    pub attributes: Vec<Column>,
     /// Bytes of all files.
     pub bytes: u64,
     /// The segments.
@@ -84,6 +87,7 @@ impl IndexInfo {
             token_embeddings: content.token_embeddings,
             encoder: folder.has_encoder(),
             distilled: content.distilled.is_some(),
+            attributes: content.attributes.clone(),
             bytes: folder.store().shards().map(crate::store::Shard::bytes).sum(),
             segments,
         })

@@ -50,9 +50,11 @@ impl ItemIndex {
         let per_segment = n_items.div_ceil(backends.len()).min(options.segment_items.max(1));
         let range = Arc::new(model.range());
         let has_string_ids = source.has_string_ids();
-        let mut runs = Runs::new(source, &range);
+        let mut runs = Runs::new(source, &range)?;
         let similarity = with_directions(backends[0].as_ref(), model.similarity.clone(), &mut runs, per_segment)?;
-        let blueprint = Blueprint { has_string_ids, ..Blueprint::new(options, similarity, range.clone(), n_items)? };
+        let columns = runs.columns().into();
+        let blueprint = Blueprint::new(options, similarity, range.clone(), n_items)?;
+        let blueprint = Blueprint { has_string_ids, columns, ..blueprint };
         let mut content = Content::new(&blueprint);
         content.segments = write_segments(&transaction, &blueprint, backends, runs, per_segment)?;
         write_model(&transaction, &mut content, &model, blueprint.similarity.as_deref())?;
@@ -86,8 +88,9 @@ impl ItemIndex {
                 own.check(segment)?;
             }
             let file = segment_file::write(&transaction, (segment.ids(), segment.strings()), segment.tables())?;
+            let attributes = segment_file::write_attributes(&transaction, segment.attributes())?;
             let deleted = segment.deleted().map(|deleted| deletions::write(&transaction, deleted)).transpose()?;
-            content.segments.push(SegmentEntry { file, items: segment.len(), deleted });
+            content.segments.push(SegmentEntry { file, items: segment.len(), deleted, attributes });
         }
         write_model(&transaction, &mut content, &model, similarity)?;
         transaction.commit(content.to_value(folder.as_ref())?).map(|_| ())
@@ -239,8 +242,10 @@ fn write_segments(
         let (ids, tables) =
             segment_file::read(&transaction.shard(&file)?, segment.len(), blueprint.empty_tables()?, false)?;
         written.push(blueprint.place(ids, Arc::new(tables), segment.backend()));
-        entries.push(SegmentEntry { file, items: segment.len(), deleted: None });
+        let attributes = segment_file::write_attributes(transaction, segment.attributes())?;
+        entries.push(SegmentEntry { file, items: segment.len(), deleted: None, attributes });
     }
+    runs.check_attributes()?;
     unique::check(written.iter())?;
     Ok(entries)
 }

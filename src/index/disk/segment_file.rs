@@ -8,10 +8,14 @@ use super::tensors::{self, Part, checked, floats, table};
 use crate::Result;
 use crate::backend::Columns;
 use crate::index::StringIds;
+use crate::index::segment_attributes::SegmentAttributes;
 use crate::store::{Shard, Transaction};
 use crate::tables::{Bytes, Lists, MolTables, Table, Tables, TokenCodes, TokenTable};
 
 const STEM: &str = "items";
+
+/// Of the file of attributes.
+const ATTRIBUTES: &str = "attributes";
 
 /// Tensors of token embeddings: all vectors, and where those of each item begin.
 const TOKENS: &str = "tokens";
@@ -66,6 +70,14 @@ pub(super) fn write(
     }
     let specs: Vec<_> = parts.iter().map(|part| part.spec.clone()).collect();
     tensors::write(transaction.file(STEM, &metadata, &specs)?, &parts)
+}
+
+/// Writes the attributes of a segment, if it has some, into a file of their own. Returns its name.
+pub(super) fn write_attributes(
+    transaction: &Transaction,
+    attributes: Option<&SegmentAttributes>,
+) -> Result<Option<String>> {
+    attributes.map(|attributes| transaction.database(ATTRIBUTES, attributes.table.database())).transpose()
 }
 
 /// What a file holds, in place: `items` items with tables like the empty ones of `like`. Ids and lists are checked, tables

@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::Folder;
+use crate::attributes::Condition;
 use crate::backend::select;
+use crate::context::Cancel;
 use crate::index::{OpenOptions, Segment, unique};
 use crate::model::InputRange;
-use crate::store::{Damage, Report, Store};
+use crate::store::{Damage, RESTORE, Report, Store};
 use crate::tables::Table;
 use crate::tensor::Tensor;
 use crate::token_embeddings::TokenEmbeddings;
@@ -33,6 +35,7 @@ fn check_content(path: &Path) -> Result<()> {
     let blueprint = folder.blueprint()?;
     let segments = folder.segments(&blueprint, &[select::open("cpu")?], None)?;
     segments.iter().try_for_each(|segment| can_be_scored(segment, &blueprint.range))?;
+    segments.iter().try_for_each(has_attributes)?;
     folder.model()?;
     unique::check(segments.iter())
 }
@@ -59,6 +62,19 @@ fn can_be_scored(segment: &Segment, range: &InputRange) -> Result<()> {
     Ok(())
 }
 
+/// Whether the attributes of a segment, if it has some, are those of its items. Programs without SQLite cannot tell.
+fn has_attributes(segment: &Segment) -> Result<()> {
+    let Some(attributes) = segment.attributes().filter(|_| cfg!(feature = "attributes")) else { return Ok(()) };
+    let all = attributes.matching(&Condition::new("id IS NOT NULL")?, &Cancel::new())?.len();
+    match (all == segment.len() as u64, &attributes.file) {
+        (false, Some(file)) => {
+            let what = format!("expected attributes of {} items, found {all}", segment.len());
+            Err(Error::index(file.path(), what, RESTORE))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -82,7 +98,7 @@ mod tests {
         let transaction = begin(folder.path()).unwrap();
         let mut content = Content::new(&blueprint);
         let file = segment_file::write(&transaction, (&[3, 5, 8], None), &tables).unwrap();
-        content.segments.push(SegmentEntry { file, items: 3, deleted: None });
+        content.segments.push(SegmentEntry { file, items: 3, deleted: None, attributes: None });
         transaction.commit(content.to_value(folder.path()).unwrap()).unwrap();
 
         let damage = verify(folder.path()).unwrap().damage;

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 
 use super::string_ids::ids_of_strings;
 use super::{item_embeddings, twice};
+use crate::attributes::Attributes;
 use crate::error::Parameter;
 use crate::model::Model;
 use crate::tensor::Tensor;
@@ -56,13 +57,22 @@ pub struct ItemSource<'a> {
     first: Option<Items>,
     /// String ids (N), if the items have some.
     strings: Option<Vec<String>>,
+    /// Their attributes, if they have some.
+    attributes: Option<Attributes>,
     chunks: Chunks<'a>,
 }
 
 impl<'a> ItemSource<'a> {
     /// `len` items in `chunks`.
     pub fn new(len: usize, chunks: impl Iterator<Item = Result<Items>> + 'a) -> ItemSource<'a> {
-        ItemSource { len, first: None, strings: None, chunks: Box::new(chunks) }
+        ItemSource { len, first: None, strings: None, attributes: None, chunks: Box::new(chunks) }
+    }
+
+    /// The same items with these attributes, found by their ids; none of other items. An item that `attributes` says nothing of has
+    /// none: a [`Condition`](crate::Condition) sees `NULL`.
+    #[must_use]
+    pub fn with_attributes(self, attributes: impl Into<Option<Attributes>>) -> ItemSource<'a> {
+        ItemSource { attributes: attributes.into(), ..self }
     }
 
     /// The same items with these string ids (N), in their order, instead of the numbers that they have.

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use super::{ItemSource, Items};
 use crate::Result;
+use crate::attributes::Column;
+use crate::index::attribute_source::AttributeSource;
 use crate::index::check_items;
 use crate::model::InputRange;
 use crate::token_embeddings::TokenEmbeddings;
@@ -19,6 +21,8 @@ pub(in crate::index) struct Runs<'a> {
     taken: usize,
     /// The string ids of all items, if they have some.
     strings: Option<Vec<String>>,
+    /// The attributes of the items, if they have some.
+    attributes: Option<AttributeSource>,
 }
 
 /// Some items on their way.
@@ -33,9 +37,32 @@ pub(in crate::index) struct Run<'a> {
 
 impl<'a> Runs<'a> {
     /// Of items that have to be in `range`.
-    pub fn new(mut source: ItemSource<'a>, range: &'a InputRange) -> Runs<'a> {
-        let strings = source.strings.take();
-        Runs { source, range, waiting: VecDeque::new(), from: 0, taken: 0, strings }
+    ///
+    /// # Errors
+    /// As [`AttributeSource::new`].
+    pub fn new(mut source: ItemSource<'a>, range: &'a InputRange) -> Result<Runs<'a>> {
+        let (strings, attributes) = (source.strings.take(), source.attributes.take());
+        let attributes =
+            attributes.map(|attributes| AttributeSource::new(attributes, strings.is_some())).transpose()?;
+        Ok(Runs { source, range, waiting: VecDeque::new(), from: 0, taken: 0, strings, attributes })
+    }
+
+    /// The attributes of the items, if they have some.
+    pub fn attributes(&mut self) -> Option<&mut AttributeSource> {
+        self.attributes.as_mut()
+    }
+
+    /// Names and types of the attributes; none if the items have none.
+    pub fn columns(&self) -> &[Column] {
+        self.attributes.as_ref().map_or(&[], AttributeSource::columns)
+    }
+
+    /// Whether the attributes were those of items, after all were taken.
+    ///
+    /// # Errors
+    /// If some were not.
+    pub fn check_attributes(&self) -> Result<()> {
+        self.attributes.as_ref().map_or(Ok(()), AttributeSource::check_used)
     }
 
     /// The string ids of the next `size` items, or of all that are left, if they have some.

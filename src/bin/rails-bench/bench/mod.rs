@@ -13,7 +13,7 @@ use rails_wgpu::{Dtype, Result};
 use crate::arguments;
 use crate::exit_code::ExitCode;
 use crate::interrupt;
-use crate::options::{FormArg, ImportArgs, StoredIndexArgs, algorithm_help, dtype, form};
+use crate::options::{ConditionArgs, FormArg, ImportArgs, StoredIndexArgs, algorithm_help, dtype, form};
 use crate::paths::{Input, Output};
 use grid::Grid;
 use outputs::Outputs;
@@ -55,6 +55,8 @@ pub struct BenchArgs {
     /// `preprocess` has written beside the data set, else every row of the model's item table from 1 on]
     #[arg(long)]
     item_ids: Option<Input>,
+    #[command(flatten)]
+    conditions: ConditionArgs,
     /// Pass over malformed lines of the data set, and say how many
     #[arg(long)]
     skip_bad_lines: bool,
@@ -97,7 +99,7 @@ pub struct BenchArgs {
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     runs: Option<usize>,
     /// A ready-made grid; the other options change parts of it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "condition")]
     preset: Option<Preset>,
     /// Also write the results as JSON to this file; `-`: to standard output, instead of the table
     #[arg(long, value_name = "FILE")]

@@ -13,7 +13,7 @@ use rails_wgpu::index::{IndexOptions, ItemIndex, ItemSource, OpenOptions, RowIds
 use rails_wgpu::model::Model;
 use rails_wgpu::model_file::stored_mol_config;
 use rails_wgpu::search::{HistoryEncoder, Searcher, SearcherBuilder};
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Attributes, Condition, Error, Result};
 
 use super::BenchArgs;
 use crate::model_files::{load_dataset, load_item_ids, load_model, warn_of_absent, with_history_and_target};
@@ -27,6 +27,8 @@ pub struct Source {
     items: Items,
     item_source: String,
     limit: Option<usize>,
+    attributes: Option<Attributes>,
+    conditions: Vec<Condition>,
 }
 
 enum Items {
@@ -54,7 +56,10 @@ impl Source {
             if limit == Some(0) {
                 return Err(Error::argument("limit", "at least 1 query", 0));
             }
-            return Ok(Source { items: Items::File(Box::new(file)), item_source: path.display().to_string(), limit });
+            let item_source = args.conditions.item_source(path.display().to_string());
+            let attributes = args.conditions.attributes(&file.item_ids)?;
+            let conditions = args.conditions.conditions().to_vec();
+            return Ok(Source { items: Items::File(Box::new(file)), item_source, limit, attributes, conditions });
         }
         let given = |path: &Option<_>, name| {
             let missing = || {
@@ -77,8 +82,11 @@ impl Source {
         let item_ids = shuffled(&load_item_ids(data.item_list().as_deref(), &model)?);
         let known: HashSet<u32> = item_ids.iter().copied().collect();
         warn_of_absent(&users, |id| known.contains(&id));
+        let attributes = args.conditions.attributes(&wide(&item_ids))?;
         let items = Items::Trained { model: Box::new(model), item_ids, users, skipped_users };
-        Ok(Source { items, item_source: data.item_source(&args.stored), limit })
+        let item_source = args.conditions.item_source(data.item_source(&args.stored));
+        let conditions = args.conditions.conditions().to_vec();
+        Ok(Source { items, item_source, limit, attributes, conditions })
     }
 
     fn stored(args: &BenchArgs, folder: &Path, dataset: Input) -> Result<Source> {
@@ -108,7 +116,9 @@ impl Source {
             rows,
         };
         let items = Items::Stored { index, model, users, skipped_users };
-        Ok(Source { items, item_source: data.item_source(&args.stored), limit: args.limit })
+        let item_source = args.conditions.item_source(data.item_source(&args.stored));
+        let conditions = args.conditions.conditions().to_vec();
+        Ok(Source { items, item_source, limit: args.limit, attributes: None, conditions })
     }
 
     /// Number format of a stored index, which is not built here and must not be changed.
@@ -185,15 +195,16 @@ impl Source {
         rules: Rules,
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<QuerySet>> {
-        match &self.items {
+        let queries = match &self.items {
             Items::Trained { model, users, .. } => {
-                QuerySet::encode(&HistoryEncoder::new(backend, model)?, users, rules, &RowIds::default(), progress)
+                QuerySet::encode(&HistoryEncoder::new(backend, model)?, users, rules, &RowIds::default(), progress)?
             }
             Items::Stored { model, users, index, .. } => {
-                QuerySet::encode(&HistoryEncoder::new(backend, model)?, users, rules, &index.rows, progress)
+                QuerySet::encode(&HistoryEncoder::new(backend, model)?, users, rules, &index.rows, progress)?
             }
-            Items::File(file) => Ok(Some(file.queries(self.limit))),
-        }
+            Items::File(file) => Some(file.queries(self.limit)),
+        };
+        Ok(queries.map(|queries| queries.with_conditions(&self.conditions)))
     }
 
     /// An index of the first `n` items; a stored one as it is.
@@ -202,13 +213,22 @@ impl Source {
         match &self.items {
             Items::Trained { model, item_ids, .. } => {
                 let items = ItemSource::of_model(model, &item_ids[..n]);
+                let builder = self.with_attributes(builder, &wide(&item_ids[..n]));
                 model.mol.iter().fold(builder.items(items).options(options), SearcherBuilder::mol).build()
             }
             Items::File(file) => {
                 let (ids, items) = (&file.item_ids[..n], file.first_items(n));
-                builder.embeddings(ids, &items).mol(&file.mol).options(options).build()
+                self.with_attributes(builder, ids).embeddings(ids, &items).mol(&file.mol).options(options).build()
             }
             Items::Stored { index, .. } => builder.folder(&index.folder).open_options(index.options).build(),
+        }
+    }
+
+    /// With the attributes of items `ids`, if there are some.
+    fn with_attributes<'b>(&self, builder: SearcherBuilder<'b>, ids: &[u64]) -> SearcherBuilder<'b> {
+        match &self.attributes {
+            Some(attributes) => builder.attributes(attributes.clone().only(ids)),
+            None => builder,
         }
     }
 
@@ -219,6 +239,10 @@ impl Source {
             Items::File(file) => file.expected(n),
         }
     }
+}
+
+fn wide(ids: &[u32]) -> Vec<u64> {
+    ids.iter().map(|&id| id.into()).collect()
 }
 
 /// Which data, as `eval` has it.

@@ -32,6 +32,10 @@ pub struct BuildArgs {
     /// another program has given to the items of its model's item table, where the checkpoint has them; else numbers]
     #[arg(long, value_name = "FILE")]
     string_ids: Option<Input>,
+    /// Attributes of the items, for `--where` of searches: a CSV or TSV file with a header, ids in a column `id` or `item_id`. Every
+    /// other column is one attribute: INTEGER, REAL or TEXT
+    #[arg(long, value_name = "FILE")]
+    attributes: Option<Input>,
     #[command(flatten)]
     components: ComponentArgs,
     /// Items by their token embeddings, several for each, for late interaction (MaxSim), without a model: a .safetensors file with `ids`
@@ -128,6 +132,7 @@ fn finished<'a>(
     if source.is_empty() {
         return Err(Error::argument("items", "at least one item", "none"));
     }
+    let source = items::with_attributes(source, args.attributes.as_deref())?;
     let options = IndexOptions::default()
         .with_dtype(args.device.dtype())
         .with_form(args.form.0)

@@ -26,6 +26,9 @@ pub struct AddArgs {
     /// that the model has for rows of a list]
     #[arg(long, value_name = "FILE")]
     string_ids: Option<Input>,
+    /// Attributes of the items, for an index that has such: a CSV or TSV file as for `index build`. Items without have none afterwards
+    #[arg(long, value_name = "FILE")]
+    attributes: Option<Input>,
     /// Let synthetic items (`random:N`), whose ids are 1 to N, replace items with the same ids too
     #[arg(long)]
     replace: bool,
@@ -67,6 +70,7 @@ pub fn add(args: &AddArgs) -> Result<()> {
         Some(names) => source.with_string_ids(items::names(&listed, &names)?)?,
         None => items::named(source, args.string_ids.as_deref())?,
     };
+    let source = items::with_attributes(source, args.attributes.as_deref())?;
     if let ItemsArg::Random { n, .. } = args.items
         && !args.replace
     {

@@ -44,7 +44,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
 /// Prints what an index holds.
 pub fn print(folder: &Path) -> Result<()> {
     let info = ItemIndex::info(folder)?;
-    let IndexInfo { generation, items, deleted, dim, dtype, form, similarity, .. } = &info;
+    let IndexInfo { generation, items, deleted, dim, dtype, form, similarity, attributes, .. } = &info;
     let yes = |held: bool| if held { "yes" } else { "no" };
     outln!("{}: version {generation}", folder.display())?;
     outln!("items      {items} in {}; {deleted} deleted", counted(info.segments.len(), "segment"))?;
@@ -53,6 +53,10 @@ pub fn print(folder: &Path) -> Result<()> {
         yes(info.encoder),
         yes(info.distilled)
     )?;
+    if !attributes.is_empty() {
+        let columns: Vec<String> = attributes.iter().map(ToString::to_string).collect();
+        outln!("attributes {}", columns.join(", "))?;
+    }
     outln!("tables     {dtype}, {form} form; {} with all files\n", size(info.bytes))?;
     let mut table = Table::new(["segment", "items", "deleted", "lists", "size"]);
     for segment in &info.segments {

@@ -5,10 +5,11 @@ use std::path::Path;
 use rails_wgpu::dataset::{read_item_ids, read_string_ids};
 use rails_wgpu::index::ItemSource;
 use rails_wgpu::model::Model;
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Attributes, Error, Result};
 
 use crate::model_files::load_item_ids;
 use crate::paths::{IdsArg, ItemsArg, holds_embeddings};
+use crate::progress::{self, note};
 
 /// The rows of the item table of `model` that a list names; without a list, all of them.
 pub fn listed(items: Option<&ItemsArg>, model: Option<&Model>) -> Result<Vec<u32>> {
@@ -84,6 +85,17 @@ pub fn named<'a>(source: ItemSource<'a>, string_ids: Option<&Path>) -> Result<It
         Some(path) => source.with_string_ids(read_string_ids(path)?),
         None => Ok(source),
     }
+}
+
+/// The items with the attributes of a file, if one is given.
+pub fn with_attributes<'a>(source: ItemSource<'a>, attributes: Option<&Path>) -> Result<ItemSource<'a>> {
+    let Some(path) = attributes else { return Ok(source) };
+    let attributes = progress::stage(&format!("reading {}", path.display()), || Attributes::read(path))?;
+    if attributes.len() < source.len() {
+        let (some, all) = (attributes.len(), source.len());
+        note!("note: {} has attributes of {some} of the {all} items", path.display());
+    }
+    Ok(source.with_attributes(attributes))
 }
 
 /// Ids, whichever way they are given.

@@ -6,7 +6,7 @@ use clap::Args;
 use rails_wgpu::dataset::{TREC_RUN_NAME, TrecRun, check_trec_name, read_string_ids};
 use rails_wgpu::index::{ItemIndex, ItemSource, Items};
 use rails_wgpu::search::{Algorithm, Request, Searcher};
-use rails_wgpu::{Error, QueryBatch, Result, atomic};
+use rails_wgpu::{Condition, Error, QueryBatch, Result, atomic};
 
 use crate::output::{counted, outln};
 use crate::paths::{Input, Output};
@@ -32,6 +32,9 @@ pub struct SearchArgs {
     k: usize,
     #[arg(long, default_value = "exact", help = crate::options::algorithm_help(""))]
     algorithm: Algorithm,
+    /// Find only items whose attributes meet this SQL expression, such as "year >= 1990 AND genre = 'Comedy'"
+    #[arg(long = "where", value_name = "SQL")]
+    condition: Option<Condition>,
     /// Device: `auto`, `cpu`, `gpu`, or part of a device's name, API and driver (see `rails-bench devices`)
     #[arg(long, default_value = "auto", env = "RAILS_DEVICE")]
     device: String,
@@ -76,7 +79,8 @@ pub fn run(args: &SearchArgs) -> Result<()> {
                 Some(tokens) => QueryBatch::of_tokens(tokens.select(rows)),
                 None => QueryBatch::new(embeddings.select_rows(rows)),
             };
-            let answer = searcher.answer(&batch, &Request::new(args.algorithm, args.k))?;
+            let request = Request::new(args.algorithm, args.k).with_conditions(args.condition.as_slice());
+            let answer = searcher.answer(&batch, &request)?;
             for (query, (&row, hits)) in rows.iter().zip(&answer.hits).enumerate() {
                 let name = names.next().unwrap_or_else(|| ids[row].to_string());
                 for (rank, hit) in hits.iter().enumerate() {

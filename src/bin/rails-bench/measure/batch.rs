@@ -1,5 +1,6 @@
 //! Some queries of a set.
 
+use rails_wgpu::Condition;
 use rails_wgpu::backend::QueryBatch;
 
 /// Some queries of a set.
@@ -9,4 +10,6 @@ pub struct Batch<'a> {
     pub queries: QueryBatch,
     /// One list per query.
     pub seen: Vec<&'a [u64]>,
+    /// What items must meet to be found: one condition for all queries, or none.
+    pub conditions: &'a [Condition],
 }

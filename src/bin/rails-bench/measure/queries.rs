@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 
 use super::Rules;
 use super::batch::Batch;
-use rails_wgpu::Result;
 use rails_wgpu::backend::QueryBatch;
 use rails_wgpu::dataset::Sequence;
 use rails_wgpu::eval::history_of;
@@ -12,6 +11,7 @@ use rails_wgpu::index::RowIds;
 use rails_wgpu::search::HistoryEncoder;
 use rails_wgpu::sequence::History;
 use rails_wgpu::tensor::Tensor;
+use rails_wgpu::{Condition, Result};
 
 /// Users encoded at a time.
 const ENCODED_AT_ONCE: usize = 128;
@@ -21,13 +21,14 @@ pub struct QuerySet {
     queries: QueryBatch,
     seen: Vec<Vec<u64>>,
     targets: Vec<u64>,
+    conditions: Vec<Condition>,
 }
 
 impl QuerySet {
     /// Queries of users who have seen nothing and of whom nothing else is known.
     pub fn new(queries: QueryBatch) -> QuerySet {
         let seen = vec![Vec::new(); queries.len()];
-        QuerySet { queries, seen, targets: Vec::new() }
+        QuerySet { queries, seen, targets: Vec::new(), conditions: Vec::new() }
     }
 
     /// Encodes the histories of `sequences`, of items that an index knows by the ids of `rows`, each of at least two events; the last is
@@ -55,7 +56,13 @@ impl QuerySet {
             }
         }
         let embeddings = Tensor::new([user_ids.len(), data.len() / user_ids.len().max(1)], data)?;
-        Ok(Some(QuerySet { queries: QueryBatch::new(embeddings).with_users(user_ids), seen, targets }))
+        let queries = QueryBatch::new(embeddings).with_users(user_ids);
+        Ok(Some(QuerySet { queries, seen, targets, conditions: Vec::new() }))
+    }
+
+    /// The same, for items that meet a condition, if there is one.
+    pub fn with_conditions(self, conditions: &[Condition]) -> QuerySet {
+        QuerySet { conditions: conditions.to_vec(), ..self }
     }
 
     /// The same without what comes next: nothing is known of how good results are.
@@ -85,7 +92,7 @@ impl QuerySet {
         let indices: Vec<usize> = (first..first + size).map(|i| i % self.len().max(1)).collect();
         let queries = self.queries.select(&indices);
         let seen = indices.iter().map(|&i| self.seen[i].as_slice()).collect();
-        Batch { indices, queries, seen }
+        Batch { indices, queries, seen, conditions: &self.conditions }
     }
 }
 

@@ -64,7 +64,7 @@ impl Rules {
         depth: usize,
     ) -> Result<Answer> {
         if self == Rules::Strict {
-            let request = Request::new(algorithm, k).with_excluded(&batch.seen);
+            let request = Request::new(algorithm, k).with_excluded(&batch.seen).with_conditions(batch.conditions);
             return searcher.answer(&batch.queries, &request);
         }
         let mut answer = searcher.answer(&batch.queries, &Request::new(algorithm, depth))?;

@@ -1,0 +1,124 @@
+//! What an attribute is called, and what its values are.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Parameter;
+use crate::{Error, Result};
+
+/// Most attributes of an item.
+const MOST_COLUMNS: usize = 1000;
+
+/// Longest name, in bytes.
+const LONGEST_NAME: usize = 128;
+
+/// Names that mean something else: the id of an item, and SQLite's names for the number of a row.
+const RESERVED: [&str; 4] = ["id", "rowid", "oid", "_rowid_"];
+
+/// Type of the values of an attribute. Any of them may be missing (`NULL`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ColumnType {
+    /// Whole numbers of 64 bits.
+    Integer,
+    /// Finite 64-bit floats.
+    Real,
+    /// Text.
+    Text,
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            ColumnType::Integer => "INTEGER",
+            ColumnType::Real => "REAL",
+            ColumnType::Text => "TEXT",
+        })
+    }
+}
+
+/// An attribute: its name and its type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Column {
+    /// How conditions name it, whatever the case; between double quotes unless it is a plain word.
+    pub name: String,
+    /// What its values are.
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.kind)
+    }
+}
+
+impl Column {
+    /// A column of this name and type.
+    ///
+    /// # Errors
+    /// If no condition could use the name.
+    pub fn new(name: impl Into<String>, kind: ColumnType) -> Result<Column> {
+        let name = name.into();
+        let usable = (1..=LONGEST_NAME).contains(&name.len()) && !name.contains(|c: char| c.is_control() || c == '"');
+        if !usable || RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name)) {
+            let reserved = RESERVED.join(", ");
+            let expected =
+                format!("names of 1 to {LONGEST_NAME} bytes without double quotes, and other ones than {reserved}");
+            return Err(Error::argument(Parameter::Attributes, expected, format!("`{}`", name.escape_debug())));
+        }
+        Ok(Column { name, kind })
+    }
+
+    /// Whether this is what `name` names.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// Whether columns can be those of one table.
+    ///
+    /// # Errors
+    /// If there are too many, or two of them have the same name.
+    pub(crate) fn check_all(columns: &[Column]) -> Result<()> {
+        if columns.len() > MOST_COLUMNS {
+            return Err(Error::argument(Parameter::Attributes, format!("up to {MOST_COLUMNS} columns"), columns.len()));
+        }
+        let twice =
+            columns.iter().enumerate().find(|(i, column)| columns[..*i].iter().any(|c| c.is_called(&column.name)));
+        match twice {
+            None => Ok(()),
+            Some((_, column)) => {
+                let found = format!("two columns `{}` (case makes no difference)", column.name);
+                Err(Error::argument(Parameter::Attributes, "columns of different names", found))
+            }
+        }
+    }
+
+    /// Columns for people: names and types.
+    pub(crate) fn list(columns: &[Column]) -> String {
+        columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_condition_could_use_are_refused() {
+        for name in ["", "ID", "RowId", "a\"b", "a\nb", &"x".repeat(129)] {
+            let error = Column::new(name, ColumnType::Text).unwrap_err().to_string();
+            assert!(error.contains("attributes: expected names"), "{error}");
+        }
+        let column = |name: &str| Column::new(name, ColumnType::Real).unwrap();
+        assert_eq!(column("release year").to_string(), "release year REAL");
+        let error = Column::check_all(&[column("a"), column("b"), column("A")]).unwrap_err().to_string();
+        assert!(error.contains("two columns `A`"), "{error}");
+        Column::check_all(&[column("a"), column("b")]).unwrap();
+    }
+}
