@@ -144,7 +144,10 @@ impl Schema {
             let (source, row) = rows[position];
             let width = self.columns.len() + 1;
             let read = statements[source].query_row([row as i64], |found| {
-                (0..width).try_for_each(|column| Ok(values.push(value(found.get_ref(column)?))))
+                (0..width).try_for_each(|column| {
+                    values.push(value(found.get_ref(column)?));
+                    Ok(())
+                })
             });
             read.map_err(|error| {
                 failed = Some(damaged(error));
@@ -371,7 +374,7 @@ mod tests {
             ("year >", "syntax error"),
             ("id in (select id from items)", "a subquery"),
             ("exists (with recursive n(x) as (select 1 union all select x + 1 from n) select x from n)", "compound"),
-            ("(select count(*) from sqlite_schema) > 0", "a subquery"),
+            ("(select name from sqlite_schema) = 'items'", "a subquery"),
             ("rowid = 1", "`ROWID` of `items`"),
             ("year in sqlite_schema", "found"),
             ("load_extension('x')", "the function `load_extension`"),

@@ -669,6 +669,65 @@ fn a_stored_index_answers_as_one_in_memory_without_the_checkpoint() {
 }
 
 #[test]
+fn items_are_found_by_their_attributes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let (index, csv, checkpoint) = (at("index"), at("items.csv"), format!("{MOL}/model.pt"));
+    let (other, parquet) = (at("other"), at("items.parquet"));
+    let genre = |id: u32| if id.is_multiple_of(2) { "Comedy" } else { "Drama" };
+    let list = std::fs::read_to_string(Path::new(crate::ROOT).join("assets/demo.items.txt")).unwrap();
+    let row = |line: &str| {
+        let id: u32 = line.parse().unwrap();
+        format!("{id},{},{}\n", 1900 + id, genre(id))
+    };
+    std::fs::write(&csv, format!("item_id,year,genre\n{}", list.lines().map(row).collect::<String>())).unwrap();
+    let build = ["index", "build", "--checkpoint", &checkpoint, "--device", "cpu", "--items", "assets/demo.items.txt"];
+    let made = succeeds(&[&build[..], &["-o", &index, "--attributes", &csv]].concat());
+    assert!(made.contains("attributes year INTEGER, genre TEXT"), "{made}");
+    let data = ["--device", "cpu", "--dataset", "tests/oracle/tiny.csv"];
+    let condition = ["--where", "year >= 1990 AND genre = 'Comedy'"];
+    let (stored, memory) = (["--index", &index], ["--checkpoint", &checkpoint, "--item-ids", "assets/demo.items.txt"]);
+    let search = ["search", "--user", "37", "--k", "100", "--json", "-"];
+    let ids = |more: &[&str], condition: &[&str]| -> Vec<u64> {
+        let found = succeeds(&[&search[..], &data, more, condition].concat());
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        found["results"].as_array().unwrap().iter().map(|hit| hit["item"].as_u64().unwrap()).collect()
+    };
+    let found = ids(&stored, &condition);
+    assert!(found.len() > 40 && found.iter().all(|id| id % 2 == 0 && *id >= 90), "{found:?}");
+    assert_eq!(ids(&[&memory[..], &["--attributes", &csv]].concat(), &condition), found);
+    let everything = ids(&stored, &["--k", "200"]);
+    assert_eq!(everything.into_iter().filter(|id| id % 2 == 0 && *id >= 90).collect::<Vec<_>>(), found);
+    for command in ["eval", "bench"] {
+        let measured = rails_bench(
+            &[&[command, "--algorithm", "exact,tangent:50", "--k", "5"], &data[..], &stored, &condition].concat(),
+        );
+        assert!(measured.status.success(), "{}", stderr(&measured));
+        assert!(stdout(&measured).contains("where year >= 1990"), "{}", stdout(&measured));
+    }
+    let rows =
+        [&["bench", "--items", "50,200", "--algorithm", "exact", "--k", "5", "--limit", "40"], &data[..], &memory]
+            .concat();
+    succeeds(&[&rows[..], &["--attributes", &csv, "--where", "year > 1900"]].concat());
+
+    let refuse = |more: &[&str], words: &[&str]| {
+        refuses(&[&["search", "--user", "37"], &data[..], &stored, more].concat(), words)
+    };
+    refuse(&["--where", "yeer > 3"], &["id INTEGER, year INTEGER, genre TEXT, found no such column: yeer"]);
+    refuse(&["--where", "1); DROP TABLE items; --"], &["a closing parenthesis too many"]);
+    refuse(&["--attributes", &csv], &["cannot be used with"]);
+    refuses(&[&["search", "--user", "37"], &data[..], &memory, &condition].concat(), &["an index with attributes"]);
+    std::fs::write(&csv, "item_id,year\n1,3\n777,4\n").unwrap();
+    let again = [&build[..], &["-o", &other, "--attributes", &csv]].concat();
+    refuses(
+        &again,
+        &["attributes: expected attributes of items that are indexed with them, found 1 of other ids, the first 777"],
+    );
+    std::fs::write(&parquet, "PAR1").unwrap();
+    refuses(&[&build[..], &["-o", &other, "--attributes", &parquet]].concat(), &["CSV or TSV"]);
+}
+
+#[test]
 fn wrong_uses_of_an_index_are_explained() {
     let folder = tempfile::tempdir().unwrap();
     let index = folder.path().join("index");

@@ -59,8 +59,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Ids, and hits that depend on every item.
-type Contents = (Vec<u64>, Vec<Vec<Hit>>);
+/// Ids, hits that depend on every item, and the ids of some by their attributes.
+type Contents = (Vec<u64>, Vec<Vec<Hit>>, Vec<u64>);
 
 fn contents(index: ItemIndex) -> Contents {
     searched(index).unwrap()
@@ -69,8 +69,12 @@ fn contents(index: ItemIndex) -> Contents {
 fn searched(index: ItemIndex) -> rails_wgpu::Result<Contents> {
     let (ids, width) = (index.ids(), index.snapshot().segments()[0].tables().raw.width());
     let queries = QueryBatch::new(Random::new(4).tensor(&[3, width], 1.0)).with_users([1, 2, 3]);
+    let some = match index.columns() {
+        [] => Vec::new(),
+        _ => index.matching_ids(&"year < 40".parse()?)?,
+    };
     let n = ids.len();
-    Ok((ids, Searcher::new(index).search(Algorithm::Exact, &queries, n, &[])?))
+    Ok((ids, Searcher::new(index).search(Algorithm::Exact, &queries, n, &[])?, some))
 }
 
 fn open(folder: &Path) -> rails_wgpu::Result<ItemIndex> {
@@ -129,10 +133,22 @@ fn kill(command: &[&str], folder: &Path, before: impl Fn(), check: impl Fn() -> 
 
 /// An index of 600 items in segments of 20.
 fn many_segments(folder: &Path) {
+    build(folder, &[]);
+}
+
+fn build(folder: &Path, more: &[&str]) {
     let items = ["--items", "random:600", "--segment-items", "20", "--device", "cpu"];
     let mut args = vec!["index", "build", "--checkpoint", MODEL, "-o", text(folder)];
     args.extend(items);
+    args.extend(more);
     succeeds(&args);
+}
+
+/// A file of attributes of items 1 to `n`.
+fn attributes(path: &Path, n: usize, factor: usize) -> &str {
+    let rows = (1..=n).map(|id| format!("{id},{}\n", id * factor % 100));
+    fs::write(path, format!("id,year\n{}", rows.collect::<String>())).unwrap();
+    text(path)
 }
 
 #[test]
@@ -215,17 +231,18 @@ fn kill_change(old: &Path, command: &str, args: &[&str]) {
 #[test]
 fn a_killed_add_leaves_the_old_version_or_the_new_one() {
     let temporary = tempfile::tempdir().unwrap();
-    let old = temporary.path().join("old");
-    many_segments(&old);
+    let [old, of_old, of_new] = ["old", "old.csv", "new.csv"].map(|name| temporary.path().join(name));
+    build(&old, &["--attributes", attributes(&of_old, 600, 7)]);
     // Replaces half of the items, in other segments, and so touches every file.
-    kill_change(&old, "add", &["--items", "random:310:7", "--replace"]);
+    let with_attributes = ["--attributes", attributes(&of_new, 310, 11)];
+    kill_change(&old, "add", &[&["--items", "random:310:7", "--replace"], &with_attributes[..]].concat());
 }
 
 #[test]
 fn a_killed_compaction_leaves_the_old_version_or_the_new_one() {
     let temporary = tempfile::tempdir().unwrap();
-    let old = temporary.path().join("old");
-    many_segments(&old);
+    let [old, of_old] = ["old", "old.csv"].map(|name| temporary.path().join(name));
+    build(&old, &["--attributes", attributes(&of_old, 600, 7)]);
     let index = open(&old).unwrap();
     index.remove(&(1..=600).filter(|id| id % 3 != 0).collect::<Vec<_>>()).unwrap();
     kill_change(&old, "compact", &[]);

@@ -58,7 +58,7 @@ pub struct ItemSource<'a> {
     /// String ids (N), if the items have some.
     strings: Option<Vec<String>>,
     /// Their attributes, if they have some.
-    attributes: Option<Attributes>,
+    attributes: Option<Box<Attributes>>,
     chunks: Chunks<'a>,
 }
 
@@ -72,7 +72,7 @@ impl<'a> ItemSource<'a> {
     /// none: a [`Condition`](crate::Condition) sees `NULL`.
     #[must_use]
     pub fn with_attributes(self, attributes: impl Into<Option<Attributes>>) -> ItemSource<'a> {
-        ItemSource { attributes: attributes.into(), ..self }
+        ItemSource { attributes: attributes.into().map(Box::new), ..self }
     }
 
     /// The same items with these string ids (N), in their order, instead of the numbers that they have.

@@ -43,7 +43,7 @@ impl<'a> Runs<'a> {
     pub fn new(mut source: ItemSource<'a>, range: &'a InputRange) -> Result<Runs<'a>> {
         let (strings, attributes) = (source.strings.take(), source.attributes.take());
         let attributes =
-            attributes.map(|attributes| AttributeSource::new(attributes, strings.is_some())).transpose()?;
+            attributes.map(|attributes| AttributeSource::new(*attributes, strings.is_some())).transpose()?;
         Ok(Runs { source, range, waiting: VecDeque::new(), from: 0, taken: 0, strings, attributes })
     }
 
