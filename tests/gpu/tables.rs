@@ -216,8 +216,8 @@ fn every_scorer_follows_the_definition_in_every_format_and_form() {
 #[test]
 fn more_logits_than_a_thread_holds_are_divided_among_several() {
     let Some(gpu) = gpu::shared() else { return };
-    let limits = ScanLimits { thread_logits: Some(9), ..small_chunks() };
-    let full = Shape { gating: GatingCombination::GluSiluLn, hidden: Some(6), p_q: 5, p_x: 5, ..Shape::default() };
+    let limits = ScanLimits { thread_logits: Some(4), ..small_chunks() };
+    let full = Shape { gating: GatingCombination::GluSiluLn, hidden: Some(6), p_q: 3, p_x: 3, ..Shape::default() };
     let bare = Shape { gating: GatingCombination::None, query_gate: None, ..full.clone() };
     check_scorers(&gpu, &[Scorer::Mol, Scorer::Bound], (&full, (Dtype::F32, Form::Components)), limits);
     check_scorers(&gpu, &[Scorer::Distilled], (&bare, (Dtype::I8, Form::Raw)), limits);
