@@ -29,7 +29,7 @@ if ! diff -u src/capi/rails_wgpu.h "$work/rails_wgpu.h"; then
 fi
 
 echo "-- lints"
-cargo clippy -p rails-wgpu --features capi --lib "$@" -- -D warnings
+cargo clippy -p rails-wgpu --features attributes,capi --lib "$@" -- -D warnings
 
 echo "-- library"
 scripts/install-capi.sh "$work/installed" --profile dev "$@"

@@ -12,7 +12,7 @@ case " $* " in *" --profile "*) ;; *) set -- --release "$@" ;; esac
 
 # The crate type is named here, not in Cargo.toml: no other build has to make, and link, a shared library. Cargo says
 # where it put it.
-messages=$(cargo rustc -p rails-wgpu --lib --features capi --crate-type cdylib --message-format json-render-diagnostics "$@")
+messages=$(cargo rustc -p rails-wgpu --lib --features attributes,capi --crate-type cdylib --message-format json-render-diagnostics "$@")
 library=$(grep -o '"[^"]*rails_wgpu\.\(so\|dylib\|dll\)"' <<< "$messages" | tail -n 1 | tr -d '"')
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 

@@ -2,6 +2,7 @@
 //! half in Python (`package/`) makes such arrays of whatever people have, and holds the documentation.
 
 mod arrays;
+mod attributes;
 mod cancel;
 mod errors;
 mod evaluate;

@@ -9,10 +9,11 @@ use pyo3::prelude::*;
 use rails_wgpu::index::{Filter, IndexOptions, ItemSource, OpenOptions};
 use rails_wgpu::search::{Algorithm, Certificate, Hit, KernelTime, Request, Stage, Stats};
 use rails_wgpu::sequence::History;
-use rails_wgpu::{ModelFile, QueryBatch, ScoreFusion, SearcherBuilder, TokenEmbeddings};
+use rails_wgpu::{Attributes, ModelFile, QueryBatch, ScoreFusion, SearcherBuilder, TokenEmbeddings};
 use roaring::RoaringTreemap;
 
 use crate::arrays::{Lists, Rows, matrix, numbers, tensor};
+use crate::attributes::{self, GivenAttributes, GivenCondition};
 use crate::cancel::Cancel;
 use crate::errors::{detached, exception};
 
@@ -80,14 +81,16 @@ impl Searcher {
         device: &str,
         options: Options,
         folder: Option<PathBuf>,
+        attributes: Option<GivenAttributes>,
     ) -> PyResult<Searcher> {
+        let attributes = attributes.map(attributes::attributes).transpose()?;
         let item_ids = item_ids.map(|ids| numbers("item_ids", &ids)).transpose()?;
         let options = index_options(&options)?;
         let open = || {
             let file = ModelFile::open(&checkpoint, config.as_deref())?;
             let builder = rails_wgpu::Searcher::builder().model_file(&file).device(device).options(options);
             let builder = item_ids.iter().fold(builder, |builder, ids| builder.item_ids(ids));
-            built(builder, folder)
+            built(builder, folder, attributes)
         };
         detached(py, open)
     }
@@ -103,7 +106,7 @@ impl Searcher {
         let options = OpenOptions::default().with_check(check).with_device_memory(device_memory);
         let open = || {
             let builder = rails_wgpu::Searcher::builder().folder(folder).device(device).open_options(options);
-            built(builder, None)
+            built(builder, None, None)
         };
         detached(py, open)
     }
@@ -117,7 +120,9 @@ impl Searcher {
         device: &str,
         options: Options,
         folder: Option<PathBuf>,
+        attributes: Option<GivenAttributes>,
     ) -> PyResult<Searcher> {
+        let attributes = attributes.map(attributes::attributes).transpose()?;
         let (ids, rows) = (ids.known()?, Rows::new("embeddings", embeddings)?);
         let options = index_options(&options)?;
         let build = || {
@@ -129,7 +134,7 @@ impl Searcher {
             };
             let builder = rails_wgpu::Searcher::builder().items(items).device(device).options(options);
             let builder = file.iter().fold(builder, |builder, file| builder.model_file(file));
-            built(builder, folder)
+            built(builder, folder, attributes)
         };
         detached(py, build)
     }
@@ -144,13 +149,15 @@ impl Searcher {
         device: &str,
         options: Options,
         folder: Option<PathBuf>,
+        attributes: Option<GivenAttributes>,
     ) -> PyResult<Searcher> {
+        let attributes = attributes.map(attributes::attributes).transpose()?;
         let ids = numbers("ids", &ids)?;
         let tokens = token_embeddings("token_embeddings", &vectors, &lengths)?;
         let options = index_options(&options)?;
         let build = || {
             let builder = rails_wgpu::Searcher::builder().token_embeddings(&ids, &tokens);
-            built(builder.device(device).options(options), folder)
+            built(builder.device(device).options(options), folder, attributes)
         };
         detached(py, build)
     }
@@ -193,7 +200,9 @@ impl Searcher {
         profile: bool,
         certify: bool,
         cancel: Option<&Cancel>,
+        conditions: Vec<GivenCondition>,
     ) -> PyResult<Found<'py>> {
+        let conditions = attributes::conditions(conditions)?;
         let algorithm: Algorithm = algorithm.parse().map_err(exception)?;
         let queries = query_batch(&queries, lengths, user_ids)?;
         let (n_queries, cancel) = (queries.len(), cancel.map(|cancel| &cancel.0));
@@ -212,7 +221,7 @@ impl Searcher {
             let filter = allowed.map(|ids| Filter::allow(ids.into_iter().collect::<RoaringTreemap>()));
             let request = Request::new(algorithm, k).with_excluded(&excluded).with_filter(filter.as_ref());
             let request = request.with_fusion(fusion).with_profile(profile);
-            let request = request.with_certify(certify).with_cancel(cancel);
+            let request = request.with_certify(certify).with_cancel(cancel).with_conditions(&conditions);
             let n_items = self.0.index().len();
             let answer = self.0.answer(&queries, &request)?;
             let most = answer.hits.iter().map(Vec::len).max().unwrap_or(0);
@@ -285,12 +294,36 @@ impl Searcher {
         detached(py, || self.0.index().save(folder))
     }
 
-    fn add(&self, py: Python, ids: ItemIds, embeddings: PyReadonlyArray2<f32>) -> PyResult<()> {
+    fn add(
+        &self,
+        py: Python,
+        ids: ItemIds,
+        embeddings: PyReadonlyArray2<f32>,
+        attributes: Option<GivenAttributes>,
+    ) -> PyResult<()> {
         let (ids, embeddings) = (ids.known()?, tensor("embeddings", &embeddings)?);
-        detached(py, || match &ids {
-            KnownIds::Numbers(ids) => self.0.index().add(ids, &embeddings),
-            KnownIds::Strings(ids) => self.0.index().add_strings(ids, &embeddings),
+        let Some(attributes) = attributes.map(attributes::attributes).transpose()? else {
+            return detached(py, || match &ids {
+                KnownIds::Numbers(ids) => self.0.index().add(ids, &embeddings),
+                KnownIds::Strings(ids) => self.0.index().add_strings(ids, &embeddings),
+            });
+        };
+        detached(py, || {
+            let read = |rows: &[usize]| Ok(embeddings.select_rows(rows));
+            let shape = [embeddings.rows(), embeddings.width()];
+            let source = match &ids {
+                KnownIds::Numbers(ids) => ItemSource::of_rows(ids, shape, read)?,
+                KnownIds::Strings(ids) => ItemSource::of_string_rows(ids.clone(), shape, read)?,
+            };
+            self.0.index().add_all(source.with_attributes(attributes))
         })
+    }
+
+    /// Names and types of the attributes of items.
+    #[getter]
+    fn attributes(&self) -> Vec<(String, String)> {
+        let columns = self.0.index().columns().iter();
+        columns.map(|column| (column.name.clone(), column.kind.to_string())).collect()
     }
 
     fn add_token_embeddings(
@@ -366,8 +399,13 @@ impl Searcher {
     }
 }
 
-/// A new index is stored in `folder`, if there is one.
-fn built(builder: SearcherBuilder, folder: Option<PathBuf>) -> rails_wgpu::Result<Searcher> {
+/// A new index with `attributes`, if there are some, is stored in `folder`, if there is one.
+fn built(
+    builder: SearcherBuilder,
+    folder: Option<PathBuf>,
+    attributes: Option<Attributes>,
+) -> rails_wgpu::Result<Searcher> {
+    let builder = attributes.into_iter().fold(builder, SearcherBuilder::attributes);
     folder.into_iter().fold(builder, SearcherBuilder::save_to).build().map(Searcher)
 }
 

@@ -60,6 +60,15 @@ impl Condition {
         &self.sql
     }
 
+    /// The expression, or its beginning, for people.
+    pub(crate) fn shown(&self) -> String {
+        const LONGEST: usize = 120;
+        match self.sql.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("`{}...`", &self.sql[..end]),
+            None => format!("`{}`", self.sql),
+        }
+    }
+
     /// Values of its parameters.
     pub fn params(&self) -> &[Value] {
         &self.params

@@ -5,6 +5,7 @@ use std::ffi::c_char;
 use roaring::RoaringTreemap;
 
 use super::ffi::{optional, slice, text};
+use crate::attributes::{Attributes, Condition, Value};
 use crate::index::{Filter, IndexOptions};
 use crate::search::Algorithm;
 use crate::{Error, Result};
@@ -23,6 +24,12 @@ pub struct RwSearchOptions {
     pub allowed: *const u64,
     /// Number of allowed ids. 0 with a pointer that is not null: none may be found.
     pub n_allowed: usize,
+    /// What attributes of an item must be for it to be found: an SQL expression such as "year >= ?1 AND genre = ?2". Null: nothing.
+    pub condition: *const c_char,
+    /// (n_params): texts that ?1, ?2, ... stand for; beside a column of numbers one is read as a number. Null: none.
+    pub params: *const *const c_char,
+    /// Number of parameters.
+    pub n_params: usize,
 }
 
 /// How an index is built. All zero: f32 tables of components, no inverted lists, all of it on the device.
@@ -41,6 +48,8 @@ pub struct RwIndexOptions {
     pub device_memory: u64,
     /// A new folder to store the index in, with the model: `rw_searcher_open_index` opens it again. Null: in memory only.
     pub folder: *const c_char,
+    /// Attributes of the items, for `condition` of searches: a CSV or TSV file with a header and a column `id` or `item_id`. Null: none.
+    pub attributes: *const c_char,
 }
 
 /// Where an index goes, and how it is built.
@@ -48,6 +57,7 @@ pub struct Place<'a> {
     pub device: &'a str,
     pub options: IndexOptions,
     pub folder: Option<&'a str>,
+    pub attributes: Option<Attributes>,
 }
 
 impl Place<'_> {
@@ -56,14 +66,19 @@ impl Place<'_> {
     pub unsafe fn new<'a>(device: *const c_char, options: *const RwIndexOptions) -> Result<Place<'a>> {
         // SAFETY: the caller vouches for both.
         let (device, options) = unsafe { (text("device", device)?.unwrap_or("auto"), optional("options", options)?) };
-        let Some(given) = options else { return Ok(Place { device, options: IndexOptions::default(), folder: None }) };
+        let Some(given) = options else {
+            return Ok(Place { device, options: IndexOptions::default(), folder: None, attributes: None });
+        };
         // SAFETY: the caller vouches for what the options point to.
-        let (dtype, form, folder) =
-            unsafe { (text("dtype", given.dtype)?, text("form", given.form)?, text("folder", given.folder)?) };
+        let (dtype, form, folder, attributes) = unsafe {
+            let (dtype, form) = (text("dtype", given.dtype)?, text("form", given.form)?);
+            (dtype, form, text("folder", given.folder)?, text("attributes", given.attributes)?)
+        };
+        let attributes = attributes.map(Attributes::read).transpose()?;
         let device_memory = (given.device_memory > 0).then_some(given.device_memory);
         let n_lists = given.with_lists.then_some(given.n_lists);
         let options = IndexOptions::named(dtype.unwrap_or("f32"), form.unwrap_or("auto"), n_lists, device_memory)?;
-        Ok(Place { device, options, folder })
+        Ok(Place { device, options, folder, attributes })
     }
 }
 
@@ -72,6 +87,7 @@ pub struct Wanted<'a> {
     pub algorithm: Algorithm,
     pub excluded: Vec<&'a [u64]>,
     pub filter: Option<Filter>,
+    pub condition: Option<Condition>,
 }
 
 impl Wanted<'_> {
@@ -79,7 +95,7 @@ impl Wanted<'_> {
     /// The options point to what they describe.
     pub unsafe fn new<'a>(options: Option<&RwSearchOptions>, n_queries: usize) -> Result<Wanted<'a>> {
         let Some(options) = options else {
-            return Ok(Wanted { algorithm: Algorithm::Exact, excluded: Vec::new(), filter: None });
+            return Ok(Wanted { algorithm: Algorithm::Exact, excluded: Vec::new(), filter: None, condition: None });
         };
         // SAFETY: the caller vouches for all of them.
         unsafe {
@@ -93,7 +109,18 @@ impl Wanted<'_> {
             };
             let filter = allowed.map(|ids| Filter::allow(ids.iter().copied().collect::<RoaringTreemap>()));
             let excluded = lists("excluded", options.excluded, options.excluded_offsets, n_queries)?;
-            Ok(Wanted { algorithm, excluded, filter })
+            let param = |&param: &*const c_char| {
+                let missing = || Error::argument("params", "texts", "a null pointer");
+                Ok(Value::from(text("params", param)?.ok_or_else(missing)?))
+            };
+            let params = slice("params", options.params, options.n_params)?.iter().map(param);
+            let params = params.collect::<Result<Vec<Value>>>()?;
+            let condition = match text("condition", options.condition)? {
+                Some(sql) => Some(Condition::new(sql)?.with_params(params)),
+                None if params.is_empty() => None,
+                None => return Err(Error::argument("params", "none without `condition`", params.len())),
+            };
+            Ok(Wanted { algorithm, excluded, filter, condition })
         }
     }
 }

@@ -138,6 +138,18 @@ typedef struct rw_search_options {
    Number of allowed ids. 0 with a pointer that is not null: none may be found.
    */
   size_t n_allowed;
+  /*
+   What attributes of an item must be for it to be found: an SQL expression such as "year >= ?1 AND genre = ?2". Null: nothing.
+   */
+  const char *condition;
+  /*
+   (n_params): texts that ?1, ?2, ... stand for; beside a column of numbers one is read as a number. Null: none.
+   */
+  const char *const *params;
+  /*
+   Number of parameters.
+   */
+  size_t n_params;
 } rw_search_options;
 
 /*
@@ -169,6 +181,10 @@ typedef struct rw_index_options {
    A new folder to store the index in, with the model: `rw_searcher_open_index` opens it again. Null: in memory only.
    */
   const char *folder;
+  /*
+   Attributes of the items, for `condition` of searches: a CSV or TSV file with a header and a column `id` or `item_id`. Null: none.
+   */
+  const char *attributes;
 } rw_index_options;
 
 #ifdef __cplusplus

@@ -100,6 +100,7 @@ pub unsafe extern "C" fn rw_searcher_search(
         let wanted = unsafe { Wanted::new(options, n_queries) }?;
         let request =
             Request::new(wanted.algorithm, k).with_excluded(&wanted.excluded).with_filter(wanted.filter.as_ref());
+        let request = request.with_conditions(wanted.condition.as_slice());
         let hits = searcher.searcher.answer(&queries, &request)?.hits;
 
         ids.fill(MaybeUninit::new(u64::MAX));

@@ -5,6 +5,7 @@ use std::ffi::{CString, c_char};
 use super::ffi::{RwStatus, guarded, hand_out, optional, product, reference, release, slice, text};
 use super::model::RwModel;
 use super::options::{Place, RwIndexOptions};
+use crate::attributes::Attributes;
 use crate::index::{ItemSource, OpenOptions};
 use crate::search::{Searcher, SearcherBuilder};
 use crate::tensor::Tensor;
@@ -17,8 +18,9 @@ pub struct RwSearcher {
 }
 
 impl RwSearcher {
-    /// Builds or opens it; a new index is stored in `folder`, if there is one.
-    fn build(builder: SearcherBuilder, folder: Option<&str>) -> Result<RwSearcher> {
+    /// Builds or opens it; a new index with `attributes`, if there are some, is stored in `folder`, if there is one.
+    fn build(builder: SearcherBuilder, folder: Option<&str>, attributes: Option<Attributes>) -> Result<RwSearcher> {
+        let builder = attributes.into_iter().fold(builder, SearcherBuilder::attributes);
         let searcher = folder.into_iter().fold(builder, SearcherBuilder::save_to).build()?;
         let backends = searcher.index().backends();
         let name = backends.first().map_or("", |backend| backend.info().name.as_str());
@@ -60,7 +62,7 @@ pub unsafe extern "C" fn rw_searcher_from_model(
         let make = || {
             let builder = Searcher::builder().model_file(&model.0).device(place.device).options(place.options);
             let builder = ids.into_iter().fold(builder, |builder, ids| builder.item_ids(ids));
-            RwSearcher::build(builder, place.folder)
+            RwSearcher::build(builder, place.folder, place.attributes)
         };
         // SAFETY: the caller vouches for `out`.
         unsafe { hand_out(out, make) }
@@ -97,7 +99,7 @@ pub unsafe extern "C" fn rw_searcher_from_embeddings(
             let items = ItemSource::of_rows(ids, [n_items, dim], rows_of)?;
             let builder = Searcher::builder().items(items).device(place.device).options(place.options);
             let builder = model.into_iter().fold(builder, |builder, model| builder.model_file(&model.0));
-            RwSearcher::build(builder, place.folder)
+            RwSearcher::build(builder, place.folder, place.attributes)
         };
         // SAFETY: the caller vouches for `out`.
         unsafe { hand_out(out, make) }
@@ -126,7 +128,7 @@ pub unsafe extern "C" fn rw_searcher_open_index(
             OpenOptions::default().with_check(check).with_device_memory((device_memory > 0).then_some(device_memory));
         let builder = Searcher::builder().folder(folder).device(device).open_options(options);
         // SAFETY: the caller vouches for `out`.
-        unsafe { hand_out(out, || RwSearcher::build(builder, None)) }
+        unsafe { hand_out(out, || RwSearcher::build(builder, None, None)) }
     })
 }
 

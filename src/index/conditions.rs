@@ -21,7 +21,7 @@ impl Snapshot {
     pub(crate) fn matching(&self, condition: &Condition, cancel: &Cancel) -> Result<Matching> {
         let missing = || {
             let expected = "an index with attributes (`index build --attributes`, `ItemSource::with_attributes`)";
-            Error::argument(Parameter::Condition, expected, format!("`{}` for one without", condition.sql()))
+            Error::argument(Parameter::Condition, expected, format!("{} for one without", condition.shown()))
         };
         let of_segment = |segment: &Segment| segment.attributes().ok_or_else(missing)?.matching(condition, cancel);
         let per_segment = threads::run(|| self.segments.par_iter().map(of_segment).collect::<Result<_>>())?;

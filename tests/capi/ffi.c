@@ -260,14 +260,28 @@ static void folders_are_opened(const char *model_path, const char *folder) {
 
 /* Items of one's own become folders, by options and by saving, and readers follow what a writer does. */
 static void folders_are_made(const char *folder) {
-    char made[1000], saved[1000];
+    char made[1000], saved[1000], table[1000];
     snprintf(made, sizeof made, "%s-made", folder);
     snprintf(saved, sizeof saved, "%s-saved", folder);
-    const rw_index_options options = {.folder = made};
+    snprintf(table, sizeof table, "%s.csv", folder);
+    FILE *file = fopen(table, "w");
+    EXPECT(file && fputs("id,year,genre\n9,1990,Comedy\n5,1991,Drama\n7,1992,Drama\n", file) >= 0);
+    if (file) fclose(file);
+    const rw_index_options options = {.folder = made, .attributes = table};
     rw_searcher *writer, *reader, *copy;
     WORKS(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cpu", &options, &writer));
     REFUSES(rw_searcher_from_embeddings(IDS, ITEMS, 3, 2, NULL, "cpu", &options, &copy), RW_STATUS_FILE, "already");
     WORKS(rw_searcher_open_index(made, "cpu", false, 0, &reader));
+    uint64_t ids[3];
+    float scores[3];
+    const char *params[] = {"1990", "Drama"};
+    rw_search_options wanted = {.condition = "year > ?1 AND genre = ?2", .params = params, .n_params = 2};
+    WORKS(rw_searcher_search(reader, QUERIES, 1, 2, NULL, 3, &wanted, ids, scores, NULL));
+    EXPECT(ids[0] == 5 && ids[1] == 7 && ids[2] == UINT64_MAX);
+    wanted.condition = NULL;
+    ARGUMENT(rw_searcher_search(reader, QUERIES, 1, 2, NULL, 3, &wanted, ids, scores, NULL), "none without `condition`");
+    wanted = (rw_search_options){.condition = "yeer > 3"};
+    ARGUMENT(rw_searcher_search(reader, QUERIES, 1, 2, NULL, 3, &wanted, ids, scores, NULL), "no such column: yeer");
     bool changed = true;
     WORKS(rw_searcher_refresh(reader, &changed));
     EXPECT(!changed);

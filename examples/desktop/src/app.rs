@@ -1,11 +1,12 @@
 //! The window: the library, what is recommended, and how the algorithms compare.
 
 use eframe::egui::{
-    self, CentralPanel, CornerRadius, Frame, Label, Margin, Panel, RichText, ScrollArea, Stroke, TextEdit, Ui,
+    self, CentralPanel, ComboBox, CornerRadius, Frame, Label, Margin, Panel, RichText, ScrollArea, Slider, Stroke,
+    TextEdit, Ui,
 };
 use rails_wgpu::search::Algorithm;
 
-use crate::catalog::{Film, film};
+use crate::catalog::{Film, YEARS, film, genres};
 use crate::device::Chosen;
 use crate::engine::{ALGORITHMS, Answer, Engine, Event, Point, Question};
 use crate::film_row::{Rank, film_row};
@@ -30,6 +31,8 @@ pub struct App {
     found: Vec<usize>,
     likes: Vec<u32>,
     algorithm: Algorithm,
+    genre: Option<&'static str>,
+    since: u32,
     asked: Option<Question>,
     answer: Option<Answer>,
     points: Vec<Point>,
@@ -58,6 +61,8 @@ impl App {
             found,
             likes: if screenshot.is_some() { SHOWN.to_vec() } else { Vec::new() },
             algorithm: ALGORITHMS[1],
+            genre: None,
+            since: *YEARS.start(),
             asked: None,
             answer: None,
             points: Vec::new(),
@@ -84,7 +89,8 @@ impl App {
                 Event::Failed(what) => self.failed = Some(what),
             }
         }
-        let question = Question { likes: self.likes.clone(), algorithm: self.algorithm, is_warm: self.is_idle };
+        let App { algorithm, genre, since, is_idle, .. } = *self;
+        let question = Question { likes: self.likes.clone(), algorithm, genre, since, is_warm: is_idle };
         if self.likes.is_empty() {
             (self.asked, self.answer) = (None, None);
         } else if self.asked.as_ref() != Some(&question) {
@@ -174,6 +180,21 @@ impl App {
         }
     }
 
+    /// What may be recommended.
+    fn filter(&mut self, ui: &mut Ui) {
+        const ANY: &str = "Any genre";
+        ui.horizontal(|ui| {
+            ComboBox::from_id_salt("genre").selected_text(self.genre.unwrap_or(ANY)).show_ui(ui, |ui| {
+                ui.selectable_value(&mut self.genre, None, ANY);
+                for name in genres() {
+                    ui.selectable_value(&mut self.genre, Some(name), name);
+                }
+            });
+            ui.label(RichText::new("from").color(WEAK));
+            ui.add(Slider::new(&mut self.since, YEARS));
+        });
+    }
+
     fn recommendations(&mut self, ui: &mut Ui) {
         title(ui, "For you", "");
         if let Some(what) = &self.failed {
@@ -191,6 +212,8 @@ impl App {
         }
         self.likes(ui);
         ui.add_space(8.0);
+        self.filter(ui);
+        ui.add_space(8.0);
         let Some(answer) = &self.answer else {
             ui.spinner();
             return;
@@ -199,6 +222,9 @@ impl App {
         let (low, high) = scores().fold((f32::MAX, f32::MIN), |(low, high), score| (low.min(score), high.max(score)));
         let mut clicked = None;
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            if answer.hits.is_empty() {
+                ui.label(RichText::new("No other film is of this genre and these years.").color(WEAK));
+            }
             for (i, hit) in answer.hits.iter().enumerate() {
                 // From a fifth for the last to the whole for the first.
                 let share = 0.2 + 0.8 * (hit.score - low) / (high - low).max(f32::EPSILON);

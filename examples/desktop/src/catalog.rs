@@ -3,6 +3,9 @@
 
 use eframe::egui::Color32;
 
+/// The years of the films.
+pub const YEARS: std::ops::RangeInclusive<u32> = 1950..=2024;
+
 /// Items of a genre.
 const SHELF: usize = 20;
 
@@ -120,6 +123,11 @@ impl Film {
         let Film { subtitle, genre, year, .. } = self;
         if subtitle.is_empty() { format!("{genre} · {year}") } else { format!("{subtitle} · {genre} · {year}") }
     }
+}
+
+/// Names of all genres.
+pub fn genres() -> impl Iterator<Item = &'static str> {
+    GENRES.iter().map(|genre| genre.name)
 }
 
 /// The film that item `id`, 1 and up, stands for.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use rails_wgpu::Result;
 use rails_wgpu::backend::{Backend, QueryBatch};
 use rails_wgpu::search::{Algorithm, Hit, Request, Searcher};
 use rails_wgpu::sequence::History;
+use rails_wgpu::{Attributes, Condition, Result};
 
+use crate::catalog::film;
 use crate::demo::Demo;
 
 /// Recommendations per question, and the k of recall.
@@ -38,6 +39,10 @@ pub struct Question {
     pub likes: Vec<u32>,
     /// How.
     pub algorithm: Algorithm,
+    /// The genre of what may be found; `None`: any.
+    pub genre: Option<&'static str>,
+    /// The first year of what may be found.
+    pub since: u32,
     /// Whether every algorithm has run already, so that the times are not those of compiling kernels.
     pub is_warm: bool,
 }
@@ -121,7 +126,12 @@ impl Worker {
     fn new(backend: Arc<dyn Backend>) -> Result<Worker> {
         let demo = Demo::load()?;
         let (ids, embeddings) = demo.library(LIBRARY)?;
-        let builder = Searcher::builder().embeddings(&ids, &embeddings).encoder(&demo.model).backend(backend.clone());
+        let films = || ids.iter().map(|&id| film(id as u32));
+        let attributes = Attributes::new(ids.clone())
+            .with_column("year", films().map(|film| film.year).collect::<Vec<u32>>())?
+            .with_column("genre", films().map(|film| film.genre).collect::<Vec<&str>>())?;
+        let builder = Searcher::builder().embeddings(&ids, &embeddings).attributes(attributes);
+        let builder = builder.encoder(&demo.model).backend(backend.clone());
         let searcher = match &demo.model.mol {
             Some(mol) => builder.mol(mol).build()?,
             None => builder.build()?,
@@ -169,7 +179,9 @@ impl Worker {
         let encoding = started.elapsed();
         let seen: Vec<u64> = question.likes.iter().map(|&id| id.into()).collect();
         let excluded: [&[u64]; 1] = [&seen];
-        let request = Request::new(question.algorithm, K).with_excluded(&excluded);
+        let conditions = [Condition::new("year >= ?1 AND (?2 IS NULL OR genre = ?2)")?
+            .with_params([question.since.into(), question.genre.into()])];
+        let request = Request::new(question.algorithm, K).with_excluded(&excluded).with_conditions(&conditions);
         let started = Instant::now();
         let mut answer = self.searcher.answer(&queries, &request)?;
         let searching = started.elapsed();

@@ -1,7 +1,8 @@
 """Whatever people have, as contiguous arrays of the type that the compiled half takes."""
 
 import operator
-from typing import Any, List, Optional, Tuple, Union
+import os
+from typing import Any, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -153,3 +154,61 @@ def score_lists(
 def offsets(arrays: "list[npt.NDArray[Any]]") -> "npt.NDArray[np.uint64]":
     """Where each list begins if they lie one after the other, and where the last one ends."""
     return np.cumsum([0, *(len(array) for array in arrays)]).astype(np.uint64)
+
+
+def attributes(given: Any, ids: Any) -> Any:
+    """Attributes as the compiled half takes them: a path; or ids, and columns with their values as lists, None where one is missing.
+
+    `given` is a path, or a dictionary or a data frame of columns, with one value for each of `ids`, unless it has a column `id`.
+    """
+    if given is None or isinstance(given, (str, os.PathLike)):
+        return given
+    names = getattr(given, "columns", None)
+    if names is None and not isinstance(given, Mapping):
+        raise TypeError(
+            f"attributes: expected a path, a dictionary of columns or a data frame, found {type(given).__name__}"
+        )
+    columns = {name: given[name] for name in (given if names is None else names)}
+    if "id" in columns:
+        ids = columns.pop("id")
+    if ids is None:
+        raise ValueError("attributes: expected a column `id`, which says whose they are, found none")
+    return item_ids("ids", ids), [(str(name), _column(str(name), values)) for name, values in columns.items()]
+
+
+def _column(name: str, values: Any) -> "List[Any]":
+    """Values of one type, None where one is missing."""
+    found = [None if _is_missing(value) else value for value in (values.tolist() if hasattr(values, "tolist") else values)]
+    kinds = {type(value) for value in found if value is not None}
+    if not all(issubclass(kind, (int, np.integer)) for kind in kinds):
+        if not all(issubclass(kind, (int, float, np.integer, np.floating)) for kind in kinds):
+            if not all(issubclass(kind, str) for kind in kinds):
+                words = ", ".join(sorted(kind.__name__ for kind in kinds))
+                raise TypeError(f"attributes: column `{name}`: expected whole numbers, numbers or strings, found {words}")
+    return found
+
+
+def _is_missing(value: Any) -> bool:
+    # What pandas has in place of a value is not equal to itself, or to nothing that can be told.
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+
+
+def conditions(where: Any, params: Any) -> "List[Tuple[str, List[Any]]]":
+    """Conditions with the values of their parameters: none, one for all queries, or one for each."""
+    if where is None:
+        if params is not None:
+            raise ValueError("params: expected none without `where`, found some")
+        return []
+    if isinstance(where, str):
+        return [(where, _params(params))]
+    conditions = ["TRUE" if sql is None else sql for sql in where]
+    lists = [None] * len(conditions) if params is None else list(params)
+    if len(lists) != len(conditions):
+        raise ValueError(f"params: expected {len(conditions)} lists, one for each condition, found {len(lists)}")
+    return [(sql, _params(values)) for sql, values in zip(conditions, lists)]
+
+
+def _params(values: Any) -> "List[Any]":
+    if isinstance(values, str):
+        raise TypeError("params: expected a list of values, found a string")
+    return [] if values is None else [value.item() if isinstance(value, np.generic) else value for value in values]

@@ -69,6 +69,7 @@ class Searcher:
         device: str,
         options: _Options,
         folder: "Optional[str | os.PathLike[str]]",
+        attributes: Any,
     ) -> Searcher: ...
     @staticmethod
     def from_index(
@@ -82,6 +83,7 @@ class Searcher:
         device: str,
         options: _Options,
         folder: "Optional[str | os.PathLike[str]]",
+        attributes: Any,
     ) -> Searcher: ...
     @staticmethod
     def from_token_embeddings(
@@ -91,6 +93,7 @@ class Searcher:
         device: str,
         options: _Options,
         folder: "Optional[str | os.PathLike[str]]",
+        attributes: Any,
     ) -> Searcher: ...
     def encode(
         self,
@@ -115,6 +118,7 @@ class Searcher:
         profile: bool,
         certify: bool,
         cancel: Optional[Cancel],
+        conditions: List[Tuple[str, List[Any]]],
     ) -> Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], _Took, List[List[str]], npt.NDArray[np.float32]]: ...
     def distill(
         self,
@@ -135,7 +139,11 @@ class Searcher:
     def add_token_embeddings(
         self, ids: npt.NDArray[np.uint64], vectors: npt.NDArray[np.float32], lengths: npt.NDArray[np.uint64]
     ) -> None: ...
-    def add(self, ids: "npt.NDArray[np.uint64] | List[str]", embeddings: npt.NDArray[np.float32]) -> None: ...
+    def add(
+        self, ids: "npt.NDArray[np.uint64] | List[str]", embeddings: npt.NDArray[np.float32], attributes: Any
+    ) -> None: ...
+    @property
+    def attributes(self) -> List[Tuple[str, str]]: ...
     def remove(self, ids: "npt.NDArray[np.uint64] | List[str]") -> int: ...
     def numbers(self, strings: List[str]) -> List[Optional[int]]: ...
     def string_ids(self) -> List[str]: ...

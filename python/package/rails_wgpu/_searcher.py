@@ -96,6 +96,7 @@ class Searcher:
         n_lists: Optional[int] = None,
         device_memory: Optional[int] = None,
         folder: Optional[Path] = None,
+        attributes: Optional[Any] = None,
     ) -> "Searcher":
         """A searcher over items of a model's own item table, with the model's encoder.
 
@@ -108,13 +109,17 @@ class Searcher:
         the memory) or ``auto``, by size. ``n_lists`` inverted lists serve ``naive-ivf`` and ``tangent-ivf``; 0: as many as
         suit the number of items, ``None``: none. ``device_memory`` are the bytes of tables that may stay on the device;
         what exceeds them passes through it in every search. ``folder``: a new folder that the index is stored in, with
-        the model; :meth:`from_index` opens it again.
+        the model; :meth:`from_index` opens it again. ``attributes`` of items, for ``where`` of :meth:`search`: a CSV or TSV
+        file with a column ``id`` or ``item_id``, or a dictionary or data frame of columns (whole numbers, numbers or strings; None or
+        NaN: missing) with one value for each of ``item_ids``, or with a column ``id``.
 
         Raises OSError, ValueError or DeviceError, with words that say what was expected and what was found.
         """
         ids = None if item_ids is None else _arrays.ids("item_ids", item_ids)
         options = _options(dtype, form, n_lists, device_memory)
-        native = _native.Searcher.from_checkpoint(checkpoint, config, ids, device, options, folder)
+        native = _native.Searcher.from_checkpoint(
+            checkpoint, config, ids, device, options, folder, _arrays.attributes(attributes, item_ids)
+        )
         return cls(native, _opened(folder, device, device_memory))
 
     @classmethod
@@ -146,6 +151,7 @@ class Searcher:
         n_lists: Optional[int] = None,
         device_memory: Optional[int] = None,
         folder: Optional[Path] = None,
+        attributes: Optional[Any] = None,
     ) -> "Searcher":
         """A searcher over items with embeddings of your own.
 
@@ -154,15 +160,17 @@ class Searcher:
         similarity: a file that :func:`export_mol` wrote or a whole checkpoint, the bytes :func:`export_mol` returned, or
         a live PyTorch module; ``None``: the inner product. With a whole checkpoint, :meth:`encode` works too. With what
         :func:`export_gate` made, ``embeddings`` are component embeddings (N, P_X, D_P), and queries (B, P_Q, D_P). ``folder``: a
-        new folder that the index is stored in, with its similarity, and with the encoder of a whole checkpoint.
+        new folder that the index is stored in, with its similarity, and with the encoder of a whole checkpoint. ``attributes`` as for
+        :meth:`from_checkpoint`, one value for each of ``ids``.
 
         Raises as :meth:`from_checkpoint`.
         """
         numbers, rows = _arrays.item_ids("ids", ids), _arrays.floats("embeddings", embeddings)
         options = _options(dtype, form, n_lists, device_memory)
+        named = _arrays.attributes(attributes, ids)
 
         def build(mol: Optional[Path]) -> "Searcher":
-            native = _native.Searcher.from_embeddings(numbers, rows, mol, device, options, folder)
+            native = _native.Searcher.from_embeddings(numbers, rows, mol, device, options, folder, named)
             return cls(native, _opened(folder, device, device_memory))
 
         if mol is None or isinstance(mol, (str, os.PathLike)):
@@ -184,6 +192,7 @@ class Searcher:
         n_lists: Optional[int] = None,
         device_memory: Optional[int] = None,
         folder: Optional[Path] = None,
+        attributes: Optional[Any] = None,
     ) -> "Searcher":
         """A searcher over items of several vectors each, for late interaction (MaxSim, as in ColBERT).
 
@@ -199,7 +208,9 @@ class Searcher:
         vectors, lengths = _arrays.token_embeddings("token_embeddings", token_embeddings)
         options = _options(dtype, "auto", n_lists, device_memory)
         numbers = _arrays.ids("ids", ids)
-        native = _native.Searcher.from_token_embeddings(numbers, vectors, lengths, device, options, folder)
+        native = _native.Searcher.from_token_embeddings(
+            numbers, vectors, lengths, device, options, folder, _arrays.attributes(attributes, ids)
+        )
         return cls(native, _opened(folder, device, device_memory))
 
     def encode(self, histories: Iterable[History]) -> "npt.NDArray[np.float32]":
@@ -240,6 +251,8 @@ class Searcher:
         scores: Optional[Sequence[Mapping[Any, float]]] = None,
         weight: float = 1.0,
         cancel: Optional[Cancel] = None,
+        where: "Optional[Union[str, Sequence[Optional[str]]]]" = None,
+        params: Optional[Sequence[Any]] = None,
     ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32]]":
         """The k best items of each query: ids (B, k) and scores (B, k), by score descending, then id ascending.
 
@@ -252,11 +265,13 @@ class Searcher:
         search by words, say; results are then ordered by, and have, ``weight * similarity + score``, with a score of 0 for other items.
         Where fewer than k items are left, a row ends in ``NO_ITEM`` (-1) and ``-inf``. Where ids are strings, so are those of
         ``exclude``, ``allow`` and ``scores`` (None is padding), and ids (B, k) are an array of objects, strings and, where items are missing, None.
-        ``cancel`` ends the search when another thread calls its ``cancel()``.
+        ``cancel`` ends the search when another thread calls its ``cancel()``. ``where`` is what attributes of an item must be for it to be
+        found, an SQL expression such as ``"year >= ?1 AND genre = ?2"`` with the values ``params`` of its parameters; or one (or None) for
+        each query, and as many lists of values (docs/FILTERS.md).
 
         Raises ValueError, TypeError, DeviceError or Cancelled.
         """
-        return self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), False, False, cancel)[:2]
+        return self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), False, False, cancel, (where, params))[:2]
 
     def search_with_stats(
         self,
@@ -269,9 +284,11 @@ class Searcher:
         scores: Optional[Sequence[Mapping[Any, float]]] = None,
         weight: float = 1.0,
         cancel: Optional[Cancel] = None,
+        where: "Optional[Union[str, Sequence[Optional[str]]]]" = None,
+        params: Optional[Sequence[Any]] = None,
     ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32], Stats]":
         """As :meth:`search`, and what it took. On a GPU it takes longer than that: every kernel is timed by itself."""
-        found = self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), True, False, cancel)
+        found = self._search(queries, k, user_ids, algorithm, exclude, allow, (scores, weight), True, False, cancel, (where, params))
         ids, found_scores, (counts, seconds, kernels), _ = found
         return ids, found_scores, Stats(*counts, dict(seconds), [KernelTime(*kernel) for kernel in kernels])
 
@@ -284,13 +301,15 @@ class Searcher:
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
         cancel: Optional[Cancel] = None,
+        where: "Optional[Union[str, Sequence[Optional[str]]]]" = None,
+        params: Optional[Sequence[Any]] = None,
     ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32], npt.NDArray[np.float32]]":
         """As :meth:`search`, and certificates: bounds (B,), what an item that a query has missed can score at most.
 
         A bound of ``-inf`` says that nothing was missed: the row is that of an exact search. One query (D,) has one bound.
         It takes another scan of the item components.
         """
-        found = self._search(queries, k, user_ids, algorithm, exclude, allow, (None, 1.0), False, True, cancel)
+        found = self._search(queries, k, user_ids, algorithm, exclude, allow, (None, 1.0), False, True, cancel, (where, params))
         return found[0], found[1], found[3]
 
     def _search(
@@ -305,6 +324,7 @@ class Searcher:
         profile: bool,
         certify: bool,
         cancel: Optional[Cancel],
+        conditions: "Tuple[Any, Any]",
     ) -> "Tuple[npt.NDArray[Any], npt.NDArray[np.float32], _native._Took, npt.NDArray[np.float32]]":
         rows, lengths, users, single = self._queries(queries, user_ids)
         if single and exclude is not None:
@@ -329,6 +349,7 @@ class Searcher:
             profile,
             certify,
             cancel,
+            _arrays.conditions(*conditions),
         )
         if self._searcher.has_string_ids:
             ids = np.full(ids.shape, None, dtype=object)
@@ -430,12 +451,14 @@ class Searcher:
             )
         self._inner.save(folder)
 
-    def add(self, ids: Any, embeddings: Any) -> None:
+    def add(self, ids: Any, embeddings: Any, attributes: Optional[Any] = None) -> None:
         """Adds items ``ids`` (n,) with raw embeddings (n, D), replacing those that are there.
 
-        Searches that begin afterwards find them. On ValueError nothing has changed.
+        Searches that begin afterwards find them. ``attributes`` as for :meth:`from_embeddings`, of an index that has such; items without
+        have none afterwards. On ValueError nothing has changed.
         """
-        self._inner.add(_arrays.item_ids("ids", ids), _arrays.floats("embeddings", embeddings))
+        named = _arrays.attributes(attributes, ids)
+        self._inner.add(_arrays.item_ids("ids", ids), _arrays.floats("embeddings", embeddings), named)
 
     def add_token_embeddings(self, ids: Any, token_embeddings: Any) -> None:
         """As :meth:`add`, for an index of token embeddings: n arrays, each of one item, as in :meth:`from_token_embeddings`."""
@@ -445,6 +468,11 @@ class Searcher:
     def remove(self, ids: Any) -> int:
         """Removes items ``ids`` (n,), a list or a set, passing over those that are not there; returns how many were."""
         return self._inner.remove(_arrays.item_ids("ids", _arrays.unordered(ids)))
+
+    @property
+    def attributes(self) -> "Dict[str, str]":
+        """Names and types (``INTEGER``, ``REAL`` or ``TEXT``) of the attributes of items; none if they have none."""
+        return dict(self._inner.attributes)
 
     def __len__(self) -> int:
         """N: number of items that can be found."""

@@ -139,7 +139,7 @@ def link(source: str, target: str) -> None:
     os.mkdir(target)
     for entry in os.scandir(source):
         path = os.path.join(target, entry.name)
-        if entry.name.endswith(".safetensors"):
+        if entry.name.endswith((".safetensors", ".sqlite")):
             try:
                 os.link(entry.path, path)
             except OSError:  # a file system without hard links

@@ -51,7 +51,7 @@ class Replica:
             searcher = self._searcher(name)
             ids, scores, (counts, seconds, kernels), _, bounds = searcher._inner.search(
                 queries.rows, None, how.k, queries.users, how.algorithm, queries.exclude, queries.allow, None, how.profile,
-                how.certify, cancel,
+                how.certify, cancel, [],
             )  # fmt: skip
             stats = Stats(*counts, dict(seconds), [KernelTime(*kernel) for kernel in kernels]) if how.profile else None
             return Answer(ids, scores, bounds, stats, len(searcher))
