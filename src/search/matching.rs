@@ -9,8 +9,8 @@ use crate::backend::{PreparedQueries, Scorer};
 use crate::context::Stage;
 use crate::index::{Excluded, Matching, Snapshot};
 
-/// An item alone takes no longer than in a scan that scores everything (docs/EXPERIMENTS.md); the rest is caution.
-const FEW_OF_SCORED: usize = 2;
+/// An item alone takes up to 2.4 times as long as in a scan that scores everything (docs/EXPERIMENTS.md).
+const FEW_OF_SCORED: usize = 3;
 
 /// The same for scans that do less for each item: inner products, and first stages of approximate algorithms.
 const FEW_OF_SCANNED: usize = 32;
