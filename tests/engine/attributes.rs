@@ -156,8 +156,23 @@ fn filtered(everything: &[Hit], k: usize, passes: impl Fn(u64) -> bool) -> Vec<H
     everything.iter().filter(|hit| passes(hit.id)).take(k).copied().collect()
 }
 
+/// Algorithms that collect candidates, by the number of these.
+const APPROXIMATE: [fn(usize) -> Algorithm; 6] = [
+    |candidates| Algorithm::Tangent { candidates },
+    |candidates| Algorithm::Avg { candidates },
+    |per_group| Algorithm::Naive { per_group },
+    |candidates| Algorithm::HIndexer { candidates },
+    |candidates| Algorithm::TangentIvf { candidates, n_probe: 1 },
+    |candidates| Algorithm::Cascade { tangent: candidates, distilled: candidates },
+];
+
 /// Compares searches under conditions, one for each query, with everything filtered afterwards.
-fn check(backend: &Arc<dyn Backend>, seed: u64, n: usize, k: usize, expressions: &[Expression]) {
+fn check(
+    backend: &Arc<dyn Backend>,
+    (seed, n, k): (u64, usize, usize),
+    approximate: &[fn(usize) -> Algorithm],
+    expressions: &[Expression],
+) {
     let (searcher, queries, rows) = changed_index(backend, seed, n);
     let conditions: Vec<Condition> = expressions.iter().map(|expression| condition(&expression.sql())).collect();
     let holds = |query: usize, id: u64| expressions[query % expressions.len()].holds(&rows[&id]) == Some(true);
@@ -180,17 +195,7 @@ fn check(backend: &Arc<dyn Backend>, seed: u64, n: usize, k: usize, expressions:
     }
     let everything = searcher.search(Algorithm::Exact, &queries, all, &[]).unwrap();
     let (few, all_of_it) = (3, all);
-    let approximate = |candidates: usize| {
-        [
-            Algorithm::Naive { per_group: candidates },
-            Algorithm::Avg { candidates },
-            Algorithm::HIndexer { candidates },
-            Algorithm::Tangent { candidates },
-            Algorithm::TangentIvf { candidates, n_probe: 1 },
-            Algorithm::Cascade { tangent: candidates, distilled: candidates },
-        ]
-    };
-    for (algorithm, candidates) in [few, all_of_it].into_iter().flat_map(|n| approximate(n).map(|a| (a, n))) {
+    for (algorithm, candidates) in approximate.iter().flat_map(|of| [few, all_of_it].map(|n| (of(n), n))) {
         let request =
             Request::new(algorithm, k).with_excluded(&lists).with_filter(&denied).with_conditions(&conditions);
         let answer = searcher.answer(&queries, &request).unwrap();
@@ -209,7 +214,7 @@ fn check(backend: &Arc<dyn Backend>, seed: u64, n: usize, k: usize, expressions:
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn conditions_leave_what_a_filter_would(
@@ -219,7 +224,7 @@ proptest! {
         expressions in prop_oneof![prop::collection::vec(expression(), 1), prop::collection::vec(expression(), 4)],
     ) {
         let cpu: Arc<dyn Backend> = Arc::new(Cpu::default());
-        check(&cpu, seed, n, k, &expressions);
+        check(&cpu, (seed, n, k), &APPROXIMATE, &expressions);
     }
 }
 
@@ -228,7 +233,9 @@ fn conditions_mean_the_same_on_every_backend() {
     let most = Expression::Not(Box::new(Expression::Year("=", 1992)));
     let few = Expression::And(Box::new(Expression::Genre(2)), Box::new(Expression::Year(">=", 1996)));
     for backend in backends() {
-        check(&backend, 7, 70, 5, &[most.clone(), few.clone(), most.clone(), Expression::Genre(0)]);
+        // Of the approximate ones, for which a GPU has most to compile, the one by candidates of one scan.
+        let expressions = [most.clone(), few.clone(), most.clone(), Expression::Genre(0)];
+        check(&backend, (7, 70, 5), &APPROXIMATE[..1], &expressions);
     }
 }
 
