@@ -56,15 +56,32 @@ checked() {
 echo "-- test program"
 version=$(pkg-config --modversion rails-wgpu)
 cc -std=c11 -Wall -Wextra -Werror -g tests/capi/ffi.c -o "$work/ffi" $flags -lpthread -lm
-# Each run changes the index that it opens.
-index() {
-    cargo run -q --no-default-features -- index build --checkpoint assets/demo.safetensors --device cpu \
-        --dtype f16 --lists 4 -o "$1" > /dev/null
+# Each run changes the indexes that it opens.
+build() {
+    cargo run -q -p rails-bench --no-default-features --features attributes -- index build --device cpu "$@" > /dev/null
 }
-index "$work/index"
-cp -R "$work/index" "$work/index2"
-"$work/ffi" assets/demo.safetensors "$version" "$work/index"
-checked "$work/ffi" assets/demo.safetensors "$version" "$work/index2"
+build --checkpoint assets/demo.safetensors --dtype f16 --lists 4 -o "$work/index"
+# Three items by their token embeddings, (1,0) (0,1); (2.5,0); (0,3) (-1,0), with string ids and a year for two.
+header='{"embeddings":{"dtype":"F32","shape":[5,2],"data_offsets":[0,40]},'
+header+='"lengths":{"dtype":"I64","shape":[3],"data_offsets":[40,64]},'
+header+='"ids":{"dtype":"I64","shape":[3],"data_offsets":[64,88]}}'
+zero='\0\0\0\0' one='\0\0\x80\x3f' two_and_a_half='\0\0\x20\x40' three='\0\0\x40\x40' minus_one='\0\0\x80\xbf'
+whole() { printf '%b\0\0\0\0\0\0\0' "$@"; }
+{
+    whole "\\x$(printf %x ${#header})"
+    printf %s "$header"
+    printf "$one$zero$zero$one$two_and_a_half$zero$zero$three$minus_one$zero"
+    whole '\x2' '\x1' '\x2' '\x0' '\x1' '\x2'
+} > "$work/items.safetensors"
+printf 'red\ngr\xc3\xbcn\nblue\n' > "$work/names.txt"
+printf 'id,year\nred,1990\nblue,2001\n' > "$work/items.csv"
+build --token-embeddings "$work/items.safetensors" --string-ids "$work/names.txt" --attributes "$work/items.csv" \
+    -o "$work/tokens"
+for folder in index tokens; do cp -R "$work/$folder" "$work/${folder}2"; done
+mkdir "$work/named"
+cp -R "$work/tokens" "$work/named/idx"
+"$work/ffi" assets/demo.safetensors "$version" "$work/index" "$work/tokens"
+checked "$work/ffi" assets/demo.safetensors "$version" "$work/index2" "$work/tokens2"
 
 echo "-- examples"
 cc -std=c11 -Wall -Wextra -Werror examples/c/search.c -o "$work/search_c" $flags
@@ -75,6 +92,16 @@ c++ -std=c++17 -Wall -Wextra -Werror examples/cpp/search.cpp -o "$work/search_cp
 diff <(sed -n 's/^ *\([0-9]*\)  -\{0,1\}[0-9.]*$/\1/p' "$work/c.txt") <(sed -n 's/^\([0-9]*\)  .*/\1/p' "$work/cpp.txt")
 if "$work/search_cpp" no/such.pt cpu; then exit 1; fi
 checked "$work/search_cpp" assets/demo.safetensors cpu > /dev/null
+# Those of docs/C.md, on an index of the same names.
+block() { awk -v fence="\`\`\`$1" '$0 == fence { on = 1; next } /^```$/ { on = 0 } on' docs/C.md; }
+block c > "$work/named.c"
+block cpp > "$work/named.cpp"
+cc -std=c11 -Wall -Wextra -Werror "$work/named.c" -o "$work/named_c" $flags
+c++ -std=c++17 -Wall -Wextra -Werror "$work/named.cpp" -o "$work/named_cpp" $flags
+for program in named_c named_cpp; do
+    found=$(cd "$work/named" && checked "$work/$program")
+    [ "$found" = "blue  3" ] || { echo "$program of docs/C.md found: $found" >&2; exit 1; }
+done
 
 echo "-- quick start, in an empty folder"
 mkdir "$work/empty"

@@ -9,6 +9,7 @@ use std::{ptr, slice};
 
 use crate::backend::QueryBatch;
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
 
 /// How a call ended.
@@ -172,6 +173,26 @@ pub unsafe fn queries(
         let batch = QueryBatch::new(matrix("queries", embeddings, n_queries, dim)?);
         Ok(if user_ids.is_null() { batch } else { batch.with_users(slice("user ids", user_ids, n_queries)?) })
     }
+}
+
+/// Queries of several token embeddings each: `embeddings` (T, dim), `lengths` (n_queries) of them for each query, one after
+/// the other.
+///
+/// # Safety
+/// As [`slice`].
+pub unsafe fn token_queries(
+    embeddings: *const f32,
+    lengths: *const usize,
+    n_queries: usize,
+    dim: usize,
+) -> Result<QueryBatch> {
+    // SAFETY: the caller vouches for it.
+    let lengths = unsafe { slice("token lengths", lengths, n_queries) }?;
+    let sum = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
+    let too_many = || Error::argument("token lengths", "a sum that fits the address space", "a larger one");
+    // SAFETY: the caller vouches for it.
+    let vectors = unsafe { matrix("token embeddings", embeddings, sum.ok_or_else(too_many)?, dim) }?;
+    TokenEmbeddings::new(vectors, lengths).map(QueryBatch::of_tokens)
 }
 
 /// A place to write to that may be null.

@@ -320,7 +320,7 @@ size_t rw_model_item_rows(const struct rw_model *model);
 void rw_model_free(struct rw_model *model);
 
 /*
- Encodes histories into `queries` (n_histories, dim), where `dim` must be that of the searcher.
+ Encodes histories into `queries` (n_histories, dim), where `dim` must be `rw_searcher_query_dim`.
 
  # Safety
  Pointers are null or point to what is described; the searcher is alive.
@@ -333,7 +333,8 @@ rw_status rw_searcher_encode(const struct rw_searcher *searcher,
 
 /*
  Finds the `k` >= 1 best items of each of the queries with `embeddings` (n_queries, dim), by score descending,
- then id ascending. `user_ids` (n_queries) may be null unless the model has uid embeddings; `options` may be null.
+ then id ascending; `dim` must be `rw_searcher_query_dim`. `user_ids` (n_queries) may be null unless the model has uid
+ embeddings; `options` may be null.
 
  Results: `ids` and `scores` (n_queries, k), `counts` (n_queries). Fewer than k items are found only where fewer are
  left; the rest of the row is then UINT64_MAX and -infinity. `counts` may be null. Nothing is written on failure.
@@ -351,6 +352,25 @@ rw_status rw_searcher_search(const struct rw_searcher *searcher,
                              uint64_t *ids,
                              float *scores,
                              size_t *counts);
+
+/*
+ `rw_searcher_search` for an index of token embeddings (late interaction, MaxSim): the queries have several vectors each,
+ `token_embeddings` (T, dim), those of all queries one after the other, and `lengths` (n_queries) says how many each has, at
+ least 1.
+
+ # Safety
+ Pointers are null or point to what is described; the searcher is alive; results do not overlap with anything.
+ */
+rw_status rw_searcher_search_tokens(const struct rw_searcher *searcher,
+                                    const float *token_embeddings,
+                                    const size_t *lengths,
+                                    size_t n_queries,
+                                    size_t dim,
+                                    size_t k,
+                                    const struct rw_search_options *options,
+                                    uint64_t *ids,
+                                    float *scores,
+                                    size_t *counts);
 
 /*
  Scores items of the caller's choice, all of which must be there: the candidates of query i are those of `candidates` from
@@ -433,13 +453,22 @@ rw_status rw_searcher_save(const struct rw_searcher *searcher,
 size_t rw_searcher_len(const struct rw_searcher *searcher);
 
 /*
- D: width of raw item and query embeddings; 0 for null. Of given components (see `export_gate` in Python) those of an item or of
- a query lie side by side: this is P_X * D_P then, and queries are P_Q * D_P wide.
+ D: width of raw item embeddings, or of token embeddings; 0 for null. Of given components (see `export_gate` in Python)
+ those of an item lie side by side: P_X * D_P.
 
  # Safety
  `searcher` is null or alive.
  */
 size_t rw_searcher_dim(const struct rw_searcher *searcher);
+
+/*
+ Width of query embeddings; 0 for null. Another one than `rw_searcher_dim` only where components are given, those of a query
+ side by side: P_Q * D_P.
+
+ # Safety
+ `searcher` is null or alive.
+ */
+size_t rw_searcher_query_dim(const struct rw_searcher *searcher);
 
 /*
  Whether item `id` can be found; false for null.
@@ -464,6 +493,41 @@ const char *rw_searcher_device(const struct rw_searcher *searcher);
  `searcher` is null or alive; it ends here.
  */
 void rw_searcher_free(struct rw_searcher *searcher);
+
+/*
+ Whether ids of items are strings; false for null. Where functions take or return ids, these are numbers that stand for the
+ strings: `rw_id_of_string`, `rw_searcher_string_id`.
+
+ # Safety
+ `searcher` is null or alive.
+ */
+bool rw_searcher_has_string_ids(const struct rw_searcher *searcher);
+
+/*
+ Writes the string id of the item with the number `id` into `buffer` (size bytes), with a zero behind it. An item that is not,
+ or no longer, in the index is an error.
+
+ `needed`, unless null, becomes the number of bytes that this takes, the zero included, also where `size` is too small, which is
+ an error, and where it is 0, which only asks for this number.
+
+ # Safety
+ Pointers are null or point to what is described; the searcher is alive; `buffer` and `needed` do not overlap.
+ */
+rw_status rw_searcher_string_id(const struct rw_searcher *searcher,
+                                uint64_t id,
+                                char *buffer,
+                                size_t size,
+                                size_t *needed);
+
+/*
+ The number that stands for a string id in every index of string ids, below 2^63; whether an index has such an item, says
+ `rw_searcher_contains`.
+
+ # Safety
+ `string` is null or ends with a zero; `id` is null or can be written to.
+ */
+rw_status rw_id_of_string(const char *string,
+                          uint64_t *id);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 
-use super::ffi::{RwStatus, guarded, optional, places, product, queries, reference, slice};
+use super::ffi::{RwStatus, guarded, optional, places, product, queries, reference, slice, token_queries};
 use super::options::{RwSearchOptions, Wanted, lists};
 use super::searcher::RwSearcher;
+use crate::backend::QueryBatch;
 use crate::search::{Hit, Request};
 use crate::sequence::History;
 use crate::{Error, Result};
@@ -25,7 +26,7 @@ pub struct RwHistory {
     pub now: i64,
 }
 
-/// Encodes histories into `queries` (n_histories, dim), where `dim` must be that of the searcher.
+/// Encodes histories into `queries` (n_histories, dim), where `dim` must be `rw_searcher_query_dim`.
 ///
 /// # Safety
 /// Pointers are null or point to what is described; the searcher is alive.
@@ -60,7 +61,8 @@ pub unsafe extern "C" fn rw_searcher_encode(
 }
 
 /// Finds the `k` >= 1 best items of each of the queries with `embeddings` (n_queries, dim), by score descending,
-/// then id ascending. `user_ids` (n_queries) may be null unless the model has uid embeddings; `options` may be null.
+/// then id ascending; `dim` must be `rw_searcher_query_dim`. `user_ids` (n_queries) may be null unless the model has uid
+/// embeddings; `options` may be null.
 ///
 /// Results: `ids` and `scores` (n_queries, k), `counts` (n_queries). Fewer than k items are found only where fewer are
 /// left; the rest of the row is then UINT64_MAX and -infinity. `counts` may be null. Nothing is written on failure.
@@ -82,40 +84,86 @@ pub unsafe extern "C" fn rw_searcher_search(
 ) -> RwStatus {
     guarded(|| {
         // SAFETY: the caller vouches for all of them.
-        let (searcher, queries, options) = unsafe {
+        unsafe {
+            let searcher = reference("searcher", searcher)?;
+            searcher.check_dim(dim)?;
             let queries = queries(embeddings, n_queries, dim, user_ids)?;
-            (reference("searcher", searcher)?, queries, optional("options", options)?)
-        };
-        searcher.check_dim(dim)?;
-        if k == 0 {
-            return Err(Error::argument("k", "at least 1", k));
+            search(searcher, &queries, k, options, (ids, scores, counts))
         }
-        let n_results = product("k", n_queries, k)?;
-        // SAFETY: the caller vouches for all of them.
-        let (ids, scores, counts) = unsafe {
-            let counts = if counts.is_null() { None } else { Some(places("counts", counts, n_queries)?) };
-            (places("ids", ids, n_results)?, places("scores", scores, n_results)?, counts)
-        };
-        // SAFETY: the caller vouches for what the options point to.
-        let wanted = unsafe { Wanted::new(options, n_queries) }?;
-        let request =
-            Request::new(wanted.algorithm, k).with_excluded(&wanted.excluded).with_filter(wanted.filter.as_ref());
-        let request = request.with_conditions(wanted.condition.as_slice());
-        let hits = searcher.searcher.answer(&queries, &request)?.hits;
-
-        ids.fill(MaybeUninit::new(u64::MAX));
-        scores.fill(MaybeUninit::new(f32::NEG_INFINITY));
-        for ((hits, ids), scores) in hits.iter().zip(ids.chunks_mut(k)).zip(scores.chunks_mut(k)) {
-            for ((hit, id), score) in hits.iter().zip(ids).zip(scores) {
-                id.write(hit.id);
-                score.write(hit.score);
-            }
-        }
-        if let Some(counts) = counts {
-            hits.iter().zip(counts).for_each(|(hits, count)| _ = count.write(hits.len()));
-        }
-        Ok(())
     })
+}
+
+/// `rw_searcher_search` for an index of token embeddings (late interaction, MaxSim): the queries have several vectors each,
+/// `token_embeddings` (T, dim), those of all queries one after the other, and `lengths` (n_queries) says how many each has, at
+/// least 1.
+///
+/// # Safety
+/// Pointers are null or point to what is described; the searcher is alive; results do not overlap with anything.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rw_searcher_search_tokens(
+    searcher: *const RwSearcher,
+    token_embeddings: *const f32,
+    lengths: *const usize,
+    n_queries: usize,
+    dim: usize,
+    k: usize,
+    options: *const RwSearchOptions,
+    ids: *mut u64,
+    scores: *mut f32,
+    counts: *mut usize,
+) -> RwStatus {
+    guarded(|| {
+        // SAFETY: the caller vouches for all of them.
+        unsafe {
+            let searcher = reference("searcher", searcher)?;
+            searcher.check_dim(dim)?;
+            let queries = token_queries(token_embeddings, lengths, n_queries, dim)?;
+            search(searcher, &queries, k, options, (ids, scores, counts))
+        }
+    })
+}
+
+/// Searches, and writes ids, scores and counts.
+///
+/// # Safety
+/// As [`rw_searcher_search`].
+unsafe fn search(
+    searcher: &RwSearcher,
+    queries: &QueryBatch,
+    k: usize,
+    options: *const RwSearchOptions,
+    (ids, scores, counts): (*mut u64, *mut f32, *mut usize),
+) -> Result<()> {
+    if k == 0 {
+        return Err(Error::argument("k", "at least 1", k));
+    }
+    let n_queries = queries.len();
+    let n_results = product("k", n_queries, k)?;
+    // SAFETY: the caller vouches for all of them.
+    let (ids, scores, counts) = unsafe {
+        let counts = if counts.is_null() { None } else { Some(places("counts", counts, n_queries)?) };
+        (places("ids", ids, n_results)?, places("scores", scores, n_results)?, counts)
+    };
+    // SAFETY: the caller vouches for them, and for what they point to.
+    let wanted = unsafe { Wanted::new(optional("options", options)?, n_queries) }?;
+    let request = Request::new(wanted.algorithm, k)
+        .with_excluded(&wanted.excluded)
+        .with_filter(wanted.filter.as_ref())
+        .with_conditions(wanted.condition.as_slice());
+    let hits = searcher.searcher.answer(queries, &request)?.hits;
+
+    ids.fill(MaybeUninit::new(u64::MAX));
+    scores.fill(MaybeUninit::new(f32::NEG_INFINITY));
+    for ((hits, ids), scores) in hits.iter().zip(ids.chunks_mut(k)).zip(scores.chunks_mut(k)) {
+        for ((hit, id), score) in hits.iter().zip(ids).zip(scores) {
+            id.write(hit.id);
+            score.write(hit.score);
+        }
+    }
+    if let Some(counts) = counts {
+        hits.iter().zip(counts).for_each(|(hits, count)| _ = count.write(hits.len()));
+    }
+    Ok(())
 }
 
 /// Scores items of the caller's choice, all of which must be there: the candidates of query i are those of `candidates` from

@@ -28,7 +28,7 @@ impl RwSearcher {
         Ok(RwSearcher { searcher, device })
     }
 
-    /// Whether `dim` is the width of query embeddings.
+    /// Whether `dim` is the width of query embeddings, or of their token embeddings.
     ///
     /// # Errors
     /// If it is not.
@@ -157,8 +157,8 @@ pub unsafe extern "C" fn rw_searcher_len(searcher: *const RwSearcher) -> usize {
     unsafe { searcher.as_ref() }.map_or(0, |searcher| searcher.searcher.index().len())
 }
 
-/// D: width of raw item and query embeddings; 0 for null. Of given components (see `export_gate` in Python) those of an item or of
-/// a query lie side by side: this is P_X * D_P then, and queries are P_Q * D_P wide.
+/// D: width of raw item embeddings, or of token embeddings; 0 for null. Of given components (see `export_gate` in Python)
+/// those of an item lie side by side: P_X * D_P.
 ///
 /// # Safety
 /// `searcher` is null or alive.
@@ -166,6 +166,17 @@ pub unsafe extern "C" fn rw_searcher_len(searcher: *const RwSearcher) -> usize {
 pub unsafe extern "C" fn rw_searcher_dim(searcher: *const RwSearcher) -> usize {
     // SAFETY: the caller vouches for it.
     unsafe { searcher.as_ref() }.map_or(0, |searcher| searcher.searcher.index().dim())
+}
+
+/// Width of query embeddings; 0 for null. Another one than `rw_searcher_dim` only where components are given, those of a query
+/// side by side: P_Q * D_P.
+///
+/// # Safety
+/// `searcher` is null or alive.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rw_searcher_query_dim(searcher: *const RwSearcher) -> usize {
+    // SAFETY: the caller vouches for it.
+    unsafe { searcher.as_ref() }.map_or(0, |searcher| searcher.searcher.index().query_dim())
 }
 
 /// Whether item `id` can be found; false for null.

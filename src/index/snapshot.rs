@@ -112,7 +112,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Shard::check_length`](crate::store::Shard::check_length).
-    pub(super) fn check_files(&self) -> Result<()> {
+    pub(crate) fn check_files(&self) -> Result<()> {
         self.segments.iter().try_for_each(Segment::check_length)
     }
 

@@ -1,4 +1,5 @@
 /* What C may rely on: results, paddings, refusals with words, threads. Run by scripts/check-capi.sh, under valgrind. */
+#include <dirent.h>
 #include <math.h>
 #include <pthread.h>
 #include <rails_wgpu.h>
@@ -156,6 +157,13 @@ static void refuses_with_words(const rw_searcher *s, const char *model_path) {
     ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, &options, ids, scores, NULL), "descend");
     EXPECT(ids[0] == 0 || ids[0] == 42);
     ARGUMENT(rw_searcher_encode(s, NULL, 0, 2, NULL), "a whole model");
+    const size_t lengths[] = {1, 1};
+    ARGUMENT(rw_searcher_search_tokens(s, QUERIES, lengths, 2, 2, 1, NULL, ids, scores, NULL), "one embedding of 2");
+    char text[8];
+    EXPECT(!rw_searcher_has_string_ids(s));
+    ARGUMENT(rw_searcher_string_id(s, 9, text, sizeof text, NULL), "whose ids are strings");
+    options = (rw_search_options){.condition = "year > 3"};
+    ARGUMENT(rw_searcher_search(s, QUERIES, 2, 2, NULL, 1, &options, ids, scores, NULL), "for one without");
 
     ARGUMENT(rw_model_open(NULL, NULL, &model), "checkpoint");
     ARGUMENT(rw_model_open(model_path, NULL, NULL), "out");
@@ -298,6 +306,134 @@ static void folders_are_made(const char *folder) {
     rw_searcher_free(copy);
 }
 
+/* An index of token embeddings whose items are strings with years: "red" (1,0) (0,1), 1990; "gr\xc3\xbcn" (2.5,0), none;
+   "blue" (0,3) (-1,0), 2001. */
+static void token_embeddings_and_strings(const char *folder) {
+    rw_searcher *s;
+    WORKS(rw_searcher_open_index(folder, "cpu", true, 0, &s));
+    EXPECT(rw_searcher_len(s) == 3 && rw_searcher_dim(s) == 2 && rw_searcher_query_dim(s) == 2);
+    EXPECT(rw_searcher_has_string_ids(s) && !rw_searcher_has_string_ids(NULL) && rw_searcher_query_dim(NULL) == 0);
+    uint64_t red, green, blue, ids[6] = {42};
+    WORKS(rw_id_of_string("red", &red));
+    WORKS(rw_id_of_string("gr\xc3\xbcn", &green));
+    WORKS(rw_id_of_string("blue", &blue));
+    EXPECT(rw_searcher_contains(s, red) && rw_searcher_contains(s, green) && rw_searcher_contains(s, blue));
+
+    /* Two queries: (1,0) (0,1), whose MaxSim is 2, 2.5, 3; and (-1,0): 0, -2.5, 1. */
+    const float tokens[] = {1, 0, 0, 1, -1, 0};
+    const size_t lengths[] = {2, 1};
+    float scores[6];
+    size_t counts[2];
+    WORKS(rw_searcher_search_tokens(s, tokens, lengths, 2, 2, 3, NULL, ids, scores, counts));
+    const uint64_t all[] = {blue, green, red, blue, red, green};
+    const float all_scores[] = {3, 2.5f, 2, 1, 0, -2.5f};
+    EXPECT(memcmp(ids, all, sizeof all) == 0 && memcmp(scores, all_scores, sizeof all_scores) == 0);
+    EXPECT(counts[0] == 3 && counts[1] == 3);
+    WORKS(rw_searcher_search_tokens(s, NULL, NULL, 0, 2, 1, NULL, NULL, NULL, NULL));
+
+    /* Without "blue" for the first query; then by year, a text that counts as a number, and by string id. */
+    const size_t offsets[] = {0, 1, 1};
+    rw_search_options options = {.excluded = &blue, .excluded_offsets = offsets};
+    WORKS(rw_searcher_search_tokens(s, tokens, lengths, 2, 2, 1, &options, ids, scores, counts));
+    EXPECT(ids[0] == green && ids[1] == blue && scores[0] == 2.5f && scores[1] == 1);
+    const char *params[] = {"1990", "blue' OR '1' = '1"};
+    options = (rw_search_options){.condition = "year >= ?1", .params = params, .n_params = 1};
+    WORKS(rw_searcher_search_tokens(s, tokens, lengths, 2, 2, 3, &options, ids, scores, counts));
+    EXPECT(counts[0] == 2 && ids[0] == blue && ids[1] == red && ids[2] == UINT64_MAX && counts[1] == 2);
+    params[0] = "1991";
+    WORKS(rw_searcher_search_tokens(s, tokens, lengths, 2, 2, 3, &options, ids, scores, counts));
+    EXPECT(counts[0] == 1 && ids[0] == blue);
+    /* Nothing gives this text a type, unless the condition does. */
+    params[0] = "2";
+    options.condition = "year / 1000 = ?1";
+    WORKS(rw_searcher_search_tokens(s, tokens, lengths, 1, 2, 3, &options, ids, scores, counts));
+    EXPECT(counts[0] == 0 && ids[0] == UINT64_MAX);
+    options.condition = "year / 1000 = CAST(?1 AS INTEGER)";
+    WORKS(rw_searcher_search_tokens(s, tokens, lengths, 1, 2, 3, &options, ids, scores, counts));
+    EXPECT(counts[0] == 1 && ids[0] == blue);
+    options = (rw_search_options){.condition = "year IS NULL OR id = ?2 OR id = ?1", .params = params, .n_params = 2};
+    WORKS(rw_searcher_search_tokens(s, tokens, lengths, 1, 2, 3, &options, ids, scores, counts));
+    EXPECT(counts[0] == 1 && ids[0] == green);
+    params[0] = "red";
+    WORKS(rw_searcher_search_tokens(s, tokens, lengths, 1, 2, 3, &options, ids, scores, counts));
+    EXPECT(counts[0] == 2 && ids[0] == green && ids[1] == red);
+
+    /* Names of what was found, in buffers that are too large, large enough, too small, none. */
+    char text[10] = "untouched";
+    size_t needed = 0;
+    WORKS(rw_searcher_string_id(s, green, NULL, 0, &needed));
+    EXPECT(needed == 6 && strcmp(text, "untouched") == 0);
+    WORKS(rw_searcher_string_id(s, green, text, sizeof text, &needed));
+    EXPECT(needed == 6 && strcmp(text, "gr\xc3\xbcn") == 0 && strcmp(text + 6, "hed") == 0);
+    char exact[4];
+    WORKS(rw_searcher_string_id(s, red, exact, 4, NULL));
+    EXPECT(strcmp(exact, "red") == 0);
+    ARGUMENT(rw_searcher_string_id(s, blue, exact, 4, &needed), "size: expected at least 5 bytes");
+    EXPECT(needed == 5 && strcmp(exact, "red") == 0);
+    ARGUMENT(rw_searcher_string_id(s, blue, exact, 1, NULL), "at least 5 bytes");
+    ARGUMENT(rw_searcher_string_id(s, blue, NULL, 10, NULL), "buffer");
+    ARGUMENT(rw_searcher_string_id(s, blue, text, SIZE_MAX, NULL), "address space");
+    ARGUMENT(rw_searcher_string_id(s, 5, text, sizeof text, &needed), "id: expected that of an item");
+    ARGUMENT(rw_searcher_string_id(NULL, red, text, sizeof text, &needed), "searcher");
+    ARGUMENT(rw_id_of_string(NULL, &red), "string");
+    ARGUMENT(rw_id_of_string("r\xff", &red), "UTF-8");
+    ARGUMENT(rw_id_of_string("red", NULL), "id");
+
+    ids[0] = 42;
+    const size_t none[] = {3, 0}, few[] = {1, 1}, wraps[] = {SIZE_MAX, 4}, huge[] = {SIZE_MAX / 16, 1};
+    ARGUMENT(rw_searcher_search_tokens(NULL, tokens, lengths, 2, 2, 1, NULL, ids, scores, NULL), "searcher");
+    ARGUMENT(rw_searcher_search_tokens(s, NULL, lengths, 2, 2, 1, NULL, ids, scores, NULL), "token embeddings");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, NULL, 2, 2, 1, NULL, ids, scores, NULL), "token lengths");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, none, 2, 2, 1, NULL, ids, scores, NULL), "0 at 1");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, wraps, 2, 2, 1, NULL, ids, scores, NULL), "address space");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, huge, 2, 2, 1, NULL, ids, scores, NULL), "address space");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, lengths, SIZE_MAX, 2, 1, NULL, ids, scores, NULL), "address space");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, few, 2, 3, 1, NULL, ids, scores, NULL), "dim: expected 2");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, few, 2, 0, 1, NULL, ids, scores, NULL), "dim: expected 2");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, lengths, 2, 2, 0, NULL, ids, scores, NULL), "k: expected at least 1");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, lengths, 2, 2, SIZE_MAX, NULL, ids, scores, NULL), "address space");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, lengths, 2, 2, 1, NULL, NULL, scores, NULL), "ids");
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, lengths, 2, 2, 1, NULL, ids, NULL, NULL), "scores");
+    const float bad[] = {1, NAN};
+    ARGUMENT(rw_searcher_search_tokens(s, bad, few, 1, 2, 1, NULL, ids, scores, NULL), "finite");
+    ARGUMENT(rw_searcher_search(s, tokens, 1, 2, NULL, 1, NULL, ids, scores, NULL), "several vectors each");
+    params[0] = "1990\xff";
+    options = (rw_search_options){.condition = "year = ?1", .params = params, .n_params = 1};
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, few, 2, 2, 1, &options, ids, scores, NULL), "params: expected UTF-8");
+    options.params = NULL;
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, few, 2, 2, 1, &options, ids, scores, NULL), "params");
+    options.n_params = 0;
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, few, 2, 2, 1, &options, ids, scores, NULL), "condition");
+    options.n_params = 1;
+    options.params = params;
+    params[0] = NULL;
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, few, 2, 2, 1, &options, ids, scores, NULL), "params: expected texts");
+    options = (rw_search_options){.condition = "price < 3"};
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, few, 2, 2, 1, &options, ids, scores, NULL), "price");
+    options.condition = "1); DROP TABLE items; --";
+    ARGUMENT(rw_searcher_search_tokens(s, tokens, few, 2, 2, 1, &options, ids, scores, NULL), "parenthesis");
+    EXPECT(ids[0] == 42);
+
+    /* An item that is removed between a search and the question for its name. */
+    WORKS(rw_searcher_remove(s, &blue, 1, NULL));
+    needed = 7;
+    ARGUMENT(rw_searcher_string_id(s, blue, text, sizeof text, &needed), "no longer");
+    EXPECT(needed == 7 && !rw_searcher_contains(s, blue));
+    WORKS(rw_searcher_string_id(s, red, text, sizeof text, NULL));
+
+    /* Files that become shorter while they are mapped are not read. */
+    DIR *files = opendir(folder);
+    for (struct dirent *entry; files && (entry = readdir(files));) {
+        char path[2000];
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "w");
+        if (file) fclose(file);
+    }
+    if (files) closedir(files);
+    REFUSES(rw_searcher_string_id(s, red, text, sizeof text, NULL), RW_STATUS_FILE, "changed while it was in use");
+    rw_searcher_free(s);
+}
+
 static void *search_often(void *searcher) {
     size_t wrong = *rw_last_error() != '\0'; /* errors of other threads are not seen here */
     for (int i = 0; i < 20; i++) {
@@ -333,7 +469,7 @@ static void devices_are_listed(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc != 5) return 2;
     EXPECT(strcmp(rw_version(), argv[2]) == 0);
     EXPECT(strcmp(rw_last_error(), "") == 0);
     devices_are_listed();
@@ -350,6 +486,7 @@ int main(int argc, char **argv) {
     models_encode_and_mix(argv[1]);
     folders_are_opened(argv[1], argv[3]);
     folders_are_made(argv[3]);
+    token_embeddings_and_strings(argv[4]);
     printf("%d passed, %d failed\n", n_checks - n_failed, n_failed);
     return n_failed != 0;
 }
