@@ -300,8 +300,7 @@ impl ItemIndex {
     /// # Errors
     /// As there.
     pub fn remove_strings<S: AsRef<str>>(&self, ids: &[S]) -> Result<usize> {
-        let snapshot = self.snapshot();
-        self.remove(&ids.iter().filter_map(|id| snapshot.id_of(id.as_ref())).collect::<Vec<u64>>())
+        self.remove_from(|latest| ids.iter().filter_map(|id| latest.id_of(id.as_ref())).collect())
     }
 
     /// Adds all items of a source in one step: [`ItemIndex::add`] for more of them than fit into memory, or with attributes. Items
@@ -362,7 +361,13 @@ impl ItemIndex {
     /// # Errors
     /// If the device fails, or the folder cannot be written; nothing has changed then.
     pub fn remove(&self, ids: &[u64]) -> Result<usize> {
+        self.remove_from(|_| ids.to_vec())
+    }
+
+    /// Removes what `ids` names in the latest version.
+    fn remove_from(&self, ids: impl FnOnce(&Snapshot) -> Vec<u64>) -> Result<usize> {
         let change = Change::begin(self)?;
+        let ids = &ids(&change.old);
         let segments = change.old.segments().iter();
         let segments: Vec<Segment> =
             segments.map(|segment| segment.without(ids).unwrap_or_else(|| segment.clone())).collect();

@@ -632,6 +632,9 @@ fn string_ids_stay_with_their_items_in_memory_and_in_folders() {
     [&stored, &memory].into_iter().for_each(|index| index.compact().unwrap());
     [&stored, &memory, &opened()].into_iter().for_each(|index| check(index, &known));
     assert!(ItemIndex::verify(folder.path()).unwrap().is_sound());
+    // What others have added is removed, too.
+    opened().add_strings(&["late".to_string()], &some(0..1)).unwrap();
+    assert_eq!(stored.remove_strings(&["late"]).unwrap(), 1);
 
     let error = |result: rails_wgpu::Result<()>| result.unwrap_err().to_string();
     assert!(error(stored.add(&[5], &some(0..1))).contains("expected strings, as those of the index, found numbers"));
@@ -640,6 +643,12 @@ fn string_ids_stay_with_their_items_in_memory_and_in_folders() {
     assert!(error(numbers.add_strings(&strings, &some(0..1))).contains("expected numbers, as those of the index"));
     assert!(error(stored.add_strings(&strings, &some(0..2))).contains("expected 2, one per embedding, found 1"));
     check(&stored, &known);
+    #[cfg(unix)]
+    {
+        let file = folder.path().join(stored.snapshot().segments()[0].file().unwrap());
+        std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(0).unwrap();
+        assert!(error(stored.remove_strings(&["new"]).map(|_| ())).contains("found 0"));
+    }
 }
 
 /// The row of an item in a segment that has it.
