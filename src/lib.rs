@@ -27,6 +27,7 @@
 //! | adding and removing items while others search, index folders, several devices | [`ItemIndex`] |
 //! | tables in half or a quarter of the memory | [`Dtype`], [`IndexOptions`] |
 //! | a device by name; a wgpu device of your own; results that stay there | [`backend::select`], [`backend::gpu`] |
+//! | component embeddings of the token states of a language model | [`TokenPooling`] |
 //! | to train a model | the program `rails-bench`; [`train::Run`], step by step [`train::Trainer`] |
 //! | to train a similarity on embeddings of your own | [`train::train_similarity`] |
 //! | hit rate, NDCG and MRR of a model | the program `rails-bench`; [`eval`] |
@@ -116,7 +117,7 @@ pub use import::ImportOptions;
 #[doc(inline)]
 pub use index::{Filter, IndexOptions, ItemIndex, ListOptions, OpenOptions};
 #[doc(inline)]
-pub use model::{Model, Mol};
+pub use model::{Model, Mol, TokenPooling};
 #[doc(inline)]
 pub use model_file::ModelFile;
 #[doc(inline)]

@@ -8,6 +8,7 @@ mod errors;
 mod evaluate;
 mod logging;
 mod searcher;
+mod token_pooling;
 mod train;
 mod train_similarity;
 
@@ -19,6 +20,7 @@ use rails_wgpu::backend::select::Device;
 use cancel::Cancel;
 use errors::{Cancelled, DeviceError, detached};
 use searcher::Searcher;
+use token_pooling::TokenPooling;
 
 /// Name, kind, interface and driver of a device.
 type DeviceWords = (String, String, String, String);
@@ -48,6 +50,7 @@ fn _native(module: &Bound<PyModule>) -> PyResult<()> {
     module.add("Cancelled", module.py().get_type::<Cancelled>())?;
     module.add_class::<Cancel>()?;
     module.add_class::<Searcher>()?;
+    module.add_class::<TokenPooling>()?;
     module.add_function(wrap_pyfunction!(logging::set_log_level, module)?)?;
     module.add_function(wrap_pyfunction!(run_program, module)?)?;
     module.add_function(wrap_pyfunction!(devices, module)?)?;

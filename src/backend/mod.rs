@@ -39,11 +39,12 @@ pub use crate::tables::{Columns, Dtype};
 
 use crate::Result;
 use crate::error::Parameter;
-use crate::model::{Distilled, Encoder, Mol};
+use crate::model::{Distilled, Encoder, Mol, TokenPooling};
 use crate::names::names;
 use crate::sequence::SequenceBatch;
 use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 
 /// What kind of hardware a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +149,12 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// If the device fails.
     fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide>;
+
+    /// (N, P, D_P): the component embeddings of N texts, computed on the device, on the host.
+    ///
+    /// # Errors
+    /// As [`TokenPooling::pool`].
+    fn pool(&self, pooling: &TokenPooling, texts: &TokenEmbeddings) -> Result<Tensor>;
 
     /// Whether indexes on the device have [`DeviceIndex::retrieve`] and [`DeviceIndex::retrieve_candidates`].
     fn retrieves(&self) -> bool {

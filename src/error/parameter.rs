@@ -79,6 +79,7 @@ parameters! {
     Thresholds: "thresholds", "(V): one threshold per vector.";
     TokenEmbeddings: "token embeddings", "(T, D): several vectors per query or item.";
     TokenLengths: "token lengths", "(n): how many token embeddings each query or item has.";
+    TokenPooling: "token pooling", "What makes component embeddings of token embeddings.";
     TrecName: "name", "Name of a query, a document or a run.";
     TrecRun: "run", "Results of a search, for an evaluation.";
     UserIds: "user ids", "(B): one user per query.";

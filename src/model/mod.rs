@@ -10,6 +10,8 @@ mod mol;
 mod named_tensors;
 mod sasrec;
 mod tap;
+mod token_pooling;
+mod token_pooling_file;
 mod transformer;
 
 pub use distilled::{Distilled, Tangents};
@@ -20,6 +22,8 @@ pub use input_range::InputRange;
 pub use mol::{CrossGate, GatePart, ItemParts, Mol, Projection};
 pub use sasrec::{Sasrec, SasrecLayer};
 pub use tap::Tap;
+pub use token_pooling::{PoolingMethod, TokenPooling};
+pub use token_pooling_file::TOKEN_POOLING_KEY;
 pub use transformer::{Transformer, TransformerBlock};
 
 use crate::checkpoint::{Checkpoint, MakeTensor, Weights};

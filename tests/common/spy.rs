@@ -8,10 +8,10 @@ use rails_wgpu::backend::{
     Backend, Columns, DeviceIndex, DeviceInfo, Exclusions, Hits, PreparedQueries, Probes, QueryEncoder, Retrieval,
     Retrieved, ScoredCandidates, Scorer, SearchContext, Similarity,
 };
-use rails_wgpu::model::{Encoder, Mol};
+use rails_wgpu::model::{Encoder, Mol, TokenPooling};
 use rails_wgpu::tables::{ItemSide, Tables};
 use rails_wgpu::tensor::Tensor;
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Error, Result, TokenEmbeddings};
 
 /// What a test wants to do before piece number 1, 2, ... of the work.
 type Before = dyn Fn(usize) + Send + Sync;
@@ -89,6 +89,10 @@ impl Backend for SpiedBackend {
 
     fn encoder(&self, encoder: &Encoder<Tensor>) -> Result<Box<dyn QueryEncoder>> {
         self.inner.encoder(encoder)
+    }
+
+    fn pool(&self, pooling: &TokenPooling, texts: &TokenEmbeddings) -> Result<Tensor> {
+        self.inner.pool(pooling, texts)
     }
 
     fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide> {

@@ -26,5 +26,6 @@ mod search;
 mod searcher_builder;
 mod stats;
 mod stress;
+mod token_pooling;
 mod tracing;
 mod train;

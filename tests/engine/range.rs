@@ -14,11 +14,11 @@ use rails_wgpu::backend::{
 };
 use rails_wgpu::config::GatingCombination;
 use rails_wgpu::index::{IndexModel, IndexOptions, ItemIndex, ItemSource, ListOptions};
-use rails_wgpu::model::{Encoder, Mol};
+use rails_wgpu::model::{Encoder, Mol, TokenPooling};
 use rails_wgpu::search::{Algorithm, Cancel, Request, Searcher};
 use rails_wgpu::tables::{Form, ItemSide, Tables};
 use rails_wgpu::tensor::Tensor;
-use rails_wgpu::{Error, Result};
+use rails_wgpu::{Error, Result, TokenEmbeddings};
 
 const DIM: usize = 6;
 const N: usize = 40;
@@ -255,6 +255,10 @@ impl Backend for Faulty {
 
     fn encoder(&self, encoder: &Encoder<Tensor>) -> Result<Box<dyn QueryEncoder>> {
         self.0.encoder(encoder)
+    }
+
+    fn pool(&self, pooling: &TokenPooling, texts: &TokenEmbeddings) -> Result<Tensor> {
+        self.0.pool(pooling, texts)
     }
 
     fn item_side(&self, mol: &Mol<Tensor>, items: &Tensor) -> Result<ItemSide> {

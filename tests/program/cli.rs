@@ -1191,6 +1191,34 @@ fn token_embeddings_are_indexed_changed_and_searched() {
     assert_eq!(results(&["--k", "2"]), ["0 20 3", "0 30 1", "1 5 2", "1 30 1"]);
     assert!(succeeds(&["index", "verify", &at("index")]).contains(": sound"));
 
+    // The first two of them as components: as those given in a file.
+    let (pooled, given) = (at("pooled"), at("given"));
+    rails_wgpu::TokenPooling::first_tokens(2).unwrap().save(at("pooling")).unwrap();
+    array("components.npy", "(3, 2, 2)", &[1.0, 0.0, 0.0, 1.0, 0.5, 0.5, 0.0, 0.0, 2.0, 0.0, -1.0, 0.0]);
+    whole("components.ids.npy", &[30, 20, 10]);
+    array("asked.npy", "(2, 2, 2)", &[0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, -1.0]);
+    let temperature = ["--temperature", "0.5"];
+    succeeds(&[&build[..], &[&pooled, "--pooling", &at("pooling")], &temperature].concat());
+    let components = ["index", "build", "--device", "cpu", "--components", &at("components.npy"), "-o", &given];
+    succeeds(&[&components[..], &temperature].concat());
+    let run = |index: &str, queries: &str, more: &[&str]| {
+        let search = ["index", "search", index, "--queries", queries, "--device", "cpu", "-o", &at("run")];
+        succeeds(&[&search[..], more].concat());
+        std::fs::read_to_string(at("run")).unwrap()
+    };
+    let pooling = ["--pooling", &at("pooling")];
+    let found = run(&pooled, &at("queries.npy"), &pooling);
+    assert!(found.starts_with("0 Q0 30 1 ") && found.lines().count() == 6, "{found}");
+    assert_eq!(found, run(&given, &at("asked.npy"), &[]));
+    let added = succeeds(&[&["index", "add", &pooled, "--items", &at("new.npy")][..], &pooling].concat());
+    assert!(added.contains("1 item added, 1 replaced; 4 now"), "{added}");
+    assert!(run(&pooled, &at("queries.npy"), &pooling).starts_with("0 Q0 20 1 "));
+    refuses(&[&search[..], &pooling].concat(), &["pooling: expected none for an index of token embeddings"]);
+    refuses(&[&add[..], &[&at("new.npy")], &pooling].concat(), &["pooling: expected none"]);
+    refuses(&[&components[..], &pooling].concat(), &["--components", "--pooling"]);
+    let demo = "assets/demo.safetensors";
+    refuses(&[&build[..], &[&at("a"), "--pooling", demo]].concat(), &[demo, "it is not a token pooling"]);
+
     // Items and queries by names.
     std::fs::write(at("names"), "thirty\ntwenty\nten\n").unwrap();
     std::fs::write(at("asked"), "a\nb\n").unwrap();

@@ -18,6 +18,7 @@ from ._evaluate import evaluate_run, write_run
 from ._mol import export_gate, export_mol
 from ._native import Cancel, Cancelled, DeviceError, __version__
 from ._searcher import NO_ITEM, History, KernelTime, Searcher, Stats
+from ._token_pooling import TokenPooling
 from ._train import TrainingResult, train
 from ._train_similarity import train_similarity
 
@@ -31,6 +32,7 @@ __all__ = [
     "KernelTime",
     "Searcher",
     "Stats",
+    "TokenPooling",
     "TrainingResult",
     "__version__",
     "devices",

@@ -8,11 +8,12 @@ use super::ops::{CpuOps, Shared};
 use super::simd;
 use crate::Result;
 use crate::backend::{Backend, DeviceIndex, DeviceInfo, DeviceKind, QueryEncoder, SearchContext, Similarity};
-use crate::model::{Encoder, ItemParts, Mol};
+use crate::model::{Encoder, ItemParts, Mol, TokenPooling};
 use crate::ops::Ops;
 use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
 use crate::threads;
+use crate::token_embeddings::TokenEmbeddings;
 
 /// The native CPU backend.
 #[derive(Clone, Debug)]
@@ -60,6 +61,10 @@ impl Backend for Cpu {
             principal: parts.principal.as_ref().map(host),
         };
         Ok(ItemSide::new(mol, parts))
+    }
+
+    fn pool(&self, pooling: &TokenPooling, texts: &TokenEmbeddings) -> Result<Tensor> {
+        pooling.pool(&mut CpuOps::pooled(), texts)
     }
 
     fn load(

@@ -8,10 +8,11 @@ use super::kernels::{GpuEncoder, Recorder};
 use super::scan::ScanLimits;
 use crate::Result;
 use crate::backend::{Backend, DeviceIndex, DeviceInfo, QueryEncoder, SearchContext, Similarity};
-use crate::model::{Encoder, ItemParts, Mol};
+use crate::model::{Encoder, ItemParts, Mol, TokenPooling};
 use crate::ops::Ops;
 use crate::tables::{ItemSide, Tables};
 use crate::tensor::Tensor;
+use crate::token_embeddings::TokenEmbeddings;
 
 /// A GPU as a backend.
 #[derive(Clone, Debug)]
@@ -89,6 +90,10 @@ impl Backend for GpuBackend {
             principal: next(&parts.principal),
         };
         Ok(ItemSide::new(mol, parts))
+    }
+
+    fn pool(&self, pooling: &TokenPooling, texts: &TokenEmbeddings) -> Result<Tensor> {
+        pooling.pool(&mut Recorder::new(&self.gpu), texts)
     }
 
     fn retrieves(&self) -> bool {

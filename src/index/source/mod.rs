@@ -9,12 +9,14 @@ mod tokens;
 pub(super) use runs::{Run, Runs};
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::string_ids::ids_of_strings;
 use super::{item_embeddings, twice};
 use crate::attributes::Attributes;
+use crate::backend::Backend;
 use crate::error::Parameter;
-use crate::model::Model;
+use crate::model::{Model, TokenPooling};
 use crate::tensor::Tensor;
 use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
@@ -263,6 +265,16 @@ impl<'a> ItemSource<'a> {
             items => Ok(Items { embeddings: super::l2_normalised(&items.embeddings, eps), ..items }),
         };
         self.each(|chunks| Box::new(chunks.map(normalised)))
+    }
+
+    /// The same items by the components that `pooling` makes of their token embeddings on `backend`, for a similarity of given components.
+    pub fn pooled(self, backend: Arc<dyn Backend>, pooling: TokenPooling) -> ItemSource<'a> {
+        let pooled = move |items: Result<Items>| {
+            let Items { ids, token_embeddings, .. } = items?;
+            let missing = || Error::argument(Parameter::TokenEmbeddings, "token embeddings, to be pooled", "none");
+            Ok(Items::new(ids, backend.pool(&pooling, &token_embeddings.ok_or_else(missing)?)?))
+        };
+        self.each(|chunks| Box::new(chunks.map(pooled)))
     }
 
     /// The same; `seen` is called with the number of items of each chunk.

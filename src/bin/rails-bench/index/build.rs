@@ -43,6 +43,10 @@ pub struct BuildArgs {
     /// in a file `*.lengths.npy` beside it, and ids in `*.ids.npy` or 0 to N - 1; or (N, n, D) without lengths
     #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "components", "form", "distill"])]
     token_embeddings: Option<Input>,
+    /// Make component embeddings of --token-embeddings, the token states of a language model, and index these as --components: a token
+    /// pooling, as `TokenPooling.save` of the Python package writes it
+    #[arg(long, value_name = "FILE", group = "given", requires = "token_embeddings")]
+    pooling: Option<Input>,
     /// The folder to make: new, or empty
     #[arg(short, long)]
     output: Output,
@@ -68,36 +72,36 @@ pub struct BuildArgs {
 struct ComponentArgs {
     /// Items by their component embeddings, without a model: a .npy file (N, P_X, D_P), whose ids are in a file `*.ids.npy` beside it
     /// or 0 to N - 1, or a .safetensors file with `ids` (N) and `embeddings` (N, P_X, D_P). Queries are (B, P_Q, D_P) then
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "distill"])]
+    #[arg(long, value_name = "FILE", group = "given", conflicts_with_all = ["items", "distill"])]
     components: Option<Input>,
-    /// The gate of --components, as `export_gate` of the Python package writes it [default: none: gating weights are the softmax of the
+    /// The gate of --components or --pooling, as `export_gate` of the Python package writes it [default: none: gating weights are the softmax of the
     /// logits]
-    #[arg(long, value_name = "FILE", requires = "components")]
+    #[arg(long, value_name = "FILE", requires = "given")]
     gate: Option<Input>,
     /// P_Q: component embeddings of a query, without --gate [default: as many as an item has]
-    #[arg(long, value_name = "N", requires = "components", conflicts_with = "gate")]
+    #[arg(long, value_name = "N", requires = "given", conflicts_with = "gate")]
     query_components: Option<usize>,
     /// Divisor of the logits, without --gate [default: 1]
-    #[arg(long, requires = "components", conflicts_with = "gate")]
+    #[arg(long, requires = "given", conflicts_with = "gate")]
     temperature: Option<f32>,
     /// Divide component embeddings of items and queries by their l2 norm, without --gate
-    #[arg(long, requires = "components", conflicts_with = "gate")]
+    #[arg(long, requires = "given", conflicts_with = "gate")]
     l2_norm: bool,
 }
 
 pub fn run(args: &BuildArgs) -> Result<()> {
     if let Some(path) = &args.token_embeddings {
         without_model(&args.model, "token-embeddings")?;
-        let source = items::named(ItemSource::of_token_file(path)?, args.string_ids.as_deref())?;
-        finished(args, source, |builder| builder)?;
+        let source = items::of_tokens(path, args.pooling.as_deref(), &args.device.device)?;
+        if args.pooling.is_some() {
+            return build_of_components(args, source);
+        }
+        finished(args, items::named(source, args.string_ids.as_deref())?, |builder| builder)?;
         return info::print(&args.output);
     }
     if let Some(path) = &args.components.components {
         without_model(&args.model, "components")?;
-        let (source, mol) = args.components.similarity(ItemSource::of_file(path)?)?;
-        let source = items::named(source, args.string_ids.as_deref())?;
-        finished(args, source, |builder| builder.mol(&mol))?;
-        return info::print(&args.output);
+        return build_of_components(args, ItemSource::of_file(path)?);
     }
     let mut file =
         ModelFile::open_with(args.model.checkpoint()?, args.model.config.as_deref(), &args.model.import.options())?;
@@ -120,6 +124,14 @@ pub fn run(args: &BuildArgs) -> Result<()> {
         learn(searcher.index(), &some_queries(searcher.encoder()?, &users)?, &cancel)?;
     }
     drop(searcher);
+    info::print(&args.output)
+}
+
+/// The index of items by their component embeddings.
+fn build_of_components(args: &BuildArgs, source: ItemSource<'static>) -> Result<()> {
+    let (source, mol) = args.components.similarity(source)?;
+    let source = items::named(source, args.string_ids.as_deref())?;
+    finished(args, source, |builder| builder.mol(&mol))?;
     info::print(&args.output)
 }
 

@@ -22,6 +22,9 @@ pub struct AddArgs {
     /// Those of a list or a file replace items with the same ids
     #[arg(long)]
     items: ItemsArg,
+    /// For an index of component embeddings: --items are token embeddings, of which this token pooling makes components
+    #[arg(long, value_name = "FILE")]
+    pooling: Option<Input>,
     /// String ids of the items, for an index that has such: a text file with one a line, in the order of the items [default: the names
     /// that the model has for rows of a list]
     #[arg(long, value_name = "FILE")]
@@ -61,8 +64,9 @@ pub fn add(args: &AddArgs) -> Result<()> {
     let index = searcher.index();
     let model = index.model()?;
     let listed = items::listed(Some(&args.items), model.as_ref())?;
-    let source = match index.has_token_embeddings() {
-        true => items::of_tokens(&args.items)?,
+    items::check_pooling(args.pooling.as_deref(), index.has_token_embeddings())?;
+    let source = match index.has_token_embeddings() || args.pooling.is_some() {
+        true => items::of_tokens(items::token_file(&args.items)?, args.pooling.as_deref(), &args.device)?,
         false => items::source(Some(&args.items), model.as_ref(), &listed)?,
     };
     let names = if args.string_ids.is_none() && index.has_string_ids() { index.item_names()? } else { None };

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use rails_wgpu::backend::select;
 use rails_wgpu::dataset::{read_item_ids, read_string_ids};
 use rails_wgpu::index::ItemSource;
 use rails_wgpu::model::Model;
-use rails_wgpu::{Attributes, Error, Result};
+use rails_wgpu::{Attributes, Error, Result, TokenPooling};
 
 use crate::model_files::load_item_ids;
 use crate::paths::{IdsArg, ItemsArg, holds_embeddings};
@@ -61,10 +62,27 @@ pub fn names_of_rows(listed: &[u32], strings: Vec<String>) -> Result<Vec<String>
     Ok(names)
 }
 
-/// The items of an index of token embeddings.
-pub fn of_tokens(items: &ItemsArg) -> Result<ItemSource<'static>> {
+/// The items, or queries, of a file of token embeddings; by the components that the token pooling in a file makes of these, if one is given.
+pub fn of_tokens(path: &Path, pooling: Option<&Path>, device: &str) -> Result<ItemSource<'static>> {
+    let source = ItemSource::of_token_file(path)?;
+    match pooling {
+        Some(pooling) => Ok(source.pooled(select::open(device)?, TokenPooling::open(pooling)?)),
+        None => Ok(source),
+    }
+}
+
+/// Refuses a pooling where token embeddings themselves are indexed.
+pub fn check_pooling(pooling: Option<&Path>, of_tokens: bool) -> Result<()> {
+    match pooling.filter(|_| of_tokens) {
+        Some(path) => Err(Error::argument("pooling", "none for an index of token embeddings", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// The file with the token embeddings of new items of an index of such.
+pub fn token_file(items: &ItemsArg) -> Result<&Path> {
     match items {
-        ItemsArg::Embeddings(path) => ItemSource::of_token_file(path),
+        ItemsArg::Embeddings(path) => Ok(path),
         ItemsArg::List(_) | ItemsArg::Random { .. } => {
             let expected = "a .safetensors or .npy file with token embeddings, as the items of the index have";
             Err(Error::argument("items", expected, "a list or synthetic items"))

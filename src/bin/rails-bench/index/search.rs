@@ -8,6 +8,7 @@ use rails_wgpu::index::{ItemIndex, ItemSource, Items};
 use rails_wgpu::search::{Algorithm, Request, Searcher};
 use rails_wgpu::{Condition, Error, QueryBatch, Result, atomic};
 
+use super::items;
 use crate::output::{counted, outln};
 use crate::paths::{Input, Output};
 use crate::progress;
@@ -24,6 +25,9 @@ pub struct SearchArgs {
     /// of token embeddings a file as for `index build --token-embeddings`, with B queries in place of N items
     #[arg(long, value_name = "FILE")]
     queries: Input,
+    /// For an index of component embeddings: --queries are token embeddings, of which this token pooling makes components
+    #[arg(long, value_name = "FILE")]
+    pooling: Option<Input>,
     /// Names of the queries in the run: a text file with one a line, in their order [default: their ids]
     #[arg(long, value_name = "FILE")]
     query_ids: Option<Input>,
@@ -48,8 +52,10 @@ pub struct SearchArgs {
 
 pub fn run(args: &SearchArgs) -> Result<()> {
     atomic::check(&args.output)?;
-    let queries = match ItemIndex::info(&args.index)?.token_embeddings {
-        true => ItemSource::of_token_file(&args.queries)?,
+    let of_tokens = ItemIndex::info(&args.index)?.token_embeddings;
+    items::check_pooling(args.pooling.as_deref(), of_tokens)?;
+    let queries = match of_tokens || args.pooling.is_some() {
+        true => items::of_tokens(&args.queries, args.pooling.as_deref(), &args.device)?,
         false => ItemSource::of_file(&args.queries)?,
     };
     let names = args.query_ids.as_deref().map(read_string_ids).transpose()?.unwrap_or_default();
