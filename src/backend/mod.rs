@@ -1,6 +1,6 @@
 //! Where the work is done: the native CPU backend and the wgpu backend behind one small interface.
 //!
-//! A backend does two things with a model: it encodes histories ([`QueryEncoder`]) and it scans an item index
+//! A backend encodes histories ([`QueryEncoder`]) or pools token states ([`Backend::pool`]), and it scans an item index
 //! ([`DeviceIndex`]). Queries and hits cross the border as host values: they are small, and a caller with an encoder
 //! of its own can search with its embeddings. What is large (item tables, component logits, scores) stays on the
 //! device.

@@ -222,8 +222,10 @@ impl TokenPooling {
         for group in chunk.chunk_by(|&a, &b| self.n_used(texts, a) == self.n_used(texts, b)) {
             // The m states of k texts as a layer m -> k D, whose inputs are the weights (P, m).
             let (m, k) = (self.n_used(texts, group[0]), group.len());
-            let state = |t: usize, text: usize| &texts.vectors_of(text)[t * dim..][..dim];
-            let states = (0..m).flat_map(|t| group.iter().flat_map(move |&text| state(t, text))).copied().collect();
+            let mut states = Vec::with_capacity(m * k * dim);
+            for t in 0..m {
+                group.iter().for_each(|&text| states.extend_from_slice(&texts.vectors_of(text)[t * dim..][..dim]));
+            }
             let weight = ops.floats(&Tensor::trusted(vec![m, k * dim], states));
             let layer = Linear { weight, bias: None, n_in: m, n_out: k * dim };
             let weights = ops.floats(&first_weights(weights, m, softmax));

@@ -115,7 +115,7 @@ fn components_are_those_of_the_formula_on_every_device() {
 /// More numbers than are on a device at a time.
 #[test]
 fn many_texts_are_pooled_in_parts() {
-    let (dim, n) = (1 << 20, 13);
+    let (dim, n) = (1 << 20, 6);
     let state = |text: usize| std::iter::repeat_n(text as f32, dim);
     let states = Tensor::new([n, dim], (0..n).flat_map(state).collect()).unwrap();
     let texts = TokenEmbeddings::new(states.clone(), &vec![1; n]).unwrap();
