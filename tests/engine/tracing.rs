@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 
 use crate::common::demo::Demo;
 use rails_wgpu::backend::cpu::Cpu;
@@ -12,6 +13,7 @@ use rails_wgpu::search::{Algorithm, Searcher};
 use rails_wgpu::tensor::Tensor;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 
 /// A span: its name, the span that it began in, and its fields.
@@ -28,16 +30,22 @@ impl Visit for Seen {
     }
 }
 
-/// Keeps all spans; of one thread.
-#[derive(Clone, Default)]
+/// Keeps all spans of one thread. It is the subscriber of the whole program: where it is one thread's only, spans that another thread
+/// meets first are left out for good.
+#[derive(Clone)]
 struct Spans {
+    thread: ThreadId,
     all: Arc<Mutex<Vec<Seen>>>,
     entered: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Subscriber for Spans {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, metadata: &Metadata) -> bool {
-        metadata.target() == "rails_wgpu::search"
+        metadata.target() == "rails_wgpu::search" && thread::current().id() == self.thread
     }
 
     fn new_span(&self, span: &Attributes) -> Id {
@@ -72,11 +80,10 @@ fn a_search_is_a_span_and_so_is_each_of_its_stages() {
     let index = ItemIndex::from_model(&Cpu::default(), &model, &item_ids, Dtype::F32).unwrap();
     let searcher = Searcher::new(index);
     let queries = QueryBatch::new(Tensor::new(vec![2, 16], vec![0.5; 32]).unwrap()).with_users([1, 2]);
-    let spans = Spans::default();
-    tracing::subscriber::with_default(spans.clone(), || {
-        searcher.search(Algorithm::Avg { candidates: 40 }, &queries, 10, &[]).unwrap();
-        searcher.search(Algorithm::Exact, &queries, 0, &[]).unwrap_err();
-    });
+    let spans = Spans { thread: thread::current().id(), all: Arc::default(), entered: Arc::default() };
+    tracing::subscriber::set_global_default(spans.clone()).unwrap();
+    searcher.search(Algorithm::Avg { candidates: 40 }, &queries, 10, &[]).unwrap();
+    searcher.search(Algorithm::Exact, &queries, 0, &[]).unwrap_err();
     let all = spans.all.lock().unwrap().clone();
     let names: Vec<&str> = all.iter().map(|span| span.name).collect();
     assert_eq!(names, ["search", "stage", "stage", "stage", "stage", "search"]);
