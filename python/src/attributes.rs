@@ -10,21 +10,16 @@ use rails_wgpu::{Attributes, Condition};
 use crate::arrays::numbers;
 use crate::errors::exception;
 
-/// A file; or ids of items, and columns of their attributes with one value each.
+/// A file; or ids of items, and columns of their attributes.
 #[derive(FromPyObject)]
 pub enum GivenAttributes<'py> {
     File(PathBuf),
-    Numbers(PyReadonlyArray1<'py, u64>, Vec<(String, GivenColumn)>),
-    Strings(Vec<String>, Vec<(String, GivenColumn)>),
+    Numbers(PyReadonlyArray1<'py, u64>, Vec<GivenColumn<'py>>),
+    Strings(Vec<String>, Vec<GivenColumn<'py>>),
 }
 
-/// Values of a column; `None`: missing.
-#[derive(FromPyObject)]
-pub enum GivenColumn {
-    Integers(Vec<Option<i64>>),
-    Reals(Vec<Option<f64>>),
-    Texts(Vec<Option<String>>),
-}
+/// The name of a column, the type of its values, and a list of one value per item; `None`: missing.
+pub type GivenColumn<'py> = (String, String, Bound<'py, PyAny>);
 
 /// A value of a parameter.
 #[derive(FromPyObject)]
@@ -47,15 +42,15 @@ pub fn attributes(given: GivenAttributes) -> PyResult<Attributes> {
         GivenAttributes::Numbers(ids, columns) => (Attributes::new(numbers("ids", &ids)?), columns),
         GivenAttributes::Strings(ids, columns) => (Attributes::of_strings(ids), columns),
     };
-    let add = |attributes: Attributes, (name, values): (String, GivenColumn)| {
-        let values = match values {
-            GivenColumn::Integers(values) => ColumnValues::Integers(values),
-            GivenColumn::Reals(values) => ColumnValues::Reals(values),
-            GivenColumn::Texts(values) => ColumnValues::Texts(values),
+    let add = |attributes: Attributes, (name, kind, values): GivenColumn| {
+        let values = match kind.as_str() {
+            "INTEGER" => ColumnValues::Integers(values.extract()?),
+            "REAL" => ColumnValues::Reals(values.extract()?),
+            _ => ColumnValues::Texts(values.extract()?),
         };
-        attributes.with_column(name, values)
+        attributes.with_column(name, values).map_err(exception)
     };
-    columns.into_iter().try_fold(attributes, add).map_err(exception)
+    columns.into_iter().try_fold(attributes, add)
 }
 
 /// The conditions of a search.

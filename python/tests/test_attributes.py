@@ -44,7 +44,7 @@ def test_items_are_found_by_their_attributes(tmp_path):
 def test_folders_keep_attributes_and_added_items_bring_theirs(tmp_path):
     ids = ["a", "b", "c"]
     searcher = Searcher.from_embeddings(ids, ITEMS, device="cpu", attributes=COLUMNS, folder=tmp_path / "index")
-    searcher.add(["d", "a"], [[3, 3], [4, 4]], attributes={"year": [2000, 2001]})
+    searcher.add(["d", "a"], [[3, 3], [4, 4]], attributes={"year": [2000, 2001], "genre": [None, None]})  # of no type
     for searcher in (searcher, Searcher.from_index(tmp_path / "index", device="cpu")):
         found = searcher.search(QUERIES[0], k=4, where="year >= 2000 OR genre = 'Drama'")[0].tolist()
         assert found == ["a", "d", "c", None]
@@ -60,6 +60,14 @@ def test_what_does_not_fit_is_refused():
         build({"year": [1, "x", 2]})
     with pytest.raises(TypeError, match="a dictionary of columns or a data frame, found int"):
         build(3)
+    with pytest.raises(TypeError, match="column `year`: expected a list of values, found int"):
+        build({"year": 1990})
+    with pytest.raises(ValueError, match="column `year`: expected whole numbers of 64 bits, found 9223372036854775808"):
+        build({"year": [1, 2**63, None]})
+    with pytest.raises(ValueError, match="column `score`: expected finite numbers, found -inf"):
+        build({"score": [1, -np.inf, None]})
+    with pytest.raises(ValueError, match=r"column `genre`: expected text of whole characters, found half of one: '\\ud800'"):
+        build({"genre": ["a", "\ud800", None]})
     with pytest.raises(ValueError, match="1 of other ids, the first 77"):
         build({"id": [9, 77], "year": [1, 2]})
     searcher = Searcher.from_embeddings(IDS, ITEMS, device="cpu", attributes=COLUMNS)
@@ -70,8 +78,16 @@ def test_what_does_not_fit_is_refused():
         (["year > 3"] * 3, None, "one per query, found 3"),
         (["year > ?1"] * 2, [[1]], "expected 2 lists"),
         (None, [1], "none without `where`"),
+        ([], None, "one per query, found 0"),
+        (7, None, "an SQL expression, or a list of them, found int"),
+        ([7, None], None, "an SQL expression, found int"),
+        ("year > ?1", [{}], "numbers, strings or None, found dict"),
+        ("year > ?1", 3, "a list of values, found int"),
+        ("year > ?1", "3", "a list of values, found str"),
+        ("year > ?1", [-(2**63) - 1], "64 bits, found -9223372036854775809"),
+        ("genre > ?1", ["\ud800"], "whole characters"),
     ):
-        with pytest.raises(ValueError, match="expected") as error:
+        with pytest.raises((ValueError, TypeError), match="expected") as error:
             searcher.search(QUERIES, k=1, where=where, params=params)
         assert words in str(error.value)
     with pytest.raises(ValueError, match="an index with attributes"):

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -27,7 +28,7 @@ from ray.cluster_utils import Cluster
 
 import rails_wgpu.ray
 from rails_wgpu import Searcher
-from rails_wgpu.ray import ShardUnavailable, _answer, _build, _folder, _replica, _router
+from rails_wgpu.ray import ShardUnavailable, _answer, _build, _folder, _replica, _router, _sources
 
 DEMO = str(Path(__file__).parents[2] / "assets" / "demo.safetensors")
 KILLS = int(os.environ.get("RAILS_RAY_KILLS", "4"))
@@ -37,6 +38,13 @@ IDS = RNG.permutation(100_000)[:N]
 ITEMS = RNG.standard_normal((N, D)).astype(np.float32)
 QUERIES = RNG.standard_normal((5, D)).astype(np.float32)
 USERS = np.arange(5)
+# Some are missing; one item alone has a mark, so that one of two shards has no value of it.
+ATTRIBUTES = {
+    "year": 1950 + np.arange(N) * 7 % 70,
+    "score": np.where(np.arange(N) % 4 == 0, np.nan, np.arange(N) / 8),
+    "genre": [("Comedy", "Drama", "Horror", None)[at % 4] if at < 400 else "Drama" for at in range(N)],
+    "mark": ["here" if at == 7 else None for at in range(400)] + [None] * (N - 400),
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +67,11 @@ def files(tmp_path_factory):
     import pyarrow.parquet
 
     folder = tmp_path_factory.mktemp("items")
-    table = pyarrow.table({"id": IDS[:400], "embedding": list(ITEMS[:400])})
+    columns = {name: values[:400] for name, values in ATTRIBUTES.items()}
+    table = pyarrow.table({"id": IDS[:400], "embedding": list(ITEMS[:400]), **columns})
     pyarrow.parquet.write_table(table, folder / "a.parquet")
-    np.savez(folder / "b.npz", id=IDS[400:], embedding=ITEMS[400:])
+    columns = {name: np.array(values[400:]) for name, values in ATTRIBUTES.items() if name != "mark"}
+    np.savez(folder / "b.npz", id=IDS[400:], embedding=ITEMS[400:], mark=np.full(N - 400, np.nan), **columns)
     # As a job that writes many files leaves it: nobody told it a type.
     pyarrow.parquet.write_table(pyarrow.table({"id": [], "embedding": []}), folder / "0-empty.parquet")
     return folder
@@ -71,7 +81,7 @@ def files(tmp_path_factory):
 def built(cluster, files, tmp_path_factory):
     """An index of two shards, which no test changes."""
     folder = tmp_path_factory.mktemp("built") / "index"
-    assert rails_wgpu.ray.build(files, DEMO, folder, shards=2) == N
+    assert rails_wgpu.ray.build(files, DEMO, folder, shards=2, attributes=list(ATTRIBUTES)) == N
     return folder
 
 
@@ -89,7 +99,7 @@ def service(built):
 @pytest.fixture(scope="module")
 def one():
     """One index with the same items."""
-    return Searcher.from_embeddings(IDS, ITEMS, DEMO, device="cpu")
+    return Searcher.from_embeddings(IDS, ITEMS, DEMO, device="cpu", attributes=ATTRIBUTES)
 
 
 def same(found, expected):
@@ -113,6 +123,74 @@ def test_shards_answer_as_one_index_does(service, one):
     assert same(service.search(QUERIES[0], 3, 1, exclude=[IDS[0]]), one.search(QUERIES[0], 3, 1, exclude=[IDS[0]]))
     assert len(service) == N and int(IDS[7]) in service and -1 not in service and 100_001 not in service
     assert service.search(QUERIES[:0], 3, USERS[:0])[0].shape == (0, 3)
+
+
+def test_conditions_hold_in_all_shards(service, one):
+    assert service.attributes == one.attributes == {"year": "INTEGER", "score": "REAL", "genre": "TEXT", "mark": "TEXT"}
+    several = ["year < ?1", None, "genre = ?1", "year < ?1", "id % 2"]
+    asked = [
+        {"k": 10, "where": "year >= 1990"},
+        {"k": 40, "where": "year >= ?1 AND genre = ?2", "params": [1990, "Comedy"]},
+        {"k": 3, "where": "mark = 'here'"},  # one item
+        {"k": 3, "where": "genre = ?1", "params": ["x' OR 1 --"]},  # none
+        {"k": 7, "where": "score IS NULL", "algorithm": f"tangent:{N}"},
+        {"k": 7, "where": "score > 9", "algorithm": "mips", "exclude": [IDS[:300], [], [int(IDS[5])], [], []]},
+        {"k": 50, "where": "year < 1990 OR genre IS NULL", "allow": IDS[:90]},
+        {"k": 10, "where": several, "params": [[1960], None, ["Drama"], [1961.5], None]},
+    ]
+    for options in asked:
+        expected = one.search(QUERIES, user_ids=USERS, **options)
+        assert same(service.search(QUERIES, user_ids=USERS, **options), expected), options
+        assert same(service.search_partial(QUERIES, user_ids=USERS, **options)[:2], expected), options
+    assert not same(expected, one.search(QUERIES, 10, USERS))
+    given = {"where": "year = ?1", "params": [1957]}
+    assert same(service.search(QUERIES[0], 3, 1, **given), one.search(QUERIES[0], 3, 1, **given))
+    assert same(service.search_with_stats(QUERIES, 9, USERS, **given), one.search(QUERIES, 9, USERS, **given))
+    *found, bounds = service.search_with_bounds(QUERIES, 9, USERS, **given)
+    assert same(found, one.search(QUERIES, 9, USERS, **given)) and np.isneginf(bounds).all()
+
+    # Requests that share a batch keep their own conditions, and a wrong one is nobody else's.
+    async def together(conditions):
+        searches = (service.search_async(QUERIES[0], 5, 0, **given) for given in conditions)
+        return await asyncio.gather(*searches, return_exceptions=True)
+
+    years = [{"where": "year = ?1", "params": [1950 + at]} for at in range(20)] + [{}]
+    batches = service.status()["batches"]
+    answers = asyncio.run(together(years))
+    assert service.status()["batches"] - batches < len(years)
+    *others, wrong = asyncio.run(together([*years, {"where": "yeer = 1"}]))
+    for given, *found in zip(years, answers, others):
+        expected = one.search(QUERIES[0], 5, 0, **given)
+        assert all(same(answer, expected) for answer in found), given
+    assert isinstance(wrong, ValueError) and "no such column: yeer" in str(wrong)
+
+
+WRONG_CONDITIONS = [
+    ("yeer > 3", None, "no such column: yeer"),
+    ("1); DROP TABLE items; --", None, "a closing parenthesis too many"),
+    ("(SELECT 1)", None, "a subquery"),
+    ("load_extension('x')", None, "load_extension"),
+    ("1 AND " * 12_000 + "1", None, "up to 65536 bytes"),
+    ("year > ?1", None, "1 parameters"),
+    ("year > ?1", {"1": 2}, "a list of values, found dict"),
+    ("year > ?1", [[1]], "found list"),
+    ("year > ?1", [2**63], "64 bits"),
+    ("year > '\ud800'", None, "whole characters"),
+    (["year > 3"] * 3, None, "one for all queries, or 5, one per query, found 3"),
+    ([], None, "one per query, found 0"),
+    (["year > ?1"] * 5, [[1]], "expected 5 lists"),
+    (7, None, "an SQL expression, or a list of them, found int"),
+    (None, [1], "none without `where`"),
+]
+
+
+def test_wrong_conditions_are_explained_and_kill_nothing(service):
+    processes = ray.get([actor.pid.remote() for actor in replicas_of(service)])
+    for where, params, words in WRONG_CONDITIONS:
+        with pytest.raises((ValueError, TypeError), match="expected") as error:
+            service.search(QUERIES, 5, USERS, where=where, params=params)
+        assert words in str(error.value)
+    assert ray.get([actor.pid.remote() for actor in replicas_of(service)]) == processes
 
 
 def test_a_wrong_result_is_not_the_same(one):
@@ -288,7 +366,7 @@ def test_a_change_that_ends_within_its_commit_loses_nothing(folder, fault, monke
 def test_nothing_is_lost_and_no_answer_is_wrong_while_processes_are_killed(folder, one):
     """Searches, changes and kills at the same time: each answer is that of a version between those known before and after."""
     rng = np.random.default_rng(1)
-    memory = Searcher.from_embeddings(IDS, ITEMS, DEMO, device="cpu")
+    memory = Searcher.from_embeddings(IDS, ITEMS, DEMO, device="cpu", attributes=ATTRIBUTES)
     expected, lock = [memory.search(QUERIES, 10, USERS)], threading.Lock()
     begun, done, wrong, answers, stop = [0], [0], [], [0], threading.Event()
     service = rails_wgpu.ray.deploy(folder, replicas=2, devices="cpu", timeout=120, failover=100)
@@ -353,6 +431,28 @@ def test_nothing_is_lost_and_no_answer_is_wrong_while_processes_are_killed(folde
         assert same(again.search(QUERIES, 10, USERS), expected[-1])
         # A shard whose replica does not come back is an error, or is said to be missing.
         again.compact()
+        # Added items bring their attributes, of which one shard may have no value; those without have none.
+        given = {"where": "mark = ?1 OR year > 2100 OR score < 1", "params": ["new"]}
+        before = memory.search(QUERIES, 30, USERS, **given)
+        added = {"year": [2101, None, 2102, None], "mark": ["new", None, None, None]}
+        for service in (again, memory):
+            service.add([500_000, 500_001, 500_002, int(IDS[1])], np.tile(ITEMS[1], (4, 1)) * 2, attributes=added)
+            service.add([500_003], ITEMS[:1], attributes={"id": [500_003], "score": [0]})
+        expected.append(memory.search(QUERIES, 30, USERS, **given))
+        assert same(again.search(QUERIES, 30, USERS, **given), expected[-1]) and not same(before, expected[-1])
+        for attributes, words in (
+            ({"price": [1]}, "attributes of the index: year INTEGER, score REAL, genre TEXT, mark TEXT, found `price INTEGER`"),
+            ({"year": ["old"]}, "found `year TEXT`"),
+            ({"year": [1, 2]}, "expected 1 values, one per item, found 2 in column `year`"),
+            ({"id": [4], "year": [1]}, "found 1 of other ids, the first 4"),
+            ({"id": [3, 3], "year": [1, 2]}, "found some twice"),
+            ({"year": [1], "YEAR": [1]}, "different names"),
+            ("items.csv", "found a path"),
+        ):
+            with pytest.raises((ValueError, TypeError), match="attributes: expected") as wrong_attributes:
+                again.add([3], ITEMS[:1], attributes=attributes)
+            assert words in str(wrong_attributes.value)
+        assert len(again) == len(memory) and 3 not in again
         ray.kill(again._replicas[1][0], no_restart=True)
         ids, scores, missing = again.search_partial(QUERIES, 10, USERS)
         assert missing == [1] and (_folder.shard_of(ids, 2) == 0).all()
@@ -501,6 +601,7 @@ def test_what_cannot_be_built_or_deployed_is_explained(cluster, built, folder, f
     def refused(words, items, model=None, **options):
         with pytest.raises((ValueError, TypeError), match=words):
             rails_wgpu.ray.build(items, model, tmp_path / "other", **{"shards": 2, **options})
+        assert not list((tmp_path / "other").glob("*-*"))  # nothing half built
         shutil.rmtree(tmp_path / "other", ignore_errors=True)
 
     refused("found none at", tmp_path / "nothing")
@@ -526,13 +627,41 @@ def test_what_cannot_be_built_or_deployed_is_explained(cluster, built, folder, f
         (tmp_path / "damaged.npz").write_bytes(damaged_npz("id", method))
         refused("damaged.npz: ", tmp_path / "damaged.npz")
     refused("at least one item in the files", tmp_path / "empty.npz")
+    for attributes, words in (("year", "list of names"), ([1], "names of columns, found 1"), (["year", "Year"], "found `Year`")):
+        refused(words, files, attributes=attributes)
+    refused("found `id`", files, attributes=["id"])
+    mixed = [files / "b.npz", tmp_path / "few.npz"]
+    refused("few.npz: expected an array `year`, found id, embedding", mixed, attributes=["year"])
+    refused("a.parquet: expected a column `price`, found id", files / "a.parquet", attributes=["price"])
+    np.savez(tmp_path / "other.npz", id=[1, 2, 3], embedding=np.ones((3, D)), year=["1990", "1991", "1992"])
+    words = "other.npz: attribute `year`: expected INTEGER as in .*b.npz, found TEXT"
+    refused(words, [files / "b.npz", tmp_path / "other.npz"], attributes=["year"])
+    for values, words in (
+        ([1, 2], "expected 3 values, one per id, found 2"),
+        ([b"x"] * 3, "found bytes"),
+        (np.array([0, 1, 2], "M8[s]"), "found datetime"),
+        ([1, 2, np.inf], "expected finite numbers, found inf"),
+        (np.full(3, 2**63, np.uint64), "64 bits, found 9223372036854775808"),
+    ):
+        np.savez(tmp_path / "wrong.npz", id=[1, 2, 3], year=values)
+        with pytest.raises((ValueError, TypeError), match="wrong.npz: attribute `year`: ") as error:
+            _sources.read(str(tmp_path / "wrong.npz"), "id", "embedding", ["year"])
+        assert words in str(error.value)
 
     # A shard with another model: one whose weights are the same, but whose temperature is not, would do as well.
     name = _folder.read(str(folder)).shards[1]
-    shutil.rmtree(folder / name)
-    Searcher.from_embeddings(IDS, ITEMS, device="cpu", folder=folder / name)
-    with pytest.raises(ValueError, match="expected the model and options of the other shards"):
-        rails_wgpu.ray.deploy(folder)
+
+    def replace(model, attributes):
+        shutil.rmtree(folder / name)
+        options = {"device": "cpu", "form": "components", "folder": folder / name}
+        Searcher.from_embeddings(IDS, ITEMS, model, attributes=attributes, **options)
+
+    replace(DEMO, ATTRIBUTES)
+    _folder.check(str(folder), _folder.read(str(folder)))
+    for model, attributes in ((None, ATTRIBUTES), (DEMO, {"year": ATTRIBUTES["year"]}), (DEMO, None)):
+        replace(model, attributes)
+        with pytest.raises(ValueError, match="expected the model, options and attributes of the other shards"):
+            rails_wgpu.ray.deploy(folder)
     shutil.rmtree(folder / name)
     with pytest.raises(ValueError, match="expected an index folder"):
         rails_wgpu.ray.deploy(folder)
@@ -578,6 +707,24 @@ def test_the_endpoint_answers_and_refuses(service, one):
         few = {**asked, "allow": IDS[:3].tolist(), "queries": asked["queries"][0], "user_ids": [0]}
         assert json.loads(post(json.dumps(few).encode())[1])["scores"][3:] == [None, None]
 
+        for given in (
+            {"where": "year > 1990 AND genre IS NOT NULL"},
+            {"where": "year = ?1 OR score < ?2", "params": [1957, 3.5]},
+            {"where": ["genre = ?1", None] * 2 + ["id % 2"], "params": [["Drama"], None] * 2 + [[]]},
+        ):
+            ids, scores = one.search(QUERIES, 5, USERS, **given)
+            found = json.loads(post(json.dumps({**asked, **given}).encode())[1])
+            assert found["ids"] == ids.tolist() and found["scores"] == scores.astype(float).tolist(), given
+            # In a query string, conditions of several queries are several values.
+            lists = {name: values if isinstance(given["where"], list) else [values] for name, values in given.items()}
+            named = [("where", sql or "TRUE") for sql in lists["where"]]
+            named += [("params", json.dumps(values or [])) for values in lists.get("params", [])]
+            file = io.BytesIO()
+            np.savez(file, queries=QUERIES, user_ids=USERS)
+            body = post(file.getvalue(), "application/x-npz", path="/search?k=5&" + urllib.parse.urlencode(named))[1]
+            with np.load(io.BytesIO(body)) as answer:
+                assert same((answer["ids"], answer["scores"]), (ids, scores)), given
+
         def npz(**arrays):
             file = io.BytesIO()
             np.savez(file, **arrays)
@@ -610,12 +757,25 @@ def test_the_endpoint_answers_and_refuses(service, one):
         refused(400, "queries", json.dumps({**asked, "queries": [[0.0] * D, [0.0]]}).encode())
         refused(400, "exclude", json.dumps({**asked, "exclude": [[1]]}).encode())
         refused(400, "algorithm", json.dumps({**asked, "algorithm": "none"}).encode())
+        for where, params, words in WRONG_CONDITIONS:
+            refused(400, words, json.dumps({**asked, "where": where, "params": params}).encode())
+        many = {**asked, "where": "year > ?1", "params": ["x" * 70_000]}
+        refused(413, "params: expected at most 65536 bytes, found more", json.dumps(many).encode())
         binary = {"kind": "application/x-npz", "path": "/search?k=5"}
         refused(400, "damaged", arrays[:-30], **binary)
         refused(400, "damaged", b"PK" + arrays[2:100], **binary)
         for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
             refused(400, "damaged", damaged_npz("queries", method), **binary)
         refused(400, "found dtype", npz(queries=np.array(["a"])), **binary)
+        for more, words in (
+            ("where=yeer", "no such column: yeer"),
+            ("where=year%3E%3F1&params=[1", "params: expected JSON"),
+            ("where=year%3E%3F1&params=[NaN]", "found NaN"),
+            ("where=TRUE&where=TRUE", "one per query, found 2"),
+            ("params=[1]", "none without `where`"),
+            ("k=6", "expected k once"),
+        ):
+            refused(400, words, npz(queries=QUERIES, user_ids=USERS), binary["kind"], path=f"{binary['path']}&{more}")
         refused(400, "dtype object", npz(queries=np.array([{}], dtype=object)), **binary)
         refused(400, "found 'other'", npz(queries=QUERIES, other=USERS), **binary)
         refused(400, "found 3 axes", npz(queries=np.zeros((9, 1, D), np.float32)), **binary)

@@ -155,10 +155,8 @@ impl Attributes {
             (own, other) if own == other => true,
             (ColumnType::Integer, ColumnType::Real) => true,
             // As they are in a file.
-            (_, ColumnType::Text) => matches!(values, ColumnValues::Texts(_)),
-            // A file may have no value at all.
-            (ColumnType::Text, _) => matches!(values, ColumnValues::Texts(texts) if texts.iter().all(Option::is_none)),
-            _ => false,
+            (_, ColumnType::Text) if matches!(values, ColumnValues::Texts(_)) => true,
+            _ => values.are_missing(),
         };
         let own = || self.columns.iter().zip(&self.values);
         let stranger = own().find(|own| !wanted.iter().any(|other| other.is_called(&own.0.name) && fits(*own, other)));
@@ -192,6 +190,15 @@ impl ColumnValues {
             ColumnValues::Integers(values) => ColumnValues::Integers(rows.iter().map(|&row| values[row]).collect()),
             ColumnValues::Reals(values) => ColumnValues::Reals(rows.iter().map(|&row| values[row]).collect()),
             ColumnValues::Texts(values) => ColumnValues::Texts(rows.iter().map(|&row| values[row].clone()).collect()),
+        }
+    }
+
+    /// Whether there is no value, so that nothing says of which type they are.
+    fn are_missing(&self) -> bool {
+        match self {
+            ColumnValues::Integers(values) => values.iter().all(Option::is_none),
+            ColumnValues::Reals(values) => values.iter().all(Option::is_none),
+            ColumnValues::Texts(values) => values.iter().all(Option::is_none),
         }
     }
 
@@ -253,5 +260,9 @@ mod tests {
         assert!(refused(text).contains("attributes of the index: year REAL, genre TEXT, found `year TEXT`"));
         assert!(refused(Attributes::new(vec![1]).with_column("genre", vec![3]).unwrap()).contains("`genre INTEGER`"));
         assert!(refused(Attributes::new(vec![1]).with_column("price", vec![3]).unwrap()).contains("`price INTEGER`"));
+        let missing = Attributes::new(vec![1]).with_column("genre", vec![None::<i64>]).unwrap();
+        let missing = missing.with_column("year", vec![None::<String>]).unwrap();
+        assert_eq!(missing.places(&table).unwrap(), [Some(1), Some(0)]);
+        assert_eq!(missing.value(0, 0, ColumnType::Text), Value::Null);
     }
 }

@@ -2,7 +2,7 @@
 
 import operator
 import os
-from typing import Any, List, Mapping, Optional, Tuple, Union
+from typing import Any, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -156,12 +156,21 @@ def offsets(arrays: "list[npt.NDArray[Any]]") -> "npt.NDArray[np.uint64]":
     return np.cumsum([0, *(len(array) for array in arrays)]).astype(np.uint64)
 
 
-def attributes(given: Any, ids: Any) -> Any:
-    """Attributes as the compiled half takes them: a path; or ids, and columns with their values as lists, None where one is missing.
+class Attributes(NamedTuple):
+    """Attributes as the compiled half takes them."""
+
+    ids: "Union[npt.NDArray[np.uint64], List[str]]"
+    """Whose they are (n,)."""
+    columns: "List[Tuple[str, str, List[Any]]]"
+    """Name, type (``INTEGER``, ``REAL`` or ``TEXT``) and n values of each, None where one is missing."""
+
+
+def attributes(given: Any, ids: Any) -> "Union[None, str, os.PathLike[str], Attributes]":
+    """A path as it is, or attributes of `ids`.
 
     `given` is a path, or a dictionary or a data frame of columns, with one value for each of `ids`, unless it has a column `id`.
     """
-    if given is None or isinstance(given, (str, os.PathLike)):
+    if given is None or isinstance(given, (str, os.PathLike, Attributes)):
         return given
     names = getattr(given, "columns", None)
     if names is None and not isinstance(given, Mapping):
@@ -173,19 +182,50 @@ def attributes(given: Any, ids: Any) -> Any:
         ids = columns.pop("id")
     if ids is None:
         raise ValueError("attributes: expected a column `id`, which says whose they are, found none")
-    return item_ids("ids", ids), [(str(name), _column(str(name), values)) for name, values in columns.items()]
+    return Attributes(item_ids("ids", ids), [_column(str(name), values) for name, values in columns.items()])
 
 
-def _column(name: str, values: Any) -> "List[Any]":
-    """Values of one type, None where one is missing."""
-    found = [None if _is_missing(value) else value for value in (values.tolist() if hasattr(values, "tolist") else values)]
+def _column(name: str, values: Any) -> "Tuple[str, str, List[Any]]":
+    kind, found = column(f"attributes: column `{name}`", values)
+    return name, kind or "INTEGER", found
+
+
+def column(name: str, values: Any) -> "Tuple[Optional[str], List[Any]]":
+    """The type of values, if there are any, and the values, None where one is missing."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    found = [None if _is_missing(value) else value for value in _listed(f"{name}: expected a list of values", values)]
     kinds = {type(value) for value in found if value is not None}
-    if not all(issubclass(kind, (int, np.integer)) for kind in kinds):
-        if not all(issubclass(kind, (int, float, np.integer, np.floating)) for kind in kinds):
-            if not all(issubclass(kind, str) for kind in kinds):
-                words = ", ".join(sorted(kind.__name__ for kind in kinds))
-                raise TypeError(f"attributes: column `{name}`: expected whole numbers, numbers or strings, found {words}")
-    return found
+    if not kinds:
+        return None, found
+    if all(issubclass(kind, (int, np.integer)) for kind in kinds):
+        known = [value for value in found if value is not None]
+        for value in (min(known), max(known)):
+            _check_whole(name, value)
+        return "INTEGER", found
+    if all(issubclass(kind, (int, float, np.integer, np.floating)) for kind in kinds):
+        for infinity in (float("inf"), float("-inf")):
+            if infinity in found:
+                raise ValueError(f"{name}: expected finite numbers, found {infinity}")
+        return "REAL", found
+    if all(issubclass(kind, str) for kind in kinds):
+        for value in found:
+            if value is not None:
+                _check_text(name, value)
+        return "TEXT", found
+    words = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise TypeError(f"{name}: expected whole numbers, numbers or strings, found {words}")
+
+
+def _check_whole(name: str, value: int) -> None:
+    if not _LEAST <= value <= LARGEST:
+        raise ValueError(f"{name}: expected whole numbers of 64 bits, found {value}")
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: expected text of whole characters, found half of one: {error.object[error.start]!r}") from None
 
 
 def _is_missing(value: Any) -> bool:
@@ -193,22 +233,42 @@ def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
 
-def conditions(where: Any, params: Any) -> "List[Tuple[str, List[Any]]]":
+def conditions(where: Any, params: Any, n_queries: int) -> "List[Tuple[str, List[Any]]]":
     """Conditions with the values of their parameters: none, one for all queries, or one for each."""
     if where is None:
         if params is not None:
             raise ValueError("params: expected none without `where`, found some")
         return []
     if isinstance(where, str):
-        return [(where, _params(params))]
-    conditions = ["TRUE" if sql is None else sql for sql in where]
-    lists = [None] * len(conditions) if params is None else list(params)
+        return [_condition(where, params)]
+    conditions = _listed("where: expected an SQL expression, or a list of them", where)
+    lists = [None] * len(conditions)
+    if params is not None:
+        lists = _listed("params: expected a list of lists, one for each condition", params)
+    if len(conditions) != n_queries:
+        raise ValueError(f"where: expected one for all queries, or {n_queries}, one per query, found {len(conditions)}")
     if len(lists) != len(conditions):
         raise ValueError(f"params: expected {len(conditions)} lists, one for each condition, found {len(lists)}")
-    return [(sql, _params(values)) for sql, values in zip(conditions, lists)]
+    return [_condition("TRUE" if sql is None else sql, values) for sql, values in zip(conditions, lists)]
 
 
-def _params(values: Any) -> "List[Any]":
-    if isinstance(values, str):
-        raise TypeError("params: expected a list of values, found a string")
-    return [] if values is None else [value.item() if isinstance(value, np.generic) else value for value in values]
+def _condition(sql: Any, params: Any) -> "Tuple[str, List[Any]]":
+    if not isinstance(sql, str):
+        raise TypeError(f"where: expected an SQL expression, found {type(sql).__name__}")
+    _check_text("where", sql)
+    values = [] if params is None else _listed("params: expected a list of values", params)
+    values = [value.item() if isinstance(value, np.generic) else value for value in values]
+    for value in values:
+        if isinstance(value, int):
+            _check_whole("params", value)
+        elif isinstance(value, str):
+            _check_text("params", value)
+        elif value is not None and not isinstance(value, float):
+            raise TypeError(f"params: expected whole numbers, numbers, strings or None, found {type(value).__name__}")
+    return sql, values
+
+
+def _listed(expected: str, values: Any) -> "List[Any]":
+    if isinstance(values, (str, bytes, Mapping, set, frozenset)) or not hasattr(values, "__iter__"):
+        raise TypeError(f"{expected}, found {type(values).__name__}")
+    return list(values)

@@ -349,7 +349,7 @@ class Searcher:
             profile,
             certify,
             cancel,
-            _arrays.conditions(*conditions),
+            _arrays.conditions(*conditions, len(rows) if lengths is None else len(lengths)),
         )
         if self._searcher.has_string_ids:
             ids = np.full(ids.shape, None, dtype=object)

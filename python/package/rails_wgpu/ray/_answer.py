@@ -1,6 +1,6 @@
 """What is asked of shards, what they answer, and how answers become one."""
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,8 @@ from .._searcher import NO_ITEM, KernelTime, Stats
 from . import _folder
 
 IdLists = Tuple["npt.NDArray[np.uint64]", "npt.NDArray[np.uint64]"]
+Condition = Tuple[str, List[Any]]
+"""An SQL expression, and the values of its parameters."""
 
 
 class How(NamedTuple):
@@ -31,6 +33,8 @@ class Queries(NamedTuple):
     """B lists one after the other, and where each begins and the last one ends."""
     allow: "Optional[npt.NDArray[np.uint64]]"
     """The only ids that may be found."""
+    conditions: Sequence[Condition] = ()
+    """One for each query, or none at all."""
 
     def for_shards(self, n_shards: int) -> "List[Queries]":
         """Those for each shard, without the allowed ids of the others."""
@@ -65,7 +69,7 @@ class Answer(NamedTuple):
 
 
 def together(queries: Sequence[Queries]) -> Queries:
-    """One batch of all of them. All have users or none, and likewise exclusions; `allow` is that of the first."""
+    """One batch of all of them. All have users or none, likewise exclusions and conditions; `allow` is that of the first."""
     first = queries[0]
     if len(queries) == 1:
         return first
@@ -77,7 +81,8 @@ def together(queries: Sequence[Queries]) -> Queries:
         offsets = np.concatenate([np.zeros(1, np.uint64), np.cumsum(lengths, dtype=np.uint64)])
         exclude = (np.concatenate([ids for ids, _ in lists]), offsets)
     rows = np.concatenate([some.rows for some in queries])
-    return Queries(rows, np.concatenate(users) if users else None, exclude, first.allow)
+    conditions = [condition for some in queries for condition in some.conditions]
+    return Queries(rows, np.concatenate(users) if users else None, exclude, first.allow, conditions)
 
 
 def merge(answers: Sequence[Answer], k: int, missing: Sequence[int] = ()) -> Answer:
@@ -106,4 +111,4 @@ def _all_stats(stats: List[Stats]) -> Stats:
     return Stats(pairs, pruned, candidates, read, seconds, kernels)
 
 
-__all__ = ["NO_ITEM", "Answer", "How", "IdLists", "Queries", "merge", "together"]
+__all__ = ["NO_ITEM", "Answer", "Condition", "How", "IdLists", "Queries", "merge", "together"]

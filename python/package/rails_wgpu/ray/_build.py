@@ -12,9 +12,10 @@ import logging
 import os
 import secrets
 import shutil
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+import numpy.typing as npt
 import ray
 
 from .. import _arrays
@@ -37,6 +38,7 @@ def build(
     *,
     id_column: str = "id",
     embedding_column: str = "embedding",
+    attributes: Sequence[str] = (),
     dtype: str = "f32",
     form: str = "components",
     n_lists: Optional[int] = None,
@@ -50,6 +52,8 @@ def build(
     ``id_column`` and a column ``embedding_column`` of lists of D numbers; in ``.npz`` files, arrays of these names. A file
     should fit into the memory of a worker. A ``ray.data.Dataset`` is written with its ``write_parquet`` first.
     Without embeddings, ids are rows of the item table of ``model``, a whole checkpoint, whose encoder goes along.
+    ``attributes`` are columns (arrays) of all files with whole numbers, numbers or strings (null or NaN: missing), for ``where``
+    of searches. A column has values of one type in all files.
 
     ``model`` is the similarity as for :meth:`rails_wgpu.Searcher.from_embeddings`, ``None`` for the inner product. ``dtype``,
     ``form`` and ``n_lists`` are as there, but all shards have the same form: there is no ``auto``. ``folder`` is one that all
@@ -67,12 +71,13 @@ def build(
     n_shards = _arrays.integer("shards", shards, 1, 65_536)
     if form not in ("components", "raw"):
         raise ValueError(f"form: expected components or raw, the same for all shards, found {form!r}")
+    names = _attribute_names(attributes, (id_column, embedding_column))
     os.makedirs(folder, exist_ok=True)
     if not ray.is_initialized():
         ray.init(ignore_reinit_error=True)
     with _folder.locked(folder, "build.lock"):
         base = _present(folder, replace)
-        columns = (id_column, embedding_column)
+        columns = _Columns(id_column, embedding_column, names)
         options = {"dtype": dtype, "form": form, "n_lists": n_lists, "device": device}
         _forget_finished(folder, base)
         where = _Work.begin(folder, items, model, n_shards, columns, options)
@@ -86,6 +91,32 @@ def build(
     return n_items
 
 
+def _attribute_names(attributes: Any, others: Sequence[str]) -> List[str]:
+    """The names of attributes, checked as far as they can be without the files."""
+    if isinstance(attributes, (str, bytes, Mapping)) or not hasattr(attributes, "__iter__"):
+        raise TypeError(f"attributes: expected a list of names of columns, found {type(attributes).__name__}")
+    names = list(attributes)
+    taken = {name.lower() for name in (*others, "id")}
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"attributes: expected names of columns, found {name!r}")
+        if name.lower() in taken:
+            raise ValueError(
+                f"attributes: expected different names (case makes no difference), none of them id or that of another column, "
+                f"found `{name}`"
+            )
+        taken.add(name.lower())
+    return names
+
+
+class _Columns(NamedTuple):
+    """What columns of the files are called."""
+
+    id: str
+    embedding: str
+    attributes: List[str]
+
+
 class _Work:
     """An unfinished build in a folder."""
 
@@ -96,7 +127,7 @@ class _Work:
 
     @classmethod
     def begin(
-        cls, folder: str, items: Any, model: Any, n_shards: int, columns: Tuple[str, str], options: Dict[str, Any]
+        cls, folder: str, items: Any, model: Any, n_shards: int, columns: _Columns, options: Dict[str, Any]
     ) -> "_Work":
         """The unfinished build of these arguments, or a new one."""
         for name in os.listdir(folder):  # of drivers that were killed before their plan was there
@@ -149,10 +180,12 @@ class _Work:
         """Does what is left of it. Returns the number of items."""
         sources = [entry[0] for entry in self.plan["items"]]
         n_shards = self.plan["shards"]
+        columns = _Columns(*self.plan["columns"])
         divide = ray.remote(**task_options)(_divide)
-        parts = [divide.remote(self.path, at, source, n_shards, self.plan["columns"]) for at, source in enumerate(sources)]
+        parts = [divide.remote(self.path, at, source, n_shards, columns) for at, source in enumerate(sources)]
         # Files without rows are passed over.
-        widths = {source: width for source, (n, width) in zip(sources, _all(parts)) if n}
+        parts_of = {source: part for source, part in zip(sources, _all(parts)) if part.n}
+        widths = {source: part.width for source, part in parts_of.items()}
         if not widths:
             raise ValueError("items: expected at least one item in the files, found none")
         without = [source for source, width in widths.items() if width is None]
@@ -162,10 +195,25 @@ class _Work:
             raise ValueError(
                 f"items: expected embeddings of one width in all files, found widths {sorted(set(widths.values()))}"
             )
+        attributes = [
+            (name, _kind(name, {source: part.kinds[at] for source, part in parts_of.items()}))
+            for at, name in enumerate(columns.attributes)
+        ]
         make = ray.remote(**task_options)(_make_shard)
         model = None if self.plan["model"] is None else os.path.join(self.path, f"model{self.plan['model'][0]}")
-        made = [make.remote(self.path, shard, len(sources), model, self.plan["options"]) for shard in range(n_shards)]
+        made = [
+            make.remote(self.path, shard, len(sources), model, attributes, self.plan["options"]) for shard in range(n_shards)
+        ]
         return sum(_all(made))
+
+
+def _kind(name: str, kinds: Dict[str, Optional[str]]) -> str:
+    """The type of an attribute whose types in the files are these, as far as they have values."""
+    (first, expected), *others = [(source, kind) for source, kind in kinds.items() if kind is not None] or [("", "INTEGER")]
+    for source, kind in others:
+        if kind != expected:
+            raise ValueError(f"{source}: attribute `{name}`: expected {expected} as in {first}, found {kind}")
+    return expected
 
 
 def _all(tasks: Sequence[Any]) -> List[Any]:
@@ -185,12 +233,23 @@ def _all(tasks: Sequence[Any]) -> List[Any]:
             ray.wait(waiting, num_returns=len(waiting), timeout=60)
 
 
-def _divide(build: str, at: int, source: str, n_shards: int, columns: Sequence[str]) -> Tuple[int, Optional[int]]:
-    """Divides file number `at` among the shards. Returns its number of items, and the width of their embeddings, if it has any."""
+class _Part(NamedTuple):
+    """What there is in a file."""
+
+    n: int
+    """The number of items."""
+    width: Optional[int]
+    """That of the embeddings, if there are any."""
+    kinds: List[Optional[str]]
+    """The types of the attributes, as far as they have values."""
+
+
+def _divide(build: str, at: int, source: str, n_shards: int, columns: _Columns) -> _Part:
+    """Divides file number `at` among the shards."""
     target = os.path.join(build, "parts", f"{at:06}")
-    shape_file = os.path.join(target, "shape")
+    summary = os.path.join(target, "summary")
     if not os.path.exists(target):
-        ids, rows = _sources.read(source, *columns)
+        ids, rows, attributes = _sources.read(source, *columns)
         own = f"{target}.{secrets.token_hex(8)}.tmp"
         os.mkdir(own)
         order = np.argsort(shards := _folder.shard_of(ids, n_shards), kind="stable")
@@ -200,16 +259,19 @@ def _divide(build: str, at: int, source: str, n_shards: int, columns: Sequence[s
             np.save(os.path.join(own, f"{shard}.ids.npy"), ids[chosen])
             if rows is not None:
                 np.save(os.path.join(own, f"{shard}.embeddings.npy"), rows[chosen])
-        with open(os.path.join(own, "shape"), "w") as file:
-            json.dump([len(ids), None if rows is None else rows.shape[1]], file)
+            with open(os.path.join(own, f"{shard}.attributes.json"), "w") as file:
+                json.dump([[values[row] for row in chosen] for _, values in attributes], file)
+        with open(os.path.join(own, "summary"), "w") as file:
+            json.dump(_Part(len(ids), None if rows is None else rows.shape[1], [kind for kind, _ in attributes]), file)
         _rename(own, target)
-    with open(shape_file) as file:
-        n, width = json.load(file)
-    return n, width
+    with open(summary) as file:
+        return _Part(*json.load(file))
 
 
-def _make_shard(build: str, shard: int, n_files: int, model: Optional[str], options: Dict[str, Any]) -> int:
-    """Builds a shard from its parts. Returns its number of items."""
+def _make_shard(
+    build: str, shard: int, n_files: int, model: Optional[str], attributes: Sequence[Tuple[str, str]], options: Dict[str, Any]
+) -> int:
+    """Builds a shard from its parts, with attributes of these names and types. Returns its number of items."""
     target = os.path.join(build, f"shard-{shard:05}")
     if not os.path.exists(target):
         parts = [os.path.join(build, "parts", f"{at:06}", str(shard)) for at in range(n_files)]
@@ -218,18 +280,31 @@ def _make_shard(build: str, shard: int, n_files: int, model: Optional[str], opti
         if not parts:
             raise ValueError(f"shards: expected so few that each has items, found none for shard {shard}")
         ids = np.concatenate([of_parts[part] for part in parts])
+        named = _attributes(ids, parts, attributes) if attributes else None
         own = f"{target}.{secrets.token_hex(8)}.tmp"
         if os.path.exists(f"{parts[0]}.embeddings.npy"):
             rows = [np.load(f"{part}.embeddings.npy", mmap_mode="r") for part in parts]
             embeddings = np.empty((len(ids), rows[0].shape[1]), np.float32)
             np.concatenate(rows, out=embeddings)
-            Searcher.from_embeddings(ids, embeddings, model, folder=own, **options)
+            Searcher.from_embeddings(ids, embeddings, model, folder=own, attributes=named, **options)
         elif model is None:
             raise ValueError("items: expected embeddings, or a checkpoint whose item table has them, found neither")
         else:
-            Searcher.from_checkpoint(model, None, ids, folder=own, **options)
+            Searcher.from_checkpoint(model, None, ids, folder=own, attributes=named, **options)
         _rename(own, target)
     return len(Searcher.from_index(target, device="cpu"))
+
+
+def _attributes(
+    ids: "npt.NDArray[np.uint64]", parts: Sequence[str], attributes: Sequence[Tuple[str, str]]
+) -> _arrays.Attributes:
+    """Those of the items of a shard. A type is that of all files: here, there may be no value."""
+    of_parts = []
+    for part in parts:
+        with open(f"{part}.attributes.json") as file:
+            of_parts.append(json.load(file))
+    columns = [[value for columns in of_parts for value in columns[at]] for at in range(len(attributes))]
+    return _arrays.Attributes(ids, [(name, kind, values) for (name, kind), values in zip(attributes, columns)])
 
 
 def _rename(own: str, target: str) -> None:

@@ -175,7 +175,7 @@ def collect(folder: str) -> None:
 
 
 def fingerprint(shard: str) -> str:
-    """What all shards of an index have in common: similarity, width, number format and form.
+    """What all shards of an index have in common: similarity, width, number format, form and attributes.
 
     Raises ValueError if this is no index folder.
     """
@@ -186,6 +186,8 @@ def fingerprint(shard: str) -> str:
         content = manifest["content"]
         files = {entry["name"]: entry for entry in manifest["files"]}
         common: List[Any] = [content[key] for key in ("dim", "dtype", "form")]
+        if content.get("attributes"):
+            common.append(content["attributes"])
         if content.get("model") is not None:
             # Eight digits for the header, which has the file's own name in it; then those of the tensors.
             common.append(files[content["model"]]["crc32"][8:])
@@ -201,8 +203,8 @@ def check(folder: str, version: Version) -> None:
         found = fingerprint(os.path.join(folder, name))
         if found != version.model:
             raise ValueError(
-                f"{os.path.join(folder, name)}: expected the model and options of the other shards ({version.model}), "
-                f"found others ({found})"
+                f"{os.path.join(folder, name)}: expected the model, options and attributes of the other shards "
+                f"({version.model}), found others ({found})"
             )
 
 

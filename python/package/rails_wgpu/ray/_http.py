@@ -15,7 +15,7 @@ import secrets
 import socket
 import zipfile
 import zlib
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ._errors import ShardUnavailable
 
 _NPY, _NPZ = "application/x-npy", "application/x-npz"
-_OPTIONS = {"k", "algorithm", "partial"}
+_OPTIONS = {"k", "algorithm", "partial", "where", "params"}
 _ARRAYS = {"queries", "user_ids", "exclude", "allow"}
+# Bytes of the values of parameters, as JSON.
+_LONGEST_PARAMS = 65_536
 
 
 class Limits(NamedTuple):
@@ -184,7 +186,8 @@ class _Server:
         if kind not in ("application/json", _NPY, _NPZ):
             raise _Refused(415, f"Content-Type: expected application/json, {_NPY} or {_NPZ}, found {kind}")
         body = await request.read()
-        given = _from_json(body) if kind == "application/json" else _from_binary(kind, body, dict(request.query), self._limits)
+        options = list(request.query.items())
+        given = _from_json(body) if kind == "application/json" else _from_binary(kind, body, options, self._limits)
         _check(given, self._limits)
         ids, scores, missing = await self._service.search_async(**given)
         if kind == "application/json":
@@ -197,25 +200,36 @@ class _Server:
 
 
 def _from_json(body: bytes) -> Dict[str, Any]:
-    def constant(name: str) -> float:
-        raise ValueError(f"body: expected finite numbers, found {name}")
-
-    try:
-        given = json.loads(body, parse_constant=constant)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"body: expected JSON, found {error}") from None
+    given = _from_text("body", body)
     if not isinstance(given, dict):
         raise ValueError(f"body: expected an object, found {type(given).__name__}")
     return given
 
 
-def _from_binary(kind: str, body: bytes, options: Dict[str, str], limits: Limits) -> Dict[str, Any]:
+def _from_text(name: str, text: "Union[bytes, str]") -> Any:
+    def constant(found: str) -> float:
+        raise ValueError(f"{name}: expected finite numbers, found {found}")
+
+    try:
+        return json.loads(text, parse_constant=constant)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{name}: expected JSON, found {error}") from None
+
+
+def _from_binary(kind: str, body: bytes, options: List[Tuple[str, str]], limits: Limits) -> Dict[str, Any]:
     """The arrays of a body, and what the query string says."""
     given: Dict[str, Any] = {}
-    for name, value in options.items():
+    conditions: Dict[str, List[Any]] = {"where": [], "params": []}
+    for name, value in options:
         if name not in _OPTIONS:
             raise ValueError(f"query string: expected {', '.join(sorted(_OPTIONS))}, found {name}")
-        if name == "k":
+        if name in given:
+            raise ValueError(f"query string: expected {name} once, found it again")
+        if name == "where":
+            conditions[name].append(value)
+        elif name == "params":
+            conditions[name].append(_from_text("params", value))
+        elif name == "k":
             if not value.isdecimal() or len(value) > 9:
                 raise ValueError(f"k: expected a number, found {value!r}")
             given[name] = int(value)
@@ -225,6 +239,8 @@ def _from_binary(kind: str, body: bytes, options: Dict[str, str], limits: Limits
             given[name] = value == "true"
         else:
             given[name] = value
+    # One for all queries, or one for each.
+    given.update({name: values if len(values) > 1 else values[0] for name, values in conditions.items() if values})
     if kind == _NPY:
         given["queries"] = _array("queries", body)
         return given
@@ -285,9 +301,11 @@ def _check(given: Dict[str, Any], limits: Limits) -> None:
         raise ValueError(f"queries: expected one (D,) or several (B, D), found {axes} axes")
     if axes == 2 and len(queries) > limits.max_batch:
         raise _Refused(413, f"queries: expected at most {limits.max_batch}, found {len(queries)}")
-    for name in ("user_ids", "exclude", "allow"):
+    for name in ("user_ids", "exclude", "allow", "where", "params"):
         if name in given and given[name] is None:
             del given[name]
+    if len(json.dumps(given.get("params"))) > _LONGEST_PARAMS:
+        raise _Refused(413, f"params: expected at most {_LONGEST_PARAMS} bytes, found more")
 
 
 def _axes(values: Any) -> int:

@@ -51,7 +51,7 @@ class Replica:
             searcher = self._searcher(name)
             ids, scores, (counts, seconds, kernels), _, bounds = searcher._inner.search(
                 queries.rows, None, how.k, queries.users, how.algorithm, queries.exclude, queries.allow, None, how.profile,
-                how.certify, cancel, [],
+                how.certify, cancel, list(queries.conditions),
             )  # fmt: skip
             stats = Stats(*counts, dict(seconds), [KernelTime(*kernel) for kernel in kernels]) if how.profile else None
             return Answer(ids, scores, bounds, stats, len(searcher))
@@ -71,6 +71,10 @@ class Replica:
     def contains(self, name: str, id: int) -> bool:
         """Whether an item is there."""
         return id in self._searcher(name)
+
+    def attributes(self, name: str) -> Dict[str, str]:
+        """Names and types of attributes."""
+        return self._searcher(name).attributes
 
     def change(self, name: str, new: str, operation: str, *arguments: Any) -> Tuple[str, int]:
         """Makes version `new` of version `name`: ``add``, ``remove``, ``distill`` or ``compact``. `new`, and what that counts."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Hashable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+import numpy.typing as npt
 import ray
 
 from . import _folder
@@ -97,7 +98,8 @@ class Router:
         """The best items of all shards; with `partial`, of those that answer."""
         # A filter is the same for a whole batch, and statistics are those of one request.
         alone = queries.allow is not None or how.profile
-        key = object() if alone else (how, partial, queries.users is None, queries.exclude is None, queries.rows.shape[1])
+        has = (queries.users is not None, queries.exclude is not None, bool(queries.conditions))
+        key = object() if alone else (how, partial, has, queries.rows.shape[1])
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(how, partial)
@@ -275,7 +277,7 @@ class Router:
     async def change(self, operation: str, token: str, ids: Any, arguments: Sequence[Any]) -> int:
         """A change of all shards at once; what its parts count. Asked again with the same token, it is done once.
 
-        With `ids`, each shard gets its own ids, and the rows of `arguments` that belong to them.
+        With `ids`, each shard gets its own ids, and the rows of `arguments`, or of what these name, that belong to them.
         """
         await self._changing.acquire()
         # A change that has begun goes on to its end: its threads would outlive a cancelled one, and the lock of the folder.
@@ -322,7 +324,7 @@ class Router:
             return {shard: tuple(arguments) for shard in range(n)}
         shards = _folder.shard_of(ids, n)
         chosen = {int(shard): np.flatnonzero(shards == shard) for shard in np.unique(shards)}
-        return {shard: (ids[at], *(rows[at] for rows in arguments)) for shard, at in chosen.items()}
+        return {shard: (ids[at], *(_rows(argument, at) for argument in arguments)) for shard, at in chosen.items()}
 
     async def _change_shard(
         self, version: _folder.Version, shard: int, operation: str, given: Tuple[Any, ...]
@@ -363,6 +365,11 @@ class Router:
         _logger.info("version %d takes the place of %d", version.number, self._version.number)
         self._version = version
         return True
+
+
+def _rows(argument: Any, at: "npt.NDArray[np.int64]") -> Any:
+    """Rows of an array, or of each array that has a name."""
+    return {name: rows[at] for name, rows in argument.items()} if isinstance(argument, dict) else argument[at]
 
 
 async def _opened(replica: _Replica, name: str) -> None:

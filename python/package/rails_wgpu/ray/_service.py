@@ -124,13 +124,15 @@ class Service:
         algorithm: str = "exact",
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
+        where: "Optional[Union[str, Sequence[Optional[str]]]]" = None,
+        params: Optional[Sequence[Any]] = None,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]":
         """As :meth:`rails_wgpu.Searcher.search`, over the items of all shards.
 
         Numbers of candidates, such as that of ``tangent:1000``, are per shard. Raises ValueError or DeviceError as there,
         ShardUnavailable if a shard does not answer, TimeoutError.
         """
-        answer, single = self._search(queries, k, user_ids, algorithm, exclude, allow)
+        answer, single = self._search(queries, k, user_ids, algorithm, exclude, allow, (where, params))
         return (answer.ids[0], answer.scores[0]) if single else (answer.ids, answer.scores)
 
     def search_partial(
@@ -141,9 +143,11 @@ class Service:
         algorithm: str = "exact",
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
+        where: "Optional[Union[str, Sequence[Optional[str]]]]" = None,
+        params: Optional[Sequence[Any]] = None,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], List[int]]":
         """As :meth:`search`, of the shards that answer, and the numbers of those that do not. At least one does."""
-        answer, single = self._search(queries, k, user_ids, algorithm, exclude, allow, partial=True)
+        answer, single = self._search(queries, k, user_ids, algorithm, exclude, allow, (where, params), partial=True)
         missing = list(answer.missing)
         return (answer.ids[0], answer.scores[0], missing) if single else (answer.ids, answer.scores, missing)
 
@@ -155,9 +159,11 @@ class Service:
         algorithm: str = "exact",
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
+        where: "Optional[Union[str, Sequence[Optional[str]]]]" = None,
+        params: Optional[Sequence[Any]] = None,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], Stats]":
         """As :meth:`search`, and what it took: the counts of all shards together, the times of the slowest."""
-        answer, single = self._search(queries, k, user_ids, algorithm, exclude, allow, profile=True)
+        answer, single = self._search(queries, k, user_ids, algorithm, exclude, allow, (where, params), profile=True)
         assert answer.stats is not None
         return (answer.ids[0], answer.scores[0], answer.stats) if single else (answer.ids, answer.scores, answer.stats)
 
@@ -169,9 +175,11 @@ class Service:
         algorithm: str = "exact",
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
+        where: "Optional[Union[str, Sequence[Optional[str]]]]" = None,
+        params: Optional[Sequence[Any]] = None,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]":
         """As :meth:`rails_wgpu.Searcher.search_with_bounds`, over the items of all shards."""
-        answer, single = self._search(queries, k, user_ids, algorithm, exclude, allow, certify=True)
+        answer, single = self._search(queries, k, user_ids, algorithm, exclude, allow, (where, params), certify=True)
         bounds = answer.bounds
         return (answer.ids[0], answer.scores[0], bounds[0]) if single else (answer.ids, answer.scores, bounds)
 
@@ -184,9 +192,11 @@ class Service:
         exclude: Optional[Sequence[Any]] = None,
         allow: Optional[Any] = None,
         partial: bool = False,
+        where: "Optional[Union[str, Sequence[Optional[str]]]]" = None,
+        params: Optional[Sequence[Any]] = None,
     ) -> "Tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], List[int]]":
         """As :meth:`search` or :meth:`search_partial`, awaited. Cancelling the task cancels the search in all shards."""
-        asked, single = _checked(queries, k, user_ids, algorithm, exclude, allow, False, False)
+        asked, single = _checked(queries, k, user_ids, algorithm, exclude, allow, (where, params), False, False)
         end = time.monotonic() + self._timeout
         while True:
             reference = self._router.search.remote(*asked, partial)
@@ -212,12 +222,13 @@ class Service:
         algorithm: str,
         exclude: Optional[Sequence[Any]],
         allow: Optional[Any],
+        conditions: Tuple[Any, Any],
         *,
         certify: bool = False,
         profile: bool = False,
         partial: bool = False,
     ) -> Tuple[Answer, bool]:
-        asked, single = _checked(queries, k, user_ids, algorithm, exclude, allow, certify, profile)
+        asked, single = _checked(queries, k, user_ids, algorithm, exclude, allow, conditions, certify, profile)
         return self._call("search", *asked, partial, timeout=self._timeout), single
 
     def encode(self, histories: Iterable[History]) -> "npt.NDArray[np.float32]":
@@ -225,16 +236,18 @@ class Service:
         encoded: "npt.NDArray[np.float32]" = self._call("ask", 0, "encode", ([tuple(one) for one in histories],))
         return encoded
 
-    def add(self, ids: Any, embeddings: Any) -> None:
+    def add(self, ids: Any, embeddings: Any, attributes: Optional[Any] = None) -> None:
         """Adds items ``ids`` (n,) with raw embeddings (n, D), replacing those that are there.
 
-        Searches that begin after this has returned find all of them; no search finds some of them only. On ValueError
-        nothing has changed. The change is on disk when this returns, and outlives every actor.
+        ``attributes`` as for :meth:`rails_wgpu.Searcher.add`: a dictionary or a data frame of columns; items without have none
+        afterwards. Searches that begin after this has returned find all of them; no search finds some of them only. On
+        ValueError nothing has changed. The change is on disk when this returns, and outlives every actor.
         """
         numbers, rows = _arrays.ids("ids", ids), _arrays.floats("embeddings", embeddings)
         if len(numbers) != len(rows):
             raise ValueError(f"ids: expected {len(rows)}, one per embedding, found {len(numbers)}")
-        self._change("add", numbers, (rows,))
+        columns = _columns(attributes, numbers)
+        self._change("add", numbers, (rows,) if columns is None else (rows, columns))
 
     def remove(self, ids: Any) -> int:
         """Removes items ``ids`` (n,), passing over those that are not there; returns how many were."""
@@ -256,6 +269,12 @@ class Service:
         version. Raises ValueError if it has another number of shards.
         """
         return bool(self._call("refresh"))
+
+    @property
+    def attributes(self) -> Dict[str, str]:
+        """Names and types of the attributes of items, as of a Searcher."""
+        attributes: Dict[str, str] = self._call("ask", 0, "attributes", ())
+        return attributes
 
     def status(self) -> Dict[str, Any]:
         """The version, the number of replicas of each shard, and how many queries, batches and failovers there were."""
@@ -360,6 +379,7 @@ def _checked(
     algorithm: str,
     exclude: Optional[Sequence[Any]],
     allow: Optional[Any],
+    conditions: Tuple[Any, Any],
     certify: bool,
     profile: bool,
 ) -> Tuple[Tuple[Queries, How], bool]:
@@ -372,9 +392,48 @@ def _checked(
         raise ValueError(f"exclude: expected {len(rows)} lists, one per query, found {len(lists[1]) - 1}")
     if users is not None and len(users) != len(rows):
         raise ValueError(f"user_ids: expected {len(rows)}, one per query, found {len(users)}")
+    where = _arrays.conditions(*conditions, len(rows))
+    if isinstance(conditions[0], str):
+        where = where * len(rows)
     allowed = None if allow is None else _arrays.ids("allow", _arrays.unordered(allow))
     how = How(_arrays.integer("k", k, 1, 2**32 - 1), str(algorithm), certify, profile)
-    return (Queries(rows, users, lists, allowed), how), single
+    return (Queries(rows, users, lists, allowed, where), how), single
+
+
+def _columns(attributes: Optional[Any], ids: "npt.NDArray[np.uint64]") -> "Optional[Dict[str, npt.NDArray[Any]]]":
+    """Columns of attributes with one value for each of `ids`, as objects, None where one is missing."""
+    found = _arrays.attributes(attributes, ids)
+    if found is None:
+        return None
+    if not isinstance(found, _arrays.Attributes):
+        raise TypeError("attributes: expected a dictionary of columns or a data frame, found a path: read the file first")
+    given = list(found.ids)
+    for name, _, values in found.columns:
+        if len(values) != len(given):
+            raise ValueError(f"attributes: expected {len(given)} values, one per item, found {len(values)} in column `{name}`")
+    if not np.array_equal(given, ids):  # those of a column `id`, in another order
+        place = {id: row for row, id in enumerate(given)}
+        if len(place) != len(given):
+            raise ValueError("attributes: expected different ids in column `id`, found some twice")
+        others = sorted(set(given) - set(ids))
+        if others:
+            raise ValueError(
+                f"attributes: expected those of items that are added, found {len(others)} of other ids, the first {others[0]}"
+            )
+        rows = [place.get(id) for id in ids]
+        found = found._replace(columns=[
+            (name, kind, [None if row is None else values[row] for row in rows]) for name, kind, values in found.columns
+        ])  # fmt: skip
+    names = [name.lower() for name, _, _ in found.columns]
+    if len(set(names)) != len(names):
+        raise ValueError(f"attributes: expected columns of different names (case makes no difference), found {names}")
+    return {name: _objects(values) for name, _, values in found.columns}
+
+
+def _objects(values: List[Any]) -> "npt.NDArray[Any]":
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def _queries(
