@@ -1,5 +1,6 @@
 //! What an attribute is called, and what its values are.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -63,15 +64,22 @@ impl Column {
     /// # Errors
     /// If no condition could use the name.
     pub fn new(name: impl Into<String>, kind: ColumnType) -> Result<Column> {
-        let name = name.into();
+        let column = Column { name: name.into(), kind };
+        column.check()?;
+        Ok(column)
+    }
+
+    /// Whether a condition can use the name, and the name cannot leave its double quotes.
+    fn check(&self) -> Result<()> {
+        let name = &self.name;
         let usable = (1..=LONGEST_NAME).contains(&name.len()) && !name.contains(|c: char| c.is_control() || c == '"');
-        if !usable || RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name)) {
+        if !usable || RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
             let reserved = RESERVED.join(", ");
             let expected =
                 format!("names of 1 to {LONGEST_NAME} bytes without double quotes, and other ones than {reserved}");
             return Err(Error::argument(Parameter::Attributes, expected, format!("`{}`", name.escape_debug())));
         }
-        Ok(Column { name, kind })
+        Ok(())
     }
 
     /// Whether this is what `name` names.
@@ -79,28 +87,33 @@ impl Column {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    /// Whether columns can be those of one table.
+    /// Whether columns, wherever they come from, can be those of one table.
     ///
     /// # Errors
-    /// If there are too many, or two of them have the same name.
+    /// If there are too many, two of them have the same name, or no condition could use one.
     pub(crate) fn check_all(columns: &[Column]) -> Result<()> {
         if columns.len() > MOST_COLUMNS {
             return Err(Error::argument(Parameter::Attributes, format!("up to {MOST_COLUMNS} columns"), columns.len()));
         }
-        let twice =
-            columns.iter().enumerate().find(|(i, column)| columns[..*i].iter().any(|c| c.is_called(&column.name)));
-        match twice {
+        columns.iter().try_for_each(Column::check)?;
+        let mut names = HashSet::new();
+        match columns.iter().find(|column| !names.insert(column.name.to_ascii_lowercase())) {
             None => Ok(()),
-            Some((_, column)) => {
+            Some(column) => {
                 let found = format!("two columns `{}` (case makes no difference)", column.name);
                 Err(Error::argument(Parameter::Attributes, "columns of different names", found))
             }
         }
     }
 
-    /// Columns for people: names and types.
+    /// Columns, or the first of them, for people: names and types.
     pub(crate) fn list(columns: &[Column]) -> String {
-        columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        const MOST: usize = 50;
+        let mut names: Vec<String> = columns.iter().take(MOST).map(ToString::to_string).collect();
+        if columns.len() > MOST {
+            names.push(format!("... ({} in all)", columns.len()));
+        }
+        names.join(", ")
     }
 }
 
@@ -120,5 +133,9 @@ mod tests {
         let error = Column::check_all(&[column("a"), column("b"), column("A")]).unwrap_err().to_string();
         assert!(error.contains("two columns `A`"), "{error}");
         Column::check_all(&[column("a"), column("b")]).unwrap();
+        // As a file may have it.
+        let escaped = [Column { name: "a\", (SELECT 1) AS \"b".to_string(), kind: ColumnType::Text }];
+        let error = Column::check_all(&escaped).unwrap_err().to_string();
+        assert!(error.contains("names of 1 to 128 bytes without double quotes"), "{error}");
     }
 }

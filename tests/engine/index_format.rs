@@ -243,13 +243,15 @@ fn wrong_tensors_with_right_checksums_are_refused() {
 #[test]
 fn wrong_contents_with_right_checksums_are_refused() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 12] = [
+    let cases: [(Change, &str); 13] = [
         (|c| c["layout"] = 2.into(), "content version 2"),
         (|c| c["layout"] = Value::Null, "the content is wrong"),
         (|c| c["new"] = 1.into(), "unknown field `new`"),
         (|c| c["dtype"] = "f64".into(), "f64"),
         (|c| c["form"] = "both".into(), "both"),
         (|c| c["dim"] = 0.into(), "width"),
+        // Names are put into SQL.
+        (|c| c["attributes"] = json!([{ "name": "a\", max(b) \"", "type": "text" }]), "names of 1 to 128 bytes"),
         (|c| c["dim"] = 7.into(), "the model cannot be used"),
         (|c| c["segments"][0]["items"] = 21.into(), "found U64 of [20]"),
         (|c| c["segments"][0]["items"] = 0.into(), "segment of 0"),

@@ -157,6 +157,8 @@ impl Content {
             return Err(Error::index(store.folder(), what, fix));
         }
         let content = Content::deserialize(store.content()).map_err(wrong)?;
+        Column::check_all(&content.attributes)
+            .map_err(|error| damaged(store.folder(), format!("the content is wrong: {error}")))?;
         let have_attributes = |segment: &SegmentEntry| segment.attributes.is_some() != content.attributes.is_empty();
         if !content.segments.iter().all(have_attributes) {
             return Err(damaged(store.folder(), "the content is wrong: attributes of some segments only".to_string()));
