@@ -76,6 +76,8 @@ def test_what_does_not_fit_is_refused():
         ("1); DROP TABLE items; --", None, "a closing parenthesis too many"),
         ("year > ?1", None, "1 parameters"),
         (["year > 3"] * 3, None, "one per query, found 3"),
+        (["year > 3"], None, "one per query, found 1"),
+        ([], None, "one per query, found 0"),
         (["year > ?1"] * 2, [[1]], "expected 2 lists"),
         (None, [1], "none without `where`"),
         ([], None, "one per query, found 0"),

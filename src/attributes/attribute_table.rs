@@ -93,8 +93,8 @@ impl AttributeTable {
     /// `check` says whether it may be.
     ///
     /// # Errors
-    /// If the condition is no expression over the columns, takes too long, or is cancelled; what `check` says, or `damaged` makes of
-    /// what is wrong with the database.
+    /// If the condition is no expression over the columns, is too long, takes too long, or is cancelled; what `check` says, or
+    /// `damaged` makes of what is wrong with the database.
     pub fn matching(
         &self,
         condition: &Condition,
@@ -102,6 +102,7 @@ impl AttributeTable {
         check: impl FnOnce() -> Result<()>,
         damaged: impl FnOnce(String) -> Error,
     ) -> Result<Arc<RoaringBitmap>> {
+        condition.check_size()?;
         if let Some(known) = self.remembered(condition) {
             return Ok(known);
         }
@@ -113,6 +114,8 @@ impl AttributeTable {
         });
         let found = found.map_err(|failure| failure.error(damaged))?;
         let mut kept = self.kept();
+        // Another search may have found the same meanwhile.
+        kept.retain(|(known, _)| known != condition);
         kept.push_front((condition.clone(), found.clone()));
         kept.truncate(KEPT);
         Ok(found)
@@ -139,5 +142,56 @@ impl Failure {
             Failure::Damaged(what) => damaged(what),
             Failure::Other(error) => error,
         }
+    }
+}
+
+#[cfg(all(test, feature = "attributes"))]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::super::ColumnType;
+    use super::*;
+
+    /// Items 0 to 3 with texts as long as can be, in columns of the longest names.
+    fn table(n_columns: usize) -> AttributeTable {
+        let column = |i: usize| Column::new(format!("{i:0>128}"), ColumnType::Text).unwrap();
+        let columns: Vec<Column> = (0..n_columns).map(column).collect();
+        let row = |position: usize, values: &mut Vec<Value>| {
+            values.push((position as i64).into());
+            values.extend((0..n_columns).map(|i| if i == 0 { "a".repeat(1 << 16).into() } else { Value::Null }));
+            Ok(())
+        };
+        AttributeTable::build(columns.into(), false, 4, row).unwrap()
+    }
+
+    fn matching(table: &AttributeTable, condition: &Condition) -> Result<Arc<RoaringBitmap>> {
+        table.matching(condition, &Cancel::new(), || Ok(()), |what| Error::argument("test", "a table", what))
+    }
+
+    #[test]
+    fn a_condition_is_kept_once() {
+        let table = table(1);
+        let condition = Condition::new("id > 1").unwrap();
+        let meanwhile = || matching(&table, &condition).map(drop);
+        let found =
+            table.matching(&condition, &Cancel::new(), meanwhile, |what| Error::argument("test", "a table", what));
+        assert_eq!(found.unwrap().iter().collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(table.kept().len(), 1);
+    }
+
+    #[test]
+    fn tables_of_the_most_columns_and_the_longest_texts_are_read() {
+        let table = table(1000);
+        let sql = format!("\"{:0>128}\" LIKE 'a%a' AND \"{:0>128}\" IS NULL", 0, 999);
+        assert_eq!(matching(&table, &Condition::new(sql).unwrap()).unwrap().len(), 4);
+        let longer = Condition::new(format!("\"{:0>128}\" || 'a' > ''", 0)).unwrap();
+        let error = matching(&table, &longer).unwrap_err().to_string();
+        assert!(error.contains("... (1000 in all)") && error.contains("too big") && error.len() < 10_000, "{error}");
+    }
+
+    #[test]
+    fn a_condition_is_as_long_as_its_parameters() {
+        let condition = Condition::new("id = ?1").unwrap().with_params(["1".repeat(1 << 16).into()]);
+        let error = matching(&table(1), &condition).unwrap_err().to_string();
+        assert!(error.contains("condition: expected up to 65536 bytes with its parameters, found 65543"), "{error}");
     }
 }

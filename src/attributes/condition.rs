@@ -6,7 +6,7 @@ use super::Value;
 use crate::error::Parameter;
 use crate::{Error, Result};
 
-/// Longest condition, in bytes.
+/// Longest condition, in bytes, its parameters included.
 const LONGEST: usize = 65_536;
 
 /// What items must meet to be found: an SQL expression over their attributes, as it stands behind `WHERE` in SQLite, and values of
@@ -69,6 +69,23 @@ impl Condition {
         }
     }
 
+    /// Whether it is short enough with its parameters.
+    ///
+    /// # Errors
+    /// If not.
+    pub(super) fn check_size(&self) -> Result<()> {
+        let bytes = |param: &Value| match param {
+            Value::Text(text) => text.len(),
+            _ => size_of::<Value>(),
+        };
+        let found = self.sql.len() + self.params.iter().map(bytes).sum::<usize>();
+        if found > LONGEST {
+            let expected = format!("up to {LONGEST} bytes with its parameters");
+            return Err(Error::argument(Parameter::Condition, expected, found));
+        }
+        Ok(())
+    }
+
     /// Values of its parameters.
     pub fn params(&self) -> &[Value] {
         &self.params
@@ -107,6 +124,12 @@ fn fault(sql: &str) -> Option<String> {
                 Some((_, after)) => after,
                 None => return Some("a comment without its end".to_string()),
             },
+            // SQLite takes `$a(...)` for one name, whatever stands between.
+            ('$' | '@' | ':' | '#', _) => {
+                return Some(format!(
+                    "a {c}: parameters are `?1`, `?2`, ..., and names with it stand between double quotes"
+                ));
+            }
             (';', _) => return Some("a semicolon, which ends an expression".to_string()),
             ('(', _) => {
                 depth += 1;
@@ -145,6 +168,11 @@ mod tests {
             ("[genre = 1", "[ without its ]"),
             ("1 /* ) ", "comment without its end"),
             ("1 \0", "zero byte"),
+            // One name and two parentheses in SQLite; a text between parentheses if names are plain words.
+            ("1=$a(') ) LIMIT (1 --')", "a $: parameters are `?1`"),
+            ("1=@a(') ) LIMIT (1 --')", "a @"),
+            ("1=:a(') ) LIMIT (1 --')", "a :"),
+            ("1=#a(') ) LIMIT (1 --')", "a #"),
         ];
         for (sql, word) in cases {
             let error = Condition::new(sql).map_or_else(|error| error.to_string(), |_| String::new());
@@ -162,6 +190,7 @@ mod tests {
             "(year > 3) AND (\"a)\" < 2) -- ) ;",
             "year /* ; ) */ > 3",
             "[a;b] = `c)`",
+            "\"a$(\" = ':@#'",
             "1",
         ] {
             assert!(Condition::new(sql).is_ok(), "{sql}");

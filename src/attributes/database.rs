@@ -15,6 +15,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, ToSql, params_from_iter};
 
 use super::attribute_table::{Failure, Schema};
+use super::item_attributes::LONGEST_TEXT;
 use super::{Column, Condition, Value};
 use crate::context::Cancel;
 use crate::error::Parameter;
@@ -26,39 +27,36 @@ const TABLE: &str = "items";
 const TIME_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 20_000 });
 
 /// Instructions of SQLite between two looks at the clock.
-const INSTRUCTIONS: i32 = 1000;
+const INSTRUCTIONS: i32 = 100;
 
-/// What a condition may call: functions of numbers and texts that take little time and no more memory than their arguments.
-const FUNCTIONS: [&str; 23] = [
+/// What a condition may call: functions of numbers and texts that take time and memory in proportion to their arguments. None can be
+/// interrupted: `instr` and `trim` with two arguments could take hours. Patterns of `like` and `glob` are short.
+const FUNCTIONS: [&str; 19] = [
     "abs",
     "coalesce",
     "glob",
     "ifnull",
     "iif",
-    "instr",
     "length",
     "like",
     "lower",
-    "ltrim",
     "max",
     "min",
     "nullif",
     "round",
-    "rtrim",
     "sign",
     "substr",
     "substring",
-    "trim",
     "typeof",
     "unicode",
     "upper",
     "if",
 ];
 
-/// What a condition can be as large as. Parsing is recursive: SQLite's own limit of the depth is 1000.
-const LIMITS: [(Limit, i32); 8] = [
-    (Limit::SQLITE_LIMIT_LENGTH, 4 << 20),
-    (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 17),
+/// What a condition can be as large as. Parsing is recursive: SQLite's own limit of the depth is 1000. The SQL of a table of as many
+/// columns as there may be, with the longest names, is about 140,000 bytes.
+const LIMITS: [(Limit, i32); 7] = [
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 18),
     (Limit::SQLITE_LIMIT_EXPR_DEPTH, 500),
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 1),
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 64),
@@ -179,7 +177,9 @@ impl Schema {
             }
         };
         let ended = move || watched.is_cancelled() || started.elapsed() > TIME_LIMIT;
-        let guarded = connection.authorizer(Some(authorize));
+        // A condition may hold many texts at a time.
+        let limited = connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_TEXT as i32);
+        let guarded = limited.and_then(|_| connection.authorizer(Some(authorize)));
         guarded.and_then(|()| connection.progress_handler(INSTRUCTIONS, Some(ended))).map_err(damaged)?;
 
         // The line end ends a comment.
@@ -216,8 +216,7 @@ impl Schema {
     /// What SQLite says of a condition that is not one over these columns.
     fn wrong(&self, found: String) -> Error {
         let id = if self.string_ids { "id TEXT" } else { "id INTEGER" };
-        let columns = self.columns.iter().map(|column| format!(", {column}"));
-        let expected = format!("an SQL expression over the columns {id}{}", columns.collect::<String>());
+        let expected = format!("an SQL expression over the columns {id}, {}", Column::list(&self.columns));
         Error::argument(Parameter::Condition, expected, found)
     }
 
@@ -237,6 +236,8 @@ impl Schema {
             ] {
                 connection.set_db_config(setting, on)?;
             }
+            // A long list of `IN` would be written to a file.
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
             for (limit, most) in LIMITS {
                 connection.set_limit(limit, most)?;
             }
@@ -380,6 +381,8 @@ mod tests {
             ("load_extension('x')", "the function `load_extension`"),
             ("random() > 0", "the function `random`"),
             ("length(zeroblob(100000000)) > 0", "the function `zeroblob`"),
+            ("instr(genre, 'a')", "the function `instr`"),
+            ("trim(genre, 'a') = ''", "the function `trim`"),
             ("genre regexp 'a'", "function"),
             ("genre match 'a'", "function"),
             ("count(*) > 1", "count"),

@@ -7,7 +7,7 @@ use crate::error::Parameter;
 use crate::{Error, Result};
 
 /// Longest text, in bytes: what a condition can look through in no time.
-const LONGEST_TEXT: usize = 1 << 20;
+pub(super) const LONGEST_TEXT: usize = 1 << 16;
 
 /// Attributes of some items: columns with one value per item, which may be missing.
 ///
@@ -63,7 +63,7 @@ impl Attributes {
     /// One column more; its type is that of the values.
     ///
     /// # Errors
-    /// If there is not one value per item, the name is taken or unusable, a number is not finite, or a text is longer than 1 MiB or
+    /// If there is not one value per item, the name is taken or unusable, a number is not finite, or a text is longer than 64 KiB or
     /// has a zero byte.
     pub fn with_column(self, name: impl Into<String>, values: impl Into<ColumnValues>) -> Result<Attributes> {
         let values = values.into();
@@ -243,7 +243,7 @@ mod tests {
         refused(vec![1.0, f64::NAN].into(), "NaN in column `x`");
         refused(vec![1.0, f64::INFINITY].into(), "inf in column `x`");
         refused(vec!["a", "b\0"].into(), "zero bytes");
-        refused(vec!["a".to_string(), "b".repeat(1 << 20) + "b"].into(), "one of 1048577");
+        refused(vec!["a".to_string(), "b".repeat(1 << 16) + "b"].into(), "one of 65537");
         let twice = Attributes::new(vec![1]).with_column("x", vec![1]).unwrap().with_column("X", vec![1]);
         assert!(twice.unwrap_err().to_string().contains("two columns `X`"));
     }
@@ -255,6 +255,11 @@ mod tests {
         let some = Attributes::new(vec![1]).with_column("YEAR", vec![1990]).unwrap();
         assert_eq!(some.places(&table).unwrap(), [Some(0), None]);
         assert_eq!(some.value(0, 0, ColumnType::Real), Value::Real(1990.0));
+        let missing = Attributes::new(vec![1]).with_column("genre", vec![None::<i64>]).unwrap();
+        assert_eq!(
+            (missing.places(&table).unwrap(), missing.value(0, 0, ColumnType::Text)),
+            (vec![None, Some(0)], Value::Null)
+        );
         let refused = |attributes: Attributes| attributes.places(&table).unwrap_err().to_string();
         let text = Attributes::new(vec![1]).with_column("year", vec!["old"]).unwrap();
         assert!(refused(text).contains("attributes of the index: year REAL, genre TEXT, found `year TEXT`"));

@@ -187,7 +187,8 @@ def attributes(given: Any, ids: Any) -> "Union[None, str, os.PathLike[str], Attr
 
 def _column(name: str, values: Any) -> "Tuple[str, str, List[Any]]":
     kind, found = column(f"attributes: column `{name}`", values)
-    return name, kind or "INTEGER", found
+    # As in a file, where nothing says of which type it is.
+    return name, kind or "TEXT", found
 
 
 def column(name: str, values: Any) -> "Tuple[Optional[str], List[Any]]":

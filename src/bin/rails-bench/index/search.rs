@@ -100,7 +100,8 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     drop(bar);
     let n = run.queries().count();
     if n == 0 {
-        return Err(Error::argument("queries", "at least one query, and one item in the index", "no results"));
+        let item = if args.condition.is_some() { "item that meets the condition" } else { "item in the index" };
+        return Err(Error::argument("queries", format!("at least one query, and one {item}"), "no results"));
     }
     run.write(&args.output, &args.run_name)?;
     outln!("{}: results of {}", args.output.display(), counted(n, "query"))
