@@ -73,6 +73,7 @@ pub struct Searcher(rails_wgpu::Searcher);
 #[pymethods]
 impl Searcher {
     #[staticmethod]
+    #[allow(clippy::too_many_arguments, reason = "they are the options of an index, as Python names them")]
     fn from_checkpoint(
         py: Python,
         checkpoint: PathBuf,
@@ -112,6 +113,7 @@ impl Searcher {
     }
 
     #[staticmethod]
+    #[allow(clippy::too_many_arguments, reason = "they are the options of an index, as Python names them")]
     fn from_embeddings(
         py: Python,
         ids: ItemIds,
@@ -141,6 +143,7 @@ impl Searcher {
 
     /// Item i has `lengths[i]` rows of `vectors` (T, D), one item after the other.
     #[staticmethod]
+    #[allow(clippy::too_many_arguments, reason = "they are the options of an index, as Python names them")]
     fn from_token_embeddings(
         py: Python,
         ids: PyReadonlyArray1<u64>,
