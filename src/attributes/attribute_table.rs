@@ -148,8 +148,8 @@ impl Failure {
 #[cfg(all(test, feature = "attributes"))]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use super::super::ColumnType;
     use super::*;
+    use crate::attributes::ColumnType;
 
     /// Items 0 to 3 with texts as long as can be, in columns of the longest names.
     fn table(n_columns: usize) -> AttributeTable {
