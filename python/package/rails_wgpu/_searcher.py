@@ -196,7 +196,7 @@ class Searcher:
     ) -> "Searcher":
         """A searcher over items of several vectors each, for late interaction (MaxSim, as in ColBERT).
 
-        ``ids`` (N,) as for :meth:`from_embeddings`; ``token_embeddings`` are N arrays (n, D) with n >= 1, which may differ, or one
+        ``ids`` (N,) are whole numbers; ``token_embeddings`` are N arrays (n, D) with n >= 1, which may differ, or one
         array (N, n, D). The score of a query and an item is, for each vector of the query, its greatest inner product with
         a vector of the item, summed. Queries come the same way: to :meth:`search`, as B arrays (n, D) or one array
         (B, n, D). Algorithms: ``exact``, ``centroids:K``, ``avg:K``, ``naive:K`` and ``mips``, as in
