@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::segment_attributes::SegmentAttributes;
 use super::string_ids::{StringIds, id_of_string};
-use super::twice;
+use super::unique::twice;
 use crate::attributes::{AttributeTable, Attributes, Column, ItemKeys, Value};
 use crate::error::Parameter;
 use crate::{Error, Result};

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use half::f16;
 
 use super::source::{Run, Runs};
-use super::{IndexOptions, Segment, Snapshot, StringIds, attribute_source, lists, twice};
+use super::unique::twice;
+use super::{IndexOptions, Segment, Snapshot, StringIds, attribute_source, lists};
 use crate::attributes::Column;
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
+use crate::learn;
 use crate::model::{InputRange, Mol};
 use crate::tables::{Bytes, Dtype, Form, Tables};
 use crate::tensor::Tensor;
@@ -242,4 +244,29 @@ fn automatic_form(mol: Option<&Mol<Tensor>>, dtype: Dtype, n_items: usize, max_b
     let width = mol.config.item_dot_product_groups * mol.config.dot_product_dimension;
     let bytes = (n_items as u64).saturating_mul((width * dtype.bytes()) as u64);
     if bytes > max_bytes && Form::Raw.suits(mol) { Form::Raw } else { Form::Components }
+}
+
+/// The one of `backends`, of which there is at least one, that has the fewest items of `segments`.
+pub(super) fn least_used<'a>(backends: &'a [Arc<dyn Backend>], segments: &[Segment]) -> &'a Arc<dyn Backend> {
+    let mut used: HashMap<*const (), usize> = HashMap::new();
+    for segment in segments {
+        *used.entry(Arc::as_ptr(segment.backend()).cast()).or_default() += segment.n_live();
+    }
+    let items = |backend: &&Arc<dyn Backend>| used.get(&Arc::as_ptr(backend).cast()).copied().unwrap_or(0);
+    backends.iter().min_by_key(items).unwrap_or(&backends[0])
+}
+
+/// The similarity with the principal directions of the next `size` items, unless it has some.
+pub(super) fn with_directions(
+    backend: &dyn Backend,
+    similarity: Option<Similarity>,
+    runs: &mut Runs,
+    size: usize,
+) -> Result<Option<Arc<Similarity>>> {
+    let Some(mut similarity) = similarity else { return Ok(None) };
+    if similarity.mol.principal.is_none() && learn::has_directions(&similarity.mol) {
+        let rows = runs.look_ahead(size)?;
+        similarity.mol.principal = learn::directions(backend, &similarity.mol, &rows)?;
+    }
+    Ok(Some(Arc::new(similarity)))
 }

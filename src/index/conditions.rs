@@ -28,6 +28,19 @@ impl Snapshot {
         Ok(Matching { per_segment })
     }
 
+    /// The ids of those, ascending.
+    ///
+    /// # Errors
+    /// As [`Snapshot::matching`], or if a file was cut short.
+    pub(super) fn matching_ids(&self, condition: &Condition) -> Result<Vec<u64>> {
+        self.check_files()?;
+        let (matching, none) = (self.matching(condition, &Cancel::new())?, self.exclude(&[], None));
+        let positions = self.matching_positions(&matching, &none, 0);
+        let mut ids: Vec<u64> = positions.into_iter().map(|position| self.id(position)).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
     /// What was excluded before, and all items that are not `matching`.
     pub(crate) fn exclude_others(&self, excluded: Excluded, matching: Matching) -> Excluded {
         let others = |(old, positions): (Exclusions, &Arc<RoaringBitmap>), n: usize| {

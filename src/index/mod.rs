@@ -14,6 +14,7 @@ mod enlarged;
 mod excluded;
 mod filter;
 mod lists;
+mod model_items;
 mod options;
 mod retrieve;
 mod row_ids;
@@ -37,7 +38,6 @@ pub use snapshot::Snapshot;
 pub use source::{ItemSource, Items};
 pub use string_ids::{StringIds, id_of_string};
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::attributes::{Column, Condition};
@@ -50,9 +50,10 @@ use crate::tables::Dtype;
 use crate::tensor::Tensor;
 use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
-use build::Blueprint;
+use build::{Blueprint, least_used, with_directions};
 use change::Change;
 use disk::Folder;
+use model_items::item_embeddings;
 use source::Runs;
 
 /// Items with their tables on one or more devices; in memory only, or stored in a folder.
@@ -239,13 +240,7 @@ impl ItemIndex {
     /// # Errors
     /// If items have no attributes, the condition is no SQL expression over them or takes too long, or what is stored is damaged.
     pub fn matching_ids(&self, condition: &Condition) -> Result<Vec<u64>> {
-        let snapshot = self.snapshot();
-        snapshot.check_files()?;
-        let (matching, none) = (snapshot.matching(condition, &Cancel::new())?, snapshot.exclude(&[], None));
-        let positions = snapshot.matching_positions(&matching, &none, 0);
-        let mut ids: Vec<u64> = positions.into_iter().map(|position| snapshot.id(position)).collect();
-        ids.sort_unstable();
-        Ok(ids)
+        self.snapshot().matching_ids(condition)
     }
 
     /// Names and types of the attributes of items, for conditions of searches; none if items have none.
@@ -282,7 +277,7 @@ impl ItemIndex {
     }
 
     fn add_items(&self, items: Items) -> Result<()> {
-        check_items(&items, &self.blueprint.range)?;
+        items.check(&self.blueprint.range)?;
         self.add_all(ItemSource::new(items.ids.len(), std::iter::once(Ok(items))))
     }
 
@@ -470,70 +465,4 @@ impl ItemIndex {
     fn lock(&self) -> MutexGuard<'_, Option<Folder>> {
         self.folder.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The one of `backends`, of which there is at least one, that has the fewest items of `segments`.
-fn least_used<'a>(backends: &'a [Arc<dyn Backend>], segments: &[Segment]) -> &'a Arc<dyn Backend> {
-    let mut used: HashMap<*const (), usize> = HashMap::new();
-    for segment in segments {
-        *used.entry(Arc::as_ptr(segment.backend()).cast()).or_default() += segment.n_live();
-    }
-    let items = |backend: &&Arc<dyn Backend>| used.get(&Arc::as_ptr(backend).cast()).copied().unwrap_or(0);
-    backends.iter().min_by_key(items).unwrap_or(&backends[0])
-}
-
-/// The similarity with the principal directions of the next `size` items, unless it has some.
-fn with_directions(
-    backend: &dyn Backend,
-    similarity: Option<Similarity>,
-    runs: &mut Runs,
-    size: usize,
-) -> Result<Option<Arc<Similarity>>> {
-    let Some(mut similarity) = similarity else { return Ok(None) };
-    if similarity.mol.principal.is_none() && learn::has_directions(&similarity.mol) {
-        let rows = runs.look_ahead(size)?;
-        similarity.mol.principal = learn::directions(backend, &similarity.mol, &rows)?;
-    }
-    Ok(Some(Arc::new(similarity)))
-}
-
-/// Rows `ids` of the model's item table, as its similarity wants them.
-fn item_embeddings(model: &Model, ids: &[u32]) -> Result<Tensor> {
-    let embeddings = model.item_embeddings(ids)?;
-    Ok(match model.config.item_l2_norm {
-        true => l2_normalised(&embeddings, model.config.l2_norm_eps),
-        false => embeddings,
-    })
-}
-
-/// Ids without duplicates, one per row; rows in `range`.
-fn check_items(items: &Items, range: &InputRange) -> Result<()> {
-    let Items { ids, embeddings, token_embeddings } = items;
-    let n_items = embeddings.rows();
-    if ids.len() != n_items {
-        return Err(Error::argument(Parameter::ItemIds, format!("{n_items}, one per embedding"), ids.len()));
-    }
-    if let Some(tokens) = token_embeddings.as_ref().filter(|tokens| tokens.len() != n_items) {
-        return Err(Error::argument(Parameter::TokenLengths, format!("{n_items}, one per item"), tokens.len()));
-    }
-    let mut unique = ids.clone();
-    unique.sort_unstable();
-    if let Some(pair) = unique.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(twice(pair[0]));
-    }
-    range.check_items(ids, embeddings, token_embeddings.as_ref())
-}
-
-fn twice(id: u64) -> Error {
-    Error::argument(Parameter::ItemIds, "each id once", format!("id {id} twice"))
-}
-
-/// Rows of `matrix` divided by their l2 norm, clamped from below at `eps`.
-fn l2_normalised(matrix: &Tensor, eps: f32) -> Tensor {
-    let mut data = Vec::with_capacity(matrix.data().len());
-    for row in matrix.data().chunks_exact(matrix.width()) {
-        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(eps);
-        data.extend(row.iter().map(|x| x / norm));
-    }
-    Tensor::trusted(matrix.shape().to_vec(), data)
 }

@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{Segment, twice};
-use crate::Result;
+use super::Segment;
+use crate::error::Parameter;
+use crate::{Error, Result};
 
 /// Fails with the first id that two of `segments` can both find. Needs no memory, and no time if their ranges of ids are
 /// apart.
@@ -29,4 +30,9 @@ pub(super) fn check<'a>(segments: impl Iterator<Item = &'a Segment>) -> Result<(
         heads.extend(next(segment, position + 1));
     }
     Ok(())
+}
+
+/// For an id that occurs again.
+pub(super) fn twice(id: u64) -> Error {
+    Error::argument(Parameter::ItemIds, "each id once", format!("id {id} twice"))
 }

@@ -8,9 +8,9 @@ use super::content::{Content, SegmentEntry, damaged};
 use super::{IndexModel, deletions, model_file, segment_file};
 use crate::Result;
 use crate::backend::{Backend, DeviceKind, Similarity};
-use crate::index::build::Blueprint;
+use crate::index::build::{Blueprint, least_used};
 use crate::index::segment_attributes::SegmentAttributes;
-use crate::index::{OpenOptions, Segment, Snapshot, least_used};
+use crate::index::{OpenOptions, Segment, Snapshot};
 use crate::model::{InputRange, Model};
 use crate::store::{Shard, Store, Transaction};
 

@@ -16,11 +16,9 @@ pub use model_file::IndexModel;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::build::Blueprint;
+use super::build::{Blueprint, least_used, with_directions};
 use super::source::Runs;
-use super::{
-    IndexOptions, ItemIndex, ItemSource, OpenOptions, RowIds, Segment, Snapshot, least_used, unique, with_directions,
-};
+use super::{IndexOptions, ItemIndex, ItemSource, OpenOptions, RowIds, Segment, Snapshot, unique};
 use crate::backend::{Backend, Similarity};
 use crate::error::Parameter;
 use crate::model::Model;

@@ -11,12 +11,13 @@ pub(super) use runs::{Run, Runs};
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::model_items::{item_embeddings, l2_normalised};
 use super::string_ids::ids_of_strings;
-use super::{item_embeddings, twice};
+use super::unique::twice;
 use crate::attributes::Attributes;
 use crate::backend::Backend;
 use crate::error::Parameter;
-use crate::model::{Model, TokenPooling};
+use crate::model::{InputRange, Model, TokenPooling};
 use crate::tensor::Tensor;
 use crate::token_embeddings::TokenEmbeddings;
 use crate::{Error, Result};
@@ -46,6 +47,24 @@ impl Items {
     /// Items `ids` (n) with their token embeddings.
     pub fn of_tokens(ids: Vec<u64>, token_embeddings: TokenEmbeddings) -> Items {
         Items { ids, embeddings: token_embeddings.means(), token_embeddings: Some(token_embeddings) }
+    }
+
+    /// Whether these can be items: ids without duplicates, one per row; rows in `range`.
+    pub(super) fn check(&self, range: &InputRange) -> Result<()> {
+        let Items { ids, embeddings, token_embeddings } = self;
+        let n_items = embeddings.rows();
+        if ids.len() != n_items {
+            return Err(Error::argument(Parameter::ItemIds, format!("{n_items}, one per embedding"), ids.len()));
+        }
+        if let Some(tokens) = token_embeddings.as_ref().filter(|tokens| tokens.len() != n_items) {
+            return Err(Error::argument(Parameter::TokenLengths, format!("{n_items}, one per item"), tokens.len()));
+        }
+        let mut unique = ids.clone();
+        unique.sort_unstable();
+        if let Some(pair) = unique.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(twice(pair[0]));
+        }
+        range.check_items(ids, embeddings, token_embeddings.as_ref())
     }
 }
 
@@ -262,7 +281,7 @@ impl<'a> ItemSource<'a> {
                     format!("{} items with several", tokens.len()),
                 ))
             }
-            items => Ok(Items { embeddings: super::l2_normalised(&items.embeddings, eps), ..items }),
+            items => Ok(Items { embeddings: l2_normalised(&items.embeddings, eps), ..items }),
         };
         self.each(|chunks| Box::new(chunks.map(normalised)))
     }

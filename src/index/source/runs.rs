@@ -7,7 +7,6 @@ use super::{ItemSource, Items};
 use crate::Result;
 use crate::attributes::Column;
 use crate::index::attribute_source::AttributeSource;
-use crate::index::check_items;
 use crate::model::InputRange;
 use crate::token_embeddings::TokenEmbeddings;
 
@@ -129,7 +128,7 @@ impl<'a> Runs<'a> {
     /// Adds the next chunk to those that wait; false if there is none.
     fn wait_for_chunk(&mut self) -> Result<bool> {
         while let Some(items) = self.source.next_chunk()? {
-            check_items(&items, self.range)?;
+            items.check(self.range)?;
             if !items.ids.is_empty() {
                 self.waiting.push_back(items);
                 return Ok(true);
