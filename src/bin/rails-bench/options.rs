@@ -176,6 +176,19 @@ impl StoredIndexArgs {
     }
 }
 
+/// Those of the attributes in a file that `chosen` takes, for `n_items` items.
+pub fn read_attributes(
+    path: &Path,
+    n_items: usize,
+    chosen: impl FnOnce(Attributes) -> Attributes,
+) -> Result<Attributes> {
+    let attributes = chosen(progress::stage(&format!("reading {}", path.display()), || Attributes::read(path))?);
+    if attributes.len() < n_items {
+        note!("note: {} has attributes of {} of the {n_items} items", path.display(), attributes.len());
+    }
+    Ok(attributes)
+}
+
 /// Which items may be found.
 #[derive(Args)]
 pub struct ConditionArgs {
@@ -191,13 +204,8 @@ pub struct ConditionArgs {
 impl ConditionArgs {
     /// The attributes of items `ids` in the file, if there is one.
     pub fn attributes(&self, ids: &[u64]) -> Result<Option<Attributes>> {
-        let Some(path) = &self.attributes else { return Ok(None) };
-        let all = progress::stage(&format!("reading {}", path.display()), || Attributes::read(path))?;
-        let attributes = all.only(ids);
-        if attributes.len() < ids.len() {
-            note!("note: {} has attributes of {} of the {} items", path.display(), attributes.len(), ids.len());
-        }
-        Ok(Some(attributes))
+        let read = |path: &Input| read_attributes(path, ids.len(), |all| all.only(ids));
+        self.attributes.as_ref().map(read).transpose()
     }
 
     /// The condition, if there is one, as a search takes it.

@@ -6,11 +6,11 @@ use rails_wgpu::backend::select;
 use rails_wgpu::dataset::{read_item_ids, read_string_ids};
 use rails_wgpu::index::ItemSource;
 use rails_wgpu::model::Model;
-use rails_wgpu::{Attributes, Error, Result, TokenPooling};
+use rails_wgpu::{Error, Result, TokenPooling};
 
 use crate::model_files::load_item_ids;
+use crate::options::read_attributes;
 use crate::paths::{IdsArg, ItemsArg, holds_embeddings};
-use crate::progress::{self, note};
 
 /// The rows of the item table of `model` that a list names; without a list, all of them.
 pub fn listed(items: Option<&ItemsArg>, model: Option<&Model>) -> Result<Vec<u32>> {
@@ -108,11 +108,7 @@ pub fn named<'a>(source: ItemSource<'a>, string_ids: Option<&Path>) -> Result<It
 /// The items with the attributes of a file, if one is given.
 pub fn with_attributes<'a>(source: ItemSource<'a>, attributes: Option<&Path>) -> Result<ItemSource<'a>> {
     let Some(path) = attributes else { return Ok(source) };
-    let attributes = progress::stage(&format!("reading {}", path.display()), || Attributes::read(path))?;
-    if attributes.len() < source.len() {
-        let (some, all) = (attributes.len(), source.len());
-        note!("note: {} has attributes of {some} of the {all} items", path.display());
-    }
+    let attributes = read_attributes(path, source.len(), |all| all)?;
     Ok(source.with_attributes(attributes))
 }
 
